@@ -186,16 +186,16 @@ class EventReporter:
             f"{kind_of(channel)} channel circuit breaker is open: {reason}", f"{channel}/{made}",
         )  # fmt: skip
 
-    def status_written(self, entry: Notification, before: Status, merged: Merged) -> None:
+    def status_written(self, notification: Notification, before: Status, merged: Merged) -> None:
         """
         Report what a written status shows for the first time: a wait, or the end of the notification.
 
         Args:
-            entry: Holds the object as it was stored.
+            notification: Holds the object as it was stored.
             before: The status before the write.
             merged: What was written.
         """
-        request = entry.request
+        request = notification.request
         after = request.status
         if after.phase == RETRYING and len(after.attempts) > len(before.attempts):
             waits = [

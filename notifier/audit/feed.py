@@ -85,13 +85,13 @@ class LogPart:
     A part of one log, small enough for a request: its events are stored together.
 
     Attributes:
-        entry: The notification.
+        notification: The notification.
         events: In the order of the log; empty if only `audited` has to move.
         position: Where `audited` may stand once they are stored.
         chain: Of the record at that position.
     """
 
-    entry: Notification
+    notification: Notification
     events: tuple[AuditEvent, ...]
     position: int
     chain: str
@@ -212,19 +212,19 @@ class AuditFeed:
         self._held_since = 0
         return True
 
-    async def _read_some(self, entries: Sequence[Notification]) -> list[list[LogPart]]:
+    async def _read_some(self, notifications: Sequence[Notification]) -> list[list[LogPart]]:
         """Unaudited parts of some logs, log by log."""
-        snapshots = await asyncio.gather(*map(self._read, entries))
+        snapshots = await asyncio.gather(*map(self._read, notifications))
         out: list[list[LogPart]] = []
-        for entry, snapshot in zip(entries, snapshots, strict=True):
+        for notification, snapshot in zip(notifications, snapshots, strict=True):
             if snapshot is not None:
                 try:
-                    out.append(await self._parts(entry, snapshot))
+                    out.append(await self._parts(notification, snapshot))
                 except TimeoutError:
                     # It stays in the backlog.
                     logger.info(
                         "a large notification is not audited yet; others are read first",
-                        extra={"uid": entry.uid},
+                        extra={"uid": notification.uid},
                     )
                 # Making events takes a millisecond or more: let other tasks run in between.
                 await asyncio.sleep(0)
@@ -243,8 +243,8 @@ class AuditFeed:
         self._backing_off = {u: p for u, p in self._backing_off.items() if u in unaudited}
         self._taken = {k: p for k, p in self._taken.items() if k[1] in unaudited}
 
-    def _backs_off(self, entry: Notification) -> bool:
-        backoff = self._backing_off.get(entry.uid)
+    def _backs_off(self, notification: Notification) -> bool:
+        backoff = self._backing_off.get(notification.uid)
         return backoff is not None and backoff.due > self.cache.monotonic()
 
     def _fits(self, batch: Sequence[LogPart], part: LogPart) -> bool:
@@ -252,54 +252,56 @@ class AuditFeed:
         size = sum(p.size for p in batch) + part.size
         return events <= self.limits.batch_events and size <= self.limits.batch_bytes
 
-    async def _read(self, entry: Notification) -> Snapshot | None:
-        """The log of an entry; None if its shard is not ours, or the log cannot be read now or is gone."""
-        if self.ownership.term_of(entry.uid) is None:
+    async def _read(self, notification: Notification) -> Snapshot | None:
+        """The log of a notification; None if its shard is not ours, or it cannot be read now or is gone."""
+        if self.ownership.term_of(notification.uid) is None:
             # Its owner audits it; if it becomes ours again, a claim or a sweep adds it to the backlog.
-            self.cache.unaudited.pop(entry.uid, None)
+            self.cache.unaudited.pop(notification.uid, None)
             return None
         snapshot: Snapshot | None = None
         try:
-            snapshot = await self.log.read(entry.uid)
+            snapshot = await self.log.read(notification.uid)
         except PortError as error:
             logger.info(
                 "a log could not be read for the audit feed and is read again",
-                extra={"uid": entry.uid, "error": str(error)},
+                extra={"uid": notification.uid, "error": str(error)},
             )
             return None
         except ContractError:
             # Quarantined by the next claim; read again once it has been repaired.
             pass
         if snapshot is None:
-            self.cache.unaudited.pop(entry.uid, None)
+            self.cache.unaudited.pop(notification.uid, None)
         return snapshot
 
-    async def _parts(self, entry: Notification, snapshot: Snapshot) -> list[LogPart]:
+    async def _parts(self, notification: Notification, snapshot: Snapshot) -> list[LogPart]:
         """Unaudited parts of a log; empty if there is nothing to do."""
-        entry.audit(snapshot.header.audited)
+        notification.audit(snapshot.header.audited)
         last = len(snapshot.records)
-        events = await self._events(entry, snapshot)
+        events = await self._events(notification, snapshot)
         if events:
-            return parts_of(entry, snapshot, events, self.limits)
-        if entry.view.position <= last:
-            if entry.ends_at(last) and not entry.deleted and last:
-                return [LogPart(entry, (), last, snapshot.records[-1].chain)]
-            self.cache.unaudited.pop(entry.uid, None)
+            return parts_of(notification, snapshot, events, self.limits)
+        if notification.view.position <= last:
+            if notification.ends_at(last) and not notification.deleted and last:
+                return [LogPart(notification, (), last, snapshot.records[-1].chain)]
+            self.cache.unaudited.pop(notification.uid, None)
         return []
 
-    async def _events(self, entry: Notification, snapshot: Snapshot) -> tuple[AuditEvent, ...]:
+    async def _events(
+        self, notification: Notification, snapshot: Snapshot
+    ) -> tuple[AuditEvent, ...]:
         write = partial(
             events_of,
             snapshot.records,
             after=snapshot.header.audited,
             at_most_once=self.at_most_once,
         )
-        request = entry.request
+        request = notification.request
         try:
             return await offload(lambda: write(request), size=len(request.raw), seconds=_WRITE)
         except ValueError:
             logger.exception(
-                "a notification is audited without its content", extra={"uid": entry.uid}
+                "a notification is audited without its content", extra={"uid": notification.uid}
             )
             return write(replace(request, raw=b""))
 
@@ -308,7 +310,7 @@ class AuditFeed:
     async def _deliver(self, batch: Sequence[LogPart]) -> bool:
         """Store some parts and move `audited`; False if a sink cannot take them now."""
         # Later events of a notification refused in this round must not overtake the refused ones.
-        parts = [p for p in batch if not self._backs_off(p.entry)]
+        parts = [p for p in batch if not self._backs_off(p.notification)]
         if not parts:
             return True
         written = Written(Result.STORED)
@@ -338,14 +340,14 @@ class AuditFeed:
                 e.line
                 for p in parts
                 for e in p.events
-                if e.position > self._taken.get((sink.name, p.entry.uid), 0)
+                if e.position > self._taken.get((sink.name, p.notification.uid), 0)
             ]
             written = await sink.write(lines) if lines else Written(Result.STORED)
             if written.result is not Result.STORED:
                 self.metrics.failures.labels(sink.name, written.result.value).inc()
                 return Written(written.result, f"{sink.name}: {written.reason}")
             if len(self.sinks) > 1:
-                self._taken |= {(sink.name, p.entry.uid): p.position for p in parts}
+                self._taken |= {(sink.name, p.notification.uid): p.position for p in parts}
         return Written(Result.STORED)
 
     async def _refused(self, parts: Sequence[LogPart], reason: str) -> bool:
@@ -354,7 +356,7 @@ class AuditFeed:
             first = await self._deliver(parts[:half])
             return first and await self._deliver(parts[half:])
         (part,) = parts
-        uid = part.entry.uid
+        uid = part.notification.uid
         oldest = min(e.at for e in part.events)
         if not await self._give_up_expired(parts):
             return True
@@ -380,21 +382,23 @@ class AuditFeed:
         kept: list[LogPart] = []
         for part in parts:
             # `audited` must not pass events that are still to be sent.
-            stays = any(k.entry is part.entry for k in kept)
+            stays = any(k.notification is part.notification for k in kept)
             young = not part.events or any(e.at >= horizon for e in part.events)
             (kept if stays or young else old).append(part)
         if not old:
             return kept
         marked = await self._mark(old)
         # A part whose `audited` could not be moved comes again, and is counted then.
-        count = sum(len(p.events) for p in old if p.entry.uid in marked)
+        count = sum(len(p.events) for p in old if p.notification.uid in marked)
         self.metrics.dropped.inc(count)
         logger.error(
             "audit events older than a week are dropped",
             extra={
                 "events": count,
                 "notifications": len(marked),
-                "objects": sorted({p.entry.request.key for p in old if p.entry.uid in marked}),
+                "objects": sorted(
+                    {p.notification.request.key for p in old if p.notification.uid in marked}
+                ),
             },
         )
         return kept
@@ -403,40 +407,51 @@ class AuditFeed:
 
     async def _mark(self, parts: Sequence[LogPart]) -> set[str]:
         """Move `audited` of each log behind its parts; uids of those that were moved."""
-        furthest = {p.entry.uid: p for p in parts}
+        furthest = {p.notification.uid: p for p in parts}
         moved = await asyncio.gather(*map(self._mark_one, furthest.values()))
         return {uid for uid, done in zip(furthest, moved, strict=True) if done}
 
     async def _mark_one(self, part: LogPart) -> bool:
         """Move one; False if that was not possible, so that its events are sent again."""
-        entry, position = part.entry, part.position
-        final = entry.ends_at(position) and not entry.deleted
-        ttl = retention_seconds(entry.request.retention_days) if final else 0
+        notification, position = part.notification, part.position
+        final = notification.ends_at(position) and not notification.deleted
+        ttl = retention_seconds(notification.request.retention_days) if final else 0
         try:
-            answer = await self.log.ack(entry.uid, position, part.chain, ttl=ttl, marks=AUDITED)
+            answer = await self.log.ack(
+                notification.uid, position, part.chain, ttl=ttl, marks=AUDITED
+            )
         except PortError as error:
             logger.info(
                 "audited events could not be marked in the log and are sent again",
-                extra={"uid": entry.uid, "error": str(error)},
+                extra={"uid": notification.uid, "error": str(error)},
             )
             return False
         if answer is Mark.STALE:
-            logger.warning("a log changed while it was audited", extra={"uid": entry.uid})
+            logger.warning("a log changed while it was audited", extra={"uid": notification.uid})
             return False
-        self._backing_off.pop(entry.uid, None)
-        self.cache.mark_audited(entry, position)
-        final = final and entry.ends_at(position) and self.cache.entries.get(entry.uid) is entry
+        self._backing_off.pop(notification.uid, None)
+        self.cache.mark_audited(notification, position)
+        final = (
+            final
+            and notification.ends_at(position)
+            and self.cache.entries.get(notification.uid) is notification
+        )
         if final and answer is Mark.EXPIRING:
-            entry.audit(position, expiring=True)
-        if final and not entry.expiring and entry.acked >= position and not entry.quarantine:
+            notification.audit(position, expiring=True)
+        if (
+            final
+            and not notification.expiring
+            and notification.acked >= position
+            and not notification.quarantine
+        ):
             # The status was published while this write was in progress: its writer has to ask again.
-            self.cache.mark_dirty(entry)
-        self.cache.retire_if_settled(entry)
+            self.cache.mark_dirty(notification)
+        self.cache.retire_if_settled(notification)
         return True
 
 
 def parts_of(
-    entry: Notification, snapshot: Snapshot, events: Sequence[AuditEvent], limits: FeedLimits
+    notification: Notification, snapshot: Snapshot, events: Sequence[AuditEvent], limits: FeedLimits
 ) -> list[LogPart]:
     """
     Cut the events of one log into parts that fit a request.
@@ -445,7 +460,7 @@ def parts_of(
     the end of the log.
 
     Args:
-        entry: The notification.
+        notification: The notification.
         snapshot: Its log.
         events: Of the records above `audited`, in order.
         limits: Bounds of a request, in events and bytes.
@@ -461,5 +476,5 @@ def parts_of(
             count += 1
         taken, rest = tuple(rest[:count]), rest[count:]
         position = rest[0].position - 1 if rest else len(snapshot.records)
-        parts.append(LogPart(entry, taken, position, chain_at(snapshot.records, position)))
+        parts.append(LogPart(notification, taken, position, chain_at(snapshot.records, position)))
     return parts

@@ -135,7 +135,7 @@ class StartUp:
         await self._parts.takeover.owning.wait()
         late = self._parts.monotonic() + _RECONCILED_LATE
         holds = self._parts.controller.holds
-        # The sweeps, which end last as a rule, are asked first: `unclaimed` visits every live entry.
+        # The sweeps, which end last as a rule, are asked first: `unclaimed` visits every live notification.
         while not self._sweeps.through or holds.unclaimed():
             if self._parts.monotonic() > late:
                 logger.warning(

@@ -114,9 +114,9 @@ class Sweeps:
 
     async def note_log_outage(self) -> None:
         """Have statuses show that attempts wait for the log."""
-        async for entries in slices(self._parts.cache.entries.values()):
+        async for notifications in slices(self._parts.cache.entries.values()):
             self._parts.controller.overdue.mark_without_log(
-                entries,
+                notifications,
                 available=self._parts.log.unavailable_reason is None,
                 notice=self._parts.settings.sync.hold_notice,
             )
@@ -125,9 +125,9 @@ class Sweeps:
         """Find records that other processes have appended to live logs."""
         await self._parts.takeover.owning.wait()
         self._parts.takeover.live.clear()
-        entries = [e for e in self._parts.cache.entries.values() if e.claim is not None]
-        for start in range(0, len(entries), _PAGE):
-            found = await self._parts.sweeper.live(entries[start : start + _PAGE])
+        notifications = [e for e in self._parts.cache.entries.values() if e.claim is not None]
+        for start in range(0, len(notifications), _PAGE):
+            found = await self._parts.sweeper.live(notifications[start : start + _PAGE])
             for uid in found:
                 self._parts.queue.add(uid)
             if found:
@@ -259,10 +259,10 @@ class Sweeps:
             return
         if self._parts.shards.term_of(uid) is None:
             return
-        entry = self._parts.cache.entries.get(uid)
-        if entry is not None:
-            entry.news()
-            self._parts.cache.mark_dirty(entry)
+        notification = self._parts.cache.entries.get(uid)
+        if notification is not None:
+            notification.news()
+            self._parts.cache.mark_dirty(notification)
             self._parts.queue.add(uid)
         elif uid in self._parts.cache.finished:
             await self._reopen(uid)

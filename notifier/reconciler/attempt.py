@@ -93,12 +93,14 @@ class Composer:
     #: By uid and generation: the spec may come after the object.
     _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, init=False)
 
-    async def compose(self, entry: Notification, intent: Record, *, with_status: bool) -> Message:
+    async def compose(
+        self, notification: Notification, intent: Record, *, with_status: bool
+    ) -> Message:
         """
         The message of one attempt.
 
         Args:
-            entry: The notification.
+            notification: The notification.
             intent: The attempt's intent.
             with_status: Show the status as merged now, because the object's own lags behind.
 
@@ -106,11 +108,11 @@ class Composer:
             ValueError: the spec is not of the schema's shape.
             TimeoutError: the message is large, and was not composed in time.
         """
-        request = entry.request
+        request = notification.request
         status: Json | None = None
         if with_status:
-            facts = self.decisions.facts(entry)
-            merged = merge(entry.status, entry.view, facts, now=self.time.now())
+            facts = self.decisions.facts(notification)
+            merged = merge(notification.status, notification.view, facts, now=self.time.now())
             status = render_status(merged.status)
         size = len(request.raw)
         known = (request.uid, request.generation)
@@ -162,7 +164,7 @@ class Sender:
 
     async def send(  # noqa: PLR0911 (one outcome for each thing that stops a send)
         self,
-        entry: Notification,
+        notification: Notification,
         term: LeaseTerm,
         intent: Record,
         channel: Channel | None,
@@ -173,7 +175,7 @@ class Sender:
         Send; never raises because of a receiver, a channel or a message.
 
         Args:
-            entry: The notification.
+            notification: The notification.
             term: The lease term that must cover the send.
             intent: The intent that the log accepted.
             channel: The channel as configured now, None if there is none with the intent's name.
@@ -184,20 +186,22 @@ class Sender:
                 f"channel not registered: {intent.channel}"
                 " (DD-NOT-007: use RegisterChannel() to register)"
             )
-        if reason := self.router.denial(intent.channel, entry.request.namespace):
+        if reason := self.router.denial(intent.channel, notification.request.namespace):
             return Outcome.denied(reason)
         try:
-            message = await self.composer.compose(entry, intent, with_status=channel.shows_status)
+            message = await self.composer.compose(
+                notification, intent, with_status=channel.shows_status
+            )
         except ValueError as error:
             return Outcome.permanent(f"the message cannot be composed ({type(error).__name__})")
         except TimeoutError:
             return Outcome.not_sent("the message was not composed in time")
-        if entry.cancelled:
+        if notification.cancelled:
             return Outcome.not_sent("the notification was deleted before it was sent")
         # The last check here: nothing but the send itself may follow it.
         if not term.may_send(self.monotonic(), channel.timeout_s):
             return Outcome.not_sent("the lease would not have covered the send")
-        entry.in_flight.leave(intent.attempt_id)
+        notification.in_flight.leave(intent.attempt_id)
         message = replace(
             message, answer=answer, may_leave=lambda: term.may_send(self.monotonic(), 0.0)
         )
@@ -209,7 +213,7 @@ class Sender:
         except Exception as error:
             logger.exception(
                 "a channel raised; it must answer with an outcome",
-                extra={"uid": entry.uid, "channel": intent.channel, "attempt": intent.id},
+                extra={"uid": notification.uid, "channel": intent.channel, "attempt": intent.id},
             )
             return Outcome.unknown(f"the channel failed unexpectedly ({type(error).__name__})")
 
@@ -258,20 +262,20 @@ class Attempts:
         Returns:
             The outcome, None if no attempt was made.
         """
-        entry = self.cache.entries.get(uid)
+        notification = self.cache.entries.get(uid)
         term = self.ports.notifications.ownership.term_of(uid)
         has_turn = (uid, channel) in self._turns
         self._turns.discard((uid, channel))
-        if entry is None or term is None or not self.ports.notifications.accepts(uid):
+        if notification is None or term is None or not self.ports.notifications.accepts(uid):
             return None
-        if not self.still_due(entry, term, channel):
+        if not self.still_due(notification, term, channel):
             self.ports.queue.add(uid)
             return None
         if self.holds.placed.unknown():
             # The due time is kept: an attempt that waits for the holds, or the log, is due nevertheless.
             self.ports.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
-        journaled = self.journal.applies(entry, term)
+        journaled = self.journal.applies(notification, term)
         if journaled and not has_turn:
             # It was submitted before the outage.
             self.ports.queue.add(uid)
@@ -279,33 +283,35 @@ class Attempts:
         if not journaled and not self._fit():
             self.ports.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
-        if await self._not_ready(entry, channel, noted=not journaled):
+        if await self._not_ready(notification, channel, noted=not journaled):
             return None
-        if await self._late(entry, term, channel, journaled=journaled):
+        if await self._late(notification, term, channel, journaled=journaled):
             return None
-        if journaled and not await self._still_journaled(entry, term, channel):
+        if journaled and not await self._still_journaled(notification, term, channel):
             self.ports.queue.add(uid)
             return None
         via = self.ports.router.channel(channel)
         if not term.may_send(self.cache.monotonic(), via.timeout_s if via else 0.0):
             self.ports.queue.add_at(uid, self.cache.monotonic() + _LEASE_PAUSE)
             return None
-        limit = None if journaled else self.decisions.limit(entry, channel)
-        async with self.ports.notifications.attempt(entry, term, channel, limit=limit) as permit:
+        limit = None if journaled else self.decisions.limit(notification, channel)
+        async with self.ports.notifications.attempt(
+            notification, term, channel, limit=limit
+        ) as permit:
             if permit.intent is not None and permit.sends:
-                permit.outcome = await self._send(entry, term, permit.intent, via)
+                permit.outcome = await self._send(notification, term, permit.intent, via)
                 failpoint(Failpoint.AFTER_SEND)
         return permit.outcome
 
     def submit_in_turn(
-        self, entry: Notification, channel: str, submit: Callable[[], object]
+        self, notification: Notification, channel: str, submit: Callable[[], object]
     ) -> None:
         """
         Submit an attempt once it may be journaled.
 
         It waits in no receiver's slot: there, hundreds that came first would go before what is more urgent.
         """
-        key = (entry.uid, channel)
+        key = (notification.uid, channel)
         if key in self._turns:
             submit()
         elif key not in self._waiting:
@@ -316,49 +322,58 @@ class Attempts:
                 self._turns.add(key)
                 submit()
 
-            self.journal.turn(entry, channel).add_done_callback(given)
+            self.journal.turn(notification, channel).add_done_callback(given)
 
     def waits(self, uid: str, channel: str) -> bool:
         """Whether an attempt waits for its turn to be journaled."""
         return (uid, channel) in self._waiting
 
-    async def _still_journaled(self, entry: Notification, term: LeaseTerm, channel: str) -> bool:
+    async def _still_journaled(
+        self, notification: Notification, term: LeaseTerm, channel: str
+    ) -> bool:
         """Whether an attempt is still due and journaled once no write of the status is under way."""
-        while entry.publication.writing and self.journal.applies(entry, term):
+        while notification.publication.writing and self.journal.applies(notification, term):
             await asyncio.sleep(_WRITE_POLL)
         # Meanwhile there may be another term or another decision, or the log may be back.
         notifications = self.ports.notifications
-        ours = notifications.ownership.term_of(entry.uid) is term and notifications.accepts(
-            entry.uid
+        ours = notifications.ownership.term_of(notification.uid) is term and notifications.accepts(
+            notification.uid
         )
-        return ours and self.journal.applies(entry, term) and self.still_due(entry, term, channel)
+        return (
+            ours
+            and self.journal.applies(notification, term)
+            and self.still_due(notification, term, channel)
+        )
 
     async def _send(
-        self, entry: Notification, term: LeaseTerm, intent: Record, via: Channel | None
+        self, notification: Notification, term: LeaseTerm, intent: Record, via: Channel | None
     ) -> Outcome:
         """Send an attempt whose intent is recorded, unless another one of its incident goes before it."""
         others, answer = self.ports.incidents, ""
         if others is not None:
-            ahead = intent.attempt_id in entry.in_flight.ahead
-            tried = entry.view.of_channel(intent.channel)
-            known = await others.before_send(entry.request, intent, via, tried, journaled=ahead)
+            ahead = intent.attempt_id in notification.in_flight.ahead
+            tried = notification.view.of_channel(intent.channel)
+            known = await others.before_send(
+                notification.request, intent, via, tried, journaled=ahead
+            )
             if isinstance(known, Outcome):
                 return known
             answer = known
-        sent = await self.sender.send(entry, term, intent, via, answer=answer)
+        sent = await self.sender.send(notification, term, intent, via, answer=answer)
         if via is not None and sent.answer:
             sent = replace(sent, answer=f"{via.keeps_state}/{sent.answer}")
         return sent
 
-    def still_due(self, entry: Notification, term: LeaseTerm, channel: str) -> bool:
+    def still_due(self, notification: Notification, term: LeaseTerm, channel: str) -> bool:
         """Whether an attempt that was due when it was submitted is still due."""
-        if entry.cancelled or entry.violation:
+        if notification.cancelled or notification.violation:
             return False
         if not (
-            self.journal.applies(entry, term) or self.ports.notifications.may_open(entry, term)
+            self.journal.applies(notification, term)
+            or self.ports.notifications.may_open(notification, term)
         ):
             return False
-        decision = self.decisions.next(entry)
+        decision = self.decisions.next(notification)
         return isinstance(decision, Deliver) and channel in decision.channels
 
     def _fit(self) -> bool:
@@ -374,7 +389,9 @@ class Attempts:
                 logger.warning("Redis is fit for attempts again")
         return unfit is None
 
-    async def _not_ready(self, entry: Notification, channel: str, *, noted: bool = True) -> bool:
+    async def _not_ready(
+        self, notification: Notification, channel: str, *, noted: bool = True
+    ) -> bool:
         """
         Whether a channel must wait, for example for a missing credential; if so, its due time is moved.
 
@@ -383,50 +400,57 @@ class Attempts:
         problem = self.ports.router.not_ready(channel)
         if problem is None:
             return False
-        entry.wait(channel, self.cache.monotonic() + problem.seconds)
-        self.ports.queue.add_at(entry.uid, entry.due[channel])
+        notification.wait(channel, self.cache.monotonic() + problem.seconds)
+        self.ports.queue.add_at(notification.uid, notification.due[channel])
         if noted:
-            await self.ports.notifications.note(entry, channel, problem.reason)
+            await self.ports.notifications.note(notification, channel, problem.reason)
         return True
 
     async def _late(
-        self, entry: Notification, term: LeaseTerm, channel: str, *, journaled: bool = False
+        self, notification: Notification, term: LeaseTerm, channel: str, *, journaled: bool = False
     ) -> bool:
         """
         Whether an attempt must not be made now, since another notification of its incident is newer.
 
         It is given up then; where that cannot be recorded, or the other is on the wire, it waits.
         """
-        incidents, first = self.ports.incidents, not entry.view.of_channel(channel)
-        if incidents is None or channel in entry.ordered:
+        incidents, first = self.ports.incidents, not notification.view.of_channel(channel)
+        if incidents is None or channel in notification.ordered:
             return False
         via = self.ports.router.channel(channel)
-        if not incidents.may_be_late(entry.request, channel, via, first=first):
+        if not incidents.may_be_late(notification.request, channel, via, first=first):
             return False
         try:
-            newer, waits = await incidents.look(entry.request, channel, via, journaled=journaled)
-            if not self.still_due(entry, term, channel):
+            newer, waits = await incidents.look(
+                notification.request, channel, via, journaled=journaled
+            )
+            if not self.still_due(notification, term, channel):
                 # The look took its time: it was deleted meanwhile, is held, or has ended.
-                self.ports.queue.add(entry.uid)
+                self.ports.queue.add(notification.uid)
                 return True
             if newer and not journaled:
-                limit = self.decisions.limit(entry, channel)
+                limit = self.decisions.limit(notification, channel)
                 superseded = Outcome.superseded(newer)
                 await self.ports.notifications.give_up(
-                    entry, term, channel, superseded, limit=limit
+                    notification, term, channel, superseded, limit=limit
                 )
                 return True
             if waits and not journaled:
-                await self.ports.notifications.recorder.skip(entry, channel, waits)
+                await self.ports.notifications.recorder.skip(notification, channel, waits)
         except PortError as error:
-            wait = self.ports.queue.retry(entry.uid)
+            wait = self.ports.queue.retry(notification.uid)
             logger.info(
                 "an attempt waits: what else is about its incident is not known",
-                extra={"uid": entry.uid, "channel": channel, "error": str(error), "seconds": wait},
+                extra={
+                    "uid": notification.uid,
+                    "channel": channel,
+                    "error": str(error),
+                    "seconds": wait,
+                },
             )
             return True
         if newer or waits:
             pause = _ORDER_PAUSE if waits else _SUPERSEDED_PAUSE
-            entry.wait(channel, self.cache.monotonic() + pause)
-            self.ports.queue.add_at(entry.uid, entry.due[channel])
+            notification.wait(channel, self.cache.monotonic() + pause)
+            self.ports.queue.add_at(notification.uid, notification.due[channel])
         return bool(newer or waits)

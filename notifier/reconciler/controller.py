@@ -73,9 +73,9 @@ class Controller:
         """
         mine = [e for e in self.cache.entries.values() if ours(e.uid)]
         # The longest waiting first: after a long absence, thousands may have to be claimed.
-        for entry in sorted(mine, key=expected):
-            entry.lead()
-            self.queue.add(entry.uid)
+        for notification in sorted(mine, key=expected):
+            notification.lead()
+            self.queue.add(notification.uid)
 
     def waits(self, uid: str, channel: str) -> bool:
         """Whether an attempt waits for its receiver, or for its turn to be journaled."""
@@ -107,11 +107,11 @@ class Controller:
         deadline = self.cache.monotonic() + seconds
         while (left := deadline - self.cache.monotonic()) > 0:
             mine = [e for e in self.cache.entries.values() if ours(e.uid)]
-            for entry in mine:
-                if entry.publication.pending and not (
-                    entry.publication.failures or entry.publication.urgent
+            for notification in mine:
+                if notification.publication.pending and not (
+                    notification.publication.failures or notification.publication.urgent
                 ):
-                    self.cache.mark_dirty(entry, urgent=True)
+                    self.cache.mark_dirty(notification, urgent=True)
             available = self.notifications.recorder.log.available
             held_up = (
                 frozenset() if available else {*self.notifications.outcomes.recording.values()}
@@ -140,17 +140,19 @@ class Controller:
         return await self.notifications.outcomes.drain(recording)
 
 
-def _under_way(entry: Notification, held_up: AbstractSet[AttemptId], *, paused: bool) -> bool:
+def _under_way(
+    notification: Notification, held_up: AbstractSet[AttemptId], *, paused: bool
+) -> bool:
     """
-    Whether work on an entry is under way that will end.
+    Whether work on a notification is under way that will end.
 
     Attempts that are `held_up` cannot be recorded in Redis, and while writers are `paused` no status can be
     written.
     """
-    if any(attempt not in held_up for attempt in entry.in_flight.executing):
+    if any(attempt not in held_up for attempt in notification.in_flight.executing):
         return True
-    return not entry.publication.failures and (
-        entry.publication.writing or (entry.publication.pending and not paused)
+    return not notification.publication.failures and (
+        notification.publication.writing or (notification.publication.pending and not paused)
     )
 
 

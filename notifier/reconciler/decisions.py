@@ -59,54 +59,54 @@ class Decisions:
     holds: Holds
     bounds: DeliveryBounds
 
-    def next(self, entry: Notification, *, idle: AbstractSet[str] = frozenset()) -> Decision:
-        """Decide for an entry as if no attempt of the channels in `idle` were executing."""
-        view, status, hold = entry.view, entry.status, entry.request.hold
+    def next(self, notification: Notification, *, idle: AbstractSet[str] = frozenset()) -> Decision:
+        """Decide for a notification as if no attempt of the channels in `idle` were executing."""
+        view, status, hold = notification.view, notification.status, notification.request.hold
         # More is sanitised than is shown, so that a secret is recognised even if only its head is shown.
         hold = None if hold is None else sanitise(hold[:_HOLD_CHARS])
-        planned, terminal = view.plan is not None, status.terminal or entry.closing
+        planned, terminal = view.plan is not None, status.terminal or notification.closing
         # Without a plan, the only thing to do is to make one, whatever the states of the channels.
-        states = self.channel_states(entry) if planned or terminal else ()
+        states = self.channel_states(notification) if planned or terminal else ()
         opens, monotonic = opening(view.plan, states, self.time.now()), self.cache.monotonic()
-        holds = self.holds.placed.of(entry.request, (s.channel for s in states))
+        holds = self.holds.placed.of(notification.request, (s.channel for s in states))
         return decide(
             planned=planned,
             terminal=terminal,
             channel_states=states,
-            executing=frozenset(entry.in_flight.executing.values()) - idle,
-            due=entry.due,
+            executing=frozenset(notification.in_flight.executing.values()) - idle,
+            due=notification.due,
             now=monotonic,
-            ordered=entry.ordered,
+            ordered=notification.ordered,
             opens={channel: monotonic + wait / 1000 for channel, wait in opens.items()},
             held=hold_of(hold, paused=self.holds.paused),
             holds=held_along(view.plan, states, holds),
             # The time of the API server, which set `created`, or Redis's if that is earlier.
-            stale=stale_of(entry.request.created, self.time.certain(), self.bounds.max_age),
+            stale=stale_of(notification.request.created, self.time.certain(), self.bounds.max_age),
         )
 
-    def facts(self, entry: Notification) -> Facts:
+    def facts(self, notification: Notification) -> Facts:
         """What the merge needs to know besides the log and the status."""
-        request = entry.request
+        request = notification.request
         return Facts(
             request.generation,
             request.policy,
             self.bounds.at_most_once,
-            in_hand=frozenset(entry.in_flight.executing),
+            in_hand=frozenset(notification.in_flight.executing),
         )
 
-    def channel_states(self, entry: Notification) -> Sequence[ChannelState]:
+    def channel_states(self, notification: Notification) -> Sequence[ChannelState]:
         """The state of each planned channel."""
-        return channel_states_of(entry.view, entry.status, self.facts(entry))
+        return channel_states_of(notification.view, notification.status, self.facts(notification))
 
-    def limit(self, entry: Notification, channel: str) -> int:
+    def limit(self, notification: Notification, channel: str) -> int:
         """
         Largest number of attempts that the log may hold for a channel, as an argument of INTENT.
 
         The script counts ids and cannot see which attempts left. So the limit is the number of attempts in
         the view, plus as many as the rules still allow.
         """
-        left = next((s.left for s in self.channel_states(entry) if s.channel == channel), 0)
-        return len(entry.view.of_channel(channel)) + left
+        left = next((s.left for s in self.channel_states(notification) if s.channel == channel), 0)
+        return len(notification.view.of_channel(channel)) + left
 
 
 @dataclass(eq=False)
@@ -120,7 +120,7 @@ class Overdue:
     holds: Holds
 
     def mark_without_log(
-        self, entries: Iterable[Notification], *, available: bool, notice: float
+        self, notifications: Iterable[Notification], *, available: bool, notice: float
     ) -> None:
         """
         Have the status of objects show that a due attempt waits for the log, or no longer waits.
@@ -128,60 +128,68 @@ class Overdue:
         They say so after `notice` seconds. A journaled attempt does not wait for the log.
         """
         now = self.cache.monotonic()
-        for entry in entries:
-            outage = entry.outage
-            since = (outage.since or now) if not available and self._waits(entry) else 0.0
+        for notification in notifications:
+            outage = notification.outage
+            since = (outage.since or now) if not available and self._waits(notification) else 0.0
             shown = since > 0 and now - since >= notice
             if (since, shown) != (outage.since, outage.shown):
-                entry.held(since, shown=shown)
-            if shown != outage.shown or (shown and _gives_another_reason(entry)):
-                self.cache.mark_dirty(entry)
+                notification.held(since, shown=shown)
+            if shown != outage.shown or (shown and _gives_another_reason(notification)):
+                self.cache.mark_dirty(notification)
 
-    def _waits(self, entry: Notification) -> bool:
-        if entry.outage.note and entry.outage.missing is None:
+    def _waits(self, notification: Notification) -> bool:
+        if notification.outage.note and notification.outage.missing is None:
             return False
-        ours = self.ownership.term_of(entry.uid) is not None
-        return ours and not entry.cancelled and self.is_due(entry)
+        ours = self.ownership.term_of(notification.uid) is not None
+        return ours and not notification.cancelled and self.is_due(notification)
 
-    def is_due(self, entry: Notification) -> bool:
+    def is_due(self, notification: Notification) -> bool:
         """Whether an attempt is due, as far as this process knows."""
-        if entry.status.terminal or entry.quarantine or entry.judged.untrusted:
+        if notification.status.terminal or notification.quarantine or notification.judged.untrusted:
             return False
-        if entry.claim is None and entry.view.position == 0 and not entry.outage.note:
-            return _shows_due(entry.status, self.time.now())
+        if (
+            notification.claim is None
+            and notification.view.position == 0
+            and not notification.outage.note
+        ):
+            return _shows_due(notification.status, self.time.now())
         # An attempt that still waits for its INTENT counts as due, like any other.
         asking = {
-            c for i, c in entry.in_flight.executing.items() if i in entry.in_flight.never_sent
+            c
+            for i, c in notification.in_flight.executing.items()
+            if i in notification.in_flight.never_sent
         }
-        return isinstance(self.decisions.next(entry, idle=asking), Deliver | Resolve)
+        return isinstance(self.decisions.next(notification, idle=asking), Deliver | Resolve)
 
-    def oldest(self, entries: Iterable[Notification]) -> float:
+    def oldest(self, notifications: Iterable[Notification]) -> float:
         """Seconds for which the longest waiting attempt of ours has been due, 0 if none is."""
         now = self.time.now()
         oldest = 0.0
-        for entry in entries:
-            if entry.cancelled or self.ownership.term_of(entry.uid) is None:
+        for notification in notifications:
+            if notification.cancelled or self.ownership.term_of(notification.uid) is None:
                 continue
-            oldest = max(oldest, self._seconds(entry, now, oldest))
+            oldest = max(oldest, self._seconds(notification, now, oldest))
         return oldest
 
-    def _seconds(self, entry: Notification, now: int, least: float) -> float:
+    def _seconds(self, notification: Notification, now: int, least: float) -> float:
         """
-        For how many seconds a live entry of ours has had an attempt due; `now` is in milliseconds.
+        For how many seconds a live notification of ours has had an attempt due; `now` is in milliseconds.
 
         Any answer up to `least` serves, whether exact or not.
         """
-        view, request = entry.view, entry.request
-        if entry.status.terminal or hold_of(request.hold, paused=self.holds.paused):
+        view, request = notification.view, notification.request
+        if notification.status.terminal or hold_of(request.hold, paused=self.holds.paused):
             return 0.0
-        if (entry.claim is None and not entry.outage.note) or view.plan is None:
+        if (notification.claim is None and not notification.outage.note) or view.plan is None:
             # Not claimed yet: its first attempt has been due since its creation, a later one since the time
             # that its object names.
-            return (now - (expected(entry) or request.created)) / 1000
+            return (now - (expected(notification) or request.created)) / 1000
         since: dict[str, int] = {}
         # An attempt that waits for its INTENT waits for the log: it is not under way.
         executing = {
-            c for i, c in entry.in_flight.executing.items() if i not in entry.in_flight.never_sent
+            c
+            for i, c in notification.in_flight.executing.items()
+            if i not in notification.in_flight.never_sent
         }
         held = self.holds.placed.of(request, view.plan.channels).keys()
         executing |= held
@@ -201,21 +209,21 @@ class Overdue:
             return 0.0
         unfinished = {
             s.channel
-            for s in self.decisions.channel_states(entry)
+            for s in self.decisions.channel_states(notification)
             if s.state.value not in NOTHING_DUE
         }
         return max(((now - at) / 1000 for c, at in since.items() if c in unfinished), default=0.0)
 
 
-def expected(entry: Notification) -> int:
+def expected(notification: Notification) -> int:
     """When the object says that its next attempt is due, in Unix milliseconds; 0 if it says nothing."""
-    return min((c.next_retry for c in entry.status.channels if c.next_retry), default=0)
+    return min((c.next_retry for c in notification.status.channels if c.next_retry), default=0)
 
 
-def _gives_another_reason(entry: Notification) -> bool:
+def _gives_another_reason(notification: Notification) -> bool:
     """Whether the status shows that it is held, but for another reason than the present one."""
-    shown = find_condition(entry.status.conditions, LOG_UNAVAILABLE)
-    return shown is not None and shown.reason != held_because(entry.outage.missing)[0]
+    shown = find_condition(notification.status.conditions, LOG_UNAVAILABLE)
+    return shown is not None and shown.reason != held_because(notification.outage.missing)[0]
 
 
 def _shows_due(status: Status, now: int) -> bool:

@@ -39,11 +39,11 @@ class Holds:
     def unclaimed(self) -> int:
         """How many live notifications of ours have not been claimed for no known reason."""
         return sum(
-            entry.claim is None
-            and not (entry.quarantine or entry.outage.note)
-            and not (entry.fenced or entry.distrusted)
+            notification.claim is None
+            and not (notification.quarantine or notification.outage.note)
+            and not (notification.fenced or notification.distrusted)
             and self.ownership.term_of(uid) is not None
-            for uid, entry in self.cache.entries.items()
+            for uid, notification in self.cache.entries.items()
         )
 
     def fence_problem(self, patience: float) -> str | None:
@@ -55,14 +55,14 @@ class Holds:
         because only a claim writes their epoch; statuses are not. A single log among others that can be
         claimed only holds its own notification: it takes two, or that nothing can be claimed.
         """
-        now, entries = self.cache.monotonic(), self.cache.entries.values()
+        now, notifications = self.cache.monotonic(), self.cache.entries.values()
         # What belongs to another replica now is ignored; asked for at every probe, most are not fenced.
         lasting = sum(
             now - e.fenced > patience and self.ownership.term_of(e.uid) is not None
-            for e in entries
+            for e in notifications
             if e.fenced
         )
-        ours = (e for e in entries if self.ownership.term_of(e.uid) is not None)
+        ours = (e for e in notifications if self.ownership.term_of(e.uid) is not None)
         if not lasting or (lasting == 1 and any(e.claim is not None for e in ours)):
             return None
         return (
@@ -70,54 +70,56 @@ class Holds:
             " restore of etcd or a move, raise sharding.incarnation"
         )
 
-    def by_reason(self, entries: Iterable[Notification]) -> Counter[str]:
+    def by_reason(self, notifications: Iterable[Notification]) -> Counter[str]:
         """How many of these that are unfinished and ours are held, by the reason's label."""
         found: Counter[str] = Counter()
-        for entry in entries:
-            stopped = entry.quarantine or entry.judged.untrusted
-            if entry.cancelled or (entry.status.terminal and not stopped):
+        for notification in notifications:
+            stopped = notification.quarantine or notification.judged.untrusted
+            if notification.cancelled or (notification.status.terminal and not stopped):
                 continue
-            if self.ownership.term_of(entry.uid) is not None:
-                found[self._reason(entry)] += 1
+            if self.ownership.term_of(notification.uid) is not None:
+                found[self._reason(notification)] += 1
         del found[""]
         return found
 
-    def critical_seconds(self, entries: Iterable[Notification]) -> float:
+    def critical_seconds(self, notifications: Iterable[Notification]) -> float:
         """Longest time in seconds for which operators' holds have held back a critical one of these."""
         return max(
             (
-                self.placed.critical(entry.request, entry.withheld)
-                for entry in entries
-                if entry.withheld and not entry.cancelled
+                self.placed.critical(notification.request, notification.withheld)
+                for notification in notifications
+                if notification.withheld and not notification.cancelled
             ),
             default=0.0,
         )
 
-    def undelivered_critical(self, entries: Iterable[Notification]) -> float:
+    def undelivered_critical(self, notifications: Iterable[Notification]) -> float:
         """Age in seconds of the oldest critical one of these that is ours and has not ended."""
         created = [
-            entry.request.created
-            for entry in entries
-            if entry.request.priority == CRITICAL
-            and not (entry.status.terminal or entry.cancelled)
-            and self.ownership.term_of(entry.uid) is not None
+            notification.request.created
+            for notification in notifications
+            if notification.request.priority == CRITICAL
+            and not (notification.status.terminal or notification.cancelled)
+            and self.ownership.term_of(notification.uid) is not None
         ]
         return (self.placed.time.now() - min(created)) / 1000 if created else 0.0
 
-    def _reason(self, entry: Notification) -> str:
-        if entry.quarantine:
+    def _reason(self, notification: Notification) -> str:
+        if notification.quarantine:
             return HoldReason.QUARANTINED
-        if entry.violation:
+        if notification.violation:
             return HoldReason.SELF_AUDIT
-        if entry.fenced:
+        if notification.fenced:
             return HoldReason.FENCED
-        if entry.judged.untrusted or entry.distrusted:
-            return HoldReason.UNTRUSTED if entry.judged.untrusted else HoldReason.EPOCH_AHEAD
-        if entry.outage.since:
+        if notification.judged.untrusted or notification.distrusted:
+            return HoldReason.UNTRUSTED if notification.judged.untrusted else HoldReason.EPOCH_AHEAD
+        if notification.outage.since:
             return HoldReason.NO_LOG
-        if find_condition(entry.status.conditions, ATTEMPTS_NOT_SENT):
+        if find_condition(notification.status.conditions, ATTEMPTS_NOT_SENT):
             return HoldReason.NOT_SENT
-        if hold_of(entry.request.hold, paused=False):
+        if hold_of(notification.request.hold, paused=False):
             return HoldReason.ON_HOLD
-        placed = HoldReason.PLACED if self.placed.of(entry.request, entry.withheld) else ""
+        placed = (
+            HoldReason.PLACED if self.placed.of(notification.request, notification.withheld) else ""
+        )
         return HoldReason.PAUSED if self.paused else placed

@@ -117,8 +117,8 @@ class Incidents:
         Look up, between an intent and its send, what the send has to know; takes 5 s at most.
 
         Returns:
-            The outcome of an attempt that must not be sent, although its intent is recorded; otherwise the id
-            of what the receiver keeps of the incident, empty if there is none, as always while journaled.
+            The outcome of an attempt that must not be sent, although its intent is recorded; otherwise
+            the id of what the receiver keeps of the incident, empty if there is none or while journaled.
         """
         if not _in_order(request, intent.channel, via):
             return ""

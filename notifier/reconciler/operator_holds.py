@@ -72,8 +72,8 @@ class PlacedHolds:
         for hold in ended:
             logger.warning("a hold has ended: %s", selector_of(hold), extra=_about(hold))
         changed = (*begun, *ended)
-        for uid, entry in self.cache.entries.items() if changed else ():
-            if any(concerns(hold, entry.request) for hold in changed):
+        for uid, notification in self.cache.entries.items() if changed else ():
+            if any(concerns(hold, notification.request) for hold in changed):
                 self.cache.check(uid)
 
     def take(self, holds: Iterable[Hold]) -> tuple[tuple[Hold, ...], tuple[Hold, ...]]:
@@ -105,7 +105,7 @@ class PlacedHolds:
 
     def let_go(self, share: float) -> list[str]:
         """Let go what may go since the last call, of a share of all notifications that is ours."""
-        entries = self.cache.entries
+        notifications = self.cache.entries
         now = self.cache.monotonic()
         passed, self._at = min(now - self._at, 2.0), now
         gone: list[str] = []
@@ -113,10 +113,10 @@ class PlacedHolds:
             if not hold.rate:
                 continue
             let_go = self._let_go.setdefault(hold.key, set())
-            let_go.intersection_update(entries)
+            let_go.intersection_update(notifications)
             waiting = [
                 e
-                for e in entries.values()
+                for e in notifications.values()
                 if e.withheld
                 and e.uid not in let_go
                 and concerns(hold, e.request)

@@ -87,35 +87,35 @@ class Reconciler:
         if ready is None:
             return None
         if ready.blocked:
-            decision = self._decided(ready.entry, Await(ready.blocked))
+            decision = self._decided(ready.notification, Await(ready.blocked))
             # What may pass soon is also tried again with a growing wait, which a decision would reset.
-            soon = ready.entry.unreadable and not ready.journaled
+            soon = ready.notification.unreadable and not ready.journaled
             return None if soon else decision
         return await self._decide(ready)
 
     async def _decide(self, ready: Ready) -> Decision:
-        """Decide for an entry whose log is claimed, or not needed, and act on the decision."""
-        entry = ready.entry
-        decision = self.decisions.next(entry)
+        """Decide for a notification whose log is claimed, or not needed, and act on the decision."""
+        notification = ready.notification
+        decision = self.decisions.next(notification)
         if isinstance(decision, Resolve):
-            if not entry.request.specified:
-                return self._decided(entry, Await("the object has no spec yet"))
+            if not notification.request.specified:
+                return self._decided(notification, Await("the object has no spec yet"))
             now = self.ports.notifications.time.now()
-            plan, doubts = await self.ports.router.plan(entry.request, now)
+            plan, doubts = await self.ports.router.plan(notification.request, now)
             if self.ports.incidents is not None:
-                plan = await self.ports.incidents.routed(entry.request, plan)
-            await self.ports.notifications.freeze(entry, plan, journaled=ready.journaled)
+                plan = await self.ports.incidents.routed(notification.request, plan)
+            await self.ports.notifications.freeze(notification, plan, journaled=ready.journaled)
             if doubts:
-                self.ports.reporter.routed_in_doubt(entry.request, plan.channels, doubts)
-            decision = self.decisions.next(entry)
-        rejected = self._start(entry, decision, journaled=ready.journaled)
-        self._decided(entry, decision)
+                self.ports.reporter.routed_in_doubt(notification.request, plan.channels, doubts)
+            decision = self.decisions.next(notification)
+        rejected = self._start(notification, decision, journaled=ready.journaled)
+        self._decided(notification, decision)
         if ready.journaled:
             return decision
         for channel, rejection in rejected.items():
-            await self._note_rejection(entry, channel, rejection)
+            await self._note_rejection(notification, channel, rejection)
         for channel, reason in withheld(decision):
-            await self._note_held(entry, channel, reason)
+            await self._note_held(notification, channel, reason)
         if isinstance(decision, GiveUp):
             await self._give_up(ready, decision)
         return decision
@@ -123,69 +123,73 @@ class Reconciler:
     # -- acting on decisions ----------------------------------------------------------------------
 
     def _start(
-        self, entry: Notification, decision: Decision, *, journaled: bool
+        self, notification: Notification, decision: Decision, *, journaled: bool
     ) -> dict[str, Reject]:
         """Act on a decision; returns what a circuit breaker rejects, by channel."""
         rejected: dict[str, Reject] = {}
         for channel in decision.channels if isinstance(decision, Deliver) else ():
             submit = partial(
                 self.dispatcher.submit,
-                entry.uid,
+                notification.uid,
                 channel,
-                due=entry.due.get(channel, self.cache.monotonic()),
-                priority=entry.request.priority,
-                namespace=entry.request.namespace,
-                tried=sum(map(counts, entry.view.of_channel(channel))),
+                due=notification.due.get(channel, self.cache.monotonic()),
+                priority=notification.request.priority,
+                namespace=notification.request.namespace,
+                tried=sum(map(counts, notification.view.of_channel(channel))),
             )
             if journaled:
-                self.attempts.submit_in_turn(entry, channel, submit)
+                self.attempts.submit_in_turn(notification, channel, submit)
             elif (rejection := submit()) is not None:
                 rejected[channel] = rejection
         if isinstance(decision, Finish):
-            self.cache.mark_dirty(entry, urgent=True)
+            self.cache.mark_dirty(notification, urgent=True)
         if decision.then is not None:
-            self.ports.queue.add_at(entry.uid, decision.then)
+            self.ports.queue.add_at(notification.uid, decision.then)
         return rejected
 
-    def _decided(self, entry: Notification, decision: Decision) -> Decision:
+    def _decided(self, notification: Notification, decision: Decision) -> Decision:
         """Remember a decision: when the next is needed, and which channels are in progress or queued."""
         started = decision.channels if isinstance(decision, Deliver | GiveUp) else ()
         check = Check(
             at=self.cache.monotonic(),
             by=math.inf if decision.then is None else decision.then,
-            version=entry.request.resource_version,
-            position=entry.view.position,
-            channels=tuple(dict.fromkeys((*started, *entry.in_flight.executing.values()))),
+            version=notification.request.resource_version,
+            position=notification.view.position,
+            channels=tuple(dict.fromkeys((*started, *notification.in_flight.executing.values()))),
         )
-        entry.decided(check, tuple(channel for channel, _ in withheld(decision)))
+        notification.decided(check, tuple(channel for channel, _ in withheld(decision)))
         return decision
 
-    async def _note_held(self, entry: Notification, channel: str, reason: str) -> None:
+    async def _note_held(self, notification: Notification, channel: str, reason: str) -> None:
         """Record in the log, once, why a due channel is held back."""
-        known = entry.view.last_skip.get(channel)
-        await self.ports.notifications.note(entry, channel, reason)
-        noted = entry.view.last_skip.get(channel)
+        known = notification.view.last_skip.get(channel)
+        await self.ports.notifications.note(notification, channel, reason)
+        noted = notification.view.last_skip.get(channel)
         if noted is not None and noted != known:
-            self.ports.reporter.held(entry.request, channel, noted)
+            self.ports.reporter.held(notification.request, channel, noted)
 
     async def _give_up(self, ready: Ready, decision: GiveUp) -> None:
         """Record in the log why due channels are given up, and end them."""
-        entry = ready.entry
+        notification = ready.notification
         for channel in decision.channels:
-            await self.ports.notifications.note(entry, channel, decision.reason)
+            await self.ports.notifications.note(notification, channel, decision.reason)
             outcome = Outcome.permanent(decision.reason)
-            limit = self.decisions.limit(entry, channel)
-            await self.ports.notifications.give_up(entry, ready.term, channel, outcome, limit=limit)
+            limit = self.decisions.limit(notification, channel)
+            await self.ports.notifications.give_up(
+                notification, ready.term, channel, outcome, limit=limit
+            )
 
-    async def _note_rejection(self, entry: Notification, channel: str, rejection: Reject) -> None:
+    async def _note_rejection(
+        self, notification: Notification, channel: str, rejection: Reject
+    ) -> None:
         """
         Report, once, that an attempt waits for its receiver's circuit breaker.
 
         It waits in the receiver's queue and does not count as an attempt.
         """
         reason = refusal(channel, rejection)
-        if entry.view.last_skip.get(channel) == reason:
+        if notification.view.last_skip.get(channel) == reason:
             return
-        if await self.ports.notifications.note(entry, channel, reason):
-            made = sum(map(counts, entry.view.of_channel(channel)))
-            self.ports.reporter.rejected(entry.request, channel, reason, made)
+        if await self.ports.notifications.note(notification, channel, reason):
+            made = sum(map(counts, notification.view.of_channel(channel)))
+            self.ports.reporter.rejected(notification.request, channel, reason, made)

@@ -1,7 +1,7 @@
 """
 Attempts on record: what happens between the permission to send and the record of what came of it.
 
-A `Permit` is one attempt. Its intent is recorded on entry, in the log or, while that is away, in the
+A `Permit` is one attempt. Its intent is recorded on notification, in the log or, while that is away, in the
 status; its outcome on exit, whatever happened in between. Cancellation interrupts the send, but not the
 recording of its outcome, which is shielded.
 
@@ -76,19 +76,19 @@ class Outcomes:
         self.journal, self.ownership = self.claimer.journal, self.claimer.ownership
 
     def submit(
-        self, entry: Notification, intent: Record, outcome: Outcome, seconds: float
+        self, notification: Notification, intent: Record, outcome: Outcome, seconds: float
     ) -> asyncio.Task[None]:
         """
         Start recording an outcome, in a task that outlives the caller.
 
         Args:
-            entry: The notification.
+            notification: The notification.
             intent: The attempt's intent.
             outcome: The attempt's outcome.
             seconds: Duration of the send.
         """
         recording = asyncio.create_task(
-            self.record(entry, intent, outcome, seconds), name=f"record-{entry.uid}"
+            self.record(notification, intent, outcome, seconds), name=f"record-{notification.uid}"
         )
         self.recording[recording] = intent.attempt_id
         recording.add_done_callback(self.recording.pop)
@@ -96,7 +96,7 @@ class Outcomes:
 
     async def open(
         self,
-        entry: Notification,
+        notification: Notification,
         term: LeaseTerm,
         channel: str,
         *,
@@ -106,10 +106,10 @@ class Outcomes:
         Record an intent, which allows the send.
 
         Only `OK`, or `DUP` with the state `intent` (the echo of this very call), allows it. The
-        attempt is then listed in `entry.executing` until `close` is called.
+        attempt is then listed in `notification.executing` until `close` is called.
 
         Args:
-            entry: The notification.
+            notification: The notification.
             term: The lease term in which its log was claimed.
             channel: The channel to send on.
             limit: Attempts of the channel that the log may hold, this one included.
@@ -118,52 +118,52 @@ class Outcomes:
             PortError: given up. If the intent is or may still be recorded, it is recorded that nothing was
                 sent, and the channel waits until then.
         """
-        record, claim = self.recorder.begin(entry, term, channel), entry.claim
-        view, stamp = entry.view, claim.stamp if claim else ""
+        record, claim = self.recorder.begin(notification, term, channel), notification.claim
+        view, stamp = notification.view, claim.stamp if claim else ""
         # Of before the first try: the log that takes a repetition may have fallen back.
         proof = Proof(term.epoch, stamp, view.position, view.chain)
         opened, tries = False, Tries()
         try:
             with self.recorder.timed("intent"):
                 answer = await self.recorder.log.intent(
-                    entry.uid,
+                    notification.uid,
                     proof,
                     record,
                     limit=limit,
                     tries=tries,
                     # The decision is based on this very claim; a later one does not count.
                     guard=lambda: (
-                        entry.claim is claim
-                        and self.recorder.claim_holds(entry, term)
-                        and not entry.cancelled
+                        notification.claim is claim
+                        and self.recorder.claim_holds(notification, term)
+                        and not notification.cancelled
                     ),
                 )
             if answer.answer is Answer.OK:
                 self.recorder.metrics.intents.inc()
                 tries.uncertain = True
                 # If this fails, no task sends, so none would ever close the attempt.
-                if not self.recorder.advance(entry, answer, [record]):
-                    await self.recorder.reread(entry)
+                if not self.recorder.advance(notification, answer, [record]):
+                    await self.recorder.reread(notification)
                 opened = True
             elif answer.permits:
-                entry.news()
+                notification.news()
                 opened = True
             elif answer.detail in (SERVER, HISTORY):
                 # What the log has lost may be in the object alone; the probe finds the other logs.
-                entry.shared()
+                notification.shared()
                 self.recorder.log.probe_soon()
         except ContractError as error:
-            self.recorder.put_in_quarantine(entry, str(error))
+            self.recorder.put_in_quarantine(notification, str(error))
             answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
         finally:
             if not opened:
                 if tries.uncertain:
-                    self.submit_not_sent(entry, record)
+                    self.submit_not_sent(notification, record)
                 else:
-                    entry.in_flight.end(record.attempt_id)
+                    notification.in_flight.end(record.attempt_id)
         return answer, record
 
-    def waiting(self, entry: Notification, intent: Record, outcome: Outcome) -> Outcome:
+    def waiting(self, notification: Notification, intent: Record, outcome: Outcome) -> Outcome:
         """
         Return what to record of an outcome: that of an operator's mistake waits, if so configured.
 
@@ -173,7 +173,7 @@ class Outcomes:
             return outcome
         if outcome.state is not AttemptState.FAILED:
             return outcome
-        earlier = [a for a in entry.view.of_channel(intent.channel) if a.id != intent.id]
+        earlier = [a for a in notification.view.of_channel(intent.channel) if a.id != intent.id]
         began = min((a.started for a in uncounted_run(earlier) if a.started), default=None)
         if began is not None and self.recorder.time.now() - began > MISTAKE_PATIENCE:
             final = outcome.error.removeprefix(PERMANENT)
@@ -186,13 +186,19 @@ class Outcomes:
         )
 
     def attempt(
-        self, entry: Notification, term: LeaseTerm, channel: str, *, limit: int | None
+        self, notification: Notification, term: LeaseTerm, channel: str, *, limit: int | None
     ) -> Permit:
         """Return an attempt, to be entered; without `limit`, it is recorded in the status first."""
-        return Permit(self, entry, term, channel, limit)
+        return Permit(self, notification, term, channel, limit)
 
     async def give_up(
-        self, entry: Notification, term: LeaseTerm, channel: str, outcome: Outcome, *, limit: int
+        self,
+        notification: Notification,
+        term: LeaseTerm,
+        channel: str,
+        outcome: Outcome,
+        *,
+        limit: int,
     ) -> None:
         """
         End a channel, if its log may be used, by recording an attempt that is certainly not sent.
@@ -200,7 +206,7 @@ class Outcomes:
         The end is thereby on record like any other, and every reader of log or status sees the reason.
 
         Args:
-            entry: The notification.
+            notification: The notification.
             term: Under which its log is claimed.
             channel: Full channel name.
             outcome: Of that attempt; its text says why.
@@ -209,23 +215,23 @@ class Outcomes:
         Raises:
             PortError: Redis did not answer; the claim is given up.
         """
-        permit = self.attempt(entry, term, channel, limit=limit)
-        if self.claimer.may_open(entry, term) and await permit.open():
+        permit = self.attempt(notification, term, channel, limit=limit)
+        if self.claimer.may_open(notification, term) and await permit.open():
             logger.info(
                 "a notification is given up",
                 extra={
-                    "uid": entry.uid, "object": entry.request.key,
+                    "uid": notification.uid, "object": notification.request.key,
                     "channel": channel, "reason": outcome.error,
                 },
             )  # fmt: skip
             permit.outcome = outcome
             permit.close()
 
-    def submit_not_sent(self, entry: Notification, intent: Record) -> None:
+    def submit_not_sent(self, notification: Notification, intent: Record) -> None:
         """Start recording that nothing was sent for an intent that log or status may hold."""
-        where = "status" if intent.attempt_id in entry.in_flight.ahead else "log"
+        where = "status" if intent.attempt_id in notification.in_flight.ahead else "log"
         outcome = Outcome.not_sent(f"the {where} did not confirm the attempt, so it was not sent")
-        self.submit(entry, intent, outcome, 0.0)
+        self.submit(notification, intent, outcome, 0.0)
 
     async def drain(self, seconds: float) -> int:
         """
@@ -247,26 +253,26 @@ class Outcomes:
         return len(left)
 
     async def record(
-        self, entry: Notification, intent: Record, outcome: Outcome, seconds: float
+        self, notification: Notification, intent: Record, outcome: Outcome, seconds: float
     ) -> None:
         """Record an outcome; the arguments are those of `submit`."""
-        earlier = [a for a in entry.view.of_channel(intent.channel) if a.id != intent.id]
+        earlier = [a for a in notification.view.of_channel(intent.channel) if a.id != intent.id]
         left = [a for a in earlier if counts(a)]
-        wait = self._wait(entry.request.policy, outcome, earlier, len(left))
-        plan = entry.view.plan
+        wait = self._wait(notification.request.policy, outcome, earlier, len(left))
+        plan = notification.view.plan
         planned = plan.digest(intent.channel) if plan else ""
         attempt = _ended(intent, outcome, self.recorder.time.now(), wait, seconds)
         attempt = replace(attempt, words=_words(outcome, planned), answer=outcome.answer)
         until = None if wait is None else self.cache.monotonic() + wait / 1000
-        entry.wait(attempt.channel, until)
-        recorded = await self._close(entry, attempt, intent)
+        notification.wait(attempt.channel, until)
+        recorded = await self._close(notification, attempt, intent)
         failpoint(Failpoint.AFTER_OUTCOME)
-        if recorded and not self._owns(entry.uid, intent.attempt_id):
+        if recorded and not self._owns(notification.uid, intent.attempt_id):
             # A result of an earlier lease term: wake the owner, so that it need not wait for its sweep.
-            await self.recorder.log.wake_owner(entry.uid)
-        _log(entry, attempt, recorded=recorded)
-        self.on_recorded(entry.request, attempt, outcome, left[-1] if left else None)
-        self.cache.check(entry.uid)
+            await self.recorder.log.wake_owner(notification.uid)
+        _log(notification, attempt, recorded=recorded)
+        self.on_recorded(notification.request, attempt, outcome, left[-1] if left else None)
+        self.cache.check(notification.uid)
 
     def _wait(
         self, policy: RetryPolicy, outcome: Outcome, earlier: Sequence[Attempt], left: int
@@ -283,14 +289,14 @@ class Outcomes:
             return delay(len(uncounted_run(earlier)) + 1, self.jitter())
         return next_delay(policy, left + 1, self.jitter(), outcome.retry_after)
 
-    async def _close(self, entry: Notification, attempt: Attempt, intent: Record) -> bool:
+    async def _close(self, notification: Notification, attempt: Attempt, intent: Record) -> bool:
         """Record the outcome where its intent was recorded: in the log, or in the status."""
-        if intent.attempt_id in entry.in_flight.ahead:
-            self.close_in_memory(entry, attempt, intent)
+        if intent.attempt_id in notification.in_flight.ahead:
+            self.close_in_memory(notification, attempt, intent)
             return True
         patience = self.journal.patience
         return await self.close(
-            entry,
+            notification,
             attempt,
             intent,
             patience=self.patience if patience is None else patience,
@@ -298,7 +304,12 @@ class Outcomes:
         )
 
     def close_in_memory(
-        self, entry: Notification, attempt: Attempt, intent: Record, *, cause: str = "journal"
+        self,
+        notification: Notification,
+        attempt: Attempt,
+        intent: Record,
+        *,
+        cause: str = "journal",
     ) -> None:
         """
         Keep an outcome while the log is away: the next claim records it, and a journaled status shows it.
@@ -306,20 +317,20 @@ class Outcomes:
         It is kept until a log has confirmed it, because a claim under way replaces the view.
 
         Args:
-            entry: The notification.
+            notification: The notification.
             attempt: The attempt with its outcome.
             intent: The attempt's intent.
             cause: Why the claim is given up, for the metric.
         """
-        entry.in_flight.keep(attempt.id, attempt_record(attempt), intent)
-        entry.learn([attempt])
+        notification.in_flight.keep(attempt.id, attempt_record(attempt), intent)
+        notification.learn([attempt])
         self.recorder.count(attempt)
-        self.recorder.lose_claim(entry, cause)
-        self.cache.mark_dirty(entry, urgent=True)
+        self.recorder.lose_claim(notification, cause)
+        self.cache.mark_dirty(notification, urgent=True)
 
     async def close(
         self,
-        entry: Notification,
+        notification: Notification,
         attempt: Attempt,
         intent: Record,
         *,
@@ -341,51 +352,53 @@ class Outcomes:
         record = attempt_record(attempt)
         try:
             with self.recorder.timed("outcome"):
-                answer = await self._record_outcome(entry, record, intent, patience)
+                answer = await self._record_outcome(notification, record, intent, patience)
         except Unauthorised:
-            self.close_in_memory(entry, attempt, intent, cause="refused")
+            self.close_in_memory(notification, attempt, intent, cause="refused")
             return True
         except (ContractError, Rejected) as error:
             logger.error(
                 "an outcome could not be recorded; it is kept until the log can be read again",
-                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
+                extra={"uid": notification.uid, "attempt": attempt.id, "error": str(error)},
             )
-            entry.in_flight.keep(attempt.id, record, intent)
-            self.recorder.put_in_quarantine(entry, str(error))
+            notification.in_flight.keep(attempt.id, record, intent)
+            self.recorder.put_in_quarantine(notification, str(error))
             return False
         except PortError as error:
             if keep:
-                self.close_in_memory(entry, attempt, intent)
+                self.close_in_memory(notification, attempt, intent)
                 return True
             logger.error(
                 "an outcome could not be recorded; the next owner will record it as unknown",
-                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
+                extra={"uid": notification.uid, "attempt": attempt.id, "error": str(error)},
             )
-            entry.forgotten()
+            notification.forgotten()
             return False
         finally:
-            entry.in_flight.end(intent.attempt_id)
+            notification.in_flight.end(intent.attempt_id)
         if answer.answer is Answer.RECLAIM:
-            self.close_in_memory(entry, attempt, intent, cause="lost")
+            self.close_in_memory(notification, attempt, intent, cause="lost")
             return True
         self.recorder.count(attempt)
         try:
-            if not self.recorder.advance(entry, answer, [intent, record][2 - answer.count :]):
-                await self.recorder.reread(entry)
+            if not self.recorder.advance(
+                notification, answer, [intent, record][2 - answer.count :]
+            ):
+                await self.recorder.reread(notification)
         except PortError:
             # The outcome is recorded; the next check reads the rest of the log.
-            entry.news()
-        self.cache.mark_dirty(entry)
+            notification.news()
+        self.cache.mark_dirty(notification)
         return True
 
     async def _record_outcome(
-        self, entry: Notification, record: Record, intent: Record, patience: float
+        self, notification: Notification, record: Record, intent: Record, patience: float
     ) -> Appended:
         """Record an outcome; retries a refusal, which may come from a proxy during a failover."""
         for pause in _REFUSED_PAUSES:
             try:
                 return await self.recorder.log.outcome(
-                    entry.uid, record, intent, name=None, patience=patience
+                    notification.uid, record, intent, name=None, patience=patience
                 )
             except Unauthorised:
                 # The log has already retried this for the whole time.
@@ -393,7 +406,7 @@ class Outcomes:
             except Rejected:
                 await asyncio.sleep(pause)
         return await self.recorder.log.outcome(
-            entry.uid, record, intent, name=None, patience=patience
+            notification.uid, record, intent, name=None, patience=patience
         )
 
     def _owns(self, uid: str, attempt_id: AttemptId) -> bool:
@@ -415,7 +428,7 @@ class Permit:
 
     Attributes:
         outcomes: Records them.
-        entry: The notification.
+        notification: The notification.
         term: The lease term in which the attempt is made.
         channel: Full channel name.
         limit: Attempts of the channel that the log may hold, this one included; None if it is journaled.
@@ -426,7 +439,7 @@ class Permit:
     """
 
     outcomes: Outcomes
-    entry: Notification
+    notification: Notification
     term: LeaseTerm
     channel: str
     limit: int | None
@@ -442,21 +455,21 @@ class Permit:
         Raises:
             PortError: the log did not answer. If it may have the intent, it is told that nothing was sent.
         """
-        entry, outcomes = self.entry, self.outcomes
+        notification, outcomes = self.notification, self.outcomes
         if self.limit is None:
             self.intent = await outcomes.journal.open(
-                entry, self.term, self.channel, in_doubt=outcomes.submit_not_sent
+                notification, self.term, self.channel, in_doubt=outcomes.submit_not_sent
             )
             self.sends = self.intent is not None
             if not self.sends:
-                outcomes.cache.retry(entry.uid)
+                outcomes.cache.retry(notification.uid)
         else:
             try:
                 answer, intent = await outcomes.open(
-                    entry, self.term, self.channel, limit=self.limit
+                    notification, self.term, self.channel, limit=self.limit
                 )
             except PortError:
-                outcomes.recorder.lose_claim(entry, "intent")
+                outcomes.recorder.lose_claim(notification, "intent")
                 raise
             if answer.permits:
                 self.intent, self.sends = intent, answer.confirmed
@@ -475,14 +488,14 @@ class Permit:
         """Start recording the outcome of what is on record."""
         if self.intent is None or self.outcome is None:
             return None
-        self.outcome = self.outcomes.waiting(self.entry, self.intent, self.outcome)
+        self.outcome = self.outcomes.waiting(self.notification, self.intent, self.outcome)
         seconds = self.outcomes.cache.monotonic() - self.began
-        return self.outcomes.submit(self.entry, self.intent, self.outcome, seconds)
+        return self.outcomes.submit(self.notification, self.intent, self.outcome, seconds)
 
     async def __aenter__(self) -> Self:
         """Have the attempt permitted; a log that does not answer permits none, and it is tried again."""
         failpoint(Failpoint.BEFORE_INTENT)
-        uid, log = self.entry.uid, self.outcomes.recorder.log
+        uid, log = self.notification.uid, self.outcomes.recorder.log
         try:
             opened = await self.open()
         except PortError as error:
@@ -505,7 +518,7 @@ class Permit:
         at: TracebackType | None,
     ) -> None:
         """Record the outcome, whatever has ended the body."""
-        asking = self.entry.in_flight.never_sent
+        asking = self.notification.in_flight.never_sent
         left = self.intent is not None and self.intent.attempt_id not in asking
         if left and isinstance(error, asyncio.CancelledError):
             self.outcome = Outcome.unknown("the process ended while waiting for an answer")
@@ -520,8 +533,8 @@ class Permit:
         logger.info(
             "an attempt was not opened",
             extra={
-                "uid": self.entry.uid,
-                "object": self.entry.request.key,
+                "uid": self.notification.uid,
+                "object": self.notification.request.key,
                 "channel": intent.channel,
                 "attempt": intent.id,
                 "answer": answer.answer.value,
@@ -529,11 +542,13 @@ class Permit:
             },
         )
         if answer.answer in (Answer.DONE, Answer.EXHAUSTED, Answer.DUP):
-            self.entry.news()
+            self.notification.news()
         else:
             detail = answer.detail if answer.detail in (SERVER, HISTORY) else ""
-            self.outcomes.recorder.lose_claim(self.entry, detail or answer.answer.value.lower())
-        self.outcomes.cache.check(self.entry.uid)
+            self.outcomes.recorder.lose_claim(
+                self.notification, detail or answer.answer.value.lower()
+            )
+        self.outcomes.cache.check(self.notification.uid)
 
 
 def _ended(intent: Record, outcome: Outcome, now: int, wait: int | None, seconds: float) -> Attempt:
@@ -561,13 +576,13 @@ def _words(outcome: Outcome, planned: str) -> str:
     return f"templates {outcome.digest}{changed}{failed}"
 
 
-def _log(entry: Notification, attempt: Attempt, *, recorded: bool) -> None:
+def _log(notification: Notification, attempt: Attempt, *, recorded: bool) -> None:
     logger.log(
         logging.INFO if attempt.failure in {None, FailureClass.SUPERSEDED} else logging.WARNING,
         "attempt recorded" if recorded else "attempt not recorded",
         extra={
-            "uid": entry.uid,
-            "object": entry.request.key,
+            "uid": notification.uid,
+            "object": notification.request.key,
             "channel": attempt.channel,
             "attempt": attempt.id,
             "state": attempt.state.word,
@@ -575,6 +590,6 @@ def _log(entry: Notification, attempt: Attempt, *, recorded: bool) -> None:
             "code": attempt.code or None,
             "error": attempt.error or None,
             "ms": attempt.duration,
-            "trace_id": trace_id(entry.request.trace),
+            "trace_id": trace_id(notification.request.trace),
         },
     )

@@ -8,8 +8,8 @@ A notification that is finished and published leaves a summary. So does one that
 status shows all of it: its summary says so, and once the log is back it is claimed. A hundred thousand
 summaries cost megabytes, not gigabytes.
 
-With an audit feed, a notification is finished only when it is audited: until then the entry stays, listed
-in `unaudited`. Because the feed may wait for days, this is bounded: beyond `audit_limit` waiting entries,
+With an audit feed, a notification is finished only when it is audited: until then it stays, listed in
+`unaudited`. Because the feed may wait for days, this is bounded: beyond `audit_limit` waiting entries,
 a finished one is dropped nevertheless, and a later sweep finds its log, which does not expire before it
 is audited.
 
@@ -125,20 +125,20 @@ class Cache:
 
     def namespace_of(self, uid: str) -> str:
         """The namespace of a live notification, empty if it is unknown."""
-        entry = self.entries.get(uid)
-        return entry.request.namespace if entry is not None else ""
+        notification = self.entries.get(uid)
+        return notification.request.namespace if notification is not None else ""
 
-    def mark_dirty(self, entry: Notification, *, urgent: bool = False) -> None:
+    def mark_dirty(self, notification: Notification, *, urgent: bool = False) -> None:
         """Note that the status of what is not gone lags behind; the first time is kept."""
-        if not entry.deleted:
-            entry.publication.mark(self.monotonic(), urgent=urgent)
-            self._schedule(entry)
+        if not notification.deleted:
+            notification.publication.mark(self.monotonic(), urgent=urgent)
+            self._schedule(notification)
 
-    def failed(self, entry: Notification, *, before: int | None = None) -> None:
-        """Note that a write failed; the entry stays dirty and backs off, as after so many `before`."""
-        if not entry.deleted:
-            entry.publication.fail(self.monotonic(), self._jitter(), before=before)
-            self._schedule(entry)
+    def failed(self, notification: Notification, *, before: int | None = None) -> None:
+        """Note that a write failed; it stays dirty and backs off, as after so many failures `before`."""
+        if not notification.deleted:
+            notification.publication.fail(self.monotonic(), self._jitter(), before=before)
+            self._schedule(notification)
 
     def pause_writes(self, seconds: float) -> None:
         """
@@ -152,54 +152,54 @@ class Cache:
     def retry_marks(self) -> None:
         """Have logs marked as published that could not be when they were: they are there again."""
         unmarked, self.unmarked = self.unmarked, {}
-        for entry in filter(None, map(self.entries.get, unmarked)):
-            self.mark_dirty(entry, urgent=True)
+        for notification in filter(None, map(self.entries.get, unmarked)):
+            self.mark_dirty(notification, urgent=True)
 
     def retry_writes(self, namespace: str) -> None:
         """Have the statuses of a namespace written at once that back off."""
-        for entry in self.dirty():
-            if entry.publication.failures and entry.request.namespace == namespace:
-                entry.publication.forgive()
-                self.mark_dirty(entry, urgent=True)
+        for notification in self.dirty():
+            if notification.publication.failures and notification.request.namespace == namespace:
+                notification.publication.forgive()
+                self.mark_dirty(notification, urgent=True)
 
-    def _schedule(self, entry: Notification) -> None:
-        at = self.decision(entry).at
-        if entry.publication.ticket <= at:
+    def _schedule(self, notification: Notification) -> None:
+        at = self.decision(notification).at
+        if notification.publication.ticket <= at:
             # It is scheduled by then; if that is too early, it waits again.
             return
-        entry.publication.ticket = at
+        notification.publication.ticket = at
         self._ticket += 1
-        heapq.heappush(self._heap, (at, self._ticket, entry.uid))
+        heapq.heappush(self._heap, (at, self._ticket, notification.uid))
         if self._heap[0][1] == self._ticket:
             # Otherwise the writer already waits for an earlier one.
             self.wake.set()
 
-    def decision(self, entry: Notification) -> Decision:
-        """When a dirty entry is to be written, and the reason."""
-        publication = entry.publication
+    def decision(self, notification: Notification) -> Decision:
+        """When a dirty notification is to be written, and the reason."""
+        publication = notification.publication
         if publication.dirty_since is None:
-            raise ValueError("the entry is clean")
+            raise ValueError("the notification is clean")
         return decide(
             dirty_since=publication.dirty_since,
             urgent=publication.urgent,
             failures=publication.failures,
             last_failure=publication.last_failure,
             window=self._window,
-            quiet=self._quiet(entry),
+            quiet=self._quiet(notification),
             jitter=publication.jitter,
         )
 
-    def _quiet(self, entry: Notification) -> bool:
+    def _quiet(self, notification: Notification) -> bool:
         # Without a due time nothing has failed yet: attempts are about to start.
-        if entry.in_flight.executing or not entry.due:
+        if notification.in_flight.executing or not notification.due:
             return False
-        return min(entry.due.values()) > self.monotonic() + self._window
+        return min(notification.due.values()) > self.monotonic() + self._window
 
     def take_due(
         self, now: float, may: Callable[[str], bool] = lambda _namespace: True
     ) -> Notification | None:
         """
-        The next entry whose write is due and not under way; one that is early now waits again.
+        The next notification whose write is due and not under way; one that is early now waits again.
 
         Args:
             now: Second of the monotonic clock.
@@ -209,25 +209,25 @@ class Cache:
             return None
         while self._heap and self._heap[0][0] <= now:
             at, _, uid = heapq.heappop(self._heap)
-            entry = self.entries.get(uid)
-            if entry is not None and entry.publication.ticket == at:
+            notification = self.entries.get(uid)
+            if notification is not None and notification.publication.ticket == at:
                 # Its turn comes, whatever marks follow.
-                entry.publication.ticket = -math.inf
-                self._due.append(entry.request.namespace, uid)
+                notification.publication.ticket = -math.inf
+                self._due.append(notification.request.namespace, uid)
         while self._due:
             try:
-                entry = self.entries.get(self._due.popleft(may))
+                notification = self.entries.get(self._due.popleft(may))
             except StopIteration:
                 return None
-            if entry is None or entry.publication.ticket != -math.inf:
+            if notification is None or notification.publication.ticket != -math.inf:
                 continue
-            entry.publication.ticket = math.inf
-            if not entry.publication.pending or entry.publication.writing:
+            notification.publication.ticket = math.inf
+            if not notification.publication.pending or notification.publication.writing:
                 # It is clean, or will be marked again when the write ends.
                 continue
-            if self.decision(entry).at <= now:
-                return entry
-            self._schedule(entry)
+            if self.decision(notification).at <= now:
+                return notification
+            self._schedule(notification)
         return None
 
     def next_due(self) -> float | None:
@@ -261,47 +261,51 @@ class Cache:
         """How many more finished notifications may be held for the audit feed."""
         return max(0, (self.audit_limit or 0) - len(self.unaudited))
 
-    def mark_unaudited(self, entry: Notification) -> None:
-        """Note that the audit feed must read an entry's log; does nothing where no feed runs."""
-        if self.auditing and not entry.quarantine:
-            self.unaudited.setdefault(entry.uid, entry)
+    def mark_unaudited(self, notification: Notification) -> None:
+        """Note that the audit feed must read a notification's log; does nothing where no feed runs."""
+        if self.auditing and not notification.quarantine:
+            self.unaudited.setdefault(notification.uid, notification)
 
-    def mark_audited(self, entry: Notification, position: int) -> None:
-        """Note that everything up to a position of an entry's log was handed over."""
-        entry.audit(position)
-        if entry.view.position <= position:
-            self.unaudited.pop(entry.uid, None)
+    def mark_audited(self, notification: Notification, position: int) -> None:
+        """Note that everything up to a position of a notification's log was handed over."""
+        notification.audit(position)
+        if notification.view.position <= position:
+            self.unaudited.pop(notification.uid, None)
 
-    def retire_if_settled(self, entry: Notification) -> None:
+    def retire_if_settled(self, notification: Notification) -> None:
         """
-        Replace an entry by its summary once it is finished, published and audited, and no task works on it.
+        Replace a notification by its summary once it is finished, published, audited and idle.
 
         Its log then has an expiry, set with the later of the two marks. If the audit feed lags and too many
-        entries wait for it, a published entry is enough: its log has no expiry yet, and a sweep finds it.
+        wait for it, a published one is enough: its log has no expiry yet, and a sweep finds it.
         """
         gone = (
-            self.entries.get(entry.uid) is not entry
-            or entry.quarantine
-            or entry.deleted
-            or entry.judged.untrusted
+            self.entries.get(notification.uid) is not notification
+            or notification.quarantine
+            or notification.deleted
+            or notification.judged.untrusted
         )
-        if gone or entry.busy or entry.publication.pending:
+        if gone or notification.busy or notification.publication.pending:
             return
-        if entry.shown_whole:
-            self.retire(entry)
+        if notification.shown_whole:
+            self.retire(notification)
             return
-        if not entry.ends_at(entry.view.position):
+        if not notification.ends_at(notification.view.position):
             return
-        crowded = self.auditing and not self.audit_capacity and entry.acked == entry.view.position
-        if entry.expiring or crowded:
-            self.retire(entry)
+        crowded = (
+            self.auditing
+            and not self.audit_capacity
+            and notification.acked == notification.view.position
+        )
+        if notification.expiring or crowded:
+            self.retire(notification)
 
-    def retire(self, entry: Notification) -> None:
-        """Replace a finished, published entry by its summary; nothing is kept of a deleted one."""
-        request = entry.request
-        self.entries.pop(entry.uid, None)
-        self.unaudited.pop(entry.uid, None)
-        if not entry.deleted:
+    def retire(self, notification: Notification) -> None:
+        """Replace a finished, published notification by its summary; nothing is kept of a deleted one."""
+        request = notification.request
+        self.entries.pop(notification.uid, None)
+        self.unaudited.pop(notification.uid, None)
+        if not notification.deleted:
             # The deletion may have come during the last write; nothing would remove the summary later.
             self.sum_up(request)
 
@@ -321,9 +325,9 @@ class Cache:
     def reopen(self, request: NotificationRequest) -> Notification:
         """Hold a finished notification in full again: its log holds more than its object shows."""
         self.finished.pop(request.uid, None)
-        entry = self.entries.setdefault(request.uid, Notification(request))
-        entry.request = request
-        return entry
+        notification = self.entries.setdefault(request.uid, Notification(request))
+        notification.request = request
+        return notification
 
     def forget(self, uid: str) -> None:
         """Drop everything known about a notification, except what the audit feed still has to deliver."""

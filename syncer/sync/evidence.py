@@ -46,18 +46,20 @@ class Evidence:
             at_most_once=self.at_most_once,
         )
 
-    def of_entry(self, entry: Notification) -> Circumstances:
+    def of_entry(self, notification: Notification) -> Circumstances:
         """As `of`."""
-        return self.of(entry.uid, compared=entry.judged.compared)
+        return self.of(notification.uid, compared=notification.judged.compared)
 
-    def alone(self, entry: Notification, about: Circumstances) -> bool:
+    def alone(self, notification: Notification, about: Circumstances) -> bool:
         """Whether nobody but this process can have done anything for a notification."""
-        request = entry.request
-        if entry.judged.born and not entry.judged.alone:
+        request = notification.request
+        if notification.judged.born and not notification.judged.alone:
             complete = about.complete(request.created, request.retention_days)
-            entry.judged.prove_alone(complete and self.log.looked_at > entry.judged.born)
+            notification.judged.prove_alone(
+                complete and self.log.looked_at > notification.judged.born
+            )
         # What it has journaled itself is shown as unknown, while its log has it open.
-        return entry.judged.alone and not entry.in_flight.ahead
+        return notification.judged.alone and not notification.in_flight.ahead
 
     def never_handled(self, finished: Finished) -> bool:
         """Whether nothing can have been sent for a finished notification that has no log."""

@@ -144,18 +144,18 @@ class Journal:
         """Whether nothing may be opened in a notification's log, because a note may rely on that."""
         return self.notes().may_carry_note(uid)
 
-    def basis(self, entry: Notification, term: LeaseTerm) -> Basis:
+    def basis(self, notification: Notification, term: LeaseTerm) -> Basis:
         """Whether everything about a notification is known without its log, and why or why not."""
         # If others may have appended records, neither a claim nor the creation proves that all is known. An
         # operator's word needs an attempt.
-        known_in: Epoch | None = entry.known_in
+        known_in: Epoch | None = notification.known_in
         since = term.since
         subscription = self.recorder.log.subscriptions
-        unheard = entry.heard != subscription or self._unheard == subscription
-        if entry.reread or (unheard and entry.view.attempts):
+        unheard = notification.heard != subscription or self._unheard == subscription
+        if notification.reread or (unheard and notification.view.attempts):
             known_in, since = None, 0
-        note = self.notes().note_of(entry.uid)
-        return basis(entry.request, note, known_in=known_in, epoch=term.epoch, since=since)
+        note = self.notes().note_of(notification.uid)
+        return basis(notification.request, note, known_in=known_in, epoch=term.epoch, since=since)
 
     @property
     def patience(self) -> float | None:
@@ -168,68 +168,70 @@ class Journal:
             return None
         return _SOON if self.active else self.after
 
-    def applies(self, entry: Notification, term: LeaseTerm) -> bool:
+    def applies(self, notification: Notification, term: LeaseTerm) -> bool:
         """Whether due attempts of a notification are journaled now."""
         return (
             self.active
             and not self.recorder.log.available
-            and not (entry.quarantine or entry.violation or entry.doubtful)
+            and not (notification.quarantine or notification.violation or notification.doubtful)
             # Until a claim judges it anew, its status is left as it is: it would not show the attempt.
-            and not entry.judged.untrusted
-            and self.basis(entry, term).complete
-            and self.recorder.shows_what_is_known(entry)
+            and not notification.judged.untrusted
+            and self.basis(notification, term).complete
+            and self.recorder.shows_what_is_known(notification)
         )
 
-    def take_up(self, entry: Notification, term: LeaseTerm) -> None:
+    def take_up(self, notification: Notification, term: LeaseTerm) -> None:
         """
         Learn from the status what the log cannot tell: the attempts in their order, and the plan.
 
         An attempt that a former owner journaled without a result is unknown. The next attempt waits as
         after a claim, as it does after every attempt of a former owner.
         """
-        status, view = entry.request.status, entry.view
+        status, view = notification.request.status, notification.view
         for shown in status.attempts:
             known = view.attempts.get(shown.id)
-            if shown.id in entry.in_flight.executing or (known and known.state >= shown.state):
+            if shown.id in notification.in_flight.executing or (
+                known and known.state >= shown.state
+            ):
                 continue
             former = attempt_epoch(shown.id) != term.epoch
-            attempt = self._left(entry, shown) if former else shown
-            entry.learn([attempt])
+            attempt = self._left(notification, shown) if former else shown
+            notification.learn([attempt])
             if former and attempt.due:
                 wait = wait_of(attempt, self.recorder.time.now()) / 1000
-                entry.wait(attempt.channel, self.recorder.cache.monotonic() + wait)
+                notification.wait(attempt.channel, self.recorder.cache.monotonic() + wait)
         plan = missing_plan(view, status)
-        entry.learn((), read_plan(plan) if plan else None)
-        note = self.notes().note_of(entry.uid)
-        if note is not None and entry.outage.note != note.name:
-            entry.journaling(note.name)
-            if entry.in_flight.unrecorded:
+        notification.learn((), read_plan(plan) if plan else None)
+        note = self.notes().note_of(notification.uid)
+        if note is not None and notification.outage.note != note.name:
+            notification.journaling(note.name)
+            if notification.in_flight.unrecorded:
                 # Its status could not be written without a claim until now.
-                self.recorder.cache.mark_dirty(entry, urgent=True)
-        entry.not_journaling(None)
+                self.recorder.cache.mark_dirty(notification, urgent=True)
+        notification.not_journaling(None)
 
-    def _left(self, entry: Notification, shown: Attempt) -> Attempt:
+    def _left(self, notification: Notification, shown: Attempt) -> Attempt:
         """The attempt, with a time and a wait if its sender ended before it wrote the result."""
         if shown.state is not AttemptState.UNKNOWN or shown.due or shown.error != WRITTEN_AHEAD:
             return shown
-        made = sum(a.channel == shown.channel for a in entry.request.status.attempts)
-        wait = self.backoff(entry.request.policy, made)
+        made = sum(a.channel == shown.channel for a in notification.request.status.attempts)
+        wait = self.backoff(notification.request.policy, made)
         now = self.recorder.time.now()
         return replace(shown, ended=now, due=now + wait, error=SENDER_ENDED)
 
-    def turn(self, entry: Notification, channel: str) -> asyncio.Future[None]:
+    def turn(self, notification: Notification, channel: str) -> asyncio.Future[None]:
         """
         Ask for a turn to journal an attempt.
 
         Namespaces take turns; within one, the order is by priority, then by due time.
         """
-        due = entry.due.get(channel, self.recorder.cache.monotonic())
-        urgency = (rank_of(entry.request.priority), due)
-        return self.allowance.turn(entry.request.namespace, urgency)
+        due = notification.due.get(channel, self.recorder.cache.monotonic())
+        urgency = (rank_of(notification.request.priority), due)
+        return self.allowance.turn(notification.request.namespace, urgency)
 
     async def open(
         self,
-        entry: Notification,
+        notification: Notification,
         term: LeaseTerm,
         channel: str,
         *,
@@ -239,31 +241,33 @@ class Journal:
         Record an attempt in the status before it is sent; None if it must not be made.
 
         Args:
-            entry: The notification; `applies` is true for it, and no write of its status is under way.
+            notification: `applies` is true for it, and no write of its status is under way.
             term: The lease term in which the attempt is made.
             channel: The channel to send on.
             in_doubt: Called with an attempt that the status, or a log that is back by now, may hold
                 although nothing was sent. Another write must say so; after it the first can no longer land.
         """
-        note, why = self.notes().note_of(entry.uid), self.basis(entry, term)
+        note, why = self.notes().note_of(notification.uid), self.basis(notification, term)
         if note is None:
             return None
-        intent = self.recorder.begin_journaled(entry, term, channel)
+        intent = self.recorder.begin_journaled(notification, term, channel)
         result = Flushed.UNCLEAR
         try:
-            result = await self.writer.write_ahead(entry, term, note.name)
+            result = await self.writer.write_ahead(notification, term, note.name)
         except PortError as error:
             logger.info(
-                "an attempt is not journaled", extra={"uid": entry.uid, "error": str(error)}
+                "an attempt is not journaled", extra={"uid": notification.uid, "error": str(error)}
             )
             if isinstance(error, Unavailable):
                 result = Flushed.UNAVAILABLE
         finally:
-            on_record = result is Flushed.UNCLEAR or intent.attempt_id in entry.in_flight.seeded
+            on_record = (
+                result is Flushed.UNCLEAR or intent.attempt_id in notification.in_flight.seeded
+            )
             if result is not Flushed.WRITTEN and on_record:
-                in_doubt(entry, intent)
+                in_doubt(notification, intent)
             elif result is not Flushed.WRITTEN:
-                self.recorder.drop_journaled(entry, intent)
+                self.recorder.drop_journaled(notification, intent)
         if result is not Flushed.WRITTEN:
             return None
         self.on_journaled(why)

@@ -3,7 +3,7 @@ The border of the record: all that the notifier knows of this package, and may a
 
 What is to be decided about a notification begins with `ready`: its log is claimed and read, or it is said
 why it cannot be. `freeze` puts its plan on record, `note` why a due attempt is not made, and an `attempt`
-is a context: its intent is recorded on entry, its outcome on exit. Whatever else changes in a
+is a context: its intent is recorded on notification, its outcome on exit. Whatever else changes in a
 notification, this package changes; it asks for the next decision by three hooks of the cache (`check`,
 `check_at`, `retry`).
 
@@ -54,9 +54,9 @@ class Notifications:
     def upsert(self, request: NotificationRequest, *, first_seen_by_watch: bool) -> None:
         """Take a version of an object; only a new or later one leads to work."""
         self.on_shown(request)
-        entry = self.cache.entries.get(request.uid)
-        if entry is not None:
-            self._update(entry, request)
+        notification = self.cache.entries.get(request.uid)
+        if notification is not None:
+            self._update(notification, request)
             return
         if request.status.terminal and not (first_seen_by_watch and self._suspect(request)):
             # One that was journaled is claimed too, once its log is there (`Sweeps.journaled`).
@@ -85,29 +85,29 @@ class Notifications:
         known = about.protected or request.uid in self.cache.finished
         return ours and not known and request.created >= about.adopted_before
 
-    def _update(self, entry: Notification, request: NotificationRequest) -> None:
-        known = entry.request.resource_version
+    def _update(self, notification: Notification, request: NotificationRequest) -> None:
+        known = notification.request.resource_version
         if version_key(request.resource_version) <= version_key(known):
             return
         # Own writes come back with the version that the write returned; this is another client's write.
         if not request.raw and self.ownership.term_of(request.uid) is not None:
             # Only an outline, of an object that was gone for a while: claim it again, and read it.
-            entry.shared()
-            self.recorder.lose_claim(entry, "outline")
+            notification.shared()
+            self.recorder.lose_claim(notification, "outline")
             self.cache.check(request.uid)
             return
-        before = entry.request.status
-        entry.observe(request)
-        self.recorder.compare(entry, before)
-        if entry.claim is not None:
-            self.cache.mark_dirty(entry)
+        before = notification.request.status
+        notification.observe(request)
+        self.recorder.compare(notification, before)
+        if notification.claim is not None:
+            self.cache.mark_dirty(notification)
         self.cache.check(request.uid)
 
     def has(self, uid: str, resource_version: str) -> bool:
         """Whether this very version is known already, as after every own write."""
-        entry = self.cache.entries.get(uid)
-        if entry is not None:
-            return entry.request.resource_version == resource_version
+        notification = self.cache.entries.get(uid)
+        if notification is not None:
+            return notification.request.resource_version == resource_version
         finished = self.cache.finished.get(uid)
         return finished is not None and finished.resource_version == resource_version
 
@@ -124,9 +124,9 @@ class Notifications:
         if summary is not None and summary.journaled and last is not None:
             # Nothing else has its attempts, until its log does.
             self._keep(last())
-        entry = self.cache.entries.get(uid)
-        if entry is not None:
-            entry.gone()
+        notification = self.cache.entries.get(uid)
+        if notification is not None:
+            notification.gone()
             self.cache.check(uid)
 
     def _keep(self, gone: NotificationRequest | Unreadable) -> None:
@@ -135,10 +135,10 @@ class Notifications:
         about = self.recorder.evidence.of(gone.uid)
         if not (about.protected or about.marked):
             return
-        entry = self.cache.entries[gone.uid] = Notification(gone, deleted=True)
-        entry.learn([fitting(attempt) for attempt in gone.status.attempts])
-        plan = missing_plan(entry.view, gone.status)
-        entry.learn((), read_plan(plan) if plan else None)
+        notification = self.cache.entries[gone.uid] = Notification(gone, deleted=True)
+        notification.learn([fitting(attempt) for attempt in gone.status.attempts])
+        plan = missing_plan(notification.view, gone.status)
+        notification.learn((), read_plan(plan) if plan else None)
         self.cache.check(gone.uid)
 
     def release(self, uid: str) -> bool:
@@ -149,11 +149,11 @@ class Notifications:
             False while a task works on it, or while its results are not recorded anywhere: it is kept.
         """
         self.cache.finished.pop(uid, None)
-        entry = self.cache.entries.get(uid)
-        if entry is None:
+        notification = self.cache.entries.get(uid)
+        if notification is None:
             return True
-        if entry.busy or entry.in_flight.unrecorded:
-            entry.epochs()
+        if notification.busy or notification.in_flight.unrecorded:
+            notification.epochs()
             self.cache.check(uid)
             return False
         self.cache.forget(uid)

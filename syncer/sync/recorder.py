@@ -89,27 +89,27 @@ class Recorder:
         self._counters[epoch] = n
         return make_attempt_id(epoch, n)
 
-    def claim_holds(self, entry: Notification, term: LeaseTerm) -> bool:
-        """Whether attempts may be opened under the entry's claim, as far as this process knows."""
-        return self.claimed(entry, term) and term.valid(self.cache.monotonic())
+    def claim_holds(self, notification: Notification, term: LeaseTerm) -> bool:
+        """Whether attempts may be opened under the notification's claim, as far as this process knows."""
+        return self.claimed(notification, term) and term.valid(self.cache.monotonic())
 
-    def claimed(self, entry: Notification, term: LeaseTerm) -> bool:
-        """Whether the entry's claim is of this term and of the store that answers now."""
-        claim = entry.claim
+    def claimed(self, notification: Notification, term: LeaseTerm) -> bool:
+        """Whether the notification's claim is of this term and of the store that answers now."""
+        claim = notification.claim
         return (
             claim is not None
             and claim.epoch == term.epoch
             and claim.generation == self.log.generation
         )
 
-    def lose_claim(self, entry: Notification, cause: str) -> None:
+    def lose_claim(self, notification: Notification, cause: str) -> None:
         """Note that the claim is stale; a check claims the log again."""
-        if entry.claim is not None:
+        if notification.claim is not None:
             self.metrics.reclaims.labels(cause).inc()
-            entry.lose()
-            self.cache.check(entry.uid)
+            notification.lose()
+            self.cache.check(notification.uid)
 
-    def compare(self, entry: Notification, before: Status) -> None:
+    def compare(self, notification: Notification, before: Status) -> None:
         """
         Give up the claim if the status, which was `before`, now says what the view lacks.
 
@@ -117,37 +117,42 @@ class Recorder:
         that has arrived late. Where others may write it, the next claim judges it, unless it is certainly
         false: then what was there before holds, and is written again.
         """
-        if entry.claim is None:
+        if notification.claim is None:
             return
-        about, status = self.evidence.of_entry(entry), entry.request.status
+        about, status = self.evidence.of_entry(notification), notification.request.status
         if about.protected:
-            if status.journal is not None and lacking(entry.view, status):
-                self.lose_claim(entry, "journal")
+            if status.journal is not None and lacking(notification.view, status):
+                self.lose_claim(notification, "journal")
             return
-        alone = self.evidence.alone(entry, about)
-        if judge(entry.request, entry.view, about, alone=alone).verdict is Verdict.AGREES:
-            entry.judged.agree()
+        alone = self.evidence.alone(notification, about)
+        if (
+            judge(notification.request, notification.view, about, alone=alone).verdict
+            is Verdict.AGREES
+        ):
+            notification.judged.agree()
             return
-        entry.judged.disregard(before)
+        notification.judged.disregard(before)
         if not alone:
-            self.lose_claim(entry, "status")
+            self.lose_claim(notification, "status")
             return
-        if (rewrites := entry.judged.rewritten()) > 1:
+        if (rewrites := notification.judged.rewritten()) > 1:
             # Another client writes it again and again: neither of the two shall wear out the API server.
-            self.cache.failed(entry, before=min(rewrites, _REWRITES) - 1)
-        self.cache.mark_dirty(entry, urgent=True)
+            self.cache.failed(notification, before=min(rewrites, _REWRITES) - 1)
+        self.cache.mark_dirty(notification, urgent=True)
 
-    def shows_what_is_known(self, entry: Notification) -> bool:
+    def shows_what_is_known(self, notification: Notification) -> bool:
         """Whether the status says no more than is known, or is believed, and so is what no log has."""
-        about = self.evidence.of_entry(entry)
-        if entry.in_flight.unrecorded and about.ground(entry.request) is None:
+        about = self.evidence.of_entry(notification)
+        if notification.in_flight.unrecorded and about.ground(notification.request) is None:
             return False
-        judged = judge(entry.request, entry.view, about)
+        judged = judge(notification.request, notification.view, about)
         return judged.verdict in (Verdict.AGREES, Verdict.BELIEVED)
 
     # -- appends ------------------------------------------------------------------------------
 
-    async def freeze(self, entry: Notification, plan: Plan, *, journaled: bool = False) -> None:
+    async def freeze(
+        self, notification: Notification, plan: Plan, *, journaled: bool = False
+    ) -> None:
         """
         Put the plan on record; an earlier one stays in force.
 
@@ -155,71 +160,71 @@ class Recorder:
         records it.
         """
         if journaled:
-            entry.learn((), plan)
-            self.lose_claim(entry, "journal")
+            notification.learn((), plan)
+            self.lose_claim(notification, "journal")
         else:
-            await self._note(entry, plan_record(plan))
-            self.cache.mark_dirty(entry)
+            await self._note(notification, plan_record(plan))
+            self.cache.mark_dirty(notification)
 
-    async def note(self, entry: Notification, channel: str, why: str) -> bool:
+    async def note(self, notification: Notification, channel: str, why: str) -> bool:
         """As `skip`; False if Redis did not answer."""
         try:
-            await self.skip(entry, channel, why)
+            await self.skip(notification, channel, why)
         except PortError:
             return False
         return True
 
-    async def skip(self, entry: Notification, channel: str, why: str) -> None:
+    async def skip(self, notification: Notification, channel: str, why: str) -> None:
         """
         Record why a due attempt is not made, unless the channel's last record has the same reason.
 
         Args:
-            entry: The notification.
+            notification: The notification.
             channel: Name of the channel.
             why: The reason.
         """
-        view = entry.view
+        view = notification.view
         if view.last_skip.get(channel) == why or view.skips >= MAX_SKIPS:
             return
         note_id = f"skip:{view.position + 1}:{self.time.now()}"
-        await self._note(entry, skip_record(note_id, channel, at=self.time.now(), why=why))
+        await self._note(notification, skip_record(note_id, channel, at=self.time.now(), why=why))
 
-    async def _note(self, entry: Notification, record: Record) -> None:
+    async def _note(self, notification: Notification, record: Record) -> None:
         try:
             with self.timed("note"):
-                answer = await self.log.note(entry.uid, record)
+                answer = await self.log.note(notification.uid, record)
         except ContractError as error:
-            self.put_in_quarantine(entry, str(error))
+            self.put_in_quarantine(notification, str(error))
             return
-        await self._advance(entry, answer, [record])
+        await self._advance(notification, answer, [record])
 
-    def begin(self, entry: Notification, term: LeaseTerm, channel: str) -> Record:
+    def begin(self, notification: Notification, term: LeaseTerm, channel: str) -> Record:
         """Begin an attempt; nothing may be sent until its intent is recorded."""
         attempt_id = self.next_id(term.epoch)
         intent = intent_record(
             attempt_id, channel, at=self.time.now(), by=self._identity,
-            order=entry.view.order_ids.get(channel, "") if channel in entry.ordered else "",
+            order=notification.view.order_ids.get(channel, "") if channel in notification.ordered else "",
         )  # fmt: skip
-        entry.in_flight.begin(attempt_id, channel)
+        notification.in_flight.begin(attempt_id, channel)
         return intent
 
-    def begin_journaled(self, entry: Notification, term: LeaseTerm, channel: str) -> Record:
+    def begin_journaled(self, notification: Notification, term: LeaseTerm, channel: str) -> Record:
         """
         Begin an attempt that is recorded in the status first.
 
         The view shows it as open. The claim is given up: the next one adds to the log what only the status
         holds.
         """
-        intent = self.begin(entry, term, channel)
-        entry.in_flight.journal(intent.attempt_id)
-        entry.learn([read_attempt(intent)])
-        self.lose_claim(entry, "journal")
+        intent = self.begin(notification, term, channel)
+        notification.in_flight.journal(intent.attempt_id)
+        notification.learn([read_attempt(intent)])
+        self.lose_claim(notification, "journal")
         return intent
 
-    def drop_journaled(self, entry: Notification, intent: Record) -> None:
+    def drop_journaled(self, notification: Notification, intent: Record) -> None:
         """Drop an attempt that neither the status nor a log can have recorded."""
-        entry.in_flight.end(intent.attempt_id)
-        entry.view.forget(intent.attempt_id)
+        notification.in_flight.end(intent.attempt_id)
+        notification.view.forget(intent.attempt_id)
 
     def count(self, attempt: Attempt) -> None:
         """Count an outcome."""
@@ -228,7 +233,7 @@ class Recorder:
         if attempt.failure is FailureClass.NOT_SENT:
             self.metrics.not_sent.inc()
 
-    async def record_kept(self, entry: Notification, *, anew: bool = False) -> bool:
+    async def record_kept(self, notification: Notification, *, anew: bool = False) -> bool:
         """
         Record the outcomes that were kept while the log could not be read; False if the log is gone.
 
@@ -239,30 +244,34 @@ class Recorder:
         Raises:
             PortError: Redis did not answer; the rest is kept.
         """
-        for attempt_id, (record, intent) in list(entry.in_flight.unrecorded.items()):
-            name, anew = entry.request.key if anew else None, False
+        for attempt_id, (record, intent) in list(notification.in_flight.unrecorded.items()):
+            name, anew = notification.request.key if anew else None, False
             try:
-                answer = await self.log.outcome(entry.uid, record, intent, name=name)
+                answer = await self.log.outcome(notification.uid, record, intent, name=name)
             except Unauthorised:
                 raise
             except (ContractError, Rejected) as error:
-                if not entry.quarantine:
-                    self.put_in_quarantine(entry, str(error))
+                if not notification.quarantine:
+                    self.put_in_quarantine(notification, str(error))
                 return True
             if answer.answer is Answer.RECLAIM:
-                self.lose_claim(entry, "lost")
+                self.lose_claim(notification, "lost")
                 return False
-            entry.in_flight.recorded(attempt_id)
-            await self._advance(entry, answer, [intent, record][2 - answer.count :])
+            notification.in_flight.recorded(attempt_id)
+            await self._advance(notification, answer, [intent, record][2 - answer.count :])
             logger.warning(
                 "an outcome is recorded now that the log can be read again",
-                extra={"uid": entry.uid, "object": entry.request.key, "attempt": attempt_id},
+                extra={
+                    "uid": notification.uid,
+                    "object": notification.request.key,
+                    "attempt": attempt_id,
+                },
             )
-            self.cache.mark_dirty(entry)
+            self.cache.mark_dirty(notification)
         return True
 
     async def recover(
-        self, entry: Notification, term: LeaseTerm, abandoned: Attempt, *, due: int
+        self, notification: Notification, term: LeaseTerm, abandoned: Attempt, *, due: int
     ) -> bool:
         """
         Record an open attempt that no process executes as unknown: its sender ended before its outcome.
@@ -276,28 +285,30 @@ class Recorder:
             error=SENDER_ENDED,
         )  # fmt: skip
         record = attempt_record(settled)
-        answer = await self.log.recover(entry.uid, term.epoch, record)
+        answer = await self.log.recover(notification.uid, term.epoch, record)
         if answer.answer is Answer.RECLAIM:
-            self.lose_claim(entry, "recover")
+            self.lose_claim(notification, "recover")
             return False
         if answer.answer is Answer.OK:
             self.metrics.recovered.inc()
             self._outcomes(settled.state.word).inc()
-        await self._advance(entry, answer, [record])
+        await self._advance(notification, answer, [record])
         return True
 
     # -- the view -------------------------------------------------------------------------------
 
     async def _advance(
-        self, entry: Notification, answer: Appended, records: Sequence[Record]
+        self, notification: Notification, answer: Appended, records: Sequence[Record]
     ) -> None:
         """Apply what was appended; where nothing was, or others have, the log is read again."""
-        if not self.advance(entry, answer, records):
-            await self.reread(entry)
+        if not self.advance(notification, answer, records):
+            await self.reread(notification)
 
-    def advance(self, entry: Notification, answer: Appended, records: Sequence[Record]) -> bool:
+    def advance(
+        self, notification: Notification, answer: Appended, records: Sequence[Record]
+    ) -> bool:
         """Apply what was appended; False where nothing was, or others have: the log is to be read again."""
-        view = entry.view
+        view = notification.view
         expected = view.position + answer.count
         if (
             answer.answer is not Answer.OK
@@ -307,52 +318,56 @@ class Recorder:
             return False
         *others, last = records
         for record in others:
-            entry.extend(stored(record, view.chain, view.position + 1))
+            notification.extend(stored(record, view.chain, view.position + 1))
         # The answer contains the chain of the last one; computing it again is a third of an append.
-        entry.extend(last.stored_at(answer.position, answer.chain))
+        notification.extend(last.stored_at(answer.position, answer.chain))
         if any(r.kind.state is not AttemptState.INTENT for r in records):
-            self.cache.mark_unaudited(entry)
+            self.cache.mark_unaudited(notification)
         return True
 
-    async def reread(self, entry: Notification) -> None:
+    async def reread(self, notification: Notification) -> None:
         """
         Read and fold the log again.
 
         If the log no longer holds what the view has seen, the claim is given up and the view kept:
         the next claim offers it to the log as seeds.
         """
-        heard, told = self.log.subscriptions, entry.told
+        heard, told = self.log.subscriptions, notification.told
         try:
-            snapshot = await self.log.read(entry.uid)
+            snapshot = await self.log.read(notification.uid)
         except ContractError as error:
-            self.put_in_quarantine(entry, str(error))
+            self.put_in_quarantine(notification, str(error))
             return
-        entry.caught_up(told)
-        if snapshot is None or not entry.view.begins(snapshot.records):
-            self.lose_claim(entry, "history")
+        notification.caught_up(told)
+        if snapshot is None or not notification.view.begins(snapshot.records):
+            self.lose_claim(notification, "history")
             return
-        self.adopt(entry, snapshot)
-        entry.hear(heard)
+        self.adopt(notification, snapshot)
+        notification.hear(heard)
 
-    def adopt(self, entry: Notification, snapshot: Snapshot) -> None:
+    def adopt(self, notification: Notification, snapshot: Snapshot) -> None:
         """Replace the view by the fold of a log as it was read."""
         view = snapshot.view
-        if view.conflicts > entry.view.conflicts:
-            self.metrics.conflicting.inc(view.conflicts - entry.view.conflicts)
-        entry.read(snapshot)
-        if view.position > entry.audited:
-            self.cache.mark_unaudited(entry)
+        if view.conflicts > notification.view.conflicts:
+            self.metrics.conflicting.inc(view.conflicts - notification.view.conflicts)
+        notification.read(snapshot)
+        if view.position > notification.audited:
+            self.cache.mark_unaudited(notification)
 
-    def put_in_quarantine(self, entry: Notification, reason: str) -> None:
+    def put_in_quarantine(self, notification: Notification, reason: str) -> None:
         """Stop sends for a notification whose log cannot be read; its bytes stay as they are."""
-        if not entry.quarantine:
+        if not notification.quarantine:
             logger.error(
                 "a log cannot be read; nothing is sent for this notification",
-                extra={"uid": entry.uid, "object": entry.request.key, "reason": reason},
+                extra={
+                    "uid": notification.uid,
+                    "object": notification.request.key,
+                    "reason": reason,
+                },
             )
-        self.lose_claim(entry, "quarantine")
-        entry.unintelligible(reason)
-        self.cache.mark_dirty(entry, urgent=True)
+        self.lose_claim(notification, "quarantine")
+        notification.unintelligible(reason)
+        self.cache.mark_dirty(notification, urgent=True)
 
     @contextmanager
     def timed(self, script: str) -> Iterator[None]:

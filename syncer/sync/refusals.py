@@ -46,7 +46,7 @@ class MissingPermissions:
         Args:
             cache: Has the notifications, and the clock.
             refused: The kind of call, as in "status writes".
-            waiting: Whether an entry waits for such a call; without one in a namespace nothing is missing.
+            waiting: Whether a notification waits for such a call; a namespace without one misses nothing.
         """
         self._cache = cache
         self._refused = refused
@@ -124,24 +124,24 @@ class Refusals(MissingPermissions):
         error = next(iter(self._uncorrected.values()), None)
         return error and f"{len(self._uncorrected)} status(es) are refused ({error})"
 
-    def refused(self, entry: Notification, error: Rejected) -> None:
+    def refused(self, notification: Notification, error: Rejected) -> None:
         """Note a refusal, and log it if it is new."""
-        if self.withheld(entry.request.namespace, error):
+        if self.withheld(notification.request.namespace, error):
             return
         if error.reason == NOT_CORRECTED:
-            self._uncorrected[entry.uid] = str(error)
-        if entry.publication.refuse(str(error)):
+            self._uncorrected[notification.uid] = str(error)
+        if notification.publication.refuse(str(error)):
             logger.error(
                 "the API server refuses a status; the record stays in the log",
                 extra={
-                    "uid": entry.uid, "object": entry.request.key,
+                    "uid": notification.uid, "object": notification.request.key,
                     "reason": error.reason, "error": str(error),
                 },
             )  # fmt: skip
 
-    def accepted(self, entry: Notification) -> None:
+    def accepted(self, notification: Notification) -> None:
         """Note an accepted write; if none was accepted before, the others go at once."""
-        entry.publication.refuse("")
-        self._uncorrected.pop(entry.uid, None)
-        if self.granted(entry.request.namespace):
-            self._cache.retry_writes(entry.request.namespace)
+        notification.publication.refuse("")
+        self._uncorrected.pop(notification.uid, None)
+        if self.granted(notification.request.namespace):
+            self._cache.retry_writes(notification.request.namespace)

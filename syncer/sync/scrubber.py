@@ -74,44 +74,44 @@ class Scrubber:
         for n, uid in enumerate(uids, 1):
             while not self.recorder.log.available:
                 await asyncio.sleep(_AWAY)
-            entry = self.cache.entries.get(uid)
-            if entry is not None:
-                result = await self.check(entry)
+            notification = self.cache.entries.get(uid)
+            if notification is not None:
+                result = await self.check(notification)
                 self.metrics.scrub_looks.labels(result.value).inc()
                 await asyncio.sleep(1.0 / self.rate)
             self.metrics.scrub_coverage.set(n / len(uids))
         self._ended = self.cache.monotonic()
 
-    async def check(self, entry: Notification) -> Result:
+    async def check(self, notification: Notification) -> Result:
         """Check one notification, and act upon what is found; never raises for an answer."""
-        term = self.ownership.term_of(entry.uid)
-        if term is None or not _still(entry):
+        term = self.ownership.term_of(notification.uid)
+        if term is None or not _still(notification):
             return Result.PASSED
-        before = _state(entry)
+        before = _state(notification)
         snapshot: Snapshot | None = None
         try:
-            snapshot = await self.recorder.log.read(entry.uid)
+            snapshot = await self.recorder.log.read(notification.uid)
         except ContractError as error:
-            if _state(entry) != before or not _still(entry):
+            if _state(notification) != before or not _still(notification):
                 return Result.PASSED
-            self.recorder.put_in_quarantine(entry, str(error))
-            return self._found(entry, (Divergence.UNREADABLE,), None)
+            self.recorder.put_in_quarantine(notification, str(error))
+            return self._found(notification, (Divergence.UNREADABLE,), None)
         except (PortError, TimeoutError):
             return Result.UNANSWERED
-        current = await self._object(entry)
+        current = await self._object(notification)
         if (
-            _state(entry) != before
-            or not _still(entry)
-            or self.cache.entries.get(entry.uid) is not entry
+            _state(notification) != before
+            or not _still(notification)
+            or self.cache.entries.get(notification.uid) is not notification
         ):
             return Result.PASSED
-        if current is not None and (current.uid != entry.uid or current.deleting):
+        if current is not None and (current.uid != notification.uid or current.deleting):
             return Result.PASSED
-        quiet = not entry.publication.pending
-        pending, states = self.sync.weigh(entry, current, term) if current else (False, ())
+        quiet = not notification.publication.pending
+        pending, states = self.sync.weigh(notification, current, term) if current else (False, ())
         found = examine(
             Evidence(
-                view=entry.view,
+                view=notification.view,
                 records=snapshot.records if snapshot else (),
                 acked=snapshot.header.acked if snapshot else 0,
                 status=current.status if current else None,
@@ -119,48 +119,54 @@ class Scrubber:
                 quiet=quiet,
                 pending=quiet and pending,
                 # One that was requested again may have attempts left after its end.
-                states=() if entry.view.opened or entry.ordered else states,
+                states=() if notification.view.opened or notification.ordered else states,
             )
         )
         if current is not None and found:
-            shown = entry.request.status
-            entry.take(current, since=entry.request.resource_version)
-            self.recorder.compare(entry, shown)
-        return self._found(entry, found, snapshot)
+            shown = notification.request.status
+            notification.take(current, since=notification.request.resource_version)
+            self.recorder.compare(notification, shown)
+        return self._found(notification, found, snapshot)
 
-    async def _object(self, entry: Notification) -> NotificationRequest | None:
-        request = entry.request
+    async def _object(self, notification: Notification) -> NotificationRequest | None:
+        request = notification.request
         try:
             return await self.objects.get(request.namespace, request.name)
         except (PortError, ContractError, TimeoutError):
             return None
 
     def _found(
-        self, entry: Notification, found: tuple[Divergence, ...], snapshot: Snapshot | None
+        self, notification: Notification, found: tuple[Divergence, ...], snapshot: Snapshot | None
     ) -> Result:
         for divergence in found:
             self.metrics.divergences.labels(divergence.value).inc()
             # In quarantine nothing is sent, whatever the class alone would allow.
-            sends = "stopped" if divergence.stops or entry.quarantine else "go on"
-            position = entry.view.position
-            report(entry.uid, entry.request.key, divergence, position=position, sends=sends)
-        longer = snapshot is not None and len(snapshot.records) > entry.view.position
+            sends = "stopped" if divergence.stops or notification.quarantine else "go on"
+            position = notification.view.position
+            report(
+                notification.uid,
+                notification.request.key,
+                divergence,
+                position=position,
+                sends=sends,
+            )
+        longer = snapshot is not None and len(snapshot.records) > notification.view.position
         if snapshot is not None and (longer or Divergence.MEMORY in found):
             # The memory is disposable, the log is not; and what others appended is news.
-            self.recorder.adopt(entry, snapshot)
+            self.recorder.adopt(notification, snapshot)
         violation = "; ".join(d.message for d in found if d.stops)
-        changed = violation != entry.violation
+        changed = violation != notification.violation
         if changed and not violation:
             logger.warning(
                 "the self-audit finds no divergence any more; sending continues",
-                extra={"uid": entry.uid, "object": entry.request.key},
+                extra={"uid": notification.uid, "object": notification.request.key},
             )
-        entry.object_to(violation)
+        notification.object_to(violation)
         if Divergence.HISTORY in found or Divergence.LOG_BEHIND in found:
-            self.recorder.lose_claim(entry, "scrub")
+            self.recorder.lose_claim(notification, "scrub")
         if longer or changed or (found and Divergence.UNREADABLE not in found):
-            self.cache.mark_dirty(entry, urgent=bool(violation))
-            self.cache.check(entry.uid)
+            self.cache.mark_dirty(notification, urgent=bool(violation))
+            self.cache.check(notification.uid)
         return Result.DIVERGES if found else Result.AGREES
 
 
@@ -176,24 +182,24 @@ def report(uid: str, key: str, divergence: Divergence, **more: object) -> None:
     )  # fmt: skip
 
 
-def _still(entry: Notification) -> bool:
-    """Whether an entry stands still, so that its sides can be compared."""
+def _still(notification: Notification) -> bool:
+    """Whether a notification stands still, so that its sides can be compared."""
     return (
-        entry.claim is not None
-        and not entry.busy
-        and not entry.deleted
-        and not entry.quarantine
-        and not entry.reread
+        notification.claim is not None
+        and not notification.busy
+        and not notification.deleted
+        and not notification.quarantine
+        and not notification.reread
     )
 
 
-def _state(entry: Notification) -> tuple[object, ...]:
+def _state(notification: Notification) -> tuple[object, ...]:
     """What must be the same before and after the reads."""
     return (
-        entry.claim,
-        entry.view.position,
-        entry.view.chain,
-        entry.acked,
-        entry.publication.dirty_since,
-        entry.request.resource_version,
+        notification.claim,
+        notification.view.position,
+        notification.view.chain,
+        notification.acked,
+        notification.publication.dirty_since,
+        notification.request.resource_version,
     )

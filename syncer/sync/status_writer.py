@@ -95,7 +95,7 @@ class Shares:
                 del self._slow[first]
 
 
-#: Conflicts that are resolved at once; after these the entry backs off.
+#: Conflicts that are resolved at once; after these the notification backs off.
 MAX_CONFLICTS: Final = 5
 #: Why an answer of 200 does not count as written.
 LOST: Final = (
@@ -105,7 +105,7 @@ LOST: Final = (
 
 
 class Flushed(StrEnum):
-    """The result of one flush of an entry."""
+    """The result of one flush of a notification."""
 
     WRITTEN = "written"
     EQUAL = "equal"
@@ -126,9 +126,9 @@ class Limits:
     at_most_once: bool = False
 
 
-def ends_badly(entry: Notification, wanted: Status) -> bool:
+def ends_badly(notification: Notification, wanted: Status) -> bool:
     """Whether a write would end a notification in another way than with Sent."""
-    return wanted.terminal and wanted.phase != SENT and not entry.status.terminal
+    return wanted.terminal and wanted.phase != SENT and not notification.status.terminal
 
 
 def is_kept(stored: Status, wanted: Status) -> bool:
@@ -160,8 +160,8 @@ class StatusWriter:
         """
         Publish the views in the recorder's cache.
 
-        `on_settled` is called after each successful write with the entry (which holds the stored object),
-        the status before, and the merge that was written.
+        `on_settled` is called after each successful write with the notification (which holds the stored
+        object), the status before, and the merge that was written.
         """
         self.recorder = recorder
         self.cache: Cache = recorder.cache
@@ -194,23 +194,23 @@ class StatusWriter:
             await asyncio.gather(*self._running, return_exceptions=True)
 
     def _start_due(self) -> None:
-        while not self._full and (entry := self._take()) is not None:
-            task = asyncio.create_task(self._write_due(entry), name="status-writer")
+        while not self._full and (notification := self._take()) is not None:
+            task = asyncio.create_task(self._write_due(notification), name="status-writer")
             self._running.add(task)
             task.add_done_callback(self._done)
 
     def _take(self) -> Notification | None:
-        entry = self.cache.take_due(self.cache.monotonic(), self._shares.may)
-        if entry is not None:
-            entry.publication.begin()
-            self._shares.begin(entry.request.namespace)
-        return entry
+        notification = self.cache.take_due(self.cache.monotonic(), self._shares.may)
+        if notification is not None:
+            notification.publication.begin()
+            self._shares.begin(notification.request.namespace)
+        return notification
 
-    async def _write_due(self, entry: Notification | None) -> None:
-        """Write an entry, then further due ones: a task for each would cost more than a merge."""
-        while entry is not None:
-            await self._one(entry)
-            entry = self._take() if self._serving else None
+    async def _write_due(self, notification: Notification | None) -> None:
+        """Write a notification, then further due ones: a task for each would cost more than a merge."""
+        while notification is not None:
+            await self._one(notification)
+            notification = self._take() if self._serving else None
 
     def _done(self, task: asyncio.Task[None]) -> None:
         full = self._full
@@ -247,98 +247,100 @@ class StatusWriter:
             paused = self.cache.paused_until >= deadline
             if (paused or not waiting) and not self._running:
                 break
-            for entry in waiting:
-                if not (entry.publication.failures or entry.publication.urgent):
-                    self.cache.mark_dirty(entry, urgent=True)
+            for notification in waiting:
+                if not (notification.publication.failures or notification.publication.urgent):
+                    self.cache.mark_dirty(notification, urgent=True)
             await asyncio.sleep(0.02)
         return sum(1 for _ in self.cache.dirty())
 
-    async def _one(self, entry: Notification) -> None:
+    async def _one(self, notification: Notification) -> None:
         begun = self.cache.monotonic()
         try:
-            result = await self.flush(entry)
+            result = await self.flush(notification)
         except Exception:
             # A poison object must not end the loop; it backs off like a failed write.
             logger.exception(
-                "a status could not be written and is tried again", extra={"uid": entry.uid}
+                "a status could not be written and is tried again", extra={"uid": notification.uid}
             )
             result = Flushed.UNAVAILABLE
         finally:
-            entry.publication.over()
-            self._shares.end(entry.request.namespace, self.cache.monotonic() - begun)
-        self._after(entry, result)
+            notification.publication.over()
+            self._shares.end(notification.request.namespace, self.cache.monotonic() - begun)
+        self._after(notification, result)
 
-    def _after(self, entry: Notification, result: Flushed) -> None:
+    def _after(self, notification: Notification, result: Flushed) -> None:
         match result:
             case Flushed.WRITTEN | Flushed.EQUAL:
-                entry.publication.forgive()
-                if entry.publication.pending:
-                    self.cache.mark_dirty(entry)
-                self.cache.retire_if_settled(entry)
+                notification.publication.forgive()
+                if notification.publication.pending:
+                    self.cache.mark_dirty(notification)
+                self.cache.retire_if_settled(notification)
             case Flushed.GONE | Flushed.NOT_OURS:
                 if result is Flushed.GONE:
-                    entry.gone()
+                    notification.gone()
                 # What is not ours is claimed by the next lease term, and claiming marks it again.
-                entry.publication.clean()
-                self.cache.check(entry.uid)
+                notification.publication.clean()
+                self.cache.check(notification.uid)
             case _:
-                self.cache.failed(entry)
+                self.cache.failed(notification)
 
-    # -- one entry ------------------------------------------------------------------------------
+    # -- one notification ------------------------------------------------------------------------------
 
-    async def flush(self, entry: Notification) -> Flushed:
+    async def flush(self, notification: Notification) -> Flushed:
         """Bring one object's status up to date, and acknowledge; never raises because of an answer."""
-        term = self.ownership.term_of(entry.uid)
-        if entry.deleted:
+        term = self.ownership.term_of(notification.uid)
+        if notification.deleted:
             return Flushed.GONE
         if term is None:
             return Flushed.NOT_OURS
         if not term.valid(self.cache.monotonic()):
             # The term may continue: the answer to a renewal may arrive any moment.
             return Flushed.UNAVAILABLE
-        if not self._may_write(entry, term):
+        if not self._may_write(notification, term):
             return Flushed.NOT_OURS
-        if self.refusals.waits(entry.request.namespace):
+        if self.refusals.waits(notification.request.namespace):
             return Flushed.UNAVAILABLE
-        entry.publication.cover()
+        notification.publication.cover()
         try:
-            gone = entry.doubtful and await self._refresh(entry)
-            return Flushed.GONE if gone else await self._publish(entry, term)
+            gone = notification.doubtful and await self._refresh(notification)
+            return Flushed.GONE if gone else await self._publish(notification, term)
         except (PortError, ContractError) as error:
             self.cache.pause_writes(getattr(error, "retry_after", None) or 0.0)
-            if entry.publication.refuse(str(error)):
+            if notification.publication.refuse(str(error)):
                 logger.info(
                     "a status was not written and is tried again",
-                    extra={"uid": entry.uid, "error": str(error)},
+                    extra={"uid": notification.uid, "error": str(error)},
                 )
             return Flushed.UNAVAILABLE
 
-    def _may_write(self, entry: Notification, term: LeaseTerm) -> bool:
+    def _may_write(self, notification: Notification, term: LeaseTerm) -> bool:
         """Whether status and log were compared in this lease term, or the status says why they were not."""
-        if entry.claim is not None and not self.recorder.claimed(entry, term):
+        if notification.claim is not None and not self.recorder.claimed(notification, term):
             # A claim that fails would leave it behind, and what others have written meanwhile unjudged.
-            self.recorder.lose_claim(entry, "term")
-        stopped = entry.quarantine or entry.judged.untrusted or entry.outage.shown
-        return entry.claim is not None or bool(stopped or entry.outage.note)
+            self.recorder.lose_claim(notification, "term")
+        stopped = (
+            notification.quarantine or notification.judged.untrusted or notification.outage.shown
+        )
+        return notification.claim is not None or bool(stopped or notification.outage.note)
 
-    async def _publish(self, entry: Notification, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
+    async def _publish(self, notification: Notification, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
         limit = self.limits.status_bytes
         tries = 0
         reread = False
         # The status before a write whose answer was lost: if that write turns out to have been stored, it
         # is reported then.
         unclear: Status | None = None
-        while self._may_write(entry, term):
+        while self._may_write(notification, term):
             # The watch may deliver our own write before its answer arrives, so the status before it is
             # remembered now.
-            known, own = entry.request, entry.judged.own
+            known, own = notification.request, notification.judged.own
             before = known.status
-            merged = self._merged(entry, term)
+            merged = self._merged(notification, term)
             wanted = compact(merged.status, limit=limit)
-            if ends_badly(entry, wanted) and not (reread or self._journals(entry)):
+            if ends_badly(notification, wanted) and not (reread or self._journals(notification)):
                 # Before a notification is called failed, the log is read once more: another process
                 # may have recorded a late success.
-                if not await self._read_again(entry, term):
+                if not await self._read_again(notification, term):
                     break
                 reread = True
                 continue
@@ -346,23 +348,27 @@ class StatusWriter:
             # Nothing is shown of a log that cannot be read: if it becomes readable before the answer
             # arrives, none of its records may be acknowledged.
             mark = (
-                _NOTHING if entry.quarantine or entry.judged.untrusted else entry.view.publishable
+                _NOTHING
+                if notification.quarantine or notification.judged.untrusted
+                else notification.view.publishable
             )
             if not patch:
                 if unclear is not None:
-                    self._on_settled(entry, unclear, merged)
-                return await self._acknowledge(entry, mark, Flushed.EQUAL)
+                    self._on_settled(notification, unclear, merged)
+                return await self._acknowledge(notification, mark, Flushed.EQUAL)
             if unclear is not None or not term.valid(self.cache.monotonic()):
                 # What an unclear write has not stored waits: a server that fails need not fail six times.
                 return Flushed.UNAVAILABLE
-            result, current = await self._write(entry, wanted, patch)
+            result, current = await self._write(notification, wanted, patch)
             if result is Flushed.WRITTEN and current is not None:
-                return await self._written(entry, known, merged, current, mark, own=own)
+                return await self._written(notification, known, merged, current, mark, own=own)
             if result is Flushed.REFUSED:
                 if current is None and limit == self.limits.status_bytes:
                     limit //= 4
                     continue
-                return result if current is not None else await self._write_least(entry, merged)
+                return (
+                    result if current is not None else await self._write_least(notification, merged)
+                )
             if result not in (Flushed.CONFLICT, Flushed.UNCLEAR):
                 return result
             unclear = before if result is Flushed.UNCLEAR else None
@@ -370,7 +376,7 @@ class StatusWriter:
             self._count_conflict(result, tries)
             if tries > MAX_CONFLICTS:
                 return result
-            if await self._refresh(entry):
+            if await self._refresh(notification):
                 return Flushed.GONE
             # The object has changed, and the reason may be recorded in the log: read it again before
             # anything is called failed.
@@ -378,52 +384,56 @@ class StatusWriter:
         # What others have written has to be judged first.
         return Flushed.NOT_OURS
 
-    async def write_ahead(self, entry: Notification, term: LeaseTerm, journal: str) -> Flushed:
+    async def write_ahead(
+        self, notification: Notification, term: LeaseTerm, journal: str
+    ) -> Flushed:
         """
         Write all that is known into the status, with a mark that says so.
 
         Writes once, with the resourceVersion that was read: after a conflict, the caller decides again.
 
         Args:
-            entry: Has an open attempt, which the status shows as unknown.
+            notification: Has an open attempt, which the status shows as unknown.
             term: The lease term in which the attempt is made.
             journal: Name of the note under which the status is complete.
 
         Raises:
             PortError: not written.
         """
-        known = entry.request
-        entry.publication.begin()
+        known = notification.request
+        notification.publication.begin()
         try:
-            merged = self._merged(entry, term, journal=journal)
+            merged = self._merged(notification, term, journal=journal)
             wanted = compact(merged.status, limit=self.limits.status_bytes)
-            result, stored = await self._write(entry, wanted, difference(known.status, wanted))
+            result, stored = await self._write(
+                notification, wanted, difference(known.status, wanted)
+            )
             if result is Flushed.WRITTEN and stored is not None:
-                if stored.uid != entry.uid:
+                if stored.uid != notification.uid:
                     return Flushed.GONE
                 if stored.status.nameless:
                     # The condition has no space for the mark and the ids, which the next owner needs.
                     return Flushed.UNCLEAR
-                entry.journaling(journal)
-                entry.take(stored, since=known.resource_version)
-                self._on_settled(entry, known.status, merged)
-            elif result is Flushed.CONFLICT and await self._refresh(entry):
+                notification.journaling(journal)
+                notification.take(stored, since=known.resource_version)
+                self._on_settled(notification, known.status, merged)
+            elif result is Flushed.CONFLICT and await self._refresh(notification):
                 return Flushed.GONE
             return result
         finally:
-            entry.publication.over()
-            if entry.publication.pending:
+            notification.publication.over()
+            if notification.publication.pending:
                 # Its turn may have come and gone meanwhile.
-                self.cache.mark_dirty(entry)
+                self.cache.mark_dirty(notification)
 
-    async def _read_again(self, entry: Notification, term: LeaseTerm) -> bool:
+    async def _read_again(self, notification: Notification, term: LeaseTerm) -> bool:
         """Read the log again; False if it holds another history, perhaps with a success."""
-        position = entry.view.position
-        await self.recorder.reread(entry)
-        if entry.view.position != position:
+        position = notification.view.position
+        await self.recorder.reread(notification)
+        if notification.view.position != position:
             # Sooner than by the resync: a resend request may be among the new records.
-            self.cache.check(entry.uid)
-        return self.recorder.claimed(entry, term) or bool(entry.quarantine)
+            self.cache.check(notification.uid)
+        return self.recorder.claimed(notification, term) or bool(notification.quarantine)
 
     def _count_conflict(self, result: Flushed, tries: int) -> None:
         if result is Flushed.CONFLICT:
@@ -431,64 +441,76 @@ class StatusWriter:
             self.metrics.conflicts.labels(outcome).inc()
 
     def weigh(
-        self, entry: Notification, shown: NotificationRequest, term: LeaseTerm
+        self, notification: Notification, shown: NotificationRequest, term: LeaseTerm
     ) -> tuple[bool, tuple[ChannelState, ...]]:
-        """Whether a write of an entry's view would change an object as read just now, and its channels."""
-        merged = self._merged(entry, term, shown)
+        """Whether a write of the view would change an object as read just now, and its channels."""
+        merged = self._merged(notification, term, shown)
         wanted = compact(merged.status, limit=self.limits.status_bytes)
         return bool(difference(shown.status, wanted)), merged.channel_states
 
     def _merged(
         self,
-        entry: Notification,
+        notification: Notification,
         term: LeaseTerm,
         shown: NotificationRequest | None = None,
         *,
         journal: str | None = None,
     ) -> Merged:
         now = self.recorder.time.now()
-        request = shown or entry.request
-        status = entry.status if shown is None else request.status
+        request = shown or notification.request
+        status = notification.status if shown is None else request.status
         facts = Facts(
             request.generation,
             request.policy,
             self.limits.at_most_once,
-            held=entry.outage.shown,
-            held_by=entry.outage.missing,
-            violation=entry.violation,
-            untrusted=entry.judged.untrusted,
-            unread=self._journals(entry),
-            in_hand=frozenset(entry.in_flight.executing),
+            held=notification.outage.shown,
+            held_by=notification.outage.missing,
+            violation=notification.violation,
+            untrusted=notification.judged.untrusted,
+            unread=self._journals(notification),
+            in_hand=frozenset(notification.in_flight.executing),
         )
         if journal is None:
             # Under a claim the log is in use, and a mark is an old one; else it stays as it is.
-            journal = (entry.outage.note or None) if entry.claim is None else ""
-        if entry.quarantine or entry.judged.untrusted or self._unjudged(entry):
-            status = quarantine(request.status, entry.quarantine, facts, now=now)
+            journal = (notification.outage.note or None) if notification.claim is None else ""
+        if notification.quarantine or notification.judged.untrusted or self._unjudged(notification):
+            status = quarantine(request.status, notification.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
         # A log that was never read, because Redis does not answer, has no position.
         mark = None
-        if entry.view.position:
-            mark = LogMark(entry.view.position, term.epoch, self.recorder.log.store)
-        return merge(status, entry.view, facts, now=now, mark=mark, journal=journal)
+        if notification.view.position:
+            mark = LogMark(notification.view.position, term.epoch, self.recorder.log.store)
+        return merge(status, notification.view, facts, now=now, mark=mark, journal=journal)
 
-    def _unjudged(self, entry: Notification) -> bool:
+    def _unjudged(self, notification: Notification) -> bool:
         """Whether a status says more than is known, and the log is away that could tell."""
-        away = entry.outage.shown and entry.claim is None and not entry.outage.note
-        return away and entry.judged.own is None and not self.recorder.shows_what_is_known(entry)
+        away = (
+            notification.outage.shown
+            and notification.claim is None
+            and not notification.outage.note
+        )
+        return (
+            away
+            and notification.judged.own is None
+            and not self.recorder.shows_what_is_known(notification)
+        )
 
-    def _journals(self, entry: Notification) -> bool:
-        """Whether what is known of an entry is all there is, while its log cannot be read."""
-        return bool(entry.outage.note) and entry.claim is None and not self.recorder.log.available
+    def _journals(self, notification: Notification) -> bool:
+        """Whether what is known of a notification is all there is, while its log cannot be read."""
+        return (
+            bool(notification.outage.note)
+            and notification.claim is None
+            and not self.recorder.log.available
+        )
 
     async def _write(
-        self, entry: Notification, wanted: Status, patch: Json
+        self, notification: Notification, wanted: Status, patch: Json
     ) -> tuple[Flushed, NotificationRequest | None]:
         """Write once; a refusal with None means "too large"."""
-        request, ending = entry.request, entry.publication.ending
+        request, ending = notification.request, notification.publication.ending
         failpoint(Failpoint.BEFORE_PATCH)
         if patch.get("phase") in TERMINAL_PHASES:
-            entry.publication.final_at(request.resource_version)
+            notification.publication.final_at(request.resource_version)
         try:
             stored = await self.objects.patch(
                 request.namespace, request.name, patch, resource_version=request.resource_version
@@ -501,61 +523,61 @@ class StatusWriter:
             return Flushed.GONE, None
         except Ambiguous as error:
             self.metrics.patches.labels("unclear").inc()
-            if entry.publication.refuse(str(error)):
+            if notification.publication.refuse(str(error)):
                 logger.info(
                     "the result of a status write is unknown; it is read back",
-                    extra={"uid": entry.uid, "object": request.key, "error": str(error)},
+                    extra={"uid": notification.uid, "object": request.key, "error": str(error)},
                 )
             # It counts as a failed try until it is read back: a hand-over does not wait for a server
             # that may not answer the read either.
-            entry.publication.unclear()
+            notification.publication.unclear()
             return Flushed.UNCLEAR, None
         except Rejected as error:
-            entry.publication.final_at(ending)
+            notification.publication.final_at(ending)
             self.metrics.patches.labels("refused").inc()
-            self.refusals.refused(entry, error)
+            self.refusals.refused(notification, error)
             return Flushed.REFUSED, None if error.reason == "TooLarge" else request
         except Unavailable:
-            entry.publication.final_at(ending)
+            notification.publication.final_at(ending)
             self.metrics.patches.labels("unavailable").inc()
             raise
         if not is_kept(stored.status, wanted):
             # Mutating admission may take away entries and conditions, and answers 200.
             self.metrics.patches.labels("unclear").inc()
-            entry.publication.unclear()
-            if entry.publication.refuse(LOST):
-                logger.error(LOST, extra={"uid": entry.uid, "object": request.key})
+            notification.publication.unclear()
+            if notification.publication.refuse(LOST):
+                logger.error(LOST, extra={"uid": notification.uid, "object": request.key})
             return Flushed.UNCLEAR, None
-        self.refusals.accepted(entry)
+        self.refusals.accepted(notification)
         failpoint(Failpoint.AFTER_PATCH)
         self._written_patches.inc()
         return Flushed.WRITTEN, stored
 
-    async def _write_least(self, entry: Notification, merged: Merged) -> Flushed:
+    async def _write_least(self, notification: Notification, merged: Merged) -> Flushed:
         """
         Write the phase and the counters where the object leaves no space for the attempts.
 
         What is not shown is not acknowledged, so the result is a refusal all the same: the log stays
         without an expiry, and the whole status is tried again with a growing wait.
         """
-        known = entry.request
+        known = notification.request
         previous = known.status
-        wanted = least(merged.status, entry.status)
+        wanted = least(merged.status, notification.status)
         patch = difference(previous, wanted)
         if not patch:
             return Flushed.REFUSED
-        result, stored = await self._write(entry, wanted, patch)
+        result, stored = await self._write(notification, wanted, patch)
         if result is not Flushed.WRITTEN or stored is None:
             return result
-        if stored.uid != entry.uid:
+        if stored.uid != notification.uid:
             return Flushed.GONE
-        entry.take(stored, since=known.resource_version)
-        self._on_settled(entry, previous, merged)
+        notification.take(stored, since=known.resource_version)
+        self._on_settled(notification, previous, merged)
         return Flushed.REFUSED
 
     async def _written(
         self,
-        entry: Notification,
+        notification: Notification,
         known: NotificationRequest,
         merged: Merged,
         stored: NotificationRequest,
@@ -563,55 +585,59 @@ class StatusWriter:
         *,
         own: Status | None,
     ) -> Flushed:
-        if stored.uid != entry.uid:
+        if stored.uid != notification.uid:
             # The version matched, so this can only follow a restore of etcd; never acknowledge it.
             return Flushed.GONE
         before = known.status if own is None else own
         shown = len(stored.status.attempts) - len(before.attempts)
         self.metrics.batch_records.observe(max(0, shown))
-        entry.take(stored, since=known.resource_version)
-        if entry.request is stored and entry.judged.own is own:
+        notification.take(stored, since=known.resource_version)
+        if notification.request is stored and notification.judged.own is own:
             # Else what it shows was judged while it was written.
-            entry.judged.agree()
-        self._on_settled(entry, before, merged)
-        return await self._acknowledge(entry, mark, Flushed.WRITTEN)
+            notification.judged.agree()
+        self._on_settled(notification, before, merged)
+        return await self._acknowledge(notification, mark, Flushed.WRITTEN)
 
-    async def _refresh(self, entry: Notification) -> bool:
+    async def _refresh(self, notification: Notification) -> bool:
         """Read the object again; True if it is not the same one any more."""
-        known = entry.request
+        known = notification.request
         try:
             current = await self.objects.get(known.namespace, known.name)
         except Gone:
             return True
-        if current.uid != entry.uid:
+        if current.uid != notification.uid:
             return True
-        entry.take(current, since=known.resource_version)
-        self.recorder.compare(entry, known.status)
+        notification.take(current, since=known.resource_version)
+        self.recorder.compare(notification, known.status)
         return False
 
-    async def _acknowledge(self, entry: Notification, mark: History, result: Flushed) -> Flushed:
+    async def _acknowledge(
+        self, notification: Notification, mark: History, result: Flushed
+    ) -> Flushed:
         position, chain = mark
-        if entry.quarantine or position == 0 or entry.claim is None:
+        if notification.quarantine or position == 0 or notification.claim is None:
             return result
-        final = entry.ends_at(position)
-        if position <= entry.acked and not (final and not entry.expiring):
+        final = notification.ends_at(position)
+        if position <= notification.acked and not (final and not notification.expiring):
             return result
-        ttl = retention_seconds(entry.request.retention_days) if final else 0
+        ttl = retention_seconds(notification.request.retention_days) if final else 0
         # With an audit feed the other mark is the feed's; the later of the two sets the expiry.
         marks = ACKED if self.cache.auditing else BOTH_MARKS
         try:
             if not self.recorder.log.available:
                 raise Unavailable("a call would keep a writer waiting")
-            answer = await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl, marks=marks)
+            answer = await self.recorder.log.ack(
+                notification.uid, position, chain, ttl=ttl, marks=marks
+            )
         except PortError:
             # What the status shows is not lost: the mark waits for the log, and no write for the mark.
-            self.cache.unmarked[entry.uid] = None
+            self.cache.unmarked[notification.uid] = None
             return result
         if answer is not Mark.STALE:
             failpoint(Failpoint.AFTER_ACK)
-            entry.acknowledge(position, expiring=answer is Mark.EXPIRING)
-            if final and not entry.expiring:
-                self.cache.mark_unaudited(entry)
+            notification.acknowledge(position, expiring=answer is Mark.EXPIRING)
+            if final and not notification.expiring:
+                self.cache.mark_unaudited(notification)
             return result
-        self.recorder.lose_claim(entry, "ack")
+        self.recorder.lose_claim(notification, "ack")
         return Flushed.NOT_OURS

@@ -1,7 +1,7 @@
 """
 The resync and the sweeps.
 
-The resync is a periodic walk over every live entry that requests a check of each that needs one.
+The resync is a periodic walk over every live notification that requests a check of each that needs one.
 
 It guarantees that everything that is due is checked within a bound; watches, wake-ups, timers and the end
 of an attempt only bring a check sooner. The rule is `syncer.rules.resync`; this module walks, requests
@@ -50,7 +50,7 @@ _NAMED: Final = 20
 
 @dataclass(eq=False)
 class Resync:
-    """Requests a check of every live entry of ours that needs one."""
+    """Requests a check of every live notification of ours that needs one."""
 
     #: Its cache is what is walked.
     recorder: Recorder
@@ -63,7 +63,7 @@ class Resync:
     waits: Callable[[str, str], bool]
     #: Whether attempts are journaled, as the log is away.
     journals: Callable[[], bool] = lambda: False
-    #: Whether those of an entry are.
+    #: Whether those of a notification are.
     journaled: Callable[[Notification, LeaseTerm], bool] = lambda _e, _t: False
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Resync:
         self.metrics.unchecked_seconds.set_function(self.unchecked)
 
     def unchecked(self) -> float:
-        """Longest time in seconds for which an entry may have needed a check and not had one."""
+        """Longest time in seconds for which a notification may have needed a check and not had one."""
         return self._oldest + self.cache.monotonic() - self._rounded
 
     async def round(self) -> None:
@@ -90,21 +90,26 @@ class Resync:
             self.cache.retry_marks()
         missing, oldest = 0, 0.0
         deferrable: list[tuple[float, str]] = []
-        async for entries in slices(self.cache.entries.values()):
+        async for notifications in slices(self.cache.entries.values()):
             now = self.cache.monotonic()
-            for entry in entries:
-                reason = self._reason(entry, now, away=away)
-                if reason is None or self.cache.entries.get(entry.uid) is not entry:
-                    entry.unchecked(0.0)
+            for notification in notifications:
+                reason = self._reason(notification, now, away=away)
+                if reason is None or self.cache.entries.get(notification.uid) is not notification:
+                    notification.unchecked(0.0)
                 elif reason.deferrable:
-                    entry.unchecked(0.0)
-                    deferrable.append((entry.last_check.at if entry.last_check else 0.0, entry.uid))
+                    notification.unchecked(0.0)
+                    deferrable.append(
+                        (
+                            notification.last_check.at if notification.last_check else 0.0,
+                            notification.uid,
+                        )
+                    )
                 else:
-                    since = entry.unchecked_since
-                    entry.unchecked(max(since, self._away) if since else now)
-                    missing += entry.unchecked_since < now
-                    oldest = max(oldest, now - entry.unchecked_since)
-                    self.cache.check(entry.uid)
+                    since = notification.unchecked_since
+                    notification.unchecked(max(since, self._away) if since else now)
+                    missing += notification.unchecked_since < now
+                    oldest = max(oldest, now - notification.unchecked_since)
+                    self.cache.check(notification.uid)
         for _, uid in heapq.nsmallest(self.bounds.deferrable, deferrable):
             self.cache.check(uid)
         self._end(missing, oldest)
@@ -118,33 +123,37 @@ class Resync:
         self._oldest, self._rounded = oldest, self.cache.monotonic()
         self.metrics.unchecked.set(missing)
 
-    def _reason(self, entry: Notification, now: float, *, away: bool) -> Reason | None:
-        term = self.ownership.term_of(entry.uid)
+    def _reason(self, notification: Notification, now: float, *, away: bool) -> Reason | None:
+        term = self.ownership.term_of(notification.uid)
         if term is None:
             # Not ours any more: it is dropped as soon as no task works on it. What only this process
             # knows is recorded until the log takes it.
-            return None if entry.busy else Reason.STALE
-        if not self.ownership.accepts(entry.uid) or (away and not self.journaled(entry, term)):
+            return None if notification.busy else Reason.STALE
+        if not self.ownership.accepts(notification.uid) or (
+            away and not self.journaled(notification, term)
+        ):
             return None
-        last_check, executing = entry.last_check, entry.in_flight.executing
+        last_check, executing = notification.last_check, notification.in_flight.executing
         idle = last_check is not None and any(
-            c not in executing.values() and not self.waits(entry.uid, c)
+            c not in executing.values() and not self.waits(notification.uid, c)
             for c in last_check.channels
         )
-        if entry.deleted and executing:
+        if notification.deleted and executing:
             # Its end brings the next check.
             return None
         return reason_of(
             last_check,
-            deleted=entry.deleted,
-            blocked=bool(entry.blocked),
-            claimed=away or self.recorder.claimed(entry, term),
+            deleted=notification.deleted,
+            blocked=bool(notification.blocked),
+            claimed=away or self.recorder.claimed(notification, term),
             # What cannot be read is for the claim that follows the outage.
             unread=not away
-            and (entry.reread or any(a not in executing for a in entry.view.opened)),
-            version=entry.request.resource_version,
+            and (notification.reread or any(a not in executing for a in notification.view.opened)),
+            version=notification.request.resource_version,
             # While an attempt runs the log grows by its own records; its end brings a check.
-            position=last_check.position if last_check and executing else entry.view.position,
+            position=last_check.position
+            if last_check and executing
+            else notification.view.position,
             idle=idle,
             now=now,
             bounds=self.bounds,
@@ -212,15 +221,15 @@ class Sweeper:
                 namespace, _, name = header.object.partition("/")
                 if not watched(namespace):
                     continue
-                entry = Notification(tombstone(uid, namespace, name), deleted=True)
+                notification = Notification(tombstone(uid, namespace, name), deleted=True)
                 if head.ttl >= 0:
                     if header.audited < head.length - 1 and self.cache.audit_capacity:
-                        self.cache.mark_unaudited(entry)
+                        self.cache.mark_unaudited(notification)
                     continue
                 if not await self._is_gone(uid, namespace, name):
                     continue
                 try:
-                    retired += await self.claimer.retire(entry, term)
+                    retired += await self.claimer.retire(notification, term)
                 except PortError as error:
                     logger.info(
                         "an orphaned log was not retired; the next sweep tries again",
@@ -274,7 +283,7 @@ class Sweeper:
         for finished in missed[:_NAMED]:
             report(finished.uid, f"{finished.namespace}/{finished.name}", Divergence.LOG_MISSING)
 
-    async def live(self, entries: Sequence[Notification]) -> list[str]:
+    async def live(self, notifications: Sequence[Notification]) -> list[str]:
         """
         Read again every live log that another process has appended to.
 
@@ -283,18 +292,18 @@ class Sweeper:
         """
         found: list[str] = []
         heard = self.log.subscriptions
-        heads = await self.log.read_headers([e.uid for e in entries])
-        for entry, head in zip(entries, heads, strict=True):
-            if head.length - 1 == entry.view.position:
-                entry.hear(heard)
-            if entry.claim is None or entry.busy:
+        heads = await self.log.read_headers([e.uid for e in notifications])
+        for notification, head in zip(notifications, heads, strict=True):
+            if head.length - 1 == notification.view.position:
+                notification.hear(heard)
+            if notification.claim is None or notification.busy:
                 continue
-            if head.length - 1 != entry.view.position:
-                await self.claimer.recorder.reread(entry)
-                self.cache.mark_dirty(entry)
-                found.append(entry.uid)
-            elif entry.abandoned:
-                found.append(entry.uid)
+            if head.length - 1 != notification.view.position:
+                await self.claimer.recorder.reread(notification)
+                self.cache.mark_dirty(notification)
+                found.append(notification.uid)
+            elif notification.abandoned:
+                found.append(notification.uid)
         return found
 
 

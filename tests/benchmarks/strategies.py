@@ -249,19 +249,19 @@ class Product:
 
     async def open(self, created: Json) -> None:
         """Claim the log, as a controller does when it first sees the object."""
-        entry = Notification(parse_object(created))
+        notification = Notification(parse_object(created))
         log = self.recorder.log
-        self.recorder.cache.entries[entry.uid] = entry
-        claimed = await log.claim(entry.uid, self.term.epoch, name=entry.request.key)
+        self.recorder.cache.entries[notification.uid] = notification
+        claimed = await log.claim(notification.uid, self.term.epoch, name=notification.request.key)
         assert claimed.snapshot is not None
-        self.recorder.adopt(entry, claimed.snapshot)
-        entry.claimed(Claim(self.term.epoch, log.generation, claimed.stamp))
+        self.recorder.adopt(notification, claimed.snapshot)
+        notification.claimed(Claim(self.term.epoch, log.generation, claimed.stamp))
 
     async def record(self, created: Json, writer: int, text: str) -> None:
         """Write intent and outcome; each writer has a channel, whose attempts never overlap."""
-        entry = self.recorder.cache.entries[created["metadata"]["uid"]]
+        notification = self.recorder.cache.entries[created["metadata"]["uid"]]
         answer, intent = await recording(self.recorder).open(
-            entry, self.term, f"slack:w{writer}", limit=1000
+            notification, self.term, f"slack:w{writer}", limit=1000
         )
         assert answer.answer is Answer.OK, answer
         now = self.recorder.time.now()
@@ -269,13 +269,16 @@ class Product:
             read_attempt(intent), state=AttemptState.FAILED, ended=now, due=now + 300_000,
             failure=FailureClass.TRANSIENT, code=503, error=text,
         )  # fmt: skip
-        assert await recording(self.recorder).close(entry, failed, intent, patience=5)
+        assert await recording(self.recorder).close(notification, failed, intent, patience=5)
 
     async def settle(self) -> None:
         """Wait until every log is wholly marked as published."""
         async with asyncio.timeout(_DEADLINE):
-            for entry in list(self.recorder.cache.entries.values()):
-                while entry.acked < entry.view.position or entry.publication.pending:
+            for notification in list(self.recorder.cache.entries.values()):
+                while (
+                    notification.acked < notification.view.position
+                    or notification.publication.pending
+                ):
                     await asyncio.sleep(0.002)
 
 

@@ -109,11 +109,11 @@ def ack_before_patch() -> None:
     """The log is marked as published before it is: `acked` no longer means "in the status"."""
     write = StatusWriter._write
 
-    async def broken(self: StatusWriter, entry: Any, wanted: Any, patch: Any) -> Any:
-        position, chain = entry.view.publishable
-        if entry.claim is not None and position:
-            await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
-        return await write(self, entry, wanted, patch)
+    async def broken(self: StatusWriter, notification: Any, wanted: Any, patch: Any) -> Any:
+        position, chain = notification.view.publishable
+        if notification.claim is not None and position:
+            await self.recorder.log.ack(notification.uid, position, chain, ttl=0)
+        return await write(self, notification, wanted, patch)
 
     StatusWriter._write = broken  # type: ignore[method-assign]  # broken on purpose
 
@@ -136,12 +136,12 @@ def send_before_intent() -> None:
 
     async def broken(self: Attempts, uid: str, channel: str) -> Outcome | None:
         known = self.ports.notifications
-        entry, term = known.cache.entries.get(uid), known.ownership.term_of(uid)
+        notification, term = known.cache.entries.get(uid), known.ownership.term_of(uid)
         via = self.ports.router.channel(channel)
-        if entry and term and via and self.still_due(entry, term, channel):
+        if notification and term and via and self.still_due(notification, term, channel):
             chosen = next_id(known.recorder, term.epoch)
             record = intent_record(chosen, channel, at=0, by="broken")
-            outcome = await send(self.sender, entry, term, record, via)
+            outcome = await send(self.sender, notification, term, record, via)
             sent[uid, channel] = (chosen, outcome)
             reserved.append(chosen)
         return await run(self, uid, channel)
@@ -152,9 +152,9 @@ def send_before_intent() -> None:
         return reserved.pop(0) if reserved else next_id(self, epoch)
 
     async def remembered(
-        self: Sender, entry: Any, term: Any, intent: Any, via: Any, **_: Any
+        self: Sender, notification: Any, term: Any, intent: Any, via: Any, **_: Any
     ) -> Outcome:
-        return sent.pop((entry.uid, intent.channel))[1]
+        return sent.pop((notification.uid, intent.channel))[1]
 
     Attempts.run = broken  # type: ignore[method-assign]  # broken on purpose
     Sender.send = remembered  # type: ignore[method-assign, assignment]  # broken on purpose
@@ -166,15 +166,15 @@ def send_without_log() -> None:
     open_ = Outcomes.open
 
     async def broken(
-        self: Outcomes, entry: Any, term: Any, channel: str, *, limit: int
+        self: Outcomes, notification: Any, term: Any, channel: str, *, limit: int
     ) -> tuple[Appended, Record]:
         try:
             async with asyncio.timeout(0.7):
-                return await open_(self, entry, term, channel, limit=limit)
+                return await open_(self, notification, term, channel, limit=limit)
         except (PortError, TimeoutError):
             chosen = self.recorder.next_id(term.epoch)
             record = intent_record(chosen, channel, at=self.recorder.time.now(), by="broken")
-            entry.in_flight.begin(chosen, channel)
+            notification.in_flight.begin(chosen, channel)
             return Appended(Answer.OK), record
 
     Outcomes.open = broken  # type: ignore[method-assign]  # broken on purpose
@@ -204,7 +204,7 @@ def no_resource_version() -> None:
 def no_recover() -> None:
     """Attempts that a dead sender left open stay open, and so does their notification."""
 
-    async def broken(self: Claimer, entry: Any, term: Any) -> None:
+    async def broken(self: Claimer, notification: Any, term: Any) -> None:
         return None
 
     Claimer._recover = broken  # type: ignore[method-assign]  # broken on purpose
@@ -274,7 +274,7 @@ def one_session() -> None:
 def journal_without_write() -> None:
     """A journaled attempt is in no status: a crash after the send leaves a call nobody knows."""
 
-    async def broken(self: StatusWriter, entry: Any, term: Any, journal: str) -> Flushed:
+    async def broken(self: StatusWriter, notification: Any, term: Any, journal: str) -> Flushed:
         return Flushed.WRITTEN
 
     StatusWriter.write_ahead = broken  # type: ignore[method-assign]  # broken on purpose
@@ -283,7 +283,7 @@ def journal_without_write() -> None:
 def trust_every_object() -> None:
     """Without the log every status is taken for all that was recorded, also of a former owner's object."""
 
-    def broken(self: Journal, entry: Any, term: Any) -> Basis:
+    def broken(self: Journal, notification: Any, term: Any) -> Basis:
         return Basis.MEMORY
 
     Journal.basis = broken  # type: ignore[method-assign]  # broken on purpose

@@ -241,14 +241,14 @@ class Writer:
 
     async def publish(self, created: dict[str, Any], together: asyncio.Barrier) -> None:
         """Record one attempt, and have it published and acknowledged."""
-        entry = Notification(parse_object(created))
+        notification = Notification(parse_object(created))
         recorder, log = self.recorder, self.recorder.log
-        recorder.cache.entries[entry.uid] = entry
-        claimed = await log.claim(entry.uid, self.term.epoch, name=entry.request.key)
+        recorder.cache.entries[notification.uid] = notification
+        claimed = await log.claim(notification.uid, self.term.epoch, name=notification.request.key)
         assert claimed.snapshot is not None
-        recorder.adopt(entry, claimed.snapshot)
-        entry.claimed(Claim(self.term.epoch, log.generation, claimed.stamp))
-        answer, intent = await recording(recorder).open(entry, self.term, CHANNEL, limit=10)
+        recorder.adopt(notification, claimed.snapshot)
+        notification.claimed(Claim(self.term.epoch, log.generation, claimed.stamp))
+        answer, intent = await recording(recorder).open(notification, self.term, CHANNEL, limit=10)
         assert answer.answer is Answer.OK
         now = recorder.time.now()
         failed = replace(
@@ -256,18 +256,21 @@ class Writer:
             failure=FailureClass.TRANSIENT, code=503, error=ERROR,
         )  # fmt: skip
         await together.wait()
-        assert await recording(recorder).close(entry, failed, intent, patience=5)
+        assert await recording(recorder).close(notification, failed, intent, patience=5)
         await until(
-            lambda: entry.acked == entry.view.position and not entry.publication.pending,
             lambda: (
-                f"writer {self.term.epoch} has published: acked {entry.acked} of"
-                f" {entry.view.position}, {entry.publication.failures} failures in a row,"
-                f" {self.store.writes[entry.request.name]} writes"
+                notification.acked == notification.view.position
+                and not notification.publication.pending
+            ),
+            lambda: (
+                f"writer {self.term.epoch} has published: acked {notification.acked} of"
+                f" {notification.view.position}, {notification.publication.failures} failures in a row,"
+                f" {self.store.writes[notification.request.name]} writes"
             ),
             within=60,
             every=0.01,
         )
-        recorder.cache.forget(entry.uid)
+        recorder.cache.forget(notification.uid)
 
     def conflicts(self, result: str) -> float:
         """Value of the conflict counter."""

@@ -179,7 +179,7 @@ class World:
         return snapshot.header
 
     async def flush(self, entry: Notification) -> Flushed:
-        """Write a status, and do with the entry what the loop does then."""
+        """Write a status, and do with the notification what the loop does then."""
         result = await self.sync.flush(entry)
         self.sync._after(entry, result)
         return result

@@ -691,17 +691,21 @@ class Checks:
     def on_write(self, process: Process, path: str) -> None:
         """Judge who writes a status: who has compared it with its log, or says why that cannot be."""
         name = path.split("/")[-2]
-        for entry in process.app.cache.entries.values():
-            if entry.request.name != name or entry.deleted:
+        for notification in process.app.cache.entries.values():
+            if notification.request.name != name or notification.deleted:
                 continue
-            term = process.app.shards.term_of(entry.uid)
+            term = process.app.shards.term_of(notification.uid)
             known: str | bool
-            if term is None or entry.claim is None:
-                held = entry.quarantine or entry.judged.untrusted or entry.outage.shown
+            if term is None or notification.claim is None:
+                held = (
+                    notification.quarantine
+                    or notification.judged.untrusted
+                    or notification.outage.shown
+                )
                 # The first write ahead of an outage sets its note once it is stored.
-                known = bool(held or entry.outage.note or entry.in_flight.ahead)
+                known = bool(held or notification.outage.note or notification.in_flight.ahead)
             else:
-                known = process.app.claimer.recorder.claimed(entry, term)
+                known = process.app.claimer.recorder.claimed(notification, term)
             if not known:
                 self.fail("S20", f"{name}: its status is written, and not compared with its log")
 
@@ -998,10 +1002,10 @@ class Checks:
         self._holds(process, message.uid, where)
         if known.unsent:
             self.fail("S1", f"{where}: sent although it is on record that it was not")
-        entry = process.app.cache.entries.get(message.uid)
-        if entry is None or entry.deleted or entry.request.deleting:
+        notification = process.app.cache.entries.get(message.uid)
+        if notification is None or notification.deleted or notification.request.deleting:
             self.fail("S19", f"{where}: sent although the object is known to be going or gone")
-        elif (held := self.world.looks.held(process, entry, channel)) > _ON_ITS_WAY:
+        elif (held := self.world.looks.held(process, notification, channel)) > _ON_ITS_WAY:
             self.fail("H3", f"{where}: sent, and known to be held for {held:.1f} s")
         subject = self.subjects[message.uid]
         if known.journaled:

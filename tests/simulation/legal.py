@@ -1,5 +1,5 @@
 """
-What a process may remember of a notification at any moment: legal combinations of an entry's members.
+What a process may remember of a notification at any moment: legal combinations of a notification's members.
 
 They hold after every callback of a process, not only where servers see something of it. A world in which
 they are looked at takes twice the time, so every fourth one is.
@@ -46,6 +46,6 @@ RULES: Final[dict[str, Callable[[Notification], bool]]] = {
 }
 
 
-def illegal(entry: Notification) -> str:
-    """Return which rule an entry breaks, empty if it breaks none."""
-    return next((name for name, holds in RULES.items() if not holds(entry)), "")
+def illegal(notification: Notification) -> str:
+    """Return which rule a notification breaks, empty if it breaks none."""
+    return next((name for name, holds in RULES.items() if not holds(notification)), "")

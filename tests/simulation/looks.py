@@ -42,16 +42,18 @@ class Looks:
         #: Since when a process knows that operators hold a notification back, by channel.
         self._held: dict[tuple[str, str, str], float] = {}
 
-    def held(self, process: Process, entry: Notification, channel: str) -> float:
+    def held(self, process: Process, notification: Notification, channel: str) -> float:
         """Seconds for which a process has known that operators hold a channel back, 0 if they do not."""
         now = self._world.loop.time()
-        self._note_hold(process, entry, channel, now)
-        return now - self._held.get((process.name, entry.uid, channel), now)
+        self._note_hold(process, notification, channel, now)
+        return now - self._held.get((process.name, notification.uid, channel), now)
 
-    def _note_hold(self, process: Process, entry: Notification, channel: str, now: float) -> None:
-        placed = process.app.controller.placed.of(entry.request, (channel,))
-        place = (process.name, entry.uid, channel)
-        if hold_of(entry.request.hold, paused=False) or placed:
+    def _note_hold(
+        self, process: Process, notification: Notification, channel: str, now: float
+    ) -> None:
+        placed = process.app.controller.placed.of(notification.request, (channel,))
+        place = (process.name, notification.uid, channel)
+        if hold_of(notification.request.hold, paused=False) or placed:
             self._held.setdefault(place, now)
             self._world.checks.mark("held by an operator")
         else:
@@ -80,45 +82,45 @@ class Looks:
             process = host.process
             if process is None or process.dead:
                 continue
-            for uid, entry in process.app.cache.entries.items():
-                channels = self._world.channels_of(entry.request.name)
+            for uid, notification in process.app.cache.entries.items():
+                channels = self._world.channels_of(notification.request.name)
                 for channel in channels if self._world.may_hold else ():
-                    self._note_hold(process, entry, channel, now)
+                    self._note_hold(process, notification, channel, now)
                 place = (process.name, uid)
-                why = "" if self._under_way[place] else _wanted(self._world, process, entry)
+                why = "" if self._under_way[place] else _wanted(self._world, process, notification)
                 if not why:
                     self._since.pop(place, None)
                     continue
-                bound = BLOCKED_BOUND if entry.quarantine else BOUND
+                bound = BLOCKED_BOUND if notification.quarantine else BOUND
                 waited = now - self._since.setdefault(place, now)
                 if waited > bound:
                     self._world.checks.fail(
                         "L2",
-                        f"{entry.request.name}: {why}, and {process.name} has not looked at it"
+                        f"{notification.request.name}: {why}, and {process.name} has not looked at it"
                         f" for {waited:.1f} s",
                     )
 
 
-def _wanted(world: World, process: Process, entry: Notification) -> str:
+def _wanted(world: World, process: Process, notification: Notification) -> str:
     """Why a process has to look at a notification, empty if it has not or may not."""
     controller, app = process.app.controller, process.app
-    term = app.shards.term_of(entry.uid)
+    term = app.shards.term_of(notification.uid)
     if process.paused or process.draining or not app.log.available:
         return ""
-    if term is None or not app.shards.accepts(entry.uid) or not term.valid(app.monotonic()):
+    if term is None or not app.shards.accepts(notification.uid) or not term.valid(app.monotonic()):
         return ""
-    if entry.busy or _in_a_queue(controller, entry.uid):
+    if notification.busy or _in_a_queue(controller, notification.uid):
         return ""
-    if entry.deleted:
+    if notification.deleted:
         return "it is deleted and not let go"
-    if entry.quarantine:
-        return "its log can be read again" if _readable(world.log_of(entry.uid)) else ""
-    if entry.claim is None:
+    if notification.quarantine:
+        return "its log can be read again" if _readable(world.log_of(notification.uid)) else ""
+    if notification.claim is None:
         # What is blocked for a reason that is known is looked at now and then, and said elsewhere.
-        return "" if entry.blocked else "it is not claimed"
-    if entry.violation or entry.cancelled:
+        return "" if notification.blocked else "it is not claimed"
+    if notification.violation or notification.cancelled:
         return ""
-    decision = controller.decisions.next(entry)
+    decision = controller.decisions.next(notification)
     return decision.reason if isinstance(decision, Deliver | Resolve) else ""
 
 

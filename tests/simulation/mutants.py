@@ -89,7 +89,11 @@ def no_fence() -> AbstractContextManager[None]:
         return reply
 
     return _instead(
-        (Recorder, "claim_holds", lambda _self, entry, _term: entry.claim is not None),
+        (
+            Recorder,
+            "claim_holds",
+            lambda _self, notification, _term: notification.claim is not None,
+        ),
         (ScriptTwin, "_not_owner", staticmethod(lambda _log, _epoch: None)),
         (ScriptTwin, "_claim", unfenced),
     )
@@ -99,11 +103,11 @@ def ack_before_patch() -> AbstractContextManager[None]:
     """The log is marked as published before the status is written."""
     write: Any = vars(StatusWriter)["_write"]
 
-    async def hasty(self: StatusWriter, entry: Any, wanted: Any, patch: Any) -> Any:
-        position, chain = entry.view.publishable
+    async def hasty(self: StatusWriter, notification: Any, wanted: Any, patch: Any) -> Any:
+        position, chain = notification.view.publishable
         if position:
-            await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
-        return await write(self, entry, wanted, patch)
+            await self.recorder.log.ack(notification.uid, position, chain, ttl=0)
+        return await write(self, notification, wanted, patch)
 
     return _instead((StatusWriter, "_write", hasty))
 
@@ -124,17 +128,19 @@ def overwrite() -> AbstractContextManager[None]:
 def send_before_intent() -> AbstractContextManager[None]:
     """Sending does not wait for the log's permission."""
 
-    async def unasked(self: Outcomes, entry: Any, term: Any, channel: str, *, limit: int) -> Any:
+    async def unasked(
+        self: Outcomes, notification: Any, term: Any, channel: str, *, limit: int
+    ) -> Any:
         recorder = self.recorder
         identity = recorder.next_id(term.epoch)
         record = intent_record(identity, channel, at=recorder.time.now(), by="mutant")
-        entry.in_flight.begin(identity, channel)
-        view, stamp = entry.view, entry.claim.stamp if entry.claim else ""
+        notification.in_flight.begin(identity, channel)
+        view, stamp = notification.view, notification.claim.stamp if notification.claim else ""
         proof = Proof(term.epoch, stamp, view.position, view.chain)
-        call = recorder.log.intent(entry.uid, proof, record, limit=limit, guard=lambda: True)
+        call = recorder.log.intent(notification.uid, proof, record, limit=limit, guard=lambda: True)
         task = asyncio.create_task(call)
         _running.add(task)
-        entry.news()
+        notification.news()
         return Appended(Answer.OK), record
 
     return _instead((Outcomes, "open", unasked))
@@ -178,8 +184,8 @@ def no_recovery() -> AbstractContextManager[None]:
 def stale_read() -> AbstractContextManager[None]:
     """Claiming believes the object as it was seen last."""
 
-    async def remembered(_self: Claimer, entry: Any) -> Presence:
-        return Presence.ABSENT if entry.deleted else Presence.PRESENT
+    async def remembered(_self: Claimer, notification: Any) -> Presence:
+        return Presence.ABSENT if notification.deleted else Presence.PRESENT
 
     return _instead((Claimer, "_gather", remembered))
 
@@ -255,8 +261,8 @@ def only_claimed() -> AbstractContextManager[None]:
     """The resync leaves out what is not claimed, as the sweep of live logs does."""
     reason: Any = vars(Resync)["_reason"]
 
-    def claimed(self: Resync, entry: Notification, now: float) -> Any:
-        return reason(self, entry, now) if entry.claim is not None else None
+    def claimed(self: Resync, notification: Notification, now: float) -> Any:
+        return reason(self, notification, now) if notification.claim is not None else None
 
     return _instead((Resync, "_reason", claimed))
 
@@ -264,9 +270,9 @@ def only_claimed() -> AbstractContextManager[None]:
 def patient_hand_over() -> AbstractContextManager[None]:
     """A hand-over waits for every status, one that is refused too."""
 
-    def unpublished(entry: Notification, _held_up: object, *, paused: bool) -> bool:
+    def unpublished(notification: Notification, _held_up: object, *, paused: bool) -> bool:
         del paused
-        return entry.busy or entry.publication.pending
+        return notification.busy or notification.publication.pending
 
     return _instead((notifier.reconciler.controller, "_under_way", unpublished))
 
@@ -351,15 +357,17 @@ def clock_unasked() -> AbstractContextManager[None]:
 
 def deletion_ignored() -> AbstractContextManager[None]:
     """Only an object that is gone is sent no more."""
-    return _instead((Notification, "cancelled", property(lambda entry: entry.deleted)))
+    return _instead(
+        (Notification, "cancelled", property(lambda notification: notification.deleted))
+    )
 
 
 def every_object_trusted() -> AbstractContextManager[None]:
     """Whoever cannot read a log takes what the object shows for all there is."""
     known: Any = vars(Journal)["basis"]
 
-    def trusting(self: Journal, entry: Notification, term: Any) -> Basis:
-        found: Basis = known(self, entry, term)
+    def trusting(self: Journal, notification: Notification, term: Any) -> Basis:
+        found: Basis = known(self, notification, term)
         return Basis.MARKED if found is Basis.OLDER else found
 
     return _instead((Journal, "basis", trusting))
@@ -369,9 +377,9 @@ def any_mark_counts() -> AbstractContextManager[None]:
     """A mark says that all is in the status, also one that was set under the note of an earlier outage."""
     known: Any = vars(Journal)["basis"]
 
-    def marked(self: Journal, entry: Notification, term: Any) -> Basis:
-        found: Basis = known(self, entry, term)
-        old = found is Basis.OLDER and entry.request.status.journal is not None
+    def marked(self: Journal, notification: Notification, term: Any) -> Basis:
+        found: Basis = known(self, notification, term)
+        old = found is Basis.OLDER and notification.request.status.journal is not None
         return Basis.MARKED if old else found
 
     return _instead((Journal, "basis", marked))
@@ -393,10 +401,12 @@ def clock_unasked_after_the_write() -> AbstractContextManager[None]:
     """The lease of a journaled attempt is looked at before the write ahead, and not after it."""
     send: Any = vars(Sender)["send"]
 
-    async def sure(self: Sender, entry: Notification, term: Any, *rest: Any, **named: Any) -> Any:
-        if rest[0].attempt_id in entry.in_flight.ahead:
+    async def sure(
+        self: Sender, notification: Notification, term: Any, *rest: Any, **named: Any
+    ) -> Any:
+        if rest[0].attempt_id in notification.in_flight.ahead:
             term = SimpleNamespace(may_send=lambda *_: True)
-        return await send(self, entry, term, *rest, **named)
+        return await send(self, notification, term, *rest, **named)
 
     return _instead((Sender, "send", sure))
 
@@ -425,9 +435,9 @@ def not_written_ahead() -> AbstractContextManager[None]:
     """A journaled attempt is sent, and written when its result is."""
 
     async def unwritten(
-        _self: StatusWriter, entry: Notification, _term: Any, journal: str
+        _self: StatusWriter, notification: Notification, _term: Any, journal: str
     ) -> Flushed:
-        entry.journaling(journal)
+        notification.journaling(journal)
         return Flushed.WRITTEN
 
     return _instead((StatusWriter, "write_ahead", unwritten))
@@ -437,10 +447,10 @@ def result_not_kept() -> AbstractContextManager[None]:
     """A journaled attempt's result is in the view alone, which the next claim replaces."""
     close: Any = vars(Outcomes)["close_in_memory"]
 
-    def unkept(self: Outcomes, entry: Notification, attempt: Any, intent: Any) -> None:
-        close(self, entry, attempt, intent)
-        entry.in_flight.unrecorded.pop(attempt.id, None)
-        entry.view.forget(attempt.id)
+    def unkept(self: Outcomes, notification: Notification, attempt: Any, intent: Any) -> None:
+        close(self, notification, attempt, intent)
+        notification.in_flight.unrecorded.pop(attempt.id, None)
+        notification.view.forget(attempt.id)
 
     return _instead((Outcomes, "close_in_memory", unkept))
 
@@ -450,11 +460,11 @@ def shown_before_its_record() -> AbstractContextManager[None]:
     close: Any = vars(Outcomes)["close"]
 
     async def early(
-        self: Outcomes, entry: Notification, attempt: Any, intent: Any, **rest: Any
+        self: Outcomes, notification: Notification, attempt: Any, intent: Any, **rest: Any
     ) -> bool:
-        entry.view.learn(attempt)
-        self.cache.mark_dirty(entry)
-        recorded: bool = await close(self, entry, attempt, intent, **rest)
+        notification.view.learn(attempt)
+        self.cache.mark_dirty(notification)
+        recorded: bool = await close(self, notification, attempt, intent, **rest)
         return recorded
 
     return _instead((Outcomes, "close", early))
@@ -464,9 +474,9 @@ def old_claim_goes_on() -> AbstractContextManager[None]:
     """Who has written into the status alone goes on with the claim of before."""
     lose: Any = vars(Recorder)["lose_claim"]
 
-    def kept(self: Recorder, entry: Notification, cause: str) -> None:
+    def kept(self: Recorder, notification: Notification, cause: str) -> None:
         if cause != "journal":
-            lose(self, entry, cause)
+            lose(self, notification, cause)
 
     return _instead((Recorder, "lose_claim", kept))
 
@@ -483,8 +493,8 @@ def marked_stay_summed_up() -> AbstractContextManager[None]:
 def outcomes_alone() -> AbstractContextManager[None]:
     """A former owner gives a log what it kept, and nothing of what came before."""
 
-    async def alone(self: Claimer, entry: Notification) -> None:
-        await self.recorder.record_kept(entry, anew=True)
+    async def alone(self: Claimer, notification: Notification) -> None:
+        await self.recorder.record_kept(notification, anew=True)
 
     return _instead((Claimer, "hand_in", alone))
 
@@ -493,16 +503,18 @@ def plan_of_a_status() -> AbstractContextManager[None]:
     """A log without a plan is given that of the status."""
     situation: Any = vars(Claimer)["_situation"]
 
-    def planned(self: Claimer, entry: Notification, *rest: Any) -> Any:
-        shown = bool(entry.status.channels) and entry.view.plan is None
-        return replace(situation(self, entry, *rest), unplanned=shown)
+    def planned(self: Claimer, notification: Notification, *rest: Any) -> Any:
+        shown = bool(notification.status.channels) and notification.view.plan is None
+        return replace(situation(self, notification, *rest), unplanned=shown)
 
     return _instead((Claimer, "_situation", planned))
 
 
 def stored_status_decides() -> AbstractContextManager[None]:
     """What is decided and merged goes by the status as it is stored."""
-    return _instead((Notification, "status", property(lambda entry: entry.request.status)))
+    return _instead(
+        (Notification, "status", property(lambda notification: notification.request.status))
+    )
 
 
 def every_phase_supported() -> AbstractContextManager[None]:

@@ -211,7 +211,7 @@ def test_each_fault_is_in_some_profile_and_absent_from_others() -> None:
 
 
 def test_what_a_process_remembers_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After each callback, in every fourth world; a rule that an entry breaks is named."""
+    """After each callback, in every fourth world; a rule that a notification breaks is named."""
     monkeypatch.setitem(legal.RULES, "nothing is ever planned", lambda e: e.view.plan is None)
     violation = run(0, live=False, tail=0).violation
     assert violation is not None

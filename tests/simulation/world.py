@@ -1122,10 +1122,12 @@ class World:
         """Judge what a process remembers after one of its callbacks."""
         if process.dead or not hasattr(process, "app"):
             return
-        for entry in process.app.cache.entries.values():
-            if rule := illegal(entry):
+        for notification in process.app.cache.entries.values():
+            if rule := illegal(notification):
                 with contextlib.suppress(Violation):
-                    self.checks.fail("legal", f"{process.name}, {entry.request.name}: {rule}")
+                    self.checks.fail(
+                        "legal", f"{process.name}, {notification.request.name}: {rule}"
+                    )
 
     def _look(self) -> None:
         # What is wrong is noted already; the run ends by itself.

@@ -225,8 +225,8 @@ def state(channel: str, found: State, *, due: int = 0, ended: int = 0) -> Channe
 
 def settled(world: World, before: Status, after: Status, *states: ChannelState) -> list[Any]:
     """What is said of a status that was written."""
-    entry = Notification(replace(request(), status=after))
-    world.reporter.status_written(entry, before, Merged(after, states, "because"))
+    notification = Notification(replace(request(), status=after))
+    world.reporter.status_written(notification, before, Merged(after, states, "because"))
     return world.events
 
 
@@ -298,8 +298,8 @@ def test_events_show_no_secret() -> None:
 def test_how_long_a_delivery_took(world: World, completed: int, took: float) -> None:
     """From the creation to the end, never less than nothing; counted by the final phase."""
     status = Status(phase="Sent", completed_at=completed)
-    entry = Notification(replace(request(), created=1_000, status=status))
-    world.reporter.status_written(entry, Status(phase="Sending"), Merged(status, (), ""))
+    notification = Notification(replace(request(), created=1_000, status=status))
+    world.reporter.status_written(notification, Status(phase="Sending"), Merged(status, (), ""))
     found = {n[0].rpartition("_")[2]: value for n, value in world.counted().items() if "Sent" in n}
     assert (found["count"], found.get("sum", 0.0)) == (1.0, took)
 
@@ -310,8 +310,8 @@ def test_a_time_that_is_not_known_is_not_counted(
 ) -> None:
     """Without a begin or an end there is no length."""
     status = Status(phase="Sent", completed_at=completed)
-    entry = Notification(replace(request(), created=created, status=status))
-    world.reporter.status_written(entry, Status(), Merged(status, (), ""))
+    notification = Notification(replace(request(), created=created, status=status))
+    world.reporter.status_written(notification, Status(), Merged(status, (), ""))
     assert not [n for n in world.counted() if n[0].endswith("_count")]
 
 

@@ -751,12 +751,12 @@ async def test_what_could_not_be_marked_is_not_counted_as_given_up(
 
 
 class Marked:
-    """An entry at the end of whose log a mark is set, and how the log was asked for it."""
+    """A notification at the end of whose log a mark is set, and how the log was asked for it."""
 
     def __init__(self, world: World, answer: Mark | Exception = Mark.MOVED) -> None:
         self.world, self.answer = world, answer
         self.asked: list[tuple[Any, ...]] = []
-        self.entry = world.put("a", *done(), phase="Sent")
+        self.notification = world.put("a", *done(), phase="Sent")
         self.meanwhile: Callable[[], None] = lambda: None
         cast("Any", world.log).ack = self._ack
 
@@ -782,7 +782,7 @@ async def test_the_last_mark_may_let_the_log_expire(
 ) -> None:
     """After the retention of a finished notification; whoever retires a deleted one's sets its own."""
     marked = Marked(world)
-    entry = marked.entry
+    entry = marked.notification
     shows(entry, status=Status(phase=phase), retention_days=2)
     if deleted:
         entry.gone()
@@ -802,17 +802,17 @@ async def test_a_log_that_expires_retires_its_entry(world: World) -> None:
 
 
 async def test_an_expiry_that_a_new_record_has_taken_back(world: World) -> None:
-    """The log has grown while the mark was set: the entry stays, and so does the backlog."""
+    """The log has grown while the mark was set: the notification stays, and so does the backlog."""
     marked = Marked(world, Mark.EXPIRING)
 
     def grow() -> None:
-        read(marked.entry, LogView(position=6))
+        read(marked.notification, LogView(position=6))
 
     marked.meanwhile = grow
     assert await marked.round()
-    assert not marked.entry.expiring
+    assert not marked.notification.expiring
     assert list(world.cache.entries) == list(world.cache.unaudited) == ["a"]
-    assert not marked.entry.publication.pending
+    assert not marked.notification.publication.pending
 
 
 @pytest.mark.parametrize(
@@ -825,22 +825,22 @@ async def test_a_status_that_was_published_meanwhile_is_asked_about_again(
 ) -> None:
     """Each of the two marks saw the other lag, so neither set the expiry: the writer asks once more."""
     marked = Marked(world)
-    read(marked.entry, marked.entry.view, acked=acked)
+    read(marked.notification, marked.notification.view, acked=acked)
     if quarantine:
-        marked.entry.unintelligible(quarantine)
+        marked.notification.unintelligible(quarantine)
     assert await marked.round()
-    assert (marked.entry.publication.pending) is dirty
+    assert (marked.notification.publication.pending) is dirty
     assert list(world.cache.entries) == ["a"]
 
 
 async def test_an_entry_that_was_replaced_is_left_alone(world: World) -> None:
     """Another object of that uid is known by now."""
     marked = Marked(world, Mark.EXPIRING)
-    other = Notification(marked.entry.request)
+    other = Notification(marked.notification.request)
     world.cache.entries["a"] = other
     assert await marked.round()
     assert world.cache.entries == {"a": other}
-    assert not marked.entry.expiring
+    assert not marked.notification.expiring
 
 
 @pytest.mark.parametrize(
@@ -871,8 +871,8 @@ async def test_a_mark_that_could_not_be_set(
 async def test_a_deleted_log_without_events_leaves_the_backlog(world: World) -> None:
     """Whoever retires it sets its expiry."""
     marked = Marked(world, Mark.EXPIRING)
-    marked.entry.audit(5)
-    marked.entry.gone()
+    marked.notification.audit(5)
+    marked.notification.gone()
     world.redis.twin.logs[world.key("a")][0] = Header(
         "n/a", Epoch("0.9"), acked=5, audited=5
     ).encode()
@@ -883,7 +883,7 @@ async def test_a_deleted_log_without_events_leaves_the_backlog(world: World) -> 
 async def test_a_finished_log_without_events_is_marked_all_the_same(world: World) -> None:
     """Nothing is to be told of it, and it may expire."""
     marked = Marked(world, Mark.EXPIRING)
-    marked.entry.audit(5)
+    marked.notification.audit(5)
     world.redis.twin.logs[world.key("a")][0] = Header(
         "n/a", Epoch("0.9"), acked=5, audited=5
     ).encode()

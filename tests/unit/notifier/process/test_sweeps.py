@@ -142,9 +142,9 @@ class Process:
         self.retired: list[str] = []
         self.sweeps = Sweeps(cast("Parts", self))
 
-    async def retire(self, entry: Notification, term: object) -> bool:
+    async def retire(self, notification: Notification, term: object) -> bool:
         """Note which log is let go."""
-        self.retired.append(entry.request.key)
+        self.retired.append(notification.request.key)
         return True
 
     def finish(self, *names: str) -> None:
@@ -380,15 +380,17 @@ async def test_records_of_others_are_found(
     """A live log that is longer than what is known of it is read again; one without a claim is not."""
     reread: list[str] = []
 
-    async def read(entry: Notification) -> None:
-        reread.append(entry.uid)
+    async def read(notification: Notification) -> None:
+        reread.append(notification.uid)
 
     process.claimer.recorder = SimpleNamespace(reread=read)
     for name in "abc":
-        entry = process.cache.entries[f"uid-{name}"] = Notification(parse_object(document(name, 1)))
+        notification = process.cache.entries[f"uid-{name}"] = Notification(
+            parse_object(document(name, 1))
+        )
         if name != "c":
-            entry.claimed(cast("Any", Held()))
-        process.put(entry.uid, header())
+            notification.claimed(cast("Any", Held()))
+        process.put(notification.uid, header())
     process.cache.entries["uid-b"].view.apply(
         stored(plan_record(Plan(("c",), "r", "m", at=1)), ROOT_CHAIN, 1)
     )

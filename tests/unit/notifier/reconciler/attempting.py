@@ -71,7 +71,7 @@ class World:
         metrics = SyncMetrics(registry)
         recorder = Recorder(self.log, self.cache, time, metrics, identity="t")
         self.reporter = Calls()
-        get = AsyncMock(side_effect=lambda *_: self.entry.request)
+        get = AsyncMock(side_effect=lambda *_: self.notification.request)
         objects = cast("Any", SimpleNamespace(get=get))
         self.controller = Controller(
             Ports(
@@ -102,19 +102,19 @@ class World:
             ),
             first_seen_by_watch=True,
         )  # fmt: skip
-        self.entry: Notification = self.cache.entries["uid-a"]
+        self.notification: Notification = self.cache.entries["uid-a"]
 
     async def planned(self) -> None:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
-        self.entry.claimed(Claim(EPOCH, self.log.generation, self.log.stamp))
+        self.notification.claimed(Claim(EPOCH, self.log.generation, self.log.stamp))
         plan, _ = await self.controller.attempts.ports.router.plan(NONE, 1)
-        await self.controller.notifications.recorder.freeze(self.entry, plan)
+        await self.controller.notifications.recorder.freeze(self.notification, plan)
 
     @property
     def attempts(self) -> list[Attempt]:
         """Attempts on record, oldest first."""
-        return list(self.entry.view.attempts.values())
+        return list(self.notification.view.attempts.values())
 
     async def word_of_another(self) -> None:
         """Somebody else appends to the log, so that the next answer does not fit the view."""

@@ -65,13 +65,15 @@ class World:
 
     def claimed(self, name: str) -> Notification:
         """One whose log was read: a plan of one channel, and one failure of it."""
-        entry = self.object(name)
-        entry.claimed(Claim(Epoch("0.9"), 0, ""))
+        notification = self.object(name)
+        notification.claimed(Claim(Epoch("0.9"), 0, ""))
         plan = Plan(channels=("slack:ops",), reason="", message="", at=START, body_hash="")
         failed = Attempt(AttemptId("0.9-1"), "slack:ops", AttemptState.FAILED, ended=START)
         for record in (plan_record(plan), attempt_record(failed)):
-            entry.view.apply(stored(record, entry.view.chain, entry.view.position + 1))
-        return entry
+            notification.view.apply(
+                stored(record, notification.view.chain, notification.view.position + 1)
+            )
+        return notification
 
     def look(self, seconds: float, *, available: bool = False) -> set[str]:
         """Let so many seconds pass, look, and name those that say it."""

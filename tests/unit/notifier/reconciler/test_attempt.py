@@ -105,7 +105,7 @@ async def test_a_redis_that_is_not_fit_gets_no_attempt(
     for reason in ("its clock is off", "its clock is off", "another"):
         case.log.client.unfit = reason
         assert await case.attempt() is None
-        assert (case.queued, case.alarm(), case.entry.due) == ((0, 1), 5.0, {})
+        assert (case.queued, case.alarm(), case.notification.due) == ((0, 1), 5.0, {})
     assert case.attempts == []
     case.log.client.unfit = None
     assert await case.attempt() == Outcome.success(200)
@@ -161,8 +161,8 @@ async def test_what_the_log_refuses_is_not_sent(
     case.log.intent = _answering(answer)  # type: ignore[method-assign] # the log's answer
     assert await case.attempt() is None
     assert (case.receiver.sent, case.queued) == (0, (1, 0))
-    assert (case.entry.reread, case.entry.claim is None) == (read, not read)
-    assert case.entry.in_flight.executing == {}
+    assert (case.notification.reread, case.notification.claim is None) == (read, not read)
+    assert case.notification.in_flight.executing == {}
     (line,) = (r for r in caplog.records if r.message == "an attempt was not opened")
     assert line.__dict__["answer"] == answer.answer.value
     assert line.__dict__["channel"] == "c"
@@ -202,13 +202,13 @@ async def give_up(case: Case) -> None:
     """End the channel."""
     old = Outcome.permanent("too old")
     known = case.controller.notifications
-    await known.give_up(case.entry, LeaseTerm(EPOCH), "c", old, limit=5)
+    await known.give_up(case.notification, LeaseTerm(EPOCH), "c", old, limit=5)
     assert await known.outcomes.drain(20) == 0
 
 
 async def test_nothing_is_given_up_without_a_claim(case: Case) -> None:
     """Its log may be another's by now."""
-    case.entry.lose()
+    case.notification.lose()
     await give_up(case)
     assert case.attempts == []
 
@@ -218,7 +218,7 @@ async def test_a_log_that_refuses_the_end_is_claimed_again(case: Case) -> None:
     other = MemoryLog(case.redis, patience=0.0)
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     await give_up(case)
-    assert (case.attempts, case.entry.claim, case.queued) == ([], None, (1, 0))
+    assert (case.attempts, case.notification.claim, case.queued) == ([], None, (1, 0))
 
 
 async def test_an_end_that_cannot_be_opened_is_tried_again(case: Case) -> None:
@@ -230,7 +230,7 @@ async def test_an_end_that_cannot_be_opened_is_tried_again(case: Case) -> None:
     case.log.intent = away  # type: ignore[method-assign] # Redis is away
     with pytest.raises(PortError):
         await give_up(case)
-    assert case.entry.claim is None
+    assert case.notification.claim is None
 
 
 def _answering(answer: Appended) -> Any:

@@ -35,9 +35,9 @@ async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) ->
     assert world.redis.struck
     assert world.receiver.sent == 0
     assert await world.controller.notifications.outcomes.drain(5) == 0
-    assert not world.entry.busy
+    assert not world.notification.busy
     decision = await world.controller.reconciler.reconcile("uid-a")
-    attempts = list(world.entry.view.attempts.values())
+    attempts = list(world.notification.view.attempts.values())
     assert [(a.state, a.failure and a.failure.value) for a in attempts] == [
         (AttemptState.FAILED, "notSent")
     ]
@@ -57,19 +57,19 @@ async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
     outcome = world.log.outcome
 
     async def seen(*args: Any, **options: Any) -> Any:
-        world.entry.due.clear()
-        held.append(isinstance(world.controller.decisions.next(world.entry), Await))
+        world.notification.due.clear()
+        held.append(isinstance(world.controller.decisions.next(world.notification), Await))
         # It is still due: the gauge and the condition must not take it for one under way.
-        held.append(world.controller.overdue.is_due(world.entry))
+        held.append(world.controller.overdue.is_due(world.notification))
         return await outcome(*args, **options)
 
     world.log.outcome = seen  # type: ignore[method-assign] # what holds meanwhile is looked at
     assert await world.controller.attempts.run("uid-a", "c") is None
     assert await world.controller.notifications.outcomes.drain(20) == 0
     assert held == [True, True]
-    assert not world.entry.in_flight.executing
+    assert not world.notification.in_flight.executing
     # The request that was lost comes in late: it opens nothing.
-    ((identity, _),) = world.entry.view.attempts.items()
+    ((identity, _),) = world.notification.view.attempts.items()
     late = intent_record(identity, "c", at=1, by="t")
     answer = await world.log.intent("uid-a", Proof(EPOCH, ""), late, limit=9, guard=lambda: True)
     assert (answer.answer, answer.rank) == (Answer.DUP, AttemptState.FAILED)
@@ -81,11 +81,11 @@ async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
     other = MemoryLog(world.redis, patience=0.0)
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     for _ in range(50):
-        world.entry.claiming()
-        world.entry.claimed(Claim(EPOCH, world.log.generation, world.log.stamp))
+        world.notification.claiming()
+        world.notification.claimed(Claim(EPOCH, world.log.generation, world.log.stamp))
         assert await world.controller.attempts.run("uid-a", "c") is None
-    assert world.entry.in_flight.never_sent == set()
-    assert world.entry.in_flight.executing == {}
+    assert world.notification.in_flight.never_sent == set()
+    assert world.notification.in_flight.executing == {}
 
 
 async def test_outcome_that_cannot_be_read_back_is_reported_all_the_same(world: World) -> None:
@@ -104,7 +104,7 @@ async def test_outcome_that_cannot_be_read_back_is_reported_all_the_same(world: 
     assert [a.state.word for a in world.reporter.attempts] == ["success"]
     assert await world.controller.queue.get() == "uid-a"
     await world.controller.reconciler.reconcile("uid-a")
-    assert [a.state.word for a in world.entry.view.attempts.values()] == ["success"]
+    assert [a.state.word for a in world.notification.view.attempts.values()] == ["success"]
 
 
 async def test_end_waits_for_no_record_without_a_bound(world: World) -> None:
@@ -139,7 +139,7 @@ async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: Worl
     outcome = world.log.outcome
 
     async def late(*args: Any, **options: Any) -> Any:
-        world.controller.notifications.recorder.lose_claim(world.entry, "test")
+        world.controller.notifications.recorder.lose_claim(world.notification, "test")
         await world.controller.reconciler.reconcile("uid-a")
         return await outcome(*args, **options)
 
@@ -163,12 +163,12 @@ async def test_a_result_that_goes_on_being_refused_is_kept(
     world.log.outcome = AsyncMock(side_effect=refused)  # type: ignore[method-assign] # refuses
     assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
     await asyncio.gather(*world.controller.notifications.outcomes.recording)
-    assert not world.entry.busy
-    assert world.entry.quarantine
+    assert not world.notification.busy
+    assert world.notification.quarantine
     assert [a.state for a in world.attempts] == [AttemptState.INTENT]
     await world.controller.reconciler.reconcile("uid-a")
-    assert len(world.entry.in_flight.unrecorded) == 1
+    assert len(world.notification.in_flight.unrecorded) == 1
     world.log.outcome = outcome  # type: ignore[method-assign] # takes it
     await world.controller.reconciler.reconcile("uid-a")
     assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
-    assert not world.entry.in_flight.unrecorded
+    assert not world.notification.in_flight.unrecorded

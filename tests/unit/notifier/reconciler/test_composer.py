@@ -22,7 +22,7 @@ from tests.fakes.notification import shows
 INTENT = intent_record(AttemptId("0.7-1"), "slack:ops", at=1, by="t")
 
 
-def entry(n: int, *, size: int = 10, generation: int = 1) -> Notification:
+def notification(n: int, *, size: int = 10, generation: int = 1) -> Notification:
     """A notification with a body of so many characters."""
     return Notification(
         parse_object(
@@ -72,7 +72,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 async def test_a_message_is_that_of_the_attempt(world: World) -> None:
     """Its channel, its attempt, its object."""
-    message = await world.composer.compose(entry(1), INTENT, with_status=False)
+    message = await world.composer.compose(notification(1), INTENT, with_status=False)
     assert (message.uid, message.key, message.attempt_id) == ("uid-1", "n/a1", "0.7-1")
     assert message.spec.subject == "s"
     assert (world.limits, world.authors) == ([10.0], ["n"])
@@ -80,9 +80,9 @@ async def test_a_message_is_that_of_the_attempt(world: World) -> None:
 
 async def test_a_message_leads_to_its_page(world: World) -> None:
     """Where the explorer's address is configured; behind its author's links."""
-    plain = await world.composer.compose(entry(1), INTENT, with_status=False)
+    plain = await world.composer.compose(notification(1), INTENT, with_status=False)
     world.composer.explorer = "https://ledger.example/x/"
-    linked = await world.composer.compose(entry(1), INTENT, with_status=False)
+    linked = await world.composer.compose(notification(1), INTENT, with_status=False)
     assert linked.spec.action_links == (
         *plain.spec.action_links,
         ("explorer", "https://ledger.example/x/n/n/a1", "What happened to this notification"),
@@ -92,7 +92,7 @@ async def test_a_message_leads_to_its_page(world: World) -> None:
 
 async def test_a_status_is_shown_as_it_is_now(world: World) -> None:
     """Merged with the log, since the object's own lags behind; where nobody shows it, it is not made."""
-    found = entry(1)
+    found = notification(1)
     shows(found, generation=7)
     shown = (await world.composer.compose(found, INTENT, with_status=True)).document()
     assert shown["status"]["phase"] == "Sending"
@@ -101,18 +101,18 @@ async def test_a_status_is_shown_as_it_is_now(world: World) -> None:
 
 async def test_the_spec_of_a_large_notification_is_sanitised_once(world: World) -> None:
     """Its channels are tried one after the other; another generation may hold another spec."""
-    large = entry(1, size=SMALL + 100)
+    large = notification(1, size=SMALL + 100)
     for _ in range(3):
         await world.composer.compose(large, INTENT, with_status=False)
     assert world.sanitised == ["uid-1"]
-    again = entry(1, size=SMALL + 100, generation=2)
+    again = notification(1, size=SMALL + 100, generation=2)
     await world.composer.compose(again, INTENT, with_status=False)
     assert world.sanitised == ["uid-1"] * 2
 
 
 async def test_nothing_is_kept_of_a_small_notification(world: World) -> None:
     """At the bound itself it is small still."""
-    small = entry(1)
+    small = notification(1)
     shows(small, raw=small.request.raw.ljust(SMALL))
     for _ in range(2):
         await world.composer.compose(small, INTENT, with_status=False)
@@ -122,10 +122,10 @@ async def test_nothing_is_kept_of_a_small_notification(world: World) -> None:
 async def test_a_few_large_notifications_are_kept(world: World) -> None:
     """The sixteen that came last; the bound holds whatever comes."""
     for n in range(17):
-        await world.composer.compose(entry(n, size=SMALL + 100), INTENT, with_status=False)
+        await world.composer.compose(notification(n, size=SMALL + 100), INTENT, with_status=False)
     world.sanitised.clear()
     for n in range(1, 17):
-        await world.composer.compose(entry(n, size=SMALL + 100), INTENT, with_status=False)
+        await world.composer.compose(notification(n, size=SMALL + 100), INTENT, with_status=False)
     assert world.sanitised == []
-    await world.composer.compose(entry(0, size=SMALL + 100), INTENT, with_status=False)
+    await world.composer.compose(notification(0, size=SMALL + 100), INTENT, with_status=False)
     assert world.sanitised == ["uid-0"]

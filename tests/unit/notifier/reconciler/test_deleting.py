@@ -19,7 +19,7 @@ async def world() -> World:
 
 def mark(world: World) -> None:
     """Have the watch bring the deletion."""
-    document = world.entry.request.document()
+    document = world.notification.request.document()
     document["metadata"] |= {
         "resourceVersion": "10", "deletionTimestamp": "2026-01-01T00:00:00Z",
         "finalizers": ["example.com/keeps"],
@@ -29,11 +29,11 @@ def mark(world: World) -> None:
 
 async def test_nothing_is_decided_for_it(world: World) -> None:
     """A live claim does not matter, and the change is left to the last sync."""
-    assert isinstance(world.controller.decisions.next(world.entry), Deliver)
+    assert isinstance(world.controller.decisions.next(world.notification), Deliver)
     mark(world)
     decision = await world.controller.reconciler.reconcile("uid-a")
     assert decision == Await("the object is being deleted")
-    assert world.entry.publication.pending
+    assert world.notification.publication.pending
     assert world.controller.overdue.oldest(world.cache.entries.values()) == 0
     assert not world.controller.holds.by_reason(world.cache.entries.values())
 
@@ -48,6 +48,6 @@ async def test_an_intent_that_waits_for_redis_is_not_written(world: World) -> No
         return answer
 
     world.controller.attempts.still_due = then_deleted  # type: ignore[method-assign,assignment]  # for this test
-    known = world.entry.view.position
+    known = world.notification.view.position
     assert await world.controller.attempts.run("uid-a", "c") is None
-    assert (world.receiver.sent, world.entry.view.position) == (0, known)
+    assert (world.receiver.sent, world.notification.view.position) == (0, known)

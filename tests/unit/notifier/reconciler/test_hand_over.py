@@ -38,9 +38,9 @@ class World(Still):
 
     def on_the_wire(self, name: str) -> Any:
         """An attempt under way."""
-        entry = self.claimed(name)
-        entry.in_flight.begin(make_attempt_id(Held().epoch, 2), "slack:ops")
-        return entry
+        notification = self.claimed(name)
+        notification.in_flight.begin(make_attempt_id(Held().epoch, 2), "slack:ops")
+        return notification
 
 
 @pytest.fixture
@@ -51,25 +51,25 @@ async def world() -> World:
 
 async def test_a_status_that_can_be_written_is_waited_for(world: World) -> None:
     """It is made urgent, and the shard is quiet once it is written."""
-    entry = world.claimed("a")
-    world.cache.mark_dirty(entry)
+    notification = world.claimed("a")
+    world.cache.mark_dirty(notification)
     task = asyncio.create_task(world.hand_over())
-    while not entry.publication.urgent:
+    while not notification.publication.urgent:
         await asyncio.sleep(0.01)
-    entry.publication.cover()
-    entry.publication.begin()
+    notification.publication.cover()
+    notification.publication.begin()
     await asyncio.sleep(0.3)
     assert not task.done()
-    entry.publication.over()
+    notification.publication.over()
     assert (await task)[0]
 
 
 async def test_a_send_is_waited_for_whatever_is_away(world: World) -> None:
     """Nobody else may begin while a request of ours is on its way."""
-    entry = world.on_the_wire("a")
+    notification = world.on_the_wire("a")
     world.log.available = False
     task = asyncio.create_task(world.hand_over())
     await asyncio.sleep(0.3)
     assert not task.done()
-    entry.in_flight.executing.clear()
+    notification.in_flight.executing.clear()
     assert (await task)[0]

@@ -21,12 +21,12 @@ def world() -> World:
 
 async def test_it_is_unsaid_when_redis_is_back(world: World) -> None:
     """At the next look, and a later outage starts a minute of its own."""
-    entry = world.object("a")
+    notification = world.object("a")
     world.look(1)
     assert world.look(NOTICE) == {"a"}
-    entry.publication.clean()
+    notification.publication.clean()
     assert world.look(1, available=True) == set()
-    assert entry.publication.dirty_since == world.now
+    assert notification.publication.dirty_since == world.now
     assert world.look(NOTICE) == set()
 
 
@@ -50,28 +50,28 @@ async def test_only_a_due_attempt_is_held(world: World) -> None:
 
 async def test_what_is_journaled_is_not_held(world: World) -> None:
     """It waits for nothing but its turn; one that cannot go on says so, and why."""
-    entry = world.claimed("a")
-    entry.journaling("0.9-1")
+    notification = world.claimed("a")
+    notification.journaling("0.9-1")
     assert world.look(1) == world.look(NOTICE) == set()
-    assert entry.outage.since == 0.0
-    entry.not_journaling(Basis.OLDER)
+    assert notification.outage.since == 0.0
+    notification.not_journaling(Basis.OLDER)
     assert world.look(1) == set()
     assert world.look(NOTICE) == {"a"}
 
 
 async def test_another_reason_is_written_again(world: World) -> None:
     """The status names the present reason, and is not written while it stays."""
-    entry = world.claimed("a")
+    notification = world.claimed("a")
     world.look(1)
     assert world.look(NOTICE) == {"a"}
     for shown in (None, Basis.OLDER):
         condition = Condition(LOG_UNAVAILABLE, "True", *held_because(shown), 1000)
-        shows(entry, status=Status(conditions=(condition,)))
+        shows(notification, status=Status(conditions=(condition,)))
         for present in (None, Basis.OLDER, Basis.NO_NOTE):
-            entry.publication.clean()
-            entry.not_journaling(present)
+            notification.publication.clean()
+            notification.not_journaling(present)
             world.look(1)
-            assert (not entry.publication.pending) == (present is shown)
+            assert (not notification.publication.pending) == (present is shown)
 
 
 async def test_what_has_ended_or_cannot_be_read_waits_for_nothing(world: World) -> None:

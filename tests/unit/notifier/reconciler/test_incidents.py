@@ -303,7 +303,7 @@ async def attempted(
 ) -> World:
     """An attempt of a notification that is due on a channel of a receiver with state."""
     world = World()
-    shows(world.entry, notification("a", state, 60, phase=""))
+    shows(world.notification, notification("a", state, 60, phase=""))
     ports = world.controller.attempts.ports
     plan = AsyncMock(return_value=Routed(Plan((PAGER,), "r", "m", 1)))
     object.__setattr__(ports.router, "plan", plan)
@@ -371,7 +371,7 @@ async def test_what_is_superseded_ends_without_a_request(state: str) -> None:
     (attempt,) = world.attempts
     assert world.receiver.sent == 0
     assert (attempt.error, attempt.failure) == ("superseded by end", FailureClass.SUPERSEDED)
-    (end,) = world.controller.decisions.channel_states(world.entry)
+    (end,) = world.controller.decisions.channel_states(world.notification)
     assert (end.state, end.attempts) == (State.SUPERSEDED, 1)
 
 
@@ -381,8 +381,8 @@ async def test_what_is_on_the_wire_is_waited_for() -> None:
     outside.had("old", pagerduty=OPEN)
     world = await attempted(outside)
     assert (world.receiver.sent, world.attempts) == (0, [])
-    assert world.entry.due == {PAGER: 101.0}
-    assert world.entry.view.last_skip == {PAGER: "an attempt of old is under way"}
+    assert world.notification.due == {PAGER: 101.0}
+    assert world.notification.view.last_skip == {PAGER: "an attempt of old is under way"}
     outside.away = True
     world = await attempted(outside)
     assert (world.receiver.sent, world.attempts) == (0, [])
@@ -432,7 +432,7 @@ async def test_what_is_deleted_during_the_look_is_not_sent() -> None:
     class Slow(Outside):
         async def list_page(self, *args: Any, **more: Any) -> Page[NotificationRequest]:
             """Meanwhile the object goes."""
-            worlds[0].entry.gone()
+            worlds[0].notification.gone()
             return await super().list_page(*args, **more)
 
     worlds: list[World] = []

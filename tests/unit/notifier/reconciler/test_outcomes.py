@@ -41,19 +41,24 @@ class Opened:
         self.outcomes.on_recorded = self.reports.recorded
         self.outcomes.jitter = lambda: 0.0
         policy = RetryPolicy(9, 30, 2, 480)
-        shows(world.entry, policy=policy)
+        shows(world.notification, policy=policy)
 
     async def intent(self) -> Record:
         """Open an attempt."""
-        recorder, entry = self.world.controller.notifications.recorder, self.world.entry
-        answer, intent = await recording(recorder).open(entry, LeaseTerm(EPOCH), "c", limit=99)
+        recorder, notification = (
+            self.world.controller.notifications.recorder,
+            self.world.notification,
+        )
+        answer, intent = await recording(recorder).open(
+            notification, LeaseTerm(EPOCH), "c", limit=99
+        )
         assert answer.answer.value == "OK"
         return intent
 
     async def ends(self, outcome: Outcome, seconds: float = 0.25) -> Attempt:
         """Open an attempt and record what it came to; returns it as recorded."""
         intent = await self.intent()
-        await self.outcomes.record(self.world.entry, intent, outcome, seconds)
+        await self.outcomes.record(self.world.notification, intent, outcome, seconds)
         return self.world.attempts[-1]
 
     def holds_mistakes(self, hold: bool) -> None:
@@ -63,13 +68,13 @@ class Opened:
     async def mistaken(self) -> None:
         """Open an attempt that meets an operator's mistake."""
         intent = await self.intent()
-        outcome = self.outcomes.waiting(self.world.entry, intent, Outcome.mistaken("403"))
-        await self.outcomes.record(self.world.entry, intent, outcome, 0.1)
+        outcome = self.outcomes.waiting(self.world.notification, intent, Outcome.mistaken("403"))
+        await self.outcomes.record(self.world.notification, intent, outcome, 0.1)
 
     @property
     def due(self) -> float | None:
         """Seconds until the channel may be tried again, by the alarm."""
-        at = self.world.entry.due.get("c")
+        at = self.world.notification.due.get("c")
         return None if at is None else round(at - NOW, 3)
 
 
@@ -108,7 +113,7 @@ async def test_an_operators_mistake_fails_or_waits(opened: Opened, case: str) ->
     if ago:
         await opened.mistaken()
         opened.outcomes.recorder.time.set(WALL + round(ago * 1000))
-    found = opened.outcomes.waiting(opened.world.entry, await opened.intent(), outcome)
+    found = opened.outcomes.waiting(opened.world.notification, await opened.intent(), outcome)
     assert (found.failure and found.failure.value, found.error) == (failure, error)
 
 
@@ -120,7 +125,9 @@ async def test_what_waits_for_an_operator_uses_up_nothing(opened: Opened) -> Non
         await opened.mistaken()
         waits.append(opened.due)
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
-    (state,) = opened.world.controller.reconciler.decisions.channel_states(opened.world.entry)
+    (state,) = opened.world.controller.reconciler.decisions.channel_states(
+        opened.world.notification
+    )
     assert (state.left, state.state.value) == (9, "Retrying")
 
 
@@ -137,10 +144,10 @@ WORDS: Final = {
 async def test_the_record_names_the_templates(opened: Opened, case: str) -> None:
     """Those that worded the message, and those of the plan if they are others."""
     digest, planned, unworded, wanted = WORDS[case]
-    view = opened.world.entry.view
+    view = opened.world.notification.view
     plan = replace(view.plan or Plan(("c",)), templates=f"x other\n{planned} c" if planned else "")
     assert read_plan(plan_record(plan)).digest("c") == planned
-    opened.world.entry.learn((), plan)
+    opened.world.notification.learn((), plan)
     ended = await opened.ends(replace(Outcome.success(200), digest=digest, unworded=unworded))
     assert ended.words == wanted
 
@@ -165,14 +172,19 @@ async def test_an_outcome_that_the_user_may_not_record_is_kept(
 
     with monkeypatch.context() as refused:
         refused.setattr(recorder.log, "outcome", refuse)
-        await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
-        assert [*world.entry.in_flight.unrecorded] == [intent.id]
-        assert [a.state for a in world.entry.view.attempts.values()] == [AttemptState.SUCCESS]
+        await opened.outcomes.record(world.notification, intent, Outcome.success(200), 0.1)
+        assert [*world.notification.in_flight.unrecorded] == [intent.id]
+        assert [a.state for a in world.notification.view.attempts.values()] == [
+            AttemptState.SUCCESS
+        ]
         with pytest.raises(Unauthorised):
             await world.controller.reconciler.reconcile("uid-a")
-        assert (world.entry.quarantine, [*world.entry.in_flight.unrecorded]) == ("", [intent.id])
+        assert (world.notification.quarantine, [*world.notification.in_flight.unrecorded]) == (
+            "",
+            [intent.id],
+        )
     await world.controller.reconciler.reconcile("uid-a")
-    assert world.entry.in_flight.unrecorded == {}
+    assert world.notification.in_flight.unrecorded == {}
     assert [(a.id, a.state) for a in world.attempts] == [(intent.id, AttemptState.SUCCESS)]
 
 
@@ -181,12 +193,12 @@ async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: O
     world = opened.world
     intent = await opened.intent()
     world.redis.twin.logs.clear()
-    await opened.outcomes.record(world.entry, intent, Outcome.success(200), 0.1)
+    await opened.outcomes.record(world.notification, intent, Outcome.success(200), 0.1)
     recorder = world.controller.notifications.recorder
-    await recorder.record_kept(world.entry)
+    await recorder.record_kept(world.notification)
     assert world.redis.twin.logs == {}
-    assert not recorder.claim_holds(world.entry, LeaseTerm(EPOCH))
-    assert [*world.entry.in_flight.unrecorded] == [intent.id]
+    assert not recorder.claim_holds(world.notification, LeaseTerm(EPOCH))
+    assert [*world.notification.in_flight.unrecorded] == [intent.id]
 
 
 async def test_the_end_leaves_nothing_to_a_claim(opened: Opened) -> None:
@@ -194,8 +206,8 @@ async def test_the_end_leaves_nothing_to_a_claim(opened: Opened) -> None:
     world = opened.world
     intent = await opened.intent()
     world.redis.twin.logs.clear()
-    opened.outcomes.submit(world.entry, intent, Outcome.success(200), 0.1)
+    opened.outcomes.submit(world.notification, intent, Outcome.success(200), 0.1)
     assert await opened.outcomes.drain(5) == 0
-    assert world.entry.in_flight.unrecorded == {}
+    assert world.notification.in_flight.unrecorded == {}
     assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
     assert world.redis.twin.logs

@@ -28,38 +28,38 @@ def world() -> World:
     return World()
 
 
-def changed(world: World, entry: Notification, **spec: Any) -> None:
-    """Have the object of an entry be another, created when the world began."""
-    document = entry.request.document()
+def changed(world: World, notification: Notification, **spec: Any) -> None:
+    """Have the object of a notification be another, created when the world began."""
+    document = notification.request.document()
     document["spec"] |= spec
-    shows(entry, replace(parse_object(document), created=START))
+    shows(notification, replace(parse_object(document), created=START))
 
 
-def decided(world: World, entry: Notification) -> Deliver | Withhold:
-    """The decision of an entry, as the reconciler notes it."""
-    decision = world.controller.decisions.next(entry)
+def decided(world: World, notification: Notification) -> Deliver | Withhold:
+    """The decision of a notification, as the reconciler notes it."""
+    decision = world.controller.decisions.next(notification)
     assert isinstance(decision, Deliver | Withhold)
-    world.controller.reconciler._decided(entry, decision)
+    world.controller.reconciler._decided(notification, decision)
     return decision
 
 
 async def test_a_hold_begins_and_ends(world: World) -> None:
     """By the decision alone; the alarm is set for its end, whatever else happens."""
-    entry = world.claimed("a")
-    assert isinstance(decided(world, entry), Deliver)
+    notification = world.claimed("a")
+    assert isinstance(decided(world, notification), Deliver)
     world.controller.placed.obey([OPS])
     end = world.now + 600
-    assert decided(world, entry) == Withhold(
+    assert decided(world, notification) == Withhold(
         ("slack:ops",), end, reason_of(OPS), (("slack:ops", reason_of(OPS)),)
     )
-    assert entry.last_check is not None
-    assert entry.last_check.by == end
+    assert notification.last_check is not None
+    assert notification.last_check.by == end
     world.now = end
-    assert isinstance(decided(world, entry), Deliver)
+    assert isinstance(decided(world, notification), Deliver)
     world.now = end - 1
-    assert isinstance(decided(world, entry), Withhold)
+    assert isinstance(decided(world, notification), Withhold)
     world.controller.placed.obey([replace(OPS, until=START + 1)])
-    assert isinstance(decided(world, entry), Deliver)
+    assert isinstance(decided(world, notification), Deliver)
 
 
 async def test_only_what_a_hold_is_about_is_looked_at_again(
@@ -88,26 +88,26 @@ async def test_only_what_a_hold_is_about_is_looked_at_again(
 
 async def test_a_clock_that_is_ahead_ends_no_hold(world: World) -> None:
     """The earlier of Redis's and the API server's time counts."""
-    entry = world.claimed("a")
+    notification = world.claimed("a")
     world.controller.placed.obey([OPS])
     api_time = ServerTime(lambda: world.now)
     world.controller.notifications.recorder.time.api_time = api_time
     api_time.set(START)
     world.controller.notifications.recorder.time.set(START + 3_600_000)
-    assert isinstance(decided(world, entry), Withhold)
+    assert isinstance(decided(world, notification), Withhold)
     api_time.set(START + 600_000)
-    assert isinstance(decided(world, entry), Deliver)
+    assert isinstance(decided(world, notification), Deliver)
 
 
 async def test_what_is_held_is_counted_and_not_overdue(world: World) -> None:
     """Under a reason of its own, while the last decision and the holds agree; a pause comes first."""
-    entry, holds = world.claimed("a"), world.controller.holds
-    ((key, failed),) = entry.view.attempts.items()
-    entry.view.attempts[key] = replace(failed, due=START)
+    notification, holds = world.claimed("a"), world.controller.holds
+    ((key, failed),) = notification.view.attempts.items()
+    notification.view.attempts[key] = replace(failed, due=START)
     world.now += 30
     assert world.controller.overdue.oldest(world.cache.entries.values()) == 30
     world.controller.placed.obey([OPS])
-    decided(world, entry)
+    decided(world, notification)
     assert holds.by_reason(world.cache.entries.values()) == {HoldReason.PLACED: 1}
     assert world.controller.overdue.oldest(world.cache.entries.values()) == 0
     holds.paused = True
@@ -122,39 +122,39 @@ async def test_something_critical_is_timed(world: World) -> None:
     """From the placing of the hold on, or from its own creation; nothing else is, nor what is not due."""
     holds = world.controller.holds
     assert holds.critical_seconds(world.cache.entries.values()) == 0
-    entry = world.claimed("a")
-    changed(world, entry, priority="Critical")
+    notification = world.claimed("a")
+    changed(world, notification, priority="Critical")
     waits = world.claimed("b")
     changed(world, waits, priority="Critical")
     waits.wait("slack:ops", world.now + 500)
     world.controller.placed.obey([OPS])
-    decided(world, entry)
+    decided(world, notification)
     world.now += 40
     assert holds.critical_seconds(world.cache.entries.values()) == 40
-    shows(entry, created=START + 10_000)
+    shows(notification, created=START + 10_000)
     assert holds.critical_seconds(world.cache.entries.values()) == 30
     world.controller.placed.obey([])
     assert holds.critical_seconds(world.cache.entries.values()) == 0, (
         "the hold is over, and the next decision is still to come"
     )
     world.controller.placed.obey([OPS])
-    changed(world, entry, priority="High")
+    changed(world, notification, priority="High")
     assert holds.critical_seconds(world.cache.entries.values()) == 0
 
 
 async def test_a_secret_in_a_reason_goes_nowhere(world: World) -> None:
     """Logs and decisions have it without."""
     url = "https://hooks.slack.com/services/T000/B000/abcdefghijklmnopqrstuvwx"
-    entry, hold = world.claimed("a"), replace(OPS, reason=f"see {url}", author="bob")
+    notification, hold = world.claimed("a"), replace(OPS, reason=f"see {url}", author="bob")
     world.controller.placed.obey([hold])
-    assert "abcdefghijklmnop" not in decided(world, entry).held[0][1]
+    assert "abcdefghijklmnop" not in decided(world, notification).held[0][1]
 
 
 async def test_what_is_held_is_let_go_by_the_rate_oldest_first(world: World) -> None:
     """A replica's share of it, each once; nothing is saved up, and a hold that is over forgets."""
     for n in range(10):
-        entry = world.claimed(f"n{n}")
-        shows(entry, created=START + 10 - n)
+        notification = world.claimed(f"n{n}")
+        shows(notification, created=START + 10 - n)
     hold = replace(OPS, rate=4.0)
 
     def step(seconds: float, share: float = 0.5) -> list[str]:
@@ -179,9 +179,9 @@ async def test_what_is_held_is_let_go_by_the_rate_oldest_first(world: World) -> 
 async def test_how_long_something_critical_is_undelivered(world: World) -> None:
     """Whatever it waits for; not what is not critical, has ended, or is another's."""
     entries = [world.claimed(name) for name in ("low", "new", "old", "done")]
-    for entry, age in zip(entries[1:], (10, 400, 900), strict=True):
-        changed(world, entry, priority="Critical")
-        shows(entry, created=START - age * 1000)
+    for notification, age in zip(entries[1:], (10, 400, 900), strict=True):
+        changed(world, notification, priority="Critical")
+        shows(notification, created=START - age * 1000)
     done = entries[3].request
     shows(entries[3], status=replace(done.status, phase="Sent"))
     assert world.controller.holds.undelivered_critical(entries) == 400
@@ -190,44 +190,44 @@ async def test_how_long_something_critical_is_undelivered(world: World) -> None:
 
 async def test_a_hold_that_recurs_holds_in_its_windows(world: World) -> None:
     """They open and close by themselves, whether or not anything is told of it."""
-    entry = world.claimed("a")
+    notification = world.claimed("a")
     day = START - START % 86_400_000
     recurs = Recurrence("0 0 * * *", "UTC", START - day + 60_000)
     world.controller.placed.obey([replace(OPS, until=START + 90_000_000, recurrence=recurs)])
-    assert isinstance(decided(world, entry), Withhold)
+    assert isinstance(decided(world, notification), Withhold)
     world.now += 61
-    assert isinstance(decided(world, entry), Deliver)
+    assert isinstance(decided(world, notification), Deliver)
     world.controller.placed.obey(world.controller.placed.known)
-    assert isinstance(decided(world, entry), Deliver)
+    assert isinstance(decided(world, notification), Deliver)
     world.now += (day + 86_400_000 - START) / 1000
-    assert isinstance(decided(world, entry), Withhold)
+    assert isinstance(decided(world, notification), Withhold)
 
 
 async def test_a_hold_that_is_placed_again_is_another(world: World) -> None:
     """Under the same name: what only the first held is looked at, and what it let go is held again."""
-    entry, queue = world.claimed("a"), world.controller.queue
+    notification, queue = world.claimed("a"), world.controller.queue
     first = replace(OPS, rate=4.0, uid="1")
     world.controller.placed.obey([first])
-    assert isinstance(decided(world, entry), Withhold)
+    assert isinstance(decided(world, notification), Withhold)
     world.now += 1
     assert world.controller.placed.let_go(1.0) == ["a"]
-    assert isinstance(decided(world, entry), Deliver)
+    assert isinstance(decided(world, notification), Deliver)
     world.controller.placed.obey([replace(first, uid="2")])
-    assert isinstance(decided(world, entry), Withhold)
+    assert isinstance(decided(world, notification), Withhold)
     queue.done(await queue.get())
     world.controller.placed.obey([replace(OPS, receivers=("other",), types=("x",), uid="3")])
     assert len(queue) == 1
-    assert isinstance(decided(world, entry), Deliver)
+    assert isinstance(decided(world, notification), Deliver)
 
 
 async def test_what_is_dropped_is_given_up_unless_it_is_wanted_again(world: World) -> None:
     """With the reason; what a resend was requested of, and what is younger, goes."""
-    entry, young, again = (world.claimed(name) for name in ("a", "young", "again"))
+    notification, young, again = (world.claimed(name) for name in ("a", "young", "again"))
     shows(young, created=START + 1)
     wanted = resend_record("order:slack:ops:2", "slack:ops", at=START, by="bob", why="again")
     again.view.apply(stored(wanted, again.view.chain, again.view.position + 1))
     world.controller.placed.obey([replace(OPS, drop_before=START + 1)])
-    decisions = [world.controller.decisions.next(e) for e in (entry, young, again)]
+    decisions = [world.controller.decisions.next(e) for e in (notification, young, again)]
     assert [type(d) for d in decisions] == [GiveUp, Deliver, Deliver]
     assert decisions[0].reason == "dropped with hold 00000001 of alice: they mend it"
 

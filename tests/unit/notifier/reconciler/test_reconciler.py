@@ -85,14 +85,16 @@ class Case(World):
         )
 
     def claims(self, *actions: Action, holds: bool = True) -> None:
-        """Have claims end so; `holds` says whether the entry is claimed afterwards."""
+        """Have claims end so; `holds` says whether the notification is claimed afterwards."""
 
-        async def claim(entry: Notification, term: LeaseTerm) -> ClaimDecision:
+        async def claim(notification: Notification, term: LeaseTerm) -> ClaimDecision:
             self.done.append(("claim", term.epoch))
-            entry.claimed(Claim(EPOCH, self.log.generation, "")) if holds else entry.lose()
+            notification.claimed(
+                Claim(EPOCH, self.log.generation, "")
+            ) if holds else notification.lose()
             return ClaimDecision(("row",), actions, "because")
 
-        async def retire(entry: Notification, term: LeaseTerm) -> bool:
+        async def retire(notification: Notification, term: LeaseTerm) -> bool:
             self.done.append(("retire", term.epoch))
             return self.retired
 
@@ -143,31 +145,31 @@ ALARMS: Final[dict[str, tuple[Decision, float | None, float, tuple[str, ...]]]] 
 async def test_a_decision_is_noted(case: Case, name: str) -> None:
     """When the next one is needed, on which version and position, and what is in other hands."""
     decision, alarm, by, channels = ALARMS[name]
-    case.entry.in_flight.begin(make_attempt_id(EPOCH, 7), "e")
-    case.entry.view.attempts[make_attempt_id(EPOCH, 7)] = Attempt(
+    case.notification.in_flight.begin(make_attempt_id(EPOCH, 7), "e")
+    case.notification.view.attempts[make_attempt_id(EPOCH, 7)] = Attempt(
         make_attempt_id(EPOCH, 7), "e", AttemptState.INTENT
     )
-    case.entry.unchecked(3.0)
+    case.notification.unchecked(3.0)
     case.decides(decision)
     assert await case.look() is decision
-    check = case.entry.last_check
+    check = case.notification.last_check
     assert check is not None
     assert (check.at, check.by) == (NOW, by)
     assert (check.version, check.channels) == ("9", (*channels, "e"))
     assert check.position >= 1
-    assert case.entry.unchecked_since == 0
+    assert case.notification.unchecked_since == 0
     assert case.alarm() == alarm
 
 
 async def test_a_rejection_is_reported_once(case: Case) -> None:
     """It is on record with upstream's reason, and says how many attempts were made before."""
-    case.entry.view.attempts = {
+    case.notification.view.attempts = {
         a.id: a for a in (Attempt(make_attempt_id(EPOCH, 1), "c", AttemptState.FAILED),)
     }
     case.dispatcher.rejects.add("c")
     case.decides(Deliver(("c", "d"), None, "due"))
     await case.look()
-    assert case.entry.view.last_skip == {"c": refusal("c", OPEN)}
+    assert case.notification.view.last_skip == {"c": refusal("c", OPEN)}
     await case.look()
     assert case.reports.seen == [("rejected", "c", refusal("c", OPEN), 1)]
 
@@ -217,7 +219,7 @@ async def test_an_object_without_a_spec_is_not_routed(case: Case) -> None:
         {"metadata": {"uid": "uid-a", "namespace": "n", "name": "a", "resourceVersion": "9"}}
     )
     assert not found.specified
-    shows(case.entry, found)
+    shows(case.notification, found)
     case.decides(Resolve("no plan yet"), Await("never"))
     assert await case.look() == Await("the object has no spec yet")
     assert cast("Any", case.reconciler.ports.router).plan.await_count == 1  # that of the fixture
@@ -240,9 +242,9 @@ async def test_a_deleted_object_is_retired(
     """What could not be retired is tried again, unless an attempt under way brings another look."""
     case.claims()
     case.retired = retired
-    case.entry.gone()
+    case.notification.gone()
     if executing:
-        case.entry.in_flight.begin(make_attempt_id(EPOCH, 7), "c")
+        case.notification.in_flight.begin(make_attempt_id(EPOCH, 7), "c")
     assert await case.look() is None
     assert case.done == [("retire", EPOCH)]
     assert (case.alarm() is not None) is again
@@ -259,12 +261,12 @@ async def test_a_claim_comes_before_a_decision(case: Case) -> None:
     assert await fresh.look() == Await("nothing")
     assert fresh.done == [("claim", EPOCH)]
     assert fresh.reports.seen == [("started",)]
-    assert not fresh.entry.fresh
+    assert not fresh.notification.fresh
     await fresh.look()
     assert len(fresh.done) == 1
     case.claims(Action.OPEN)
     case.decides(Await("nothing"))
-    case.entry.lose()
+    case.notification.lose()
     await case.look()
     assert case.done == [("claim", EPOCH)]
     assert case.reports.seen == []
@@ -272,21 +274,21 @@ async def test_a_claim_comes_before_a_decision(case: Case) -> None:
 
 async def test_a_status_that_is_not_believed_is_held(case: Case) -> None:
     """Against the one object alone."""
-    case.entry.lose()
-    case.entry.epochs(fenced=1.0)
+    case.notification.lose()
+    case.notification.epochs(fenced=1.0)
     case.claims(Action.DISTRUST, holds=False)
     reason = "its status names an epoch that its log does not know"
     assert await case.look() == Await(reason)
-    assert (case.entry.fenced, case.entry.distrusted) == (0.0, True)
+    assert (case.notification.fenced, case.notification.distrusted) == (0.0, True)
     case.claims(Action.OPEN)
     case.decides(Await("nothing"))
     assert await case.look() == Await("nothing")
-    assert not case.entry.distrusted
+    assert not case.notification.distrusted
 
 
 async def test_a_log_without_an_object_is_retired(case: Case) -> None:
     """The claim has found that the object is gone."""
-    case.entry.lose()
+    case.notification.lose()
     case.claims(Action.ORPHAN, holds=False)
     assert await case.look() is None
     assert case.done == [("claim", EPOCH), ("retire", EPOCH)]
@@ -295,10 +297,10 @@ async def test_a_log_without_an_object_is_retired(case: Case) -> None:
 @pytest.mark.parametrize("busy", [True, False])
 async def test_what_needs_nothing_is_let_go(case: Case, busy: bool) -> None:
     """A finished notification becomes a summary, unless a task still works on it."""
-    case.entry.lose()
-    shows(case.entry, status=Status(phase="Sent"))
+    case.notification.lose()
+    shows(case.notification, status=Status(phase="Sent"))
     if busy:
-        case.entry.publication.begin()
+        case.notification.publication.begin()
     case.claims(Action.NOTHING, holds=busy)
     case.decides(Await("nothing"))
     assert await case.look() == (Await("nothing") if busy else None)
@@ -311,9 +313,9 @@ async def test_a_claim_that_did_not_come_about(
     case: Case, quarantine: str, alarm: float | None
 ) -> None:
     """It is tried again soon, unless its log cannot be read: then a sweep or a repair brings it back."""
-    case.entry.lose()
+    case.notification.lose()
     if quarantine:
-        case.entry.unintelligible(quarantine)
+        case.notification.unintelligible(quarantine)
     case.claims(Action.QUARANTINE, holds=False)
     decision = await case.look()
     assert case.alarm() == alarm
@@ -326,14 +328,14 @@ async def test_an_attempt_that_nobody_carries_out_is_settled_by_a_claim(
 ) -> None:
     """Its caller had given it up when it came in; until it is settled nothing is decided."""
     late = make_attempt_id(EPOCH, 7)
-    case.entry.view.attempts[late] = Attempt(late, "c", AttemptState.INTENT)
+    case.notification.view.attempts[late] = Attempt(late, "c", AttemptState.INTENT)
     case.claims(Action.OPEN)
     claim = case.reconciler.ports.notifications.claimer.claim
 
-    async def claiming(entry: Notification, term: Any) -> ClaimDecision:
+    async def claiming(notification: Notification, term: Any) -> ClaimDecision:
         if settled:
-            entry.view.attempts.clear()
-        return await claim(entry, term)
+            notification.view.attempts.clear()
+        return await claim(notification, term)
 
     case.reconciler.ports.notifications.claimer.claim = claiming  # type: ignore[method-assign] # settles it, or not
     case.decides(Await("nothing"))
@@ -345,7 +347,7 @@ async def test_an_attempt_that_nobody_carries_out_is_settled_by_a_claim(
 async def test_a_claim_that_settles_nothing_is_no_claim(case: Case) -> None:
     """The same where it does not come about at all."""
     late = make_attempt_id(EPOCH, 7)
-    case.entry.view.attempts[late] = Attempt(late, "c", AttemptState.INTENT)
+    case.notification.view.attempts[late] = Attempt(late, "c", AttemptState.INTENT)
     case.claims(Action.STOP, holds=False)
     assert await case.look() == Await("its log belongs to a later epoch")
 

@@ -41,30 +41,30 @@ async def test_a_log_that_was_repaired_without_a_word(world: World) -> None:
     key = "nl:{uid-a}"
     whole = list(world.redis.twin.logs[key])
     world.redis.twin.logs[key].append(b"intent 0.8-1 c 00000000 00000000 rubbish")
-    entry = world.create()
+    notification = world.create()
     await world.rest()
-    assert entry.quarantine
+    assert notification.quarantine
     assert world.nobody_comes
     assert await world.round() == [], "it is known, and was looked at a moment ago"
     world.redis.twin.logs[key] = whole
     await world.round()
     assert await world.round() == ["uid-a"]
-    assert not entry.quarantine
+    assert not notification.quarantine
     assert world.receiver.got == ["a"]
 
 
 async def test_an_object_that_cannot_be_read(world: World) -> None:
     """It is tried again as before, is looked at by the resync now and then, and counts as known."""
     world.store.error = ContractError("not an object of ours")
-    entry = world.create()
+    notification = world.create()
     await world.rest()
-    assert entry.blocked
+    assert notification.blocked
     for _ in range(6):
         await world.round(0.0)
         assert world.metrics.unchecked._value.get() == 0
     world.store.error = None
     await world.round(40.0)
-    assert not entry.blocked
+    assert not notification.blocked
     assert world.receiver.got == ["a"]
 
 
@@ -90,32 +90,36 @@ async def test_a_log_of_a_later_epoch(world: World) -> None:
 async def test_what_is_lost_is_made_up_for(
     world: World, lose: Callable[[Notification], None]
 ) -> None:
-    """Whatever an entry has lost, without a word to anybody, one round brings back."""
+    """Whatever a notification has lost, without a word to anybody, one round brings back."""
     world.controller.holds.paused = True
-    entry = world.create()
+    notification = world.create()
     await world.settled()
-    lose(entry)
+    lose(notification)
     assert await world.round() == ["uid-a"]
-    assert (entry.claim is None, entry.reread, entry.last_check is None) == (False, False, False)
+    assert (notification.claim is None, notification.reread, notification.last_check is None) == (
+        False,
+        False,
+        False,
+    )
     assert await world.round() == []
 
 
 async def test_a_log_that_could_not_be_marked_is_marked(world: World) -> None:
     """Whether or not anything else has said that it is back."""
-    entry = world.create()
+    notification = world.create()
     await world.rest()
-    entry.publication.clean()
-    world.cache.unmarked[entry.uid] = None
+    notification.publication.clean()
+    world.cache.unmarked[notification.uid] = None
     await world.round()
-    assert (entry.publication.urgent, world.cache.unmarked) == (True, {})
+    assert (notification.publication.urgent, world.cache.unmarked) == (True, {})
 
 
 async def test_a_deleted_one_is_let_go(world: World) -> None:
     """What is gone is claimed, retired and forgotten, although the event was lost on the way."""
     world.controller.holds.paused = True
-    entry = world.create()
+    notification = world.create()
     await world.rest()
-    entry.gone()
+    notification.gone()
     assert await world.round() == ["uid-a"]
     assert "uid-a" not in world.cache.entries
 
@@ -124,37 +128,37 @@ async def test_a_deleted_one_is_let_go(world: World) -> None:
 async def test_a_notification_is_released_when_its_shard_leaves(world: World, what: str) -> None:
     """At once, or when nothing works on it any more; that is no deletion."""
     world.controller.holds.paused = True
-    entry = world.create()
+    notification = world.create()
     world.create("other")
     await world.rest()
     world.shards.drop(0)
-    entry.epochs(fenced=1.0)
+    notification.epochs(fenced=1.0)
     if what == "busy":
-        entry.publication.begin()
+        notification.publication.begin()
     elif what == "unrecorded":
-        entry.in_flight.keep(AttemptId("0.9-1"), cast("Any", ()), cast("Any", ()))
+        notification.in_flight.keep(AttemptId("0.9-1"), cast("Any", ()), cast("Any", ()))
     assert world.controller.notifications.release("uid-a") is (what == "neither")
     assert ("uid-a" in world.cache.entries) is (what != "neither")
-    assert not entry.deleted
-    assert what == "neither" or not entry.fenced
-    entry.in_flight.recorded(AttemptId("0.9-1"))
+    assert not notification.deleted
+    assert what == "neither" or not notification.fenced
+    notification.in_flight.recorded(AttemptId("0.9-1"))
 
 
 async def test_a_notification_that_is_ours_again_stays(world: World) -> None:
     """Its shard was lost and is back before it was dropped: what was listed again must not go."""
     world.controller.holds.paused = True
-    entry = world.create()
+    notification = world.create()
     await world.rest()
     world.shards.drop(0)
 
     async def back(_: Notification, **__: object) -> None:
         world.shards.take(0, world.term)
 
-    entry.in_flight.keep(AttemptId("0.9-1"), cast("Any", ()), cast("Any", ()))
+    notification.in_flight.keep(AttemptId("0.9-1"), cast("Any", ()), cast("Any", ()))
     cast("Any", world.controller.notifications.recorder).record_kept = back  # while Redis is asked
     await world.controller.reconciler.reconcile("uid-a")
-    assert world.cache.entries["uid-a"] is entry
-    entry.in_flight.recorded(AttemptId("0.9-1"))
+    assert world.cache.entries["uid-a"] is notification
+    notification.in_flight.recorded(AttemptId("0.9-1"))
 
 
 async def test_what_waits_costs_no_look(world: World) -> None:
@@ -219,7 +223,7 @@ async def test_the_metrics_tell_what_waits_for_a_look(world: World) -> None:
 
 async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> None:
     """It has a metric and an alert of its own."""
-    entry = world.create()
+    notification = world.create()
     world.store.error = Unavailable("away")
     await world.rest()
     await world.round()
@@ -227,7 +231,7 @@ async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> Non
     await world.round(1000.0)
     world.log.client.problem = None
     await world.round()
-    assert entry.unchecked_since == world.now - PERIOD
+    assert notification.unchecked_since == world.now - PERIOD
     assert world.resync.unchecked() == pytest.approx(PERIOD)
 
 
@@ -243,18 +247,18 @@ async def test_a_result_outlives_the_shard_in_which_it_was_known(world: World) -
         return await send(message)
 
     world.receiver.send = damaged  # type: ignore[method-assign] # somebody writes meanwhile
-    entry = world.create()
+    notification = world.create()
     await world.rest()
     assert world.receiver.got == ["a"]
-    assert len(entry.in_flight.unrecorded) == 1
+    assert len(notification.in_flight.unrecorded) == 1
     world.shards.drop(0)
     # While it is not mended it is tried once a round.
     assert await world.round() == ["uid-a"]
     assert world.nobody_comes
-    assert len(entry.in_flight.unrecorded) == 1
+    assert len(notification.in_flight.unrecorded) == 1
     world.redis.twin.logs[key][:] = sound
     assert await world.round() == ["uid-a"]
-    assert not entry.in_flight.unrecorded
+    assert not notification.in_flight.unrecorded
     snapshot = await world.log.read("uid-a")
     assert snapshot is not None
     assert snapshot.records[-1].kind.state is AttemptState.SUCCESS
@@ -269,10 +273,10 @@ async def test_in_an_outage_what_is_journaled_is_checked(world: World) -> None:
     with pytest.raises(Unavailable):
         await world.log.read_headers([one.uid])
     journaled = {one.uid}
-    world.resync.journaled = lambda entry, _term: entry.uid in journaled
-    for entry in (one, other):
-        entry.lose()
-        entry.checking()
+    world.resync.journaled = lambda notification, _term: notification.uid in journaled
+    for notification in (one, other):
+        notification.lose()
+        notification.checking()
     assert await world.round() == []
     world.resync.journals = lambda: True
     assert await world.round() == [one.uid]

@@ -48,8 +48,8 @@ class World:
 
     def __init__(self) -> None:
         self.receiver = Receiver()
-        self.entry = Notification(parse_object(document("a", 1)))
-        self.entry.in_flight.begin(AttemptId("0.7-1"), "c")
+        self.notification = Notification(parse_object(document("a", 1)))
+        self.notification.in_flight.begin(AttemptId("0.7-1"), "c")
         self.denial: str | None = None
         self.composing: Exception | None = None
         self.covered = True
@@ -65,8 +65,10 @@ class World:
         self.asked.append((channel, namespace))
         return self.denial
 
-    async def _compose(self, entry: Notification, intent: object, *, with_status: bool) -> Message:
-        assert (entry, intent) == (self.entry, INTENT)
+    async def _compose(
+        self, notification: Notification, intent: object, *, with_status: bool
+    ) -> Message:
+        assert (notification, intent) == (self.notification, INTENT)
         self.asked.append(("compose", with_status))
         if self.composing is not None:
             raise self.composing
@@ -79,12 +81,12 @@ class World:
             return self.covered and now + seconds <= 103.0
 
         term = cast("Any", SimpleNamespace(may_send=may_send))
-        return await self.sender.send(self.entry, term, INTENT, cast("Any", self.receiver))
+        return await self.sender.send(self.notification, term, INTENT, cast("Any", self.receiver))
 
     @property
     def left(self) -> bool:
         """Whether bytes may have left."""
-        return not self.entry.in_flight.never_sent
+        return not self.notification.in_flight.never_sent
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ async def test_a_lease_that_ends_during_the_send_is_too_short(world: World) -> N
 
 async def test_a_channel_that_is_not_there(world: World) -> None:
     """It is a failure for good, in upstream's words."""
-    outcome = await world.sender.send(world.entry, cast("Any", None), INTENT, None)
+    outcome = await world.sender.send(world.notification, cast("Any", None), INTENT, None)
     assert outcome == Outcome.permanent(
         "channel not registered: slack:ops (DD-NOT-007: use RegisterChannel() to register)"
     )
@@ -147,7 +149,7 @@ def slow(world: World) -> None:
 
 def deleted(world: World) -> None:
     """The object was deleted while the message was composed."""
-    world.entry.gone()
+    world.notification.gone()
 
 
 def uncovered(world: World) -> None:

@@ -17,7 +17,7 @@ from tests.unit.notifier.reconciler.zombies import NOW, LeaseTerm, World
 
 async def look(world: World) -> None:
     """One turn of a worker at the one notification."""
-    await world.controller.reconciler.reconcile(world.entry.uid)
+    await world.controller.reconciler.reconcile(world.notification.uid)
 
 
 def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:

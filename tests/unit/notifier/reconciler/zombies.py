@@ -106,13 +106,13 @@ class World:
         self.controller.notifications.upsert(
             parse_object(document("a", 1)), first_seen_by_watch=False
         )
-        self.entry = cache.entries["uid-a"]
+        self.notification = cache.entries["uid-a"]
         self.intent: Record = intent_record(cast("Any", "0.7-1"), "c", at=1, by="t")
 
     async def record(self) -> list[tuple[str, bytes]]:
         """Record the attempt's success; what was published."""
         await self.log.claim("uid-a", Epoch("0.7"), name="n/a")
         await self.controller.notifications.outcomes.record(
-            self.entry, self.intent, Outcome.success(200), 0.1
+            self.notification, self.intent, Outcome.success(200), 0.1
         )
         return self.redis.published

@@ -131,10 +131,10 @@ async def bench(
     objects = Objects(request)
     claimer = claiming(recorder, objects)
     sync = StatusWriter(recorder, objects, Ours(), metrics)
-    entry = Notification(request)
-    cache.entries["u"] = entry
+    notification = Notification(request)
+    cache.entries["u"] = notification
     try:
-        yield Bench(log, cache, recorder, claimer, sync, objects), entry
+        yield Bench(log, cache, recorder, claimer, sync, objects), notification
     finally:
         pipeline.cancel()
         await asyncio.gather(pipeline, return_exceptions=True)

@@ -22,9 +22,9 @@ ATTEMPT = make_attempt_id(Epoch("0.7"), 1)
 Happened = Callable[[Notification], object]
 
 
-def expires(entry: Notification) -> None:
+def expires(notification: Notification) -> None:
     """It is acknowledged to its end, and its log expires."""
-    entry.acknowledge(0, expiring=True)
+    notification.acknowledge(0, expiring=True)
 
 
 class Bench:
@@ -37,17 +37,17 @@ class Bench:
     def add(self, uid: str, namespace: str = "n", *happened: Happened) -> Notification:
         """One to which this has happened."""
         request = parse_object({"metadata": {"uid": uid, "namespace": namespace, "name": uid}})
-        entry = self.cache.entries[uid] = Notification(request)
+        notification = self.cache.entries[uid] = Notification(request)
         for happens in happened:
-            happens(entry)
-        return entry
+            happens(notification)
+        return notification
 
     def taken(self) -> list[str]:
         """What is due now, taken."""
         out = []
-        while (entry := self.cache.take_due(self.now)) is not None:
-            entry.publication.cover()
-            out.append(entry.uid)
+        while (notification := self.cache.take_due(self.now)) is not None:
+            notification.publication.cover()
+            out.append(notification.uid)
         return out
 
 
@@ -55,13 +55,13 @@ class Bench:
 def test_what_is_quiet_no_more_is_written_with_its_window(happens: str) -> None:
     """Every writer was busy, and meanwhile the reason to write at once has gone: it only waits."""
     here = Bench()
-    entry = here.add("u")
-    entry.wait("slack:ops", here.now + 30)
-    here.cache.mark_dirty(entry)
+    notification = here.add("u")
+    notification.wait("slack:ops", here.now + 30)
+    here.cache.mark_dirty(notification)
     if happens == "an attempt begins":
-        entry.in_flight.begin(ATTEMPT, "console")
+        notification.in_flight.begin(ATTEMPT, "console")
     else:
-        entry.wait("slack:ops", None)
+        notification.wait("slack:ops", None)
     assert here.taken() == []
     assert here.cache.next_due() == here.now + 0.5
     here.now += 0.5
@@ -70,13 +70,13 @@ def test_what_is_quiet_no_more_is_written_with_its_window(happens: str) -> None:
 
 
 def test_marks_draw_one_ticket() -> None:
-    """However often it is marked, an entry waits once, and again only for an earlier time."""
+    """However often it is marked, a notification waits once, and again only for an earlier time."""
     here = Bench()
-    entry = here.add("u")
+    notification = here.add("u")
     for _ in range(100):
-        here.cache.mark_dirty(entry)
+        here.cache.mark_dirty(notification)
     assert len(here.cache._heap) == 1
-    here.cache.mark_dirty(entry, urgent=True)
+    here.cache.mark_dirty(notification, urgent=True)
     assert here.taken() == ["u"]
     here.now += 1
     assert here.taken() == []
@@ -86,14 +86,14 @@ def test_marks_draw_one_ticket() -> None:
 def test_what_is_marked_during_its_write_is_written_again() -> None:
     """A ticket that comes up while the write runs is spent; the end of the write draws another."""
     here = Bench()
-    entry = here.add("u")
-    here.cache.mark_dirty(entry, urgent=True)
+    notification = here.add("u")
+    here.cache.mark_dirty(notification, urgent=True)
     assert here.taken() == ["u"]
-    entry.publication.begin()
-    here.cache.mark_dirty(entry, urgent=True)
+    notification.publication.begin()
+    here.cache.mark_dirty(notification, urgent=True)
     assert here.taken() == []
-    entry.publication.over()
-    here.cache.mark_dirty(entry)
+    notification.publication.over()
+    here.cache.mark_dirty(notification)
     assert here.taken() == ["u"]
 
 
@@ -101,12 +101,12 @@ def test_a_failed_write_waits_however_often_it_is_marked() -> None:
     """The back-off holds, and ends."""
     here = Bench()
     here.cache._jitter = lambda: 1.0
-    entry = here.add("u")
-    here.cache.mark_dirty(entry, urgent=True)
+    notification = here.add("u")
+    here.cache.mark_dirty(notification, urgent=True)
     assert here.taken() == ["u"]
-    here.cache.failed(entry)
+    here.cache.failed(notification)
     for _ in range(10):
-        here.cache.mark_dirty(entry, urgent=True)
+        here.cache.mark_dirty(notification, urgent=True)
     assert here.taken() == []
     here.now += 0.25
     assert here.taken() == ["u"]
@@ -122,10 +122,10 @@ def test_namespaces_take_turns() -> None:
         here.cache.mark_dirty(here.add(uid, uid[0]), urgent=True)
     got = []
     for _ in range(6):
-        entry = here.cache.take_due(here.now)
-        assert entry is not None
-        entry.publication.cover()
-        got.append(entry.uid)
+        notification = here.cache.take_due(here.now)
+        assert notification is not None
+        notification.publication.cover()
+        got.append(notification.uid)
     assert got == ["crowd-0", "b-0", "c-0", "crowd-1", "b-1", "crowd-2"]
     assert here.cache.waiting, "somebody still waits for a turn"
     here.cache.mark_dirty(here.cache.entries["crowd-3"], urgent=True)
@@ -153,10 +153,10 @@ def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
 def test_a_deleted_notification_leaves_no_stub(deleted: bool) -> None:
     """Its deletion may come while its last status is being written, and comes only once."""
     here = Bench()
-    entry = here.add("u")
+    notification = here.add("u")
     if deleted:
-        entry.gone()
-    here.cache.retire(entry)
+        notification.gone()
+    here.cache.retire(notification)
     assert here.cache.entries == {}
     assert ("u" in here.cache.finished) is not deleted
 
@@ -174,12 +174,12 @@ SETTLED: dict[str, tuple[Happened, bool]] = {
 
 @pytest.mark.parametrize("case", SETTLED)
 def test_settled_entries_are_retired(case: str) -> None:
-    """An entry leaves memory when it is settled, and not before."""
+    """A notification leaves memory when it is settled, and not before."""
     changed, gone = SETTLED[case]
     here = Bench()
-    entry = here.add("u", "n", expires, changed)
-    shows(entry, status=Status(phase="Sent"))
-    here.cache.retire_if_settled(entry)
+    notification = here.add("u", "n", expires, changed)
+    shows(notification, status=Status(phase="Sent"))
+    here.cache.retire_if_settled(notification)
     assert ("u" not in here.cache.entries, "u" in here.cache.finished) == (gone, gone)
 
 
@@ -204,13 +204,13 @@ def test_a_journaled_one_shrinks_once_its_status_tells_all(case: str) -> None:
     """Until the log is back, which may take hours; its summary says that the log is to be claimed."""
     changed, shown, gone = HELD_WHOLE[case]
     here = Bench()
-    entry = here.add("u", "n", lambda e: e.journaling("0.9-1"))
+    notification = here.add("u", "n", lambda e: e.journaling("0.9-1"))
     success = Attempt(AttemptId("0.9-1"), "c", AttemptState.SUCCESS)
-    entry.learn([success])
+    notification.learn([success])
     status = Status("Sent", attempts=(success,), journal="0.9-1", total_attempts=1)
-    shows(entry, status=replace(status, **shown))
-    changed(entry)
-    here.cache.retire_if_settled(entry)
+    shows(notification, status=replace(status, **shown))
+    changed(notification)
+    here.cache.retire_if_settled(notification)
     assert ("u" not in here.cache.entries, [s.uid for s in here.cache.journaled()]) == (
         gone,
         ["u"] if gone else [],
@@ -218,14 +218,14 @@ def test_a_journaled_one_shrinks_once_its_status_tells_all(case: str) -> None:
 
 
 def test_where_the_feed_lags_published_entries_are_retired() -> None:
-    """Beyond the limit a finished entry does not wait for the feed; what is not published stays."""
+    """Beyond the limit a finished notification does not wait for the feed; what is not published stays."""
     here = Bench()
     here.cache.audit_limit = 0
     for uid, acked in (("a", 2), ("b", 1)):
-        entry = here.add(uid)
-        read(entry, LogView(position=2), acked=acked)
-        shows(entry, status=Status(phase="Sent"))
-        here.cache.retire_if_settled(entry)
+        notification = here.add(uid)
+        read(notification, LogView(position=2), acked=acked)
+        shows(notification, status=Status(phase="Sent"))
+        here.cache.retire_if_settled(notification)
     assert (set(here.cache.entries), set(here.cache.finished)) == ({"b"}, {"a"})
 
 
@@ -234,9 +234,9 @@ def test_what_is_forgotten() -> None:
     here = Bench()
     here.cache.audit_limit = 1
     first, second = here.add("a"), here.add("b")
-    for entry in (first, second):
-        here.cache.mark_unaudited(entry)
-        here.cache.finished[entry.uid] = summary(entry.request)
+    for notification in (first, second):
+        here.cache.mark_unaudited(notification)
+        here.cache.finished[notification.uid] = summary(notification.request)
     assert (here.cache.audit_capacity, here.cache.auditing) == (0, True)
     here.cache.forget("b")
     assert (list(here.cache.entries), list(here.cache.finished)) == (["a"], ["a"])
@@ -249,30 +249,30 @@ def test_what_is_forgotten() -> None:
 
 
 def test_nothing_waits_for_a_feed_that_does_not_run() -> None:
-    """Without a feed, or with an entry whose log cannot be read, nothing is kept for it."""
+    """Without a feed, or with a notification whose log cannot be read, nothing is kept for it."""
     here = Bench()
-    entry = here.add("a")
-    here.cache.mark_unaudited(entry)
+    notification = here.add("a")
+    here.cache.mark_unaudited(notification)
     assert (here.cache.unaudited, here.cache.auditing, here.cache.audit_capacity) == ({}, False, 0)
     here.cache.audit_limit = 5
-    entry.unintelligible("damaged")
-    here.cache.mark_unaudited(entry)
+    notification.unintelligible("damaged")
+    here.cache.mark_unaudited(notification)
     assert (here.cache.unaudited, here.cache.audit_capacity) == ({}, 5)
 
 
 def test_what_was_audited_only_rises() -> None:
-    """A feed that hands over the same again takes nothing back; the entry waits while it lags."""
+    """A feed that hands over the same again takes nothing back; the notification waits while it lags."""
     here = Bench()
     here.cache.audit_limit = 5
-    entry = here.add("a")
+    notification = here.add("a")
     record = plan_record(Plan(("c",), "r", "m", at=1))
-    entry.view.apply(stored(record, ROOT_CHAIN, 1))
-    here.cache.mark_unaudited(entry)
-    here.cache.mark_audited(entry, 0)
+    notification.view.apply(stored(record, ROOT_CHAIN, 1))
+    here.cache.mark_unaudited(notification)
+    here.cache.mark_audited(notification, 0)
     assert list(here.cache.unaudited) == ["a"]
-    here.cache.mark_audited(entry, 1)
-    here.cache.mark_audited(entry, 0)
-    assert (entry.audited, here.cache.unaudited) == (1, {})
+    here.cache.mark_audited(notification, 1)
+    here.cache.mark_audited(notification, 0)
+    assert (notification.audited, here.cache.unaudited) == (1, {})
 
 
 def test_a_feed_that_lags_keeps_little_in_memory() -> None:
@@ -280,10 +280,10 @@ def test_a_feed_that_lags_keeps_little_in_memory() -> None:
     for limit, brief in ((0, True), (9, False)):
         here = Bench()
         here.cache.audit_limit = limit
-        entry = here.add("a")
-        shows(entry, status=replace(entry.request.status, phase="Sent"))
-        here.cache.unaudited["a"] = entry
-        here.cache.retire_if_settled(entry)
+        notification = here.add("a")
+        shows(notification, status=replace(notification.request.status, phase="Sent"))
+        here.cache.unaudited["a"] = notification
+        here.cache.retire_if_settled(notification)
         assert ("a" in here.cache.finished) is brief
         assert ("a" in here.cache.unaudited) is not brief
 
@@ -301,30 +301,30 @@ def test_an_entry_that_was_replaced_is_not_retired() -> None:
 def test_of_what_is_gone_nothing_is_published() -> None:
     """Neither what was to be before, nor what is marked or fails later."""
     here = Bench()
-    entry = here.add("a")
-    here.cache.mark_dirty(entry, urgent=True)
-    entry.gone()
+    notification = here.add("a")
+    here.cache.mark_dirty(notification, urgent=True)
+    notification.gone()
     assert here.taken() == []
-    here.cache.mark_dirty(entry)
-    here.cache.failed(entry)
-    assert (entry.publication.pending, here.cache.next_due()) == (False, None)
+    here.cache.mark_dirty(notification)
+    here.cache.failed(notification)
+    assert (notification.publication.pending, here.cache.next_due()) == (False, None)
 
 
 def test_what_is_clean_has_not_failed() -> None:
     """What needs no write any more waits for none, and its next one does not back off."""
     here = Bench()
-    entry = here.add("a")
-    here.cache.mark_dirty(entry, urgent=True)
-    here.cache.failed(entry)
-    here.cache.failed(entry)
-    assert entry.publication.failures == 2
-    entry.publication.clean()
+    notification = here.add("a")
+    here.cache.mark_dirty(notification, urgent=True)
+    here.cache.failed(notification)
+    here.cache.failed(notification)
+    assert notification.publication.failures == 2
+    notification.publication.clean()
     assert (
-        entry.publication.failures,
-        entry.publication.dirty_since,
-        entry.publication.urgent,
+        notification.publication.failures,
+        notification.publication.dirty_since,
+        notification.publication.urgent,
     ) == (0, None, False)
-    here.cache.mark_dirty(entry, urgent=True)
+    here.cache.mark_dirty(notification, urgent=True)
     assert here.taken() == ["a"]
 
 
@@ -390,15 +390,15 @@ def test_the_namespace_of_what_is_known() -> None:
 def test_a_write_takes_what_is_marked_and_leaves_what_comes() -> None:
     """A mark during the write is a new one, with its own time and no urgency of the old one."""
     here = Bench()
-    entry = here.add("a")
-    here.cache.mark_dirty(entry, urgent=True)
-    entry.publication.cover()
-    assert (entry.publication.dirty_since, entry.publication.urgent) == (None, False)
+    notification = here.add("a")
+    here.cache.mark_dirty(notification, urgent=True)
+    notification.publication.cover()
+    assert (notification.publication.dirty_since, notification.publication.urgent) == (None, False)
     here.now += 3
-    here.cache.mark_dirty(entry)
-    assert (entry.publication.dirty_since, entry.publication.urgent) == (103.0, False)
-    assert here.cache.decision(entry).at == 103.5
-    with pytest.raises(ValueError, match="the entry is clean"):
+    here.cache.mark_dirty(notification)
+    assert (notification.publication.dirty_since, notification.publication.urgent) == (103.0, False)
+    assert here.cache.decision(notification).at == 103.5
+    with pytest.raises(ValueError, match="the notification is clean"):
         here.cache.decision(here.add("b"))
 
 
@@ -407,38 +407,38 @@ def test_a_failure_is_remembered_with_its_time_and_share() -> None:
     here = Bench()
     shares = [0.5, 0.75]
     here.cache = Cache(window=0.5, monotonic=lambda: here.now, jitter=lambda: shares.pop(0))
-    entry = here.add("a")
-    here.cache.failed(entry)
-    found = entry.publication
+    notification = here.add("a")
+    here.cache.failed(notification)
+    found = notification.publication
     assert (found.failures, found.last_failure) == (1, 100.0)
     assert (found.jitter, found.dirty_since) == (0.5, 100.0)
-    assert here.cache.decision(entry).at == 100.125
+    assert here.cache.decision(notification).at == 100.125
     here.now += 1
-    here.cache.failed(entry)
-    found = entry.publication
+    here.cache.failed(notification)
+    found = notification.publication
     assert (found.failures, found.last_failure) == (2, 101.0)
     assert (found.jitter, found.dirty_since) == (0.75, 100.0)
-    assert here.cache.decision(entry).at == 101.375
+    assert here.cache.decision(notification).at == 101.375
 
 
 def test_a_retry_that_is_due_behind_the_window_is_quiet() -> None:
     """Only where nothing else comes within the window is a change written at once."""
     here = Bench()
     for uid, wait in (("at", 0.5), ("behind", 0.6)):
-        entry = here.add(uid)
-        entry.waits({"a": here.now + wait, "b": here.now + 9})
-        here.cache.mark_dirty(entry)
+        notification = here.add(uid)
+        notification.waits({"a": here.now + wait, "b": here.now + 9})
+        here.cache.mark_dirty(notification)
     assert here.taken() == ["behind"]
 
 
 def test_what_is_reopened_is_held_in_full() -> None:
-    """The summary goes; an entry that is there stays, and takes the newer object."""
+    """The summary goes; a notification that is there stays, and takes the newer object."""
     here = Bench()
-    entry = here.add("a")
-    here.cache.finished["a"] = summary(entry.request)
-    newer = replace(entry.request, resource_version="9")
-    assert here.cache.reopen(newer) is entry
-    assert (entry.request, here.cache.finished) == (newer, {})
+    notification = here.add("a")
+    here.cache.finished["a"] = summary(notification.request)
+    newer = replace(notification.request, resource_version="9")
+    assert here.cache.reopen(newer) is notification
+    assert (notification.request, here.cache.finished) == (newer, {})
     other = replace(newer, uid="b")
     assert here.cache.reopen(other) is here.cache.entries["b"]
     assert here.cache.entries["b"].request == other
@@ -457,19 +457,29 @@ def test_what_many_summaries_name_is_kept_once() -> None:
 
 def test_a_new_entry_is_trusted() -> None:
     """Nothing of it is in doubt, and nothing waits, until something has happened."""
-    entry = Bench().add("a")
-    doubts = (entry.doubtful, entry.reread, entry.unreadable, entry.fresh, entry.deleted)
+    notification = Bench().add("a")
+    doubts = (
+        notification.doubtful,
+        notification.reread,
+        notification.unreadable,
+        notification.fresh,
+        notification.deleted,
+    )
     states = (
-        entry.publication.urgent,
-        entry.publication.writing,
-        entry.outage.shown,
-        entry.expiring,
-        entry.busy,
+        notification.publication.urgent,
+        notification.publication.writing,
+        notification.outage.shown,
+        notification.expiring,
+        notification.busy,
     )
     assert not any(doubts + states)
-    assert (entry.acked, entry.audited, entry.publication.failures) == (0, 0, 0)
-    assert entry.outage == Outage()
-    assert (entry.publication.dirty_since, entry.closing) == (None, False)
+    assert (notification.acked, notification.audited, notification.publication.failures) == (
+        0,
+        0,
+        0,
+    )
+    assert notification.outage == Outage()
+    assert (notification.publication.dirty_since, notification.closing) == (None, False)
 
 
 def test_without_a_feed_nothing_is_kept_for_one() -> None:
@@ -483,25 +493,27 @@ def test_without_a_feed_nothing_is_kept_for_one() -> None:
 def test_an_answer_replaces_what_it_is_not_older_than() -> None:
     """The same version of an answer is believed, and one that the watch has overtaken is not."""
     here = Bench()
-    entry = here.cache.entries["a"] = Notification(here.add("a").request, doubtful=True)
-    entry.observe(replace(entry.request, resource_version="7"))
-    old, same = (replace(entry.request, resource_version=v, generation=5) for v in ("6", "7"))
-    entry.take(old, since="5")
-    assert (entry.request.resource_version, entry.doubtful) == ("7", True)
-    entry.take(same, since="5")
-    assert (entry.request, entry.doubtful) == (same, False)
-    entry.take(old, since="7")
-    assert entry.request == old
+    notification = here.cache.entries["a"] = Notification(here.add("a").request, doubtful=True)
+    notification.observe(replace(notification.request, resource_version="7"))
+    old, same = (
+        replace(notification.request, resource_version=v, generation=5) for v in ("6", "7")
+    )
+    notification.take(old, since="5")
+    assert (notification.request.resource_version, notification.doubtful) == ("7", True)
+    notification.take(same, since="5")
+    assert (notification.request, notification.doubtful) == (same, False)
+    notification.take(old, since="7")
+    assert notification.request == old
 
 
 def test_a_share_of_the_wait_is_drawn_for_each_failure() -> None:
     """At least half of it, at most all, and not always the same."""
     cache = Cache(window=0.5)
-    entry = Bench().add("a")
+    notification = Bench().add("a")
     shares = set()
     for _ in range(200):
-        cache.failed(entry)
-        shares.add(entry.publication.jitter)
+        cache.failed(notification)
+        shares.add(notification.publication.jitter)
     assert len(shares) > 100
     assert 0.5 <= min(shares) < 0.75 < max(shares) <= 1.0
 

@@ -124,7 +124,7 @@ class Away(World):
         self.changes = 0
         self.whys: list[Basis] = []
         recorder = self.controller.notifications.recorder
-        self.objects = Objects(self.entry.request)
+        self.objects = Objects(self.notification.request)
         self.writer = StatusWriter(
             recorder, cast("Any", self.objects), self.shards, SyncMetrics(CollectorRegistry())
         )
@@ -156,7 +156,7 @@ class Away(World):
         self.lose()
         self.journal.active = True
         # As after a check that has found it to be complete.
-        self.entry.journaling(NOTE.name)
+        self.notification.journaling(NOTE.name)
 
     def lose(self) -> None:
         """Redis goes away."""
@@ -166,7 +166,7 @@ class Away(World):
     async def attempt(self) -> Outcome | None:
         """Make the attempt, once it has its turn."""
         submitted = asyncio.Event()
-        self.controller.attempts.submit_in_turn(self.entry, "c", submitted.set)
+        self.controller.attempts.submit_in_turn(self.notification, "c", submitted.set)
         await submitted.wait()
         return await self.controller.attempts.run("uid-a", "c")
 
@@ -186,13 +186,13 @@ async def away() -> Away:
 
 async def test_what_others_may_have_recorded_is_not_known(away: Away) -> None:
     """A log that holds more than was read may say anything of an object older than the note."""
-    away.entry.news()
-    shows(away.entry, created=WALL - 60_000)
+    away.notification.news()
+    shows(away.notification, created=WALL - 60_000)
     term = away.shards.term_of("uid-a")
     assert term is not None
-    assert away.journal.basis(away.entry, term) is Basis.OLDER
-    away.entry.caught_up(away.entry.told)
-    assert away.journal.basis(away.entry, term) is Basis.MEMORY
+    assert away.journal.basis(away.notification, term) is Basis.OLDER
+    away.notification.caught_up(away.notification.told)
+    assert away.journal.basis(away.notification, term) is Basis.MEMORY
 
 
 async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None:
@@ -205,7 +205,7 @@ async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None
 
     away.objects.patch = watched  # type: ignore[method-assign] # what was sent by then is looked at
     assert await away.attempt() == Outcome.success(200)
-    await away.writer.flush(away.entry)
+    await away.writer.flush(away.notification)
     assert away.objects.sent_before == [0, 1]
     ahead, after = away.objects.patches
     (shown,) = expand(ahead)["deliveryAttempts"]
@@ -214,7 +214,7 @@ async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None
     assert (after["deliveryAttempts"][0]["status"], after["phase"]) == ("success", "Sent")
     assert away.whys == [Basis.MEMORY]
     # What only this process and the status know is given to the log by the next claim.
-    assert (away.entry.claim, list(away.entry.in_flight.unrecorded)) == (
+    assert (away.notification.claim, list(away.notification.in_flight.unrecorded)) == (
         None,
         [away.attempts[0].id],
     )
@@ -228,7 +228,7 @@ async def test_what_was_not_written_was_no_attempt(
     caplog.set_level(logging.INFO, "ledger.journal")
     away.objects.mishap = error
     assert await away.attempt() is None
-    assert (away.receiver.sent, away.known, away.entry.in_flight.executing) == (0, [], {})
+    assert (away.receiver.sent, away.known, away.notification.in_flight.executing) == (0, [], {})
     assert away.controller.queue.delayed == 1
     assert away.whys == []
     told = [(vars(line)["uid"], vars(line)["error"]) for line in caplog.records]
@@ -241,8 +241,8 @@ async def test_what_may_be_written_is_on_record_as_not_sent(away: Away) -> None:
     assert await away.attempt() is None
     assert await away.controller.notifications.outcomes.drain(5) == 0
     assert (away.receiver.sent, away.known) == (0, [("failed", "notSent")])
-    assert away.entry.due["c"] > NOW
-    await away.writer.flush(away.entry)
+    assert away.notification.due["c"] > NOW
+    await away.writer.flush(away.notification)
     (patch,) = away.objects.patches
     assert patch["deliveryAttempts"][0]["class"] == "notSent"
 
@@ -268,18 +268,21 @@ async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, writt
     assert await away.controller.notifications.outcomes.drain(5) == 0
     wanted = ("success", None) if written else ("failed", "notSent")
     assert away.known == [wanted]
-    assert (away.entry.in_flight.seeded, away.entry.in_flight.executing) == (frozenset(), {})
+    assert (away.notification.in_flight.seeded, away.notification.in_flight.executing) == (
+        frozenset(),
+        {},
+    )
     await reconciler.reconcile("uid-a")
     assert away.known == [wanted], "the log has it"
-    assert not away.entry.in_flight.unrecorded
+    assert not away.notification.in_flight.unrecorded
 
 
 async def test_the_end_waits_for_nobody_who_has_not_begun(away: Away) -> None:
     """Whoever waits for a turn to be journaled gives up; the next owner finds the attempt due."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.turn(away.entry, "d")
+    await away.journal.turn(away.notification, "d")
     attempts, submitted = away.controller.attempts, list[str]()
-    attempts.submit_in_turn(away.entry, "c", lambda: submitted.append("c"))
+    attempts.submit_in_turn(away.notification, "c", lambda: submitted.append("c"))
     assert attempts.waits("uid-a", "c")
     away.controller.dispatcher = Dispatcher(attempts.run, per_channel=1, total=1)
     assert await away.controller.drain(sending=5.0, recording=1.0) == 0
@@ -293,12 +296,12 @@ async def test_what_is_urgent_waits_behind_no_slots(away: Away) -> None:
     """Hundreds of a lower priority came first: they wait for their turns and occupy no slot meanwhile."""
     away.journal.allowance = Allowance(1.0, lambda: away.now)
     attempts, submitted = away.controller.attempts, list[str]()
-    await away.journal.turn(away.entry, "first")
+    await away.journal.turn(away.notification, "first")
     for n in range(200):
-        low = Notification(replace(away.entry.request, uid=f"low-{n}", priority="Low"))
+        low = Notification(replace(away.notification.request, uid=f"low-{n}", priority="Low"))
         for _ in range(2):
             attempts.submit_in_turn(low, "c", partial(submitted.append, low.uid))
-    critical = Notification(replace(away.entry.request, uid="critical", priority="Critical"))
+    critical = Notification(replace(away.notification.request, uid="critical", priority="Critical"))
     attempts.submit_in_turn(critical, "c", lambda: submitted.append("critical"))
     assert submitted == []
     away.now += 1.0
@@ -312,30 +315,30 @@ async def test_what_is_urgent_waits_behind_no_slots(away: Away) -> None:
 
 def decided(away: Away) -> str:
     """What is to be done next."""
-    return type(away.controller.decisions.next(away.entry)).__name__
+    return type(away.controller.decisions.next(away.notification)).__name__
 
 
 async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away: Away) -> None:
     """What is shown is the result; Failed is said of what certainly failed."""
-    policy = replace(away.entry.request.policy, max_attempts=1)
-    shows(away.entry, policy=policy)
-    away.objects.stored = away.entry.request
+    policy = replace(away.notification.request.policy, max_attempts=1)
+    shows(away.notification, policy=policy)
+    away.objects.stored = away.notification.request
 
     async def send(*_: Any) -> Outcome:
         return Outcome.unknown("no answer")
 
     away.receiver.send = send  # type: ignore[method-assign, assignment] # nobody knows what became of it
     await away.attempt()
-    await away.writer.flush(away.entry)
+    await away.writer.flush(away.notification)
     assert [p.get("phase") for p in away.objects.patches] == ["Sending", None]
     (only,) = away.attempts
     assert decided(away) == "Finish"
     # Should it be known after all, it is final.
-    away.entry.view.attempts[only.id] = replace(
+    away.notification.view.attempts[only.id] = replace(
         only, state=AttemptState.FAILED, failure=FailureClass.TRANSIENT
     )
-    away.cache.mark_dirty(away.entry)
-    await away.writer.flush(away.entry)
+    away.cache.mark_dirty(away.notification)
+    await away.writer.flush(away.notification)
     assert away.objects.patches[-1]["phase"] == "Failed"
 
 
@@ -350,24 +353,26 @@ async def test_what_was_submitted_before_the_outage_gets_a_turn(away: Away) -> N
 
 async def test_a_result_of_the_log_is_shown_and_kept(away: Away) -> None:
     """The log cannot take it: the status does, and the next claim gives it to the log."""
-    entry, recorder = away.entry, away.controller.notifications.recorder
+    notification, recorder = away.notification, away.controller.notifications.recorder
     intent = intent_record(AttemptId("0.7-9"), "c", at=WALL, by="t")
-    entry.in_flight.begin(intent.attempt_id, "c")
-    await away.controller.notifications.outcomes.record(entry, intent, Outcome.success(200), 0.1)
-    assert (away.known, list(entry.in_flight.unrecorded)) == ([("success", None)], ["0.7-9"])
+    notification.in_flight.begin(intent.attempt_id, "c")
+    await away.controller.notifications.outcomes.record(
+        notification, intent, Outcome.success(200), 0.1
+    )
+    assert (away.known, list(notification.in_flight.unrecorded)) == ([("success", None)], ["0.7-9"])
     assert recorder.metrics.outcomes.labels("success")._value.get() == 1
     # The first write waited for a claim; that it is journaled has it written.
-    entry.journaling("")
-    entry.publication.clean()
+    notification.journaling("")
+    notification.publication.clean()
     term = away.shards.term_of("uid-a")
     assert term is not None
-    away.journal.take_up(entry, term)
-    assert entry.publication.urgent
-    await away.writer.flush(entry)
+    away.journal.take_up(notification, term)
+    assert notification.publication.urgent
+    await away.writer.flush(notification)
     assert away.objects.patches[-1]["phase"] == "Sent"
     # A log that is read meanwhile does not know it, and what is decided by does.
     away.redis.down, away.log.client.problem = False, None
-    await recorder.reread(entry)
+    await recorder.reread(notification)
     assert away.known == [("success", None)]
 
 
@@ -388,22 +393,22 @@ async def test_what_a_former_owner_left_is_unknown_and_waited_for() -> None:
         fold({"channels": [{"name": n, "state": "Retrying", "attempts": 1} for n in ("c", "d")]})
     )
     status = replace(status, attempts=(failed, left), journal=NOTE.name)
-    shows(away.entry, status=status)
+    shows(away.notification, status=status)
     term = away.shards.term_of("uid-a")
     assert term is not None
-    assert away.journal.basis(away.entry, term) is Basis.MARKED
-    away.journal.take_up(away.entry, term)
-    assert away.entry.view.plan is not None
-    assert away.entry.view.plan.channels == ("c", "d")
+    assert away.journal.basis(away.notification, term) is Basis.MARKED
+    away.journal.take_up(away.notification, term)
+    assert away.notification.view.plan is not None
+    assert away.notification.view.plan.channels == ("c", "d")
     assert [a.error for a in away.attempts] == ["", SENDER_ENDED]
-    assert away.entry.due == {"c": NOW + 4.5, "d": NOW + 1.0}
+    assert away.notification.due == {"c": NOW + 4.5, "d": NOW + 1.0}
 
 
 async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
     """Nothing is decided for it, and the reason is there to be shown until it goes."""
-    away.entry.forgotten()
+    away.notification.forgotten()
     assert await away.controller.reconciler.reconcile("uid-a") is None
-    assert away.entry.outage.missing is Basis.OLDER
+    assert away.notification.outage.missing is Basis.OLDER
     assert away.controller.queue._delayed == {"uid-a": NOW + 5.0}, "nobody says when it is known"
     assert await away.attempt() is None
     assert (away.receiver.sent, away.objects.patches) == (0, [])
@@ -417,14 +422,14 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
     """
     term = away.shards.term_of("uid-a")
     assert term is not None
-    client, entry = away.log.client, away.entry
-    shows(entry, status=Status(), created=0)
+    client, notification = away.log.client, away.notification
+    shows(notification, status=Status(), created=0)
 
     def basis() -> Basis:
-        return away.journal.basis(entry, term)
+        return away.journal.basis(notification, term)
 
-    entry.hear(client.subscriptions)
-    entry.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
+    notification.hear(client.subscriptions)
+    notification.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
     await away.journal.look()
     assert basis() is Basis.MEMORY, "it is away: nobody appends, or nobody can know"
     client.problem, client.unheard = None, True
@@ -432,15 +437,15 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
     client.problem, client.unheard = "away", False
     away.notes.note = NOTE
     assert basis() is Basis.OLDER
-    shows(entry, created=term.since + BORN_MARGIN)
-    away.notes.note = replace(NOTE, since=entry.request.created)
+    shows(notification, created=term.since + BORN_MARGIN)
+    away.notes.note = replace(NOTE, since=notification.request.created)
     assert basis() is Basis.OLDER, "it is this term's own, and has an attempt"
-    entry.view.forget(AttemptId("0.5-1"))
+    notification.view.forget(AttemptId("0.5-1"))
     assert basis() is Basis.MEMORY, "a word needs an attempt"
-    entry.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
+    notification.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
     client.subscriptions += 1
     assert basis() is Basis.OLDER, "it was not read since"
-    entry.hear(client.subscriptions)
+    notification.hear(client.subscriptions)
     assert basis() is Basis.MEMORY
 
 
@@ -486,10 +491,10 @@ async def test_marks_are_cleared_once_no_object_carries_one(away: Away) -> None:
     """Redis is back: the Lease says that marks are left until the last of them is gone."""
     away.redis.down, away.log.client.problem = False, None
     away.notes.marks_left = frozenset({0})
-    shows(away.entry, status=Status(journal=NOTE.name))
+    shows(away.notification, status=Status(journal=NOTE.name))
     await away.journal.look()
     assert away.notes.cleared == []
-    shows(away.entry, status=Status())
+    shows(away.notification, status=Status())
     away.now += 60
     away.journal.listed = lambda: False
     await away.journal.look()
@@ -501,17 +506,17 @@ async def test_marks_are_cleared_once_no_object_carries_one(away: Away) -> None:
 
 async def test_what_others_wrote_into_a_marked_object_is_claimed_anew(away: Away) -> None:
     """An owner sees in the object what it does not know: the next claim gives it to the log."""
-    entry = away.entry
+    notification = away.notification
     late = Attempt(AttemptId("0.5-1"), "c", AttemptState.SUCCESS, WALL, WALL)
     for status, claimed in (
         (Status(attempts=(late,)), True),
         (Status(journal=NOTE.name), True),
         (Status(attempts=(late,), journal=NOTE.name), False),
     ):
-        entry.claimed(Claim(EPOCH, 0, "")) if entry.claim is None else None
-        shows(entry, status=status)
-        away.controller.notifications.recorder.compare(entry, Status())
-        assert (entry.claim is not None) is claimed
+        notification.claimed(Claim(EPOCH, 0, "")) if notification.claim is None else None
+        shows(notification, status=status)
+        away.controller.notifications.recorder.compare(notification, Status())
+        assert (notification.claim is not None) is claimed
     assert attempt_record(late).attempt_id == late.id
 
 
@@ -609,11 +614,11 @@ async def test_what_is_wrong_with_one_keeps_it_from_being_journaled(
     """Each alone is enough."""
     term = away.shards.term_of("uid-a")
     assert term is not None
-    assert away.journal.applies(away.entry, term)
-    shows(away.entry, status=replace(away.entry.status, total_attempts=1))
-    assert away.journal.applies(away.entry, term)
-    why(away.entry)
-    assert not away.journal.applies(away.entry, term)
+    assert away.journal.applies(away.notification, term)
+    shows(away.notification, status=replace(away.notification.status, total_attempts=1))
+    assert away.journal.applies(away.notification, term)
+    why(away.notification)
+    assert not away.journal.applies(away.notification, term)
 
 
 async def test_marks_are_looked_for_every_few_seconds(away: Away) -> None:
@@ -628,25 +633,25 @@ async def test_marks_are_looked_for_every_few_seconds(away: Away) -> None:
 
 async def test_what_this_process_knows_better_stays(away: Away) -> None:
     """What is under way here, and results, stay whatever the status shows; the rest is learnt."""
-    entry, view = away.entry, away.entry.view
+    notification, view = away.notification, away.notification.view
     known = Attempt(AttemptId("0.7-1"), "c", AttemptState.SUCCESS, WALL, WALL)
     view.learn(known)
-    entry.in_flight.begin(AttemptId("0.7-2"), "c")
+    notification.in_flight.begin(AttemptId("0.7-2"), "c")
     ahead: dict[str, Any] = {"error": WRITTEN_AHEAD, "failure": FailureClass.UNCERTAIN}
     shown = (
         replace(known, state=AttemptState.UNKNOWN, **ahead),
         Attempt(AttemptId("0.7-2"), "c", AttemptState.UNKNOWN, WALL, **ahead),
         Attempt(AttemptId("0.7-3"), "c", AttemptState.FAILED, WALL, WALL, WALL + 9000),
     )
-    shows(entry, status=Status(attempts=shown, journal=NOTE.name))
-    entry.not_journaling(Basis.OLDER)
+    shows(notification, status=Status(attempts=shown, journal=NOTE.name))
+    notification.not_journaling(Basis.OLDER)
     term = away.shards.term_of("uid-a")
     assert term is not None
-    away.journal.take_up(entry, term)
+    away.journal.take_up(notification, term)
     assert list(view.attempts) == ["0.7-1", "0.7-3"]
     assert view.attempts[known.id] == known
-    assert entry.due == {}, "an attempt of our own has its wait already"
-    assert entry.outage.missing is None
+    assert notification.due == {}, "an attempt of our own has its wait already"
+    assert notification.outage.missing is None
 
 
 async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
@@ -667,12 +672,12 @@ async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
         ), 1)
     )  # fmt: skip
     status = Status(attempts=attempts, journal=NOTE.name)
-    shows(away.entry, status=status)
+    shows(away.notification, status=status)
     term = away.shards.term_of("uid-a")
     assert term is not None
-    away.journal.take_up(away.entry, term)
+    away.journal.take_up(away.notification, term)
     assert [a.error for a in away.attempts] == ["no answer", WRITTEN_AHEAD, SENDER_ENDED]
-    assert (asked, away.entry.due) == ([2], {"c": NOW + 1.0})
+    assert (asked, away.notification.due) == ([2], {"c": NOW + 1.0})
 
 
 class Dispatched:
@@ -693,7 +698,7 @@ async def test_what_is_due_is_begun_without_its_log(planned: bool) -> None:
     if planned:
         await away.begin()
     else:
-        away.entry.claimed(Claim(EPOCH, 0, ""))
+        away.notification.claimed(Claim(EPOCH, 0, ""))
         away.lose()
         away.journal.active = True
     taken = Dispatched()
@@ -703,11 +708,11 @@ async def test_what_is_due_is_begun_without_its_log(planned: bool) -> None:
     assert isinstance(decision, Deliver)
     await asyncio.sleep(0)
     assert taken.taken == [("uid-a", "c")]
-    assert away.entry.view.plan is not None
-    assert away.entry.view.plan.channels == ("c",)
-    assert away.entry.outage.note == NOTE.name
+    assert away.notification.view.plan is not None
+    assert away.notification.view.plan.channels == ("c",)
+    assert away.notification.outage.note == NOTE.name
     assert len(away.redis.calls) == calls, "the log is left alone"
-    assert away.entry.outage.missing is None
+    assert away.notification.outage.missing is None
 
 
 async def test_points_at_which_a_process_may_end_around_a_write_ahead(

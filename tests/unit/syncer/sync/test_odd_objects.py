@@ -29,14 +29,17 @@ ODD: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", ODD)
 async def test_what_no_record_can_hold_is_cut(case: str) -> None:
     """A log is restored from whatever its object shows; a claim that fails would fail for ever."""
-    async with bench(shown(**ODD[case])) as (here, entry):
-        assert Action.OPEN in await here.claimer.claim(entry, Held())
-        assert list(entry.view.attempts) == ["0.3-1"]
-        assert len(entry.view.attempts[next(iter(entry.view.attempts))].error) <= LOG_ERROR_BYTES
+    async with bench(shown(**ODD[case])) as (here, notification):
+        assert Action.OPEN in await here.claimer.claim(notification, Held())
+        assert list(notification.view.attempts) == ["0.3-1"]
+        assert (
+            len(notification.view.attempts[next(iter(notification.view.attempts))].error)
+            <= LOG_ERROR_BYTES
+        )
         # Restored once: what was cut is not taken for lost at the next claim.
-        position = entry.view.position
-        assert "agree" in (await here.claimer.claim(entry, Held())).rows
-        assert entry.view.position == position
+        position = notification.view.position
+        assert "agree" in (await here.claimer.claim(notification, Held())).rows
+        assert notification.view.position == position
 
 
 class Unreadable:

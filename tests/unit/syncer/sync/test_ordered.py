@@ -63,13 +63,13 @@ def test_what_is_ordered_is_due_at_once() -> None:
     recorder = Recorder(
         NONE, cache, LedgerTime(lambda: 100.0), SyncMetrics(CollectorRegistry()), identity="t"
     )
-    entry = Notification(request("Sending"))
-    entry.waits({C: 900.0, D: 900.0})
-    recorder.adopt(entry, snapshot(*LOG))
-    assert entry.due == {C: 900.0, D: 900.0}
-    recorder.adopt(entry, snapshot(*LOG, ORDER))
-    assert entry.due == {D: 900.0}
+    notification = Notification(request("Sending"))
+    notification.waits({C: 900.0, D: 900.0})
+    recorder.adopt(notification, snapshot(*LOG))
+    assert notification.due == {C: 900.0, D: 900.0}
+    recorder.adopt(notification, snapshot(*LOG, ORDER))
+    assert notification.due == {D: 900.0}
     # A hold of a few seconds, for a missing credential, stands against reading the log again.
-    entry.wait(C, 105.0)
-    recorder.adopt(entry, snapshot(*LOG, ORDER))
-    assert entry.due == {C: 105.0, D: 900.0}
+    notification.wait(C, 105.0)
+    recorder.adopt(notification, snapshot(*LOG, ORDER))
+    assert notification.due == {C: 105.0, D: 900.0}

@@ -60,19 +60,19 @@ class Bench:
         metrics = SyncMetrics(CollectorRegistry())
         self.sync = StatusWriter(recorder, cast("Any", self.server), Ours(), metrics)
         self.entries = [Notification(shown(*where)) for where in objects]
-        for entry in self.entries:
-            self.cache.entries[entry.uid] = entry
+        for notification in self.entries:
+            self.cache.entries[notification.uid] = notification
 
-    async def write(self, entry: Notification) -> Flushed | None:
+    async def write(self, notification: Notification) -> Flushed | None:
         """Have the status written, or not, and count it as the loop does."""
-        entry.publication.begin()
-        if self.sync.refusals.waits(entry.request.namespace):
+        notification.publication.begin()
+        if self.sync.refusals.waits(notification.request.namespace):
             result = Flushed.UNAVAILABLE
         else:
-            entry.publication.cover()
-            result, _ = await self.sync._write(entry, NO_STATUS, {"phase": "Sending"})
-        entry.publication.over()
-        self.sync._after(entry, result)
+            notification.publication.cover()
+            result, _ = await self.sync._write(notification, NO_STATUS, {"phase": "Sending"})
+        notification.publication.over()
+        self.sync._after(notification, result)
         return result
 
 
@@ -84,14 +84,14 @@ async def test_a_missing_right_is_said_once_and_probed(caplog: pytest.LogCapture
     here = Bench(*(("ns", f"n{n}") for n in range(50)))
     here.server.error = NO_RIGHT
     for _ in range(8):
-        for entry in here.entries:
-            await here.write(entry)
+        for notification in here.entries:
+            await here.write(notification)
         assert here.sync.refusals.problem == (
             'status writes are refused in namespace ns (User "c" cannot patch "status")'
         )
         here.now += 5.0
     assert here.server.asked == 8
-    assert all(here.cache.decision(entry).at > here.now for entry in here.entries)
+    assert all(here.cache.decision(notification).at > here.now for notification in here.entries)
     here.server.error = None
     assert await here.write(here.entries[7]) is Flushed.WRITTEN
     assert here.sync.refusals.problem is None
@@ -117,8 +117,8 @@ async def test_a_right_that_is_missing_in_one_namespace_concerns_no_other() -> N
     here.now += 1.0
     assert await here.write(other) is Flushed.REFUSED
     assert "refused in namespace a and 1 more (" in str(here.sync.refusals.problem)
-    for entry in here.entries:
-        entry.publication.clean()
+    for notification in here.entries:
+        notification.publication.clean()
     assert here.sync.refusals.problem is None
 
 
@@ -127,18 +127,18 @@ async def test_a_refused_object_is_said_once_for_each_reason(
 ) -> None:
     """A policy or a schema may refuse it for days: that is no missing right, and each try no news."""
     here = Bench(("ns", "x"), ("ns", "y"))
-    entry, other = here.entries
+    notification, other = here.entries
     for error in (Unauthorised("policy", reason=DENIED), Rejected("schema"), Rejected("schema")):
         here.server.error, here.server.only = error, ""
         for _ in range(3):
-            assert await here.write(entry) is Flushed.REFUSED
+            assert await here.write(notification) is Flushed.REFUSED
         here.server.error = None
         assert await here.write(other) is Flushed.WRITTEN
         assert here.sync.refusals.problem is None
     assert [r.__dict__["error"] for r in caplog.records] == ["policy", "schema"]
-    assert await here.write(entry) is Flushed.WRITTEN
+    assert await here.write(notification) is Flushed.WRITTEN
     here.server.error = Rejected("schema")
-    assert await here.write(entry) is Flushed.REFUSED
+    assert await here.write(notification) is Flushed.REFUSED
     assert len(caplog.records) == 3, "refused anew is news"
     assert {r.levelno for r in caplog.records} == {logging.ERROR}
 
@@ -146,19 +146,19 @@ async def test_a_refused_object_is_said_once_for_each_reason(
 async def test_a_status_that_only_who_corrects_may_write_is_a_problem_of_its_own() -> None:
     """It makes the process unready until it is written or gone, and others are written meanwhile."""
     here = Bench(("ns", "x"), ("ns", "y"))
-    entry, other = here.entries
+    notification, other = here.entries
     for end in ("written", "gone"):
         here.server.error = Unauthorised('403 User "c" cannot correct', reason=NOT_CORRECTED)
-        assert await here.write(entry) is Flushed.REFUSED
+        assert await here.write(notification) is Flushed.REFUSED
         here.server.error = None
         assert await here.write(other) is Flushed.WRITTEN
         assert (
             here.sync.refusals.problem == '1 status(es) are refused (403 User "c" cannot correct)'
         )
         if end == "written":
-            assert await here.write(entry) is Flushed.WRITTEN
+            assert await here.write(notification) is Flushed.WRITTEN
         else:
-            del here.cache.entries[entry.uid]
+            del here.cache.entries[notification.uid]
         assert here.sync.refusals.problem is None
 
 
@@ -166,7 +166,7 @@ async def test_a_missing_permission_to_read_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is sent for a notification that cannot be read, so both log and readiness say why."""
-    async with bench() as (here, entry):
+    async with bench() as (here, notification):
         get, permissions, asked = here.objects.get, here.claimer.permissions, list[float]()
         now = here.cache.monotonic()
         here.cache.monotonic = lambda: now
@@ -178,25 +178,25 @@ async def test_a_missing_permission_to_read_is_said(
         monkeypatch.setattr(here.objects, "get", refused)
         for begun in (now, now + 4.9, now + 5.0):
             now = begun
-            assert Action.HOLD in await here.claimer.claim(entry, Held())
-            assert entry.unreadable
+            assert Action.HOLD in await here.claimer.claim(notification, Held())
+            assert notification.unreadable
             assert str(permissions.problem).startswith("reads of notifications are refused in ")
         assert len(asked) == 2, "within five seconds, nobody asks again"
         told = [r.__dict__ for r in caplog.records]
         assert [(t["namespace"], t["refused"]) for t in told] == [("ns", "reads of notifications")]
         monkeypatch.setattr(here.objects, "get", get)
         now += 5.0
-        assert Action.OPEN in await here.claimer.claim(entry, Held())
+        assert Action.OPEN in await here.claimer.claim(notification, Held())
         assert permissions.problem is None
 
 
 async def test_no_request_is_made_while_a_right_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writer asks before it merges: the entry waits like after any failed write."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    """The writer asks before it merges: the notification waits like after any failed write."""
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         sizes = refusing(here, monkeypatch, NO_RIGHT)
-        assert await here.sync.flush(entry) is Flushed.REFUSED
-        assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+        assert await here.sync.flush(notification) is Flushed.REFUSED
+        assert await here.sync.flush(notification) is Flushed.UNAVAILABLE
         assert len(sizes) == 1
 
 
@@ -204,11 +204,11 @@ async def test_an_unclear_write_that_was_not_stored_backs_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that fails gets one write and one read a turn, not six of each."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         sizes = refusing(here, monkeypatch, *[Ambiguous("500 of a webhook")] * 2)
         for tries in (1, 2):
-            assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+            assert await here.sync.flush(notification) is Flushed.UNAVAILABLE
             assert (len(sizes), here.objects.written) == (tries, [])
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert entry.acked == entry.view.position
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert notification.acked == notification.view.position

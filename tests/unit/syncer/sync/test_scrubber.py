@@ -37,7 +37,7 @@ class Scene:
     """A notification with one failed attempt on record and published, and its scrubber."""
 
     bench: Bench
-    entry: Notification
+    notification: Notification
     scrubber: Scrubber
     changed: list[str]
 
@@ -59,21 +59,21 @@ class Scene:
 @asynccontextmanager
 async def scene(**scrub: Any) -> AsyncIterator[Scene]:
     """Set it up: everything agrees."""
-    async with bench({"phase": "Pending"}) as (here, entry):
-        request = entry.request.document()
+    async with bench({"phase": "Pending"}) as (here, notification):
+        request = notification.request.document()
         request["spec"]["retryPolicy"]["maxAttempts"] = 5
-        shows(entry, parse_object(request))
-        here.objects.request = entry.request
-        await here.claimer.claim(entry, Held())
-        plan = Plan(("console",), "RoutingRuleMatched", "m", 1, entry.request.content_hash())
-        await here.recorder.freeze(entry, plan)
-        _, intent = await recording(here.recorder).open(entry, Held(), "console", limit=5)
+        shows(notification, parse_object(request))
+        here.objects.request = notification.request
+        await here.claimer.claim(notification, Held())
+        plan = Plan(("console",), "RoutingRuleMatched", "m", 1, notification.request.content_hash())
+        await here.recorder.freeze(notification, plan)
+        _, intent = await recording(here.recorder).open(notification, Held(), "console", limit=5)
         failed = Attempt(
             intent.attempt_id, "console", AttemptState.FAILED, ended=2, due=3,
             failure=FailureClass.TRANSIENT, error="busy",
         )  # fmt: skip
-        assert await recording(here.recorder).close(entry, failed, intent, patience=1)
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert await recording(here.recorder).close(notification, failed, intent, patience=1)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
         changed: list[str] = []
         here.cache.check = changed.append
         scrubber = Scrubber(
@@ -84,22 +84,26 @@ async def scene(**scrub: Any) -> AsyncIterator[Scene]:
             here.sync.metrics,
             rate=1000,
         )
-        yield Scene(here, entry, scrubber, changed)
+        yield Scene(here, notification, scrubber, changed)
 
 
 async def test_what_agrees_is_left_alone() -> None:
     """A check of what agrees counts itself and changes nothing."""
     async with scene() as here:
         before = (list(here.raw), len(here.bench.objects.written))
-        assert await here.scrubber.check(here.entry) is Result.AGREES
+        assert await here.scrubber.check(here.notification) is Result.AGREES
         assert (here.raw, len(here.bench.objects.written)) == before
-        assert (here.found(), here.changed, here.entry.publication.dirty_since) == (set(), [], None)
+        assert (here.found(), here.changed, here.notification.publication.dirty_since) == (
+            set(),
+            [],
+            None,
+        )
 
 
 async def memory(here: Scene) -> None:
     """An attempt in memory says something else than its record."""
-    ((key, attempt),) = here.entry.view.attempts.items()
-    here.entry.view.attempts[key] = replace(attempt, error="another error")
+    ((key, attempt),) = here.notification.view.attempts.items()
+    here.notification.view.attempts[key] = replace(attempt, error="another error")
 
 
 async def history(here: Scene) -> None:
@@ -208,20 +212,20 @@ async def test_divergence(
     async with scene() as here:
         await plant(here)
         caplog.clear()
-        assert await here.scrubber.check(here.entry) is Result.DIVERGES
+        assert await here.scrubber.check(here.notification) is Result.DIVERGES
         assert here.found() == {divergence.value}
-        assert bool(here.entry.violation) == (divergence in STOPPING)
-        assert bool(here.entry.quarantine) == (divergence is Divergence.UNREADABLE)
+        assert bool(here.notification.violation) == (divergence in STOPPING)
+        assert bool(here.notification.quarantine) == (divergence is Divergence.UNREADABLE)
         # What is said of the sends is what becomes of them.
-        stopped = bool(here.entry.violation or here.entry.quarantine)
+        stopped = bool(here.notification.violation or here.notification.quarantine)
         told = {getattr(record, "sends", None) for record in caplog.records} - {None}
         assert told == {"stopped" if stopped else "go on"}
         restored = divergence in (
             Divergence.HISTORY, Divergence.LOG_BEHIND, Divergence.UNREADABLE,
         )  # fmt: skip
-        assert (here.entry.claim is None) == restored
+        assert (here.notification.claim is None) == restored
         # Whatever it was, the object is about to be told and the controller to look.
-        assert here.entry.publication.pending
+        assert here.notification.publication.pending
         assert set(here.changed) == {"u"}
 
 
@@ -229,16 +233,16 @@ async def test_a_violation_is_shown_and_taken_back() -> None:
     """The condition names the violation; the first check that finds order takes it away."""
     async with scene() as here:
         await memory(here)
-        await here.scrubber.check(here.entry)
-        assert await here.bench.sync.flush(here.entry) is Flushed.WRITTEN
+        await here.scrubber.check(here.notification)
+        assert await here.bench.sync.flush(here.notification) is Flushed.WRITTEN
         condition = find_condition(here.bench.objects.request.status.conditions, QUARANTINED)
         assert condition is not None
         assert (condition.reason, condition.message) == ("SelfAudit", Divergence.MEMORY.message)
         # What was wrong in memory came from the log again; the attempts shown are the log's.
         assert [a.error for a in here.bench.objects.request.status.attempts] == ["busy"]
-        assert await here.scrubber.check(here.entry) is Result.AGREES
-        assert here.entry.violation == ""
-        assert await here.bench.sync.flush(here.entry) is Flushed.WRITTEN
+        assert await here.scrubber.check(here.notification) is Result.AGREES
+        assert here.notification.violation == ""
+        assert await here.bench.sync.flush(here.notification) is Flushed.WRITTEN
         assert find_condition(here.bench.objects.request.status.conditions, QUARANTINED) is None
         assert here.changed == ["u", "u"]
 
@@ -249,9 +253,9 @@ async def test_records_of_others_are_taken_in() -> None:
         result = Attempt(make_attempt_id(EPOCH, 9), "console", AttemptState.SUCCESS, ended=5)
         intent = intent_record(result.id, "console", at=4, by="nobody")
         await here.bench.log.outcome("u", attempt_record(result), intent, name="ns/n")
-        assert await here.scrubber.check(here.entry) is Result.AGREES
-        assert here.entry.view.attempts[result.id].state is AttemptState.SUCCESS
-        assert (here.changed, not here.entry.publication.pending) == (["u"], False)
+        assert await here.scrubber.check(here.notification) is Result.AGREES
+        assert here.notification.view.attempts[result.id].state is AttemptState.SUCCESS
+        assert (here.changed, not here.notification.publication.pending) == (["u"], False)
 
 
 @pytest.mark.parametrize("plant", [status_behind, acked], ids=lambda p: p.__name__)
@@ -259,17 +263,17 @@ async def test_a_pending_write_is_no_divergence(plant: Callable[[Scene], Awaitab
     """A status that is about to be written may lag, behind the log and behind its mark."""
     async with scene() as here:
         await plant(here)
-        here.bench.cache.mark_dirty(here.entry)
-        assert await here.scrubber.check(here.entry) is Result.AGREES
+        here.bench.cache.mark_dirty(here.notification)
+        assert await here.scrubber.check(here.notification) is Result.AGREES
 
 
 async def test_what_is_being_worked_on_is_passed_over() -> None:
     """Neither an executing attempt nor one that ends between the reads is judged."""
     async with scene() as here:
         await memory(here)
-        here.entry.in_flight.begin(make_attempt_id(EPOCH, 5), "console")
-        assert await here.scrubber.check(here.entry) is Result.PASSED
-        here.entry.in_flight.executing.clear()
+        here.notification.in_flight.begin(make_attempt_id(EPOCH, 5), "console")
+        assert await here.scrubber.check(here.notification) is Result.PASSED
+        here.notification.in_flight.executing.clear()
 
     class Moving:
         """Reads objects, and has the log grow meanwhile."""
@@ -278,11 +282,11 @@ async def test_what_is_being_worked_on_is_passed_over() -> None:
             self, namespace: str, name: str, _known: object = None, /
         ) -> NotificationRequest:
             """Read."""
-            await here.bench.recorder.skip(here.entry, "console", "because")
+            await here.bench.recorder.skip(here.notification, "console", "because")
             return await here.bench.objects.get(namespace, name)
 
     async with scene(store=Moving()) as here:
-        assert await here.scrubber.check(here.entry) is Result.PASSED
+        assert await here.scrubber.check(here.notification) is Result.PASSED
         assert here.found() == set()
 
 
@@ -306,16 +310,16 @@ async def test_a_round_counts_what_it_has_looked_at(monkeypatch: pytest.MonkeyPa
         coverage, slept = here.bench.sync.metrics.scrub_coverage, list[float]()
         coverage.set(1.0)
         for uid in ("v", "w", "foreign"):
-            request = replace(here.entry.request, uid=uid)
+            request = replace(here.notification.request, uid=uid)
             here.bench.cache.entries[uid] = Notification(request)
         seen: list[float] = []
         looked = here.scrubber.check
 
-        async def check(entry: Notification) -> Result:
+        async def check(notification: Notification) -> Result:
             seen.append(coverage._value.get())
-            if entry.uid == "u":
+            if notification.uid == "u":
                 here.bench.cache.entries.pop("w")
-            return await looked(entry)
+            return await looked(notification)
 
         async def sleep(seconds: float) -> None:
             slept.append(seconds)
@@ -366,7 +370,7 @@ async def test_a_round_waits_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
         assert looks.labels("agrees")._value.get() == 1
 
 
-#: What keeps an entry from being compared.
+#: What keeps a notification from being compared.
 MOVES: dict[str, Callable[[Notification], object]] = {
     "its log is not claimed": lambda e: e.lose(),
     "its status is being written": lambda e: e.publication.begin(),
@@ -381,8 +385,8 @@ async def test_what_does_not_stand_still_is_passed_over(case: str) -> None:
     """Each of these alone keeps a divergence from being called one."""
     async with scene() as here:
         await memory(here)
-        MOVES[case](here.entry)
-        assert await here.scrubber.check(here.entry) is Result.PASSED
+        MOVES[case](here.notification)
+        assert await here.scrubber.check(here.notification) is Result.PASSED
         assert here.found() == set()
 
 
@@ -408,7 +412,7 @@ async def test_what_is_not_the_same_object_is_passed_over(
                     return await get(namespace, name)
 
                 monkeypatch.setattr(objects, "get", replaced)
-        assert await here.scrubber.check(here.entry) is Result.PASSED
+        assert await here.scrubber.check(here.notification) is Result.PASSED
         assert here.found() == set()
 
 
@@ -422,7 +426,7 @@ async def test_a_log_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
                 raise error
 
             monkeypatch.setattr(here.bench.log, "read", read)
-            assert await here.scrubber.check(here.entry) is Result.UNANSWERED
+            assert await here.scrubber.check(here.notification) is Result.UNANSWERED
         assert here.found() == set()
 
 
@@ -432,27 +436,27 @@ async def test_an_object_that_cannot_be_read_leaves_log_and_memory(
     """Those two are compared all the same, and what is known of the object stays."""
     async with scene() as here:
         await memory(here)
-        known = here.entry.request
+        known = here.notification.request
 
         async def get(*_: object) -> NotificationRequest:
             raise Unavailable("away")
 
         monkeypatch.setattr(here.bench.objects, "get", get)
-        assert await here.scrubber.check(here.entry) is Result.DIVERGES
+        assert await here.scrubber.check(here.notification) is Result.DIVERGES
         assert here.found() == {"memory"}
-        assert here.entry.request is known
+        assert here.notification.request is known
 
 
 async def test_what_was_found_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """A divergence with its class and place; that it is in order again, once, and never else."""
     async with scene() as here:
-        assert await here.scrubber.check(here.entry) is Result.AGREES
+        assert await here.scrubber.check(here.notification) is Result.AGREES
         assert not [r for r in caplog.records if r.name == "ledger.scrub"]
         await memory(here)
-        await here.scrubber.check(here.entry)
-        assert here.entry.publication.urgent, "a violation is shown at once"
-        await here.scrubber.check(here.entry)
-        await here.scrubber.check(here.entry)
+        await here.scrubber.check(here.notification)
+        assert here.notification.publication.urgent, "a violation is shown at once"
+        await here.scrubber.check(here.notification)
+        await here.scrubber.check(here.notification)
         first, second = [r.__dict__ for r in caplog.records if r.name == "ledger.scrub"]
         assert (first["levelname"], first["msg"]) == (
             "ERROR", "the self-audit found a divergence",
@@ -473,8 +477,8 @@ async def test_the_object_that_was_judged_is_known_from_then_on(
     """The status writer compares with what was found to diverge."""
     async with scene() as here:
         await plant(here)
-        await here.scrubber.check(here.entry)
-        assert here.entry.request is here.bench.objects.request
+        await here.scrubber.check(here.notification)
+        assert here.notification.request is here.bench.objects.request
 
 
 async def test_the_age_of_a_round() -> None:
@@ -510,5 +514,5 @@ async def test_what_is_no_longer_ours_is_passed_over(
             monkeypatch.setattr(here.bench.log, "read", forgotten)
         else:
             objects.request = replace(objects.request, uid="v")
-        assert await here.scrubber.check(here.entry) is Result.PASSED
+        assert await here.scrubber.check(here.notification) is Result.PASSED
         assert here.found() == set()

@@ -14,7 +14,7 @@ from tests.unit.syncer.sync.shown import shown
 
 async def test_a_log_that_is_taken_while_it_is_restored_is_left_to_its_owner() -> None:
     """It is no fault: the next look is told that it is fenced."""
-    async with bench(shown()) as (here, entry):
+    async with bench(shown()) as (here, notification):
         get = here.objects.get
 
         async def overtaken(
@@ -25,6 +25,6 @@ async def test_a_log_that_is_taken_while_it_is_restored_is_left_to_its_owner() -
 
         here.objects.get = overtaken  # type: ignore[method-assign]  # the reader of this test alone
         with pytest.raises(Unavailable, match="changed under its claim"):
-            await here.claimer.claim(entry, Held())
-        assert entry.claim is None
-        assert Action.STOP in await here.claimer.claim(entry, Held())
+            await here.claimer.claim(notification, Held())
+        assert notification.claim is None
+        assert Action.STOP in await here.claimer.claim(notification, Held())

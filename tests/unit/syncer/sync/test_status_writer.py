@@ -20,25 +20,25 @@ async def test_what_an_unreadable_log_hid_is_not_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is readable again while the status that says otherwise is being written."""
-    async with bench() as (here, entry):
-        await delivered(here, entry)
+    async with bench() as (here, notification):
+        await delivered(here, notification)
         sync, _ = writing(here, Shaky())
-        here.recorder.put_in_quarantine(entry, "the checksum of a record is wrong")
+        here.recorder.put_in_quarantine(notification, "the checksum of a record is wrong")
         patch = here.objects.patch
 
         async def mended(*args: Any, **options: Any) -> NotificationRequest:
-            if entry.quarantine:
-                await here.claimer.claim(entry, Held())
-                assert not entry.quarantine
+            if notification.quarantine:
+                await here.claimer.claim(notification, Held())
+                assert not notification.quarantine
             return await patch(*args, **options)
 
         monkeypatch.setattr(here.objects, "patch", mended)
-        await sync._one(entry)
-        assert not entry.request.status.attempts
-        assert entry.acked == 0
-        await sync._one(entry)
-        assert [a.state for a in entry.request.status.attempts] == [AttemptState.SUCCESS]
-        assert entry.acked == entry.view.position
+        await sync._one(notification)
+        assert not notification.request.status.attempts
+        assert notification.acked == 0
+        await sync._one(notification)
+        assert [a.state for a in notification.request.status.attempts] == [AttemptState.SUCCESS]
+        assert notification.acked == notification.view.position
 
 
 @pytest.mark.parametrize("taken", ["deliveryAttempts", "conditions"])
@@ -46,8 +46,8 @@ async def test_a_status_that_is_stored_without_its_attempts_is_not_acknowledged(
     taken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A mutating webhook takes them away, and the server answers 200: said once, and tried again."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         patch, mutating = here.objects.patch, True
 
         async def mutated(
@@ -61,9 +61,9 @@ async def test_a_status_that_is_stored_without_its_attempts_is_not_acknowledged(
 
         here.objects.patch = mutated  # type: ignore[method-assign]  # as admission does
         for _ in range(3):
-            assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
-        assert entry.acked == 0
+            assert await here.sync.flush(notification) is Flushed.UNAVAILABLE
+        assert notification.acked == 0
         mutating = False
-        assert await here.sync.flush(entry) in (Flushed.WRITTEN, Flushed.EQUAL)
-        assert entry.acked == entry.view.position
+        assert await here.sync.flush(notification) in (Flushed.WRITTEN, Flushed.EQUAL)
+        assert notification.acked == notification.view.position
     assert sum("mutating admission" in r.message for r in caplog.records) == 1

@@ -44,14 +44,14 @@ def lost(lease: Shaky, _entry: Notification) -> None:
     lease.gone = True
 
 
-def deleted(_lease: Shaky, entry: Notification) -> None:
+def deleted(_lease: Shaky, notification: Notification) -> None:
     """The watch has said so."""
-    entry.gone()
+    notification.gone()
 
 
-def unclaimed(_lease: Shaky, entry: Notification) -> None:
+def unclaimed(_lease: Shaky, notification: Notification) -> None:
     """Nobody has claimed it since it was lost."""
-    entry.lose()
+    notification.lose()
 
 
 #: What keeps a status from being written, and the result.
@@ -67,21 +67,21 @@ UNWRITTEN: Final[dict[str, tuple[Callable[[Shaky, Notification], None], Flushed]
 async def test_what_is_not_written(case: str) -> None:
     """Each reason has its result, and leaves the change as unpublished as it was."""
     happens, wanted = UNWRITTEN[case]
-    async with bench() as (here, entry):
-        await delivered(here, entry)
+    async with bench() as (here, notification):
+        await delivered(here, notification)
         lease = Shaky()
         sync, _ = writing(here, lease)
-        happens(lease, entry)
-        assert await sync.flush(entry) is wanted
+        happens(lease, notification)
+        assert await sync.flush(notification) is wanted
         assert here.objects.written == []
-        assert entry.publication.pending is not entry.deleted
+        assert notification.publication.pending is not notification.deleted
 
 
 async def test_a_log_that_is_held_is_shown_without_a_claim() -> None:
     """While Redis is away nothing can be claimed, and the object says so all the same."""
-    async with bench() as (here, entry):
-        entry.held(1.0, shown=True)
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+    async with bench() as (here, notification):
+        notification.held(1.0, shown=True)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
 
 
 #: What the API server answers to a write, with its result and the label of its metric.
@@ -96,31 +96,33 @@ ANSWERS: Final[dict[str, tuple[Exception, Flushed, str]]] = {
 async def test_an_answer_that_ends_the_try(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is counted under its name and nothing else is, and the write is not repeated at once."""
     error, wanted, label = ANSWERS[case]
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         sizes = refusing(here, monkeypatch, error)
-        assert await here.sync.flush(entry) is wanted
+        assert await here.sync.flush(notification) is wanted
         patches = here.sync.metrics.patches
         labels = ("written", "conflict", "unclear", "refused", "gone", "unavailable")
         counted = {name: value(patches, result=name) for name in labels}
         assert {name for name, count in counted.items() if count} == {label}
-        assert (counted[label], len(sizes), entry.acked) == (1, 1, 0)
-        assert entry.closing is (wanted is Flushed.GONE), "a final phase may have been stored"
+        assert (counted[label], len(sizes), notification.acked) == (1, 1, 0)
+        assert notification.closing is (wanted is Flushed.GONE), (
+            "a final phase may have been stored"
+        )
 
 
 async def test_conflicts_are_counted_by_what_comes_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those that are tried again at once, and the one behind which the write waits for its turn."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         refusing(here, monkeypatch, *[Conflict("first")] * (MAX_CONFLICTS + 1))
-        assert await here.sync.flush(entry) is Flushed.CONFLICT
+        assert await here.sync.flush(notification) is Flushed.CONFLICT
         metrics = here.sync.metrics
         assert value(metrics.conflicts, result="retried") == MAX_CONFLICTS
         assert value(metrics.conflicts, result="requeued") == 1
         assert value(metrics.patches, result="conflict") == MAX_CONFLICTS + 1
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
         assert value(metrics.patches, result="written") == 1
         assert metrics.batch_records._sum.get() == 1
 
@@ -130,8 +132,8 @@ async def test_an_object_that_is_gone_after_a_conflict(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The read after the conflict finds none, or another one under the name: nothing is written."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         refusing(here, monkeypatch, Conflict("first"))
 
         async def get(*_: str) -> NotificationRequest:
@@ -140,14 +142,14 @@ async def test_an_object_that_is_gone_after_a_conflict(
             return replace(here.objects.request, uid="v")
 
         monkeypatch.setattr(here.objects, "get", get)
-        assert await here.sync.flush(entry) is Flushed.GONE
+        assert await here.sync.flush(notification) is Flushed.GONE
         assert here.objects.written == []
 
 
 async def test_what_a_former_owner_has_journaled_is_found_after_a_conflict() -> None:
     """The log lacks it: the claim is given up, and the next one records it before anything is written."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
 
         async def rival() -> None:
             late = Attempt(AttemptId("0.3-1"), "console", AttemptState.FAILED, 1, 2, number=1)
@@ -158,42 +160,42 @@ async def test_what_a_former_owner_has_journaled_is_found_after_a_conflict() -> 
             )
 
         here.objects.conflicts.append(rival)
-        assert await here.sync.flush(entry) is Flushed.NOT_OURS
+        assert await here.sync.flush(notification) is Flushed.NOT_OURS
         assert [a.id for a in here.objects.request.status.attempts] == ["0.3-1"]
-        assert entry.claim is None
+        assert notification.claim is None
 
 
 async def test_what_is_not_finished_waits_for_no_audit() -> None:
     """The feed has to hand over the end of a notification before its log may expire, nothing else."""
-    async with bench() as (here, entry):
+    async with bench() as (here, notification):
         here.cache.audit_limit = 5
-        await here.claimer.claim(entry, Held())
-        await here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
-        here.cache.mark_audited(entry, entry.view.position)
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert (entry.acked, list(here.cache.unaudited)) == (entry.view.position, [])
-        _, intent = await recording(here.recorder).open(entry, Held(), "console", limit=1)
+        await here.claimer.claim(notification, Held())
+        await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        here.cache.mark_audited(notification, notification.view.position)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert (notification.acked, list(here.cache.unaudited)) == (notification.view.position, [])
+        _, intent = await recording(here.recorder).open(notification, Held(), "console", limit=1)
         attempt = Attempt(intent.attempt_id, "console", AttemptState.SUCCESS, ended=2)
-        assert await recording(here.recorder).close(entry, attempt, intent, patience=1)
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert await recording(here.recorder).close(notification, attempt, intent, patience=1)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
         assert list(here.cache.unaudited) == ["u"], "the log is there until its end is handed over"
 
 
 async def test_a_deletion_found_by_a_write_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The entry waits for no write any more, and whoever claims is told."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    """The notification waits for no write any more, and whoever claims is told."""
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         sync, stale = writing(here, Shaky())
         refusing(here, monkeypatch, Unavailable("away"), Gone("gone"))
-        await sync._one(entry)
-        assert (entry.publication.failures, entry.deleted, stale) == (1, False, [])
-        here.cache.mark_dirty(entry, urgent=True)
-        await sync._one(entry)
-        assert (entry.deleted, stale) == (True, ["u"])
+        await sync._one(notification)
+        assert (notification.publication.failures, notification.deleted, stale) == (1, False, [])
+        here.cache.mark_dirty(notification, urgent=True)
+        await sync._one(notification)
+        assert (notification.deleted, stale) == (True, ["u"])
         assert (
-            entry.publication.failures,
-            entry.publication.dirty_since,
-            entry.publication.urgent,
+            notification.publication.failures,
+            notification.publication.dirty_since,
+            notification.publication.urgent,
         ) == (0, None, False)
 
 
@@ -201,14 +203,14 @@ async def test_a_lost_answer_reports_what_the_write_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The write was stored: it is reported once, with the status before it."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         told: list[tuple[Notification, Status, Merged]] = []
         sync = StatusWriter(
             here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
             on_settled=lambda *what: told.append(what),
         )  # fmt: skip
-        before, patch = entry.request.status, here.objects.patch
+        before, patch = notification.request.status, here.objects.patch
         answers = [Ambiguous("no answer")]
 
         async def unanswered(*args: Any, **options: Any) -> NotificationRequest:
@@ -218,19 +220,19 @@ async def test_a_lost_answer_reports_what_the_write_changed(
             return stored
 
         monkeypatch.setattr(here.objects, "patch", unanswered)
-        assert await sync.flush(entry) is Flushed.EQUAL
+        assert await sync.flush(notification) is Flushed.EQUAL
         ((who, was, merged),) = told
-        assert (who is entry, was, merged.status.phase) == (True, before, "Sent")
+        assert (who is notification, was, merged.status.phase) == (True, before, "Sent")
         assert value(sync.metrics.patches, result="unclear") == 1
-        assert entry.acked == entry.view.position
+        assert notification.acked == notification.view.position
 
 
 async def test_a_status_that_is_refused_to_the_last_is_not_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Twice too large, and its phase alone refused as well: nobody is told that it shows something."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         told: list[object] = []
         sync = StatusWriter(
             here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
@@ -238,14 +240,14 @@ async def test_a_status_that_is_refused_to_the_last_is_not_reported(
         )  # fmt: skip
         large = Rejected("no", reason="TooLarge")
         refusing(here, monkeypatch, large, large, Rejected("no", reason="Invalid"))
-        assert await sync.flush(entry) is Flushed.REFUSED
+        assert await sync.flush(notification) is Flushed.REFUSED
         assert (told, here.objects.written) == ([], [])
 
 
 async def test_the_bound_of_a_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was too large for the API server is cut to a quarter of what was allowed."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         asked: list[int] = []
         compact = cast("Any", status_writer).compact
 
@@ -259,7 +261,7 @@ async def test_the_bound_of_a_second_try(monkeypatch: pytest.MonkeyPatch) -> Non
             limits=Limits(status_bytes=8_000),
         )  # fmt: skip
         refusing(here, monkeypatch, Rejected("no", reason="TooLarge"))
-        assert await sync.flush(entry) is Flushed.WRITTEN
+        assert await sync.flush(notification) is Flushed.WRITTEN
         assert asked == [8_000, 2_000]
 
 
@@ -267,10 +269,10 @@ async def test_a_refusal_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Which object, and what the API server says of it."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         refusing(here, monkeypatch, Rejected("phase: is wrong"))
-        await here.sync.flush(entry)
+        await here.sync.flush(notification)
     (told,) = [r.__dict__ for r in caplog.records if r.name == "ledger.sync"]
     assert told["levelno"] == logging.ERROR
     assert told["msg"] == "the API server refuses a status; the record stays in the log"
@@ -284,10 +286,10 @@ async def test_a_write_that_waits_is_logged(
 ) -> None:
     """As an information: it is tried again."""
     caplog.set_level(logging.INFO, "ledger.sync")
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         refusing(here, monkeypatch, Unavailable("away"))
-        await here.sync.flush(entry)
+        await here.sync.flush(notification)
     (told,) = [r.__dict__ for r in caplog.records if r.name == "ledger.sync"]
     assert [told[k] for k in ("levelname", "msg", "uid", "error")] == [
         "INFO", "a status was not written and is tried again", "u", "away",
@@ -298,12 +300,12 @@ async def test_one_poisonous_object_backs_off(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever its write raises, it is logged with the trace, and the object waits its turn."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         refusing(here, monkeypatch, RuntimeError("poison"))
-        entry.publication.begin()
-        await here.sync._one(entry)
-        assert (entry.publication.writing, entry.publication.failures) == (False, 1)
+        notification.publication.begin()
+        await here.sync._one(notification)
+        assert (notification.publication.writing, notification.publication.failures) == (False, 1)
         assert here.cache.next_due() is not None
     (told,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert (told.msg, told.__dict__["uid"]) == (
@@ -315,56 +317,56 @@ async def test_one_poisonous_object_backs_off(
 
 async def test_without_redis_a_status_is_written_and_acknowledged_later() -> None:
     """The object says what happened at once; the mark follows when the log answers."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         client = here.log.client
         client.problem = "away"
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert entry.request.status.phase == "Sent"
-        assert entry.acked == 0
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert notification.request.status.phase == "Sent"
+        assert notification.acked == 0
         client.problem = None
-        assert await here.sync.flush(entry) is Flushed.EQUAL
-        assert (entry.acked, entry.expiring) == (entry.view.position, True)
+        assert await here.sync.flush(notification) is Flushed.EQUAL
+        assert (notification.acked, notification.expiring) == (notification.view.position, True)
 
 
 @pytest.mark.parametrize("auditing", [False, True])
 async def test_which_marks_a_write_moves(auditing: bool) -> None:
     """Without a feed both, and the log expires; with one its mark is the feed's, and it is told."""
-    async with bench(most=3) as (here, entry):
+    async with bench(most=3) as (here, notification):
         here.cache.audit_limit = 5 if auditing else None
-        await delivered(here, entry)
+        await delivered(here, notification)
         here.cache.unaudited.clear()
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
         header = here.log.client.redis.twin.logs["nl:{u}"][0].decode()
-        end = entry.view.position
+        end = notification.view.position
         assert header.endswith(f"acked={end} audited={0 if auditing else end}")
-        assert entry.expiring is not auditing
+        assert notification.expiring is not auditing
         assert list(here.cache.unaudited) == (["u"] if auditing else [])
 
 
 async def test_an_empty_log_of_a_finished_object_is_not_acknowledged() -> None:
     """Nothing of it was shown, so it is given no time to live."""
-    async with bench({"phase": "Sent"}) as (here, entry):
-        await here.claimer.claim(entry, Held())
-        read(entry, type(entry.view)())
+    async with bench({"phase": "Sent"}) as (here, notification):
+        await here.claimer.claim(notification, Held())
+        read(notification, type(notification.view)())
         calls = list(here.log.client.redis.calls)
-        await here.sync._acknowledge(entry, entry.view.publishable, Flushed.EQUAL)
+        await here.sync._acknowledge(notification, notification.view.publishable, Flushed.EQUAL)
         assert here.log.client.redis.calls == calls
-        assert entry.expiring is False
+        assert notification.expiring is False
 
 
 async def test_a_failpoint_behind_the_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests of crashes stop a process there: the log knows, and the process does not yet."""
     hit: list[tuple[str, int]] = []
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
 
         class Armed:
             def hit(self, name: str) -> None:
-                hit.append((name, entry.acked))
+                hit.append((name, notification.acked))
 
         monkeypatch.setattr(failpoints, "_armed", Armed())
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
         assert hit[-1] == (failpoints.Failpoint.AFTER_ACK, 0)
         assert {failpoints.Failpoint.BEFORE_PATCH, failpoints.Failpoint.AFTER_PATCH} <= {
             name for name, _ in hit
@@ -376,11 +378,11 @@ async def test_a_failpoint_behind_the_acknowledgement(monkeypatch: pytest.Monkey
 
 async def test_a_drain_writes_what_still_collects() -> None:
     """It waits for no window, which is an hour here, and leaves nothing."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         here.cache._window = 3_600.0
-        entry.publication.clean()
-        here.cache.mark_dirty(entry)
+        notification.publication.clean()
+        here.cache.mark_dirty(notification)
         async with beside(here.sync.run()):
             assert await here.sync.drain(here.cache.monotonic() + 60) == 0
         assert [w["phase"] for w in here.objects.written] == ["Sent"]
@@ -388,9 +390,9 @@ async def test_a_drain_writes_what_still_collects() -> None:
 
 async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment() -> None:
     """Its next try is before the end, so it is made."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        here.cache.failed(entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
+        here.cache.failed(notification)
         async with beside(here.sync.run()):
             assert await here.sync.drain(here.cache.monotonic() + 60) == 0
         assert len(here.objects.written) == 1
@@ -405,18 +407,18 @@ async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment() -> None:
 )  # fmt: skip
 async def test_a_drain_does_not_wait_for_what_it_cannot_write(why: str) -> None:
     """It says at once how many changes it leaves; the clock stands still."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         now = here.cache.monotonic()
         here.cache.monotonic = lambda: now
-        here.cache.failed(entry)
-        end = here.cache.decision(entry).at
+        here.cache.failed(notification)
+        end = here.cache.decision(notification).at
         if why == "an attempt of it is under way":
-            entry.publication.forgive()
-            entry.in_flight.begin(next(iter(entry.view.attempts)), "console")
+            notification.publication.forgive()
+            notification.in_flight.begin(next(iter(notification.view.attempts)), "console")
             end = now + 60
         if why == "the API server asks for a pause until then":
-            entry.publication.forgive()
+            notification.publication.forgive()
             end = now + 20
             here.cache.pause_writes(20)
         async with asyncio.timeout(60):
@@ -426,35 +428,35 @@ async def test_a_drain_does_not_wait_for_what_it_cannot_write(why: str) -> None:
 async def test_what_is_written_is_marked_as_such_and_ends_with_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """While a write is under way the entry says so; a loop that ends waits for its writes to end."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    """While a write is under way the notification says so; a loop that ends waits for its writes to end."""
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         begun, ended = asyncio.Event(), list[str]()
 
-        async def flush(entry: Notification) -> Flushed:
+        async def flush(notification: Notification) -> Flushed:
             begun.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 await asyncio.sleep(0.05)
-                ended.append(entry.uid)
+                ended.append(notification.uid)
             return Flushed.WRITTEN
 
         monkeypatch.setattr(here.sync, "flush", flush)
         async with beside(here.sync.run()):
             async with asyncio.timeout(30):
                 await begun.wait()
-            assert entry.publication.writing is True
+            assert notification.publication.writing is True
         assert ended == ["u"]
-        assert entry.publication.writing is False
+        assert notification.publication.writing is False
 
 
 async def test_what_is_due_is_not_waited_for() -> None:
     """Fifty turns of the loop before a write that is due take no second each."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         assert (here.cache.next_due() or 0) <= here.cache.monotonic() + 0.1
-        here.cache.mark_dirty(entry, urgent=True)
+        here.cache.mark_dirty(notification, urgent=True)
         async with asyncio.timeout(40):
             for _ in range(50):
                 here.cache.wake.clear()
@@ -463,37 +465,37 @@ async def test_what_is_due_is_not_waited_for() -> None:
 
 async def test_a_write_says_whether_it_would_change_an_object() -> None:
     """Asked about an object as just read: yes until the view is shown, no from then on."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        assert here.sync.weigh(entry, entry.request, Held())[0]
-        await here.sync.flush(entry)
-        assert not here.sync.weigh(entry, here.objects.request, Held())[0]
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
+        assert here.sync.weigh(notification, notification.request, Held())[0]
+        await here.sync.flush(notification)
+        assert not here.sync.weigh(notification, here.objects.request, Held())[0]
         bare = parse_object({**here.objects.request.document(), "status": {}})
-        assert here.sync.weigh(entry, bare, Held())[0]
-        success = next(iter(entry.view.attempts.values()))
+        assert here.sync.weigh(notification, bare, Held())[0]
+        success = next(iter(notification.view.attempts.values()))
         assert success.state is AttemptState.SUCCESS
 
 
 async def test_a_write_names_the_log_that_it_shows() -> None:
     """Its position and store, and the term; an object whose log was never read names none."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        await here.sync.flush(entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
+        await here.sync.flush(notification)
         mark = here.objects.request.status.log
         assert mark is not None
         assert (mark.position, mark.epoch, mark.store) == (
-            entry.view.position, Held().epoch, here.log.store,
+            notification.view.position, Held().epoch, here.log.store,
         )  # fmt: skip
-    async with bench() as (here, entry):
-        entry.held(1.0, shown=True)
-        await here.sync.flush(entry)
+    async with bench() as (here, notification):
+        notification.held(1.0, shown=True)
+        await here.sync.flush(notification)
         assert here.objects.request.status.log is None
 
 
 async def test_a_write_that_is_cancelled_ends_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no failure of the object, and nothing is under way any more."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         begun = asyncio.Event()
 
         async def flush(_entry: Notification) -> Flushed:
@@ -502,31 +504,31 @@ async def test_a_write_that_is_cancelled_ends_as_such(monkeypatch: pytest.Monkey
             return Flushed.WRITTEN
 
         monkeypatch.setattr(here.sync, "flush", flush)
-        entry.publication.begin()
-        task = asyncio.create_task(here.sync._one(entry))
+        notification.publication.begin()
+        task = asyncio.create_task(here.sync._one(notification))
         await begun.wait()
         task.cancel()
         await asyncio.wait([task], timeout=30)
         assert task.cancelled()
-        assert (entry.publication.writing, entry.publication.failures) == (False, 0)
+        assert (notification.publication.writing, notification.publication.failures) == (False, 0)
 
 
 async def test_a_conflict_is_resolved_five_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sixth in a row is the last of this turn."""
     for conflicts, wanted in ((5, Flushed.WRITTEN), (6, Flushed.CONFLICT)):
-        async with bench(most=3) as (here, entry):
-            await delivered(here, entry)
+        async with bench(most=3) as (here, notification):
+            await delivered(here, notification)
             refusing(here, monkeypatch, *[Conflict("first")] * conflicts)
-            assert await here.sync.flush(entry) is wanted
+            assert await here.sync.flush(notification) is wanted
 
 
 async def test_attempts_are_counted_by_the_write_that_shows_them_first() -> None:
     """A later write of the same object shows no attempt anew."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        await here.sync.flush(entry)
-        entry.object_to("something is wrong")
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
+        await here.sync.flush(notification)
+        notification.object_to("something is wrong")
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
         shown = here.sync.metrics.batch_records
         assert shown._sum.get() == 1
         assert sum(bucket.get() for bucket in shown._buckets) == 2
@@ -536,19 +538,19 @@ async def test_writes_follow_each_other_until_the_loop_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With one writer each write begins when the one before it has ended; after the loop none does."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         uids = ["u", "v", "w", "x"]
         for uid in uids[1:]:
-            here.cache.entries[uid] = Notification(replace(entry.request, uid=uid))
+            here.cache.entries[uid] = Notification(replace(notification.request, uid=uid))
         here.sync.limits = Limits(1)
         for uid in uids:
             here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
         begun, third = list[str](), asyncio.Event()
 
-        async def flush(entry: Notification) -> Flushed:
-            begun.append(entry.uid)
-            entry.publication.cover()
+        async def flush(notification: Notification) -> Flushed:
+            begun.append(notification.uid)
+            notification.publication.cover()
             if len(begun) == 3:
                 third.set()
                 await asyncio.Event().wait()
@@ -571,17 +573,17 @@ async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
 ) -> None:
     """A loop that waits for a writer waits for what is due again as soon as one is free."""
     monkeypatch.setattr(status_writer, "_LOOK", 1e6)
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        other = here.cache.entries["v"] = Notification(replace(entry.request, uid="v"))
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
+        other = here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
         here.sync.limits = Limits(1)
-        here.cache.mark_dirty(entry, urgent=True)
+        here.cache.mark_dirty(notification, urgent=True)
         here.cache.mark_dirty(other)
         begun, both = list[str](), asyncio.Event()
 
-        async def flush(entry: Notification) -> Flushed:
-            begun.append(entry.uid)
-            entry.publication.cover()
+        async def flush(notification: Notification) -> Flushed:
+            begun.append(notification.uid)
+            notification.publication.cover()
             if len(begun) == 2:
                 both.set()
             return Flushed.EQUAL
@@ -595,65 +597,65 @@ async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
 
 async def test_a_log_of_another_history_is_claimed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The status was written, and what the log holds now is for the next claim to find out."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
 
         async def ack(*_: object, **__: object) -> Mark:
             return Mark.STALE
 
         monkeypatch.setattr(here.log, "ack", ack)
-        assert await here.sync.flush(entry) is Flushed.NOT_OURS
-        assert entry.request.status.phase == "Sent"
-        assert (entry.claim, entry.acked, entry.expiring) == (None, 0, False)
+        assert await here.sync.flush(notification) is Flushed.NOT_OURS
+        assert notification.request.status.phase == "Sent"
+        assert (notification.claim, notification.acked, notification.expiring) == (None, 0, False)
         assert here.sync.metrics.reclaims.labels("ack")._value.get() == 1
 
 
 async def test_without_a_claim_nothing_is_acknowledged() -> None:
     """What is shown of a log that is held is no word of its owner."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        entry.lose()
-        entry.held(1.0, shown=True)
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert (entry.acked, entry.expiring) == (0, False)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
+        notification.lose()
+        notification.held(1.0, shown=True)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert (notification.acked, notification.expiring) == (0, False)
 
 
 @pytest.mark.parametrize("believed", [True, False])
 async def test_what_no_log_has_is_shown_where_it_is_believed(believed: bool) -> None:
     """The next owner would doubt all else, for whoever writes statuses may have made it up."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         about = Circumstances(protected=believed, adopted_before=0)
         cast("Any", here.recorder.evidence).of_entry = lambda _entry: about
-        entry.lose()
-        entry.held(1.0, shown=True)
-        (success,) = entry.view.attempts.values()
+        notification.lose()
+        notification.held(1.0, shown=True)
+        (success,) = notification.view.attempts.values()
         intent = intent_record(success.id, success.channel, at=1, by="t")
-        entry.in_flight.keep(success.id, outcome_of(success), intent)
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        notification.in_flight.keep(success.id, outcome_of(success), intent)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
         assert bool(here.objects.request.status.attempts) is believed
 
 
 async def test_a_verdict_during_a_write_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the write shows was disregarded before its answer came."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         patch = here.objects.patch
 
         async def judged_meanwhile(*args: Any, **named: Any) -> NotificationRequest:
             stored = await patch(*args, **named)
-            entry.judged.conclude(Judgement(Verdict.DISREGARDED, "why"))
+            notification.judged.conclude(Judgement(Verdict.DISREGARDED, "why"))
             return stored
 
         monkeypatch.setattr(here.objects, "patch", judged_meanwhile)
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert entry.judged.own is not None
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert notification.judged.own is not None
 
 
 async def test_a_drain_whose_time_is_over_waits_for_nothing() -> None:
     """It says what is left; the clock stands still."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         now = here.cache.monotonic()
         here.cache.monotonic = lambda: now
         async with asyncio.timeout(20):
@@ -662,15 +664,15 @@ async def test_a_drain_whose_time_is_over_waits_for_nothing() -> None:
 
 async def test_writers_that_are_all_busy_are_waited_for() -> None:
     """What is due behind them keeps no processor busy until one of them ends."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         sync = StatusWriter(
             here.recorder, here.objects, cast("Any", Shaky()), here.sync.metrics,
             limits=Limits(writers=1),
         )  # fmt: skip
         running = asyncio.create_task(asyncio.Event().wait())
         sync._running.add(cast("Any", running))
-        here.cache.mark_dirty(entry, urgent=True)
+        here.cache.mark_dirty(notification, urgent=True)
         here.cache.wake.clear()
         pausing = asyncio.create_task(sync._wait(here.cache.monotonic()))
         await asyncio.sleep(0.05)
@@ -683,37 +685,40 @@ async def test_writers_that_are_all_busy_are_waited_for() -> None:
 
 async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back() -> None:
     """What is published waits for that alone, and does not back off as what the API server refuses."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        other = here.cache.entries["v"] = Notification(replace(entry.request, uid="v"))
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
+        other = here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
         cast("Any", here.log.client).redis.down = True
         with pytest.raises(Unavailable):
             await here.log.client.probe()
-        await here.sync._one(entry)
-        assert (len(here.objects.written), entry.acked) == (1, 0)
-        assert (entry.publication.pending, entry.publication.failures) == (False, 0)
+        await here.sync._one(notification)
+        assert (len(here.objects.written), notification.acked) == (1, 0)
+        assert (notification.publication.pending, notification.publication.failures) == (False, 0)
         cast("Any", here.log.client).redis.down = False
         await here.log.client.probe()
         here.cache.failed(other)
         here.cache.retry_marks()
         assert other.publication.failures == 1, "what could not be written goes on backing off"
-        assert here.cache.take_due(here.cache.monotonic()) is entry
-        await here.sync._one(entry)
-        assert (entry.acked, entry.publication.failures) == (entry.view.position, 0)
+        assert here.cache.take_due(here.cache.monotonic()) is notification
+        await here.sync._one(notification)
+        assert (notification.acked, notification.publication.failures) == (
+            notification.view.position,
+            0,
+        )
 
 
 async def test_a_write_that_outlives_the_loop_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a library loses the cancellation, its write ends, and no other one follows."""
-    async with bench(most=3) as (here, entry):
-        here.cache.entries["v"] = Notification(replace(entry.request, uid="v"))
+    async with bench(most=3) as (here, notification):
+        here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
         here.sync.limits = Limits(1)
         for uid in ("u", "v"):
             here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
         begun = list[str]()
 
-        async def flush(entry: Notification) -> Flushed:
-            begun.append(entry.uid)
-            entry.publication.cover()
+        async def flush(notification: Notification) -> Flushed:
+            begun.append(notification.uid)
+            notification.publication.cover()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -742,8 +747,8 @@ async def test_a_slow_namespace_has_half_of_the_writers(monkeypatch: pytest.Monk
             here.cache.mark_dirty(other, urgent=True)
         begun = list[str]()
 
-        async def flush(entry: Notification) -> Flushed:
-            begun.append(entry.uid)
+        async def flush(notification: Notification) -> Flushed:
+            begun.append(notification.uid)
             await asyncio.Event().wait()
             return Flushed.EQUAL
 
@@ -765,22 +770,25 @@ NOTE_NAME: Final = "0.7-1"
 @pytest.mark.parametrize("claimed", [True, False])
 async def test_a_claim_takes_the_mark_of_an_outage_away(claimed: bool) -> None:
     """The log holds everything then; while it is away, each write keeps the mark."""
-    async with bench({"phase": "Sending", "journal": {"outage": "0.3-1"}}, most=3) as (here, entry):
-        await delivered(here, entry)
-        entry.journaling(NOTE_NAME)
+    async with bench({"phase": "Sending", "journal": {"outage": "0.3-1"}}, most=3) as (
+        here,
+        notification,
+    ):
+        await delivered(here, notification)
+        notification.journaling(NOTE_NAME)
         if not claimed:
-            entry.lose()
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+            notification.lose()
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
         status = here.objects.request.status
         assert (status.phase, status.journal) == ("Sent", None if claimed else NOTE_NAME)
 
 
 async def ahead(
-    here: Bench, entry: Notification
+    here: Bench, notification: Notification
 ) -> tuple[StatusWriter, list[tuple[Notification, Status]]]:
     """An attempt that is about to be journaled, the writer, and what it reports as written."""
-    entry.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
-    here.recorder.begin_journaled(entry, Held(), "console")
+    notification.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
+    here.recorder.begin_journaled(notification, Held(), "console")
     reported: list[tuple[Notification, Status]] = []
     sync = StatusWriter(
         here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
@@ -791,14 +799,17 @@ async def ahead(
 
 async def test_a_write_ahead_is_reported_and_remembered() -> None:
     """Like any other write: who follows the object learns of it, with the status before it."""
-    async with bench(most=3) as (here, entry):
-        sync, reported = await ahead(here, entry)
-        before = entry.request.status
-        assert await sync.write_ahead(entry, Held(), NOTE_NAME) is Flushed.WRITTEN
-        assert reported == [(entry, before)]
-        assert entry.request == here.objects.request
-        assert (entry.outage.note, entry.request.status.journal) == (NOTE_NAME, NOTE_NAME)
-        (attempt,) = entry.request.status.attempts
+    async with bench(most=3) as (here, notification):
+        sync, reported = await ahead(here, notification)
+        before = notification.request.status
+        assert await sync.write_ahead(notification, Held(), NOTE_NAME) is Flushed.WRITTEN
+        assert reported == [(notification, before)]
+        assert notification.request == here.objects.request
+        assert (notification.outage.note, notification.request.status.journal) == (
+            NOTE_NAME,
+            NOTE_NAME,
+        )
+        (attempt,) = notification.request.status.attempts
         assert attempt.state is AttemptState.UNKNOWN
 
 
@@ -806,16 +817,16 @@ async def test_a_write_ahead_that_meets_another_object_sends_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Under its name and version, as after a restore of etcd: it is gone, and nothing is journaled."""
-    async with bench(most=3) as (here, entry):
-        sync, reported = await ahead(here, entry)
+    async with bench(most=3) as (here, notification):
+        sync, reported = await ahead(here, notification)
         patch = here.objects.patch
 
         async def another(*args: Any, **options: Any) -> NotificationRequest:
             return replace(await patch(*args, **options), uid="v")
 
         monkeypatch.setattr(here.objects, "patch", another)
-        assert await sync.write_ahead(entry, Held(), NOTE_NAME) is Flushed.GONE
-        assert (reported, entry.outage.note, entry.uid) == ([], "", "u")
+        assert await sync.write_ahead(notification, Held(), NOTE_NAME) is Flushed.GONE
+        assert (reported, notification.outage.note, notification.uid) == ([], "", "u")
 
 
 @pytest.mark.parametrize("gone", [True, False])
@@ -823,8 +834,8 @@ async def test_a_write_ahead_is_not_repeated_after_a_conflict(
     gone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The object is read once, for whoever decides anew; there may be none any more."""
-    async with bench(most=3) as (here, entry):
-        sync, reported = await ahead(here, entry)
+    async with bench(most=3) as (here, notification):
+        sync, reported = await ahead(here, notification)
         sizes = refusing(here, monkeypatch, Conflict("first"))
         here.objects.request = replace(here.objects.request, resource_version="9")
         if gone:
@@ -833,27 +844,27 @@ async def test_a_write_ahead_is_not_repeated_after_a_conflict(
                 raise Gone("gone")
 
             monkeypatch.setattr(here.objects, "get", get)
-        result = await sync.write_ahead(entry, Held(), NOTE_NAME)
+        result = await sync.write_ahead(notification, Held(), NOTE_NAME)
         assert result is (Flushed.GONE if gone else Flushed.CONFLICT)
-        assert (len(sizes), reported, entry.outage.note) == (1, [], "")
-        assert entry.request.resource_version == ("5" if gone else "9")
+        assert (len(sizes), reported, notification.outage.note) == (1, [], "")
+        assert notification.request.resource_version == ("5" if gone else "9")
 
 
 async def test_what_is_acknowledged_already_is_not_acknowledged_again() -> None:
     """Neither while a notification is under way, nor once its log is to expire."""
-    async with bench(most=3) as (here, entry):
-        await here.claimer.claim(entry, Held())
-        await here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
+    async with bench(most=3) as (here, notification):
+        await here.claimer.claim(notification, Held())
+        await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
         calls = len(here.log.client.redis.calls)
-        assert await here.sync.flush(entry) is Flushed.EQUAL
+        assert await here.sync.flush(notification) is Flushed.EQUAL
         assert len(here.log.client.redis.calls) == calls
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
-        assert await here.sync.flush(entry) is Flushed.WRITTEN
-        assert entry.expiring
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert notification.expiring
         calls = len(here.log.client.redis.calls)
-        assert await here.sync.flush(entry) is Flushed.EQUAL
+        assert await here.sync.flush(notification) is Flushed.EQUAL
         assert len(here.log.client.redis.calls) == calls
 
 
@@ -862,31 +873,31 @@ async def test_a_write_that_another_object_answers_is_not_believed(
     tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under its name and version, as after a restore of etcd; the smallest write is no exception."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         refusing(here, monkeypatch, *[Rejected("no", reason="TooLarge")] * tries)
-        patch, before = here.objects.patch, entry.request
+        patch, before = here.objects.patch, notification.request
 
         async def another(*args: Any, **options: Any) -> NotificationRequest:
             return replace(await patch(*args, **options), uid="v")
 
         monkeypatch.setattr(here.objects, "patch", another)
-        assert await here.sync.flush(entry) is Flushed.GONE
-        assert (entry.request, entry.acked) == (before, 0)
+        assert await here.sync.flush(notification) is Flushed.GONE
+        assert (notification.request, notification.acked) == (before, 0)
 
 
 async def test_an_object_that_shows_the_least_already_is_not_written_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """There is still no space for the attempts: it stays refused, and nothing is acknowledged."""
-    async with bench(most=3) as (here, entry):
-        await delivered(here, entry)
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
         large = Rejected("no", reason="TooLarge")
         sizes = refusing(here, monkeypatch, large, large)
-        assert await here.sync.flush(entry) is Flushed.REFUSED
+        assert await here.sync.flush(notification) is Flushed.REFUSED
         sizes.clear()
         refusing(here, monkeypatch, large, large)
         written = len(here.objects.written)
-        here.sync.refusals.accepted(entry)
-        assert await here.sync.flush(entry) is Flushed.REFUSED
-        assert (len(here.objects.written), entry.acked) == (written, 0)
+        here.sync.refusals.accepted(notification)
+        assert await here.sync.flush(notification) is Flushed.REFUSED
+        assert (len(here.objects.written), notification.acked) == (written, 0)

@@ -42,7 +42,7 @@ class World:
         recorder = SimpleNamespace(
             cache=self.cache, log=None, time=None, metrics=None, freeze=None, note=None,
             lose_claim=lambda _, reason: self.lost.append(reason),
-            compare=lambda entry, _before: self.compared.append(entry),
+            compare=lambda notification, _before: self.compared.append(notification),
             evidence=Evidence(cast("Any", None), cast("Any", None)),
         )  # fmt: skip
         self.handlers = notifications(
@@ -83,8 +83,8 @@ async def test_a_finished_object_whose_status_was_wiped_is_not_trusted(world: Wo
     """
     world.upsert(request(phase="Sent"))
     world.upsert(request("10"))
-    entry = world.cache.entries["u"]
-    assert (entry.fresh, entry.doubtful) == (False, True)
+    notification = world.cache.entries["u"]
+    assert (notification.fresh, notification.doubtful) == (False, True)
     assert (world.cache.finished, await world.woken()) == ({}, 1)
 
 
@@ -110,9 +110,9 @@ async def test_a_journaled_one_is_only_remembered_too(world: World) -> None:
     assert (world.cache.entries, await world.woken()) == ({}, 0)
     assert [s.uid for s in world.cache.journaled()] == ["u"]
     world.handlers.delete("u", "ns", "n", lambda: found)
-    entry = world.cache.entries["u"]
-    assert (entry.deleted, world.cache.journaled(), await world.woken()) == (True, [], 1)
-    kept = seeds_of_view(entry.view, entry.request.status)
+    notification = world.cache.entries["u"]
+    assert (notification.deleted, world.cache.journaled(), await world.woken()) == (True, [], 1)
+    kept = seeds_of_view(notification.view, notification.request.status)
     assert [(s.kind.value, s.id) for s in kept] == [("plan", "plan"), ("seed.success", "0.7-1")]
     world.upsert(replace(found, uid="v", status=replace(status, journal=None)))
     world.handlers.delete("v", "ns", "n", lambda: found)
@@ -135,11 +135,11 @@ def test_fresh(world: World, case: str) -> None:
     found, by_watch, epoch, wanted = FRESH[case]
     world.term = SimpleNamespace(epoch=Epoch(epoch)) if epoch else None
     world.upsert(found, by_watch=by_watch)
-    entry = world.cache.entries["u"]
-    assert entry.fresh is wanted
+    notification = world.cache.entries["u"]
+    assert notification.fresh is wanted
     # Whoever has claimed its log publishes, also while it shuts down.
-    entry.claimed(Claim(Epoch("0.7"), 1, ""))
-    assert not entry.fresh
+    notification.claimed(Claim(Epoch("0.7"), 1, ""))
+    assert not notification.fresh
 
 
 @pytest.mark.parametrize("version", ["9", "8", "10"])
@@ -149,34 +149,34 @@ async def test_only_a_later_version_is_news(world: World, version: str) -> None:
     await world.woken()
     world.upsert(request(version, phase="Sending"))
     later = version == "10"
-    entry = world.cache.entries["u"]
-    assert entry.request.resource_version == ("10" if later else "9")
+    notification = world.cache.entries["u"]
+    assert notification.request.resource_version == ("10" if later else "9")
     assert await world.woken() == later
 
 
 async def test_what_somebody_wrote_is_published_over(world: World) -> None:
-    """A claimed entry is behind again once somebody else has written its object."""
+    """A claimed notification is behind again once somebody else has written its object."""
     world.upsert(request("9"))
-    entry = world.cache.entries["u"]
+    notification = world.cache.entries["u"]
     world.upsert(request("10"))
-    assert not entry.publication.pending, "without a claim there is nothing to publish"
-    entry.claimed(cast("Any", SimpleNamespace(epoch="0.7")))
+    assert not notification.publication.pending, "without a claim there is nothing to publish"
+    notification.claimed(cast("Any", SimpleNamespace(epoch="0.7")))
     world.upsert(request("11"))
-    assert entry.publication.dirty_since == 100.0
+    assert notification.publication.dirty_since == 100.0
 
 
 async def test_an_outline_is_read_before_anything(world: World) -> None:
     """An object of ours that went and came back is claimed anew, and keeps what is known till then."""
     world.upsert(request("9"))
-    entry = world.cache.entries["u"] = Notification(request("9"), fresh=True)
+    notification = world.cache.entries["u"] = Notification(request("9"), fresh=True)
     await world.woken()
     world.upsert(request("10", raw=b""))
-    assert (entry.fresh, world.lost, await world.woken()) == (False, ["outline"], 1)
-    assert entry.request.resource_version == "9"
+    assert (notification.fresh, world.lost, await world.woken()) == (False, ["outline"], 1)
+    assert notification.request.resource_version == "9"
     world.term = None
     world.upsert(request("10", raw=b""))
     assert world.lost == ["outline"], "what is not ours is not claimed"
-    assert entry.request.resource_version == "10"
+    assert notification.request.resource_version == "10"
 
 
 async def test_what_another_replica_has_finished(world: World) -> None:
@@ -202,11 +202,11 @@ def test_a_version_that_is_known(world: World) -> None:
 async def test_a_deletion(world: World) -> None:
     """It cancels what is left to do, lets go of what was held, and is looked at."""
     world.upsert(request("9"))
-    entry = world.cache.entries["u"]
-    world.cache.mark_dirty(entry, urgent=True)
+    notification = world.cache.entries["u"]
+    world.cache.mark_dirty(notification, urgent=True)
     await world.woken()
     world.handlers.delete("u", "ns", "n")
-    assert (entry.deleted, entry.publication.dirty_since) == (True, None)
+    assert (notification.deleted, notification.publication.dirty_since) == (True, None)
     assert await world.woken() == 1
     world.cache.finished["v"] = cast("Any", None)
     world.handlers.delete("v", "ns", "m")
@@ -223,11 +223,11 @@ async def test_what_is_under_way_is_kept_when_its_shard_goes(world: World, why: 
     """It is looked at, so that it is let go of once that is over."""
     world.upsert(request())
     await world.woken()
-    entry = world.cache.entries["u"]
+    notification = world.cache.entries["u"]
     if why == "a task works on it":
-        entry.in_flight.begin(AttemptId("0.7-1"), "slack:ops")
+        notification.in_flight.begin(AttemptId("0.7-1"), "slack:ops")
     elif why == "a result is not recorded":
-        entry.in_flight.keep(AttemptId("0.7-1"), cast("Any", ()), cast("Any", ()))
+        notification.in_flight.keep(AttemptId("0.7-1"), cast("Any", ()), cast("Any", ()))
     let_go = why == "nothing"
     assert world.handlers.release("u") is let_go
     assert (("u" in world.cache.entries), await world.woken()) == (not let_go, int(not let_go))

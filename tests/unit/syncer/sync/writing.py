@@ -42,16 +42,16 @@ def writing(here: Bench, lease: Shaky) -> tuple[StatusWriter, list[str]]:
     return StatusWriter(here.recorder, here.objects, ownership, here.sync.metrics), stale
 
 
-async def delivered(here: Bench, entry: Notification) -> None:
+async def delivered(here: Bench, notification: Notification) -> None:
     """One attempt, recorded and not published yet."""
-    await here.claimer.claim(entry, Held())
-    await here.recorder.freeze(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
-    _, intent = await recording(here.recorder).open(entry, Held(), "console", limit=3)
+    await here.claimer.claim(notification, Held())
+    await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
+    _, intent = await recording(here.recorder).open(notification, Held(), "console", limit=3)
     ended = here.recorder.time.now()
     success = Attempt(
         intent.attempt_id, "console", AttemptState.SUCCESS, started=ended - 40, ended=ended
     )
-    assert await recording(here.recorder).close(entry, success, intent, patience=1)
+    assert await recording(here.recorder).close(notification, success, intent, patience=1)
 
 
 def refusing(here: Bench, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
