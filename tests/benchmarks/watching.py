@@ -40,6 +40,13 @@ class FinalWatcher(Watcher):
         self.ended: dict[str, float] = {}
         self.finals: dict[str, str] = {}
 
+    def _expired(self) -> None:
+        super()._expired()
+        self.gaps += 1  # an end that is found later has no moment
+
+    async def _catch_up(self, item: Json) -> None:
+        pass
+
     def _note(self, document: Json) -> None:
         name = document["metadata"]["name"]
         self.shown.setdefault(name, time.monotonic())

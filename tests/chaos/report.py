@@ -49,7 +49,7 @@ class Report:
         wanted: Kinds that must have landed for the run to prove anything.
         created: Notifications.
         deleted: Of these, deleted while under way.
-        gaps: Times at which the watch may have missed versions.
+        gaps: Times at which the watch missed versions that nobody has any more.
         expired: Logs that had expired when the run ended.
     """
 

@@ -160,4 +160,4 @@ async def test_the_definition_is_switched_under_load(
         known = [s for _, s in results(status) if s != "unknown"]
         assert known == ["failed"] * (n % 3) + ["success"] or status.get("uncertainAttempts"), name
         assert [k for k, _ in results(status)] == list(range(1, status["totalAttempts"] + 1))
-    await here.sound(gaps=True)
+    await here.sound()
