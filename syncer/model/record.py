@@ -205,53 +205,53 @@ def intent_record(
     attempt_id: AttemptId, channel: str, *, at: int, by: str, order: str = ""
 ) -> Record:
     """Open an attempt; `by` names the process, `order` the operator's order that it follows."""
-    body: Body = {"at": at, "by": by}
-    if order:
-        body["order"] = order
-    return Record(Kind.INTENT, attempt_id, channel, body)
+    return Record(
+        Kind.INTENT, attempt_id, channel, {"at": at, "by": by, **_given({"order": order})}
+    )
+
+
+def _given(members: Body) -> Body:
+    """Leave out what is empty."""
+    return {name: value for name, value in members.items() if value}
 
 
 def attempt_record(attempt: Attempt, *, seed: bool = False) -> Record:
     """State an attempt as far as it is known, as its own outcome or as a restored seed."""
-    body: Body = {}
-    if attempt.ended:
-        body["at"] = attempt.ended
-    if seed and attempt.started:
-        body["from"] = attempt.started
-    if seed and attempt.number:
-        body["no"] = attempt.number
-    if attempt.due:
-        body["due"] = attempt.due
-    if attempt.duration:
-        body["ms"] = attempt.duration
-    if attempt.failure:
-        body["class"] = attempt.failure.value
-    if attempt.code:
-        body["code"] = attempt.code
-    if attempt.error:
-        body["error"] = attempt.error
-    if attempt.words:
-        body["words"] = attempt.words
-    if attempt.answer:
-        body["answer"] = attempt.answer
     word = attempt.state.word
+    body = _given(
+        {
+            "at": attempt.ended,
+            "from": attempt.started if seed else 0,
+            "no": attempt.number if seed else 0,
+            "due": attempt.due,
+            "ms": attempt.duration,
+            "class": attempt.failure.value if attempt.failure else "",
+            "code": attempt.code,
+            "error": attempt.error,
+            "words": attempt.words,
+            "answer": attempt.answer,
+        }
+    )
     return Record(Kind(f"seed.{word}" if seed else word), attempt.id, attempt.channel, body)
 
 
 def plan_record(plan: Plan) -> Record:
     """Freeze a plan."""
-    body: Body = {"at": plan.at, "channels": "\n".join(plan.channels)}
-    for key, value in (
-        ("reason", plan.reason), ("why", plan.message), ("hash", plan.body_hash),
-        ("templates", plan.templates),
-    ):  # fmt: skip
-        if value:
-            body[key] = value
-    if plan.fallbacks:
-        # No name of a channel holds a control character.
-        body["fallbacks"] = "\n".join(
-            "\t".join((str(f.after), f.channel, *f.of)) for f in plan.fallbacks
-        )
+    # No name of a channel holds a control character.
+    fallbacks = ("\t".join((str(f.after), f.channel, *f.of)) for f in plan.fallbacks)
+    body = {
+        "at": plan.at,
+        "channels": "\n".join(plan.channels),
+        **_given(
+            {
+                "reason": plan.reason,
+                "why": plan.message,
+                "hash": plan.body_hash,
+                "templates": plan.templates,
+                "fallbacks": "\n".join(fallbacks),
+            }
+        ),
+    }
     return Record(Kind.PLAN, PLAN_ID, NO_CHANNEL, body)
 
 
@@ -298,9 +298,7 @@ def repair_record(
     note_id: str, *, at: int, by: str, what: str, did: str, phase: str = ""
 ) -> Record:
     """Record who repaired which divergence of log and object, and how; `phase` is a final one accepted."""
-    body: Body = {"at": at, "by": by, "what": what, "did": did}
-    if phase:
-        body["phase"] = phase
+    body = {"at": at, "by": by, "what": what, "did": did, **_given({"phase": phase})}
     return Record(Kind.REPAIR, note_id, NO_CHANNEL, body)
 
 

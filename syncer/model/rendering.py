@@ -25,6 +25,7 @@ def render_status(status: Status) -> Json:
 
 def render_members(status: Status) -> Json:
     """Return the status as JSON in its expanded form."""
+    rollup, log = status.rollup, status.log
     out: Json = {
         "phase": status.phase,
         "reason": status.reason,
@@ -58,10 +59,9 @@ def render_members(status: Status) -> Json:
             }
             for c in status.channels
         ],
-    }
-    if status.rollup:
-        out["rollup"] = {
-            "through": status.rollup.through,
+        "rollup": rollup
+        and {
+            "through": rollup.through,
             "channels": [
                 {
                     "name": c.name,
@@ -70,18 +70,13 @@ def render_members(status: Status) -> Json:
                     "number": c.number,
                     **({"notSent": c.not_sent} if c.not_sent else {}),
                 }
-                for c in status.rollup.channels
+                for c in rollup.channels
             ],
-        }
-    if status.log:
-        out["log"] = {
-            "position": status.log.position,
-            "epoch": status.log.epoch,
-            "store": status.log.store,
-        }
-    if status.journal:
-        out["journal"] = {"outage": status.journal}
-    return {k: v for k, v in out.items() if v or k == "rollup"}
+        },
+        "log": log and {"position": log.position, "epoch": log.epoch, "store": log.store},
+        "journal": status.journal and {"outage": status.journal},
+    }
+    return {k: v for k, v in out.items() if v}
 
 
 def difference(shown: Status, wanted: Status) -> Json:
@@ -114,21 +109,18 @@ def _changed(old: Json, new: Json) -> tuple[str, ...]:
 
 def render_attempt(attempt: Attempt) -> Json:
     """Return an entry of the list of attempts as JSON."""
-    out: Json = {
+    more: Json = {
+        "error": attempt.error,
+        "durationSeconds": attempt.duration / 1000,
+        "class": attempt.failure and attempt.failure.value,
+        "startedAt": format_time(attempt.started),
+        "code": attempt.code,
+    }
+    return {
         "channel": attempt.channel,
         "attempt": attempt.number,
         "timestamp": format_time(attempt.ended or attempt.started) or _ORIGIN,
         "status": attempt.state.word,
         "id": attempt.id,
+        **{name: value for name, value in more.items() if value},
     }
-    if attempt.error:
-        out["error"] = attempt.error
-    if attempt.duration:
-        out["durationSeconds"] = attempt.duration / 1000
-    if attempt.failure:
-        out["class"] = attempt.failure.value
-    if attempt.started:
-        out["startedAt"] = format_time(attempt.started)
-    if attempt.code:
-        out["code"] = attempt.code
-    return out
