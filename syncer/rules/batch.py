@@ -10,8 +10,6 @@ longer each time, and never for ever.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from syncer.rules.backoff import exponential
@@ -21,24 +19,7 @@ _RETRY_FIRST: Final = 0.25
 _RETRY_MOST: Final = 30.0
 
 
-class Flush(StrEnum):
-    """The reason why an entry is written now, or is not."""
-
-    TERMINAL = "terminal state goes at once"
-    QUIET = "nothing else is coming within the window"
-    WINDOW = "window has passed"
-    WAIT_RETRY = "backing off after a failed write"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """`at` is the second of the monotonic clock at which the entry is to be written; past: at once."""
-
-    at: float
-    reason: Flush
-
-
-def decide(
+def write_at(
     *,
     dirty_since: float,
     urgent: bool,
@@ -47,9 +28,9 @@ def decide(
     window: float,
     quiet: bool = False,
     jitter: float = 1.0,
-) -> Decision:
+) -> float:
     """
-    Decide when a dirty entry is written; all times are seconds of the monotonic clock.
+    Return when a dirty entry is to be written, at once if that is past; in seconds of the monotonic clock.
 
     Args:
         dirty_since: When the first unwritten change came.
@@ -63,9 +44,5 @@ def decide(
     """
     if failures:
         pause = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
-        return Decision(last_failure + pause * jitter, Flush.WAIT_RETRY)
-    if urgent:
-        return Decision(dirty_since, Flush.TERMINAL)
-    if quiet:
-        return Decision(dirty_since, Flush.QUIET)
-    return Decision(dirty_since + window, Flush.WINDOW)
+        return last_failure + pause * jitter
+    return dirty_since if urgent or quiet else dirty_since + window

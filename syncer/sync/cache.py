@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer.model.resource import NotificationRequest
-from syncer.rules.batch import Decision, decide
+from syncer.rules.batch import write_at
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
 from syncer.sync.notification import Notification
@@ -163,7 +163,7 @@ class Cache:
                 self.mark_dirty(notification, urgent=True)
 
     def _schedule(self, notification: Notification) -> None:
-        at = self.decision(notification).at
+        at = self.write_at(notification)
         if notification.publication.ticket <= at:
             # It is scheduled by then; if that is too early, it waits again.
             return
@@ -174,12 +174,12 @@ class Cache:
             # Otherwise the writer already waits for an earlier one.
             self.wake.set()
 
-    def decision(self, notification: Notification) -> Decision:
-        """When a dirty notification is to be written, and the reason."""
+    def write_at(self, notification: Notification) -> float:
+        """Second at which a dirty notification is to be written."""
         publication = notification.publication
         if publication.dirty_since is None:
             raise ValueError("the notification is clean")
-        return decide(
+        return write_at(
             dirty_since=publication.dirty_since,
             urgent=publication.urgent,
             failures=publication.failures,
@@ -225,7 +225,7 @@ class Cache:
             if not notification.publication.pending or notification.publication.writing:
                 # It is clean, or will be marked again when the write ends.
                 continue
-            if self.decision(notification).at <= now:
+            if self.write_at(notification) <= now:
                 return notification
             self._schedule(notification)
         return None
@@ -279,25 +279,20 @@ class Cache:
         Its log then has an expiry, set with the later of the two marks. If the audit feed lags and too many
         wait for it, a published one is enough: its log has no expiry yet, and a sweep finds it.
         """
-        gone = (
+        kept = (
             self.entries.get(notification.uid) is not notification
             or notification.quarantine
             or notification.deleted
             or notification.judged.untrusted
+            or notification.busy
+            or notification.publication.pending
         )
-        if gone or notification.busy or notification.publication.pending:
-            return
-        if notification.shown_whole:
-            self.retire(notification)
-            return
-        if not notification.ends_at(notification.view.position):
-            return
-        crowded = (
-            self.auditing
-            and not self.audit_capacity
-            and notification.acked == notification.view.position
-        )
-        if notification.expiring or crowded:
+        position = notification.view.position
+        crowded = self.auditing and not self.audit_capacity and notification.acked == position
+        if not kept and (
+            notification.shown_whole
+            or (notification.ends_at(position) and (notification.expiring or crowded))
+        ):
             self.retire(notification)
 
     def retire(self, notification: Notification) -> None:

@@ -242,7 +242,7 @@ class StatusWriter:
                 e
                 for e in self.cache.dirty()
                 if not e.in_flight.executing
-                and (not e.publication.failures or self.cache.decision(e).at < deadline)
+                and (not e.publication.failures or self.cache.write_at(e) < deadline)
             ]
             paused = self.cache.paused_until >= deadline
             if (paused or not waiting) and not self._running:

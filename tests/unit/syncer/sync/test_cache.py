@@ -397,9 +397,9 @@ def test_a_write_takes_what_is_marked_and_leaves_what_comes() -> None:
     here.now += 3
     here.cache.mark_dirty(notification)
     assert (notification.publication.dirty_since, notification.publication.urgent) == (103.0, False)
-    assert here.cache.decision(notification).at == 103.5
+    assert here.cache.write_at(notification) == 103.5
     with pytest.raises(ValueError, match="the notification is clean"):
-        here.cache.decision(here.add("b"))
+        here.cache.write_at(here.add("b"))
 
 
 def test_a_failure_is_remembered_with_its_time_and_share() -> None:
@@ -412,13 +412,13 @@ def test_a_failure_is_remembered_with_its_time_and_share() -> None:
     found = notification.publication
     assert (found.failures, found.last_failure) == (1, 100.0)
     assert (found.jitter, found.dirty_since) == (0.5, 100.0)
-    assert here.cache.decision(notification).at == 100.125
+    assert here.cache.write_at(notification) == 100.125
     here.now += 1
     here.cache.failed(notification)
     found = notification.publication
     assert (found.failures, found.last_failure) == (2, 101.0)
     assert (found.jitter, found.dirty_since) == (0.75, 100.0)
-    assert here.cache.decision(notification).at == 101.375
+    assert here.cache.write_at(notification) == 101.375
 
 
 def test_a_retry_that_is_due_behind_the_window_is_quiet() -> None:

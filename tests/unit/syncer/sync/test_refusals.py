@@ -91,11 +91,11 @@ async def test_a_missing_right_is_said_once_and_probed(caplog: pytest.LogCapture
         )
         here.now += 5.0
     assert here.server.asked == 8
-    assert all(here.cache.decision(notification).at > here.now for notification in here.entries)
+    assert all(here.cache.write_at(notification) > here.now for notification in here.entries)
     here.server.error = None
     assert await here.write(here.entries[7]) is Flushed.WRITTEN
     assert here.sync.refusals.problem is None
-    late = [e for e in here.cache.dirty() if here.cache.decision(e).at > here.now]
+    late = [e for e in here.cache.dirty() if here.cache.write_at(e) > here.now]
     assert (late, len(list(here.cache.dirty()))) == ([], 49), "the others go at once"
     told = [(r.levelname, r.message) for r in caplog.records]
     assert told == [

@@ -412,7 +412,7 @@ async def test_a_drain_does_not_wait_for_what_it_cannot_write(why: str) -> None:
         now = here.cache.monotonic()
         here.cache.monotonic = lambda: now
         here.cache.failed(notification)
-        end = here.cache.decision(notification).at
+        end = here.cache.write_at(notification)
         if why == "an attempt of it is under way":
             notification.publication.forgive()
             notification.in_flight.begin(next(iter(notification.view.attempts)), "console")
