@@ -35,15 +35,6 @@ class Presence(StrEnum):
     UNREADABLE = "unreadable"
 
 
-class Comparison(StrEnum):
-    """Log and object as sets of attempts with states."""
-
-    EQUAL = "equal"
-    LOG_ABOVE = "log above object"
-    OBJECT_ABOVE = "object above log"
-    APART = "each knows more"
-
-
 class Action(StrEnum):
     """What the shell has to do; in this order."""
 
@@ -75,6 +66,8 @@ class Situation:
         deleting: The object has a deletion timestamp.
         terminal: Its phase is final.
         shown: How many attempts it shows.
+        log_exceeds: The log holds attempts, or results of them, that the object does not show.
+        object_exceeds: The object shows attempts, or results of them, that the log does not hold.
         abandoned: Open attempts that no task of this process executes.
         unacked: The log holds records that are not marked as published.
         unplanned: The object shows the plan, and the log does not hold it.
@@ -90,7 +83,8 @@ class Situation:
     deleting: bool = False
     terminal: bool = False
     shown: int = 0
-    comparison: Comparison = Comparison.EQUAL
+    log_exceeds: bool = False
+    object_exceeds: bool = False
     abandoned: int = 0
     unacked: bool = False
     unplanned: bool = False
@@ -159,28 +153,28 @@ TABLE: tuple[Row, ...] = (
         "the log is gone and is restored from the object",
     ),
     Row(
-        "agree", Stage.COMPARISON, lambda s: s.comparison is Comparison.EQUAL, (Action.OPEN,),
+        "agree", Stage.COMPARISON, lambda s: not (s.log_exceeds or s.object_exceeds), (Action.OPEN,),
         "log and object agree",
     ),
     Row(
         "object-behind", Stage.COMPARISON,
-        lambda s: s.comparison is Comparison.LOG_ABOVE and not s.terminal,
+        lambda s: s.log_exceeds and not s.object_exceeds and not s.terminal,
         (Action.SYNC, Action.OPEN),
         "the object lags behind the log",
     ),
     Row(
         "finished-object-behind", Stage.COMPARISON,
-        lambda s: s.comparison is Comparison.LOG_ABOVE and s.terminal,
+        lambda s: s.log_exceeds and not s.object_exceeds and s.terminal,
         (Action.SYNC, Action.OPEN),
         "a finished object lags behind the log",
     ),
     Row(
-        "log-behind", Stage.COMPARISON, lambda s: s.comparison is Comparison.OBJECT_ABOVE,
+        "log-behind", Stage.COMPARISON, lambda s: s.object_exceeds and not s.log_exceeds,
         (Action.SEED, Action.OPEN),
         "the log lost records that the object shows",
     ),
     Row(
-        "both-behind", Stage.COMPARISON, lambda s: s.comparison is Comparison.APART,
+        "both-behind", Stage.COMPARISON, lambda s: s.log_exceeds and s.object_exceeds,
         (Action.SEED, Action.SYNC, Action.OPEN),
         "log and object each know more",
     ),
@@ -203,6 +197,9 @@ TABLE: tuple[Row, ...] = (
 )  # fmt: skip
 
 
+_BELOW_THE_GATES: Final = (Stage.COMPARISON, Stage.ATTEMPTS, Stage.HOUSEKEEPING)
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimDecision:
     """The rows that fitted, and the actions that follow, each once, in the order of `Action`."""
@@ -218,12 +215,7 @@ class ClaimDecision:
 
 @lru_cache(maxsize=_REMEMBERED)
 def reconcile(situation: Situation) -> ClaimDecision:
-    """
-    Read the table for one notification; most are in one of a few situations, read once.
-
-    Raises:
-        LookupError: no row of the comparison stage fits; cannot happen while the table is total.
-    """
+    """Read the table for one notification; most are in one of a few situations, read once."""
     rows = _rows(situation)
     if any(Action.OPEN in r.actions for r in rows):
         rows += [r for r in TABLE if r.stage is Stage.CLOSING and r.fits(situation)]
@@ -234,20 +226,7 @@ def _rows(situation: Situation) -> list[Row]:
     for row in TABLE:
         if row.stage is Stage.GATE and row.fits(situation):
             return [row]
-    compared = [r for r in TABLE if r.stage is Stage.COMPARISON and r.fits(situation)]
-    if len(compared) != 1:
-        raise LookupError(f"{len(compared)} rows compare log and object: {situation}")
-    rest = [
-        r for r in TABLE if r.stage in (Stage.ATTEMPTS, Stage.HOUSEKEEPING) and r.fits(situation)
-    ]
-    return compared + rest
-
-
-def compare(*, log_exceeds: bool, object_exceeds: bool) -> Comparison:
-    """Name the relation of log and object."""
-    if log_exceeds:
-        return Comparison.APART if object_exceeds else Comparison.LOG_ABOVE
-    return Comparison.OBJECT_ABOVE if object_exceeds else Comparison.EQUAL
+    return [r for r in TABLE if r.stage in _BELOW_THE_GATES and r.fits(situation)]
 
 
 def _decision(rows: list[Row]) -> ClaimDecision:

@@ -49,7 +49,7 @@ from syncer.rules.channel_state import counts
 from syncer.rules.evidence import Ground, Judgement, Verdict, judge, known_part
 from syncer.rules.fold import LogView
 from syncer.rules.merge import WRITTEN_AHEAD, exceeds, lacking
-from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, compare, reconcile
+from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, reconcile
 from syncer.rules.restore import fitting, highest_epoch, missing_plan, outcome_of, seeds_of_view
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
@@ -164,29 +164,23 @@ class Claimer:
             return None
         if self.journal.blocks(uid):
             return self._without_log(notification, term)
-        if not self.recorder.claim_holds(notification, term) and not await self._claim(
+        usable = self.recorder.claim_holds(notification, term) or await self._claim(
             notification, term
-        ):
-            return (
-                Ready(notification, term, blocked=notification.blocked)
-                if notification.blocked
-                else None
-            )
-        await self._catch_up(notification)
-        if notification.abandoned:
-            # An INTENT arrived after its caller had given it up: only a claim settles it.
-            self.recorder.lose_claim(notification, "abandoned")
-            if not await self._claim(notification, term):
-                return (
-                    Ready(notification, term, blocked=notification.blocked)
-                    if notification.blocked
-                    else None
-                )
+        )
+        if usable:
+            await self._catch_up(notification)
             if notification.abandoned:
-                # It could not be settled: try again, with a growing wait.
-                self.cache.retry(uid)
-                return None
-        return Ready(notification, term, blocked=notification.stopped)
+                # An INTENT arrived after its caller had given it up: only a claim settles it.
+                self.recorder.lose_claim(notification, "abandoned")
+                usable = await self._claim(notification, term)
+                if usable and notification.abandoned:
+                    # It could not be settled: try again, with a growing wait.
+                    self.cache.retry(uid)
+                    return None
+        if not usable and not notification.blocked:
+            return None
+        blocked = notification.stopped if usable else notification.blocked
+        return Ready(notification, term, blocked=blocked)
 
     def _without_log(self, notification: Notification, term: LeaseTerm) -> Ready | None:
         """What can be decided about one whose log must not be used; None if too little is known."""
@@ -473,9 +467,8 @@ class Claimer:
             deleting=notification.request.deleting,
             terminal=status.terminal,
             shown=len(status.attempts),
-            comparison=compare(
-                log_exceeds=exceeds(view, status), object_exceeds=bool(lacking(view, status))
-            ),
+            log_exceeds=exceeds(view, status),
+            object_exceeds=bool(lacking(view, status)),
             abandoned=len(notification.abandoned),
             unacked=view.publishable[0] > notification.acked,
             unplanned=plan and view.plan is None and bool(status.channels),

@@ -12,11 +12,9 @@ import pytest
 from syncer.rules.reconcile import (
     TABLE,
     Action,
-    Comparison,
     Presence,
     Situation,
     Stage,
-    compare,
     reconcile,
 )
 
@@ -29,7 +27,7 @@ def situations() -> Iterator[Situation]:
     choices: dict[str, Iterable[Any]] = {
         f.name: (False, True) for f in fields(Situation)
     } | {
-        "presence": Presence, "shown": (0, 3), "comparison": Comparison, "abandoned": (0, 2),
+        "presence": Presence, "shown": (0, 3), "abandoned": (0, 2),
     }  # fmt: skip
     for values in itertools.product(*choices.values()):
         yield Situation(**dict(zip(choices, values, strict=True)))
@@ -75,7 +73,7 @@ def test_order_of_the_gates() -> None:
 
 EVERYTHING = Situation(
     fenced=True, undecodable=True, log_present=False, presence=Presence.ABSENT, deleting=True,
-    terminal=True, shown=3, comparison=Comparison.APART, abandoned=2, unacked=True,
+    terminal=True, shown=3, log_exceeds=True, object_exceeds=True, abandoned=2, unacked=True,
 )  # fmt: skip
 
 CASES: dict[str, tuple[Situation, tuple[str, ...], tuple[Action, ...]]] = {
@@ -91,7 +89,7 @@ CASES: dict[str, tuple[Situation, tuple[str, ...], tuple[Action, ...]]] = {
         Situation(presence=Presence.ABSENT, deleting=True, abandoned=1), ("object-gone",), (Action.ORPHAN,),
     ),
     "the object names an epoch that its log does not know": (
-        Situation(ahead=True, deleting=True, comparison=Comparison.OBJECT_ABOVE, shown=3),
+        Situation(ahead=True, deleting=True, object_exceeds=True, shown=3),
         ("epoch-ahead",), (Action.DISTRUST,),
     ),
     "the object says what nothing explains": (
@@ -102,7 +100,7 @@ CASES: dict[str, tuple[Situation, tuple[str, ...], tuple[Action, ...]]] = {
         Situation(ahead=True, presence=Presence.ABSENT), ("object-gone",), (Action.ORPHAN,),
     ),
     "the object is being deleted, and its log knows more": (
-        Situation(deleting=True, comparison=Comparison.LOG_ABOVE, abandoned=1, unacked=True),
+        Situation(deleting=True, log_exceeds=True, abandoned=1, unacked=True),
         ("object-behind", "left-open", "unpublished", "deleting"),
         (Action.RECOVER, Action.SYNC, Action.ACK, Action.CLOSE),
     ),
@@ -141,17 +139,17 @@ CASES: dict[str, tuple[Situation, tuple[str, ...], tuple[Action, ...]]] = {
         Situation(abandoned=1), ("agree", "left-open"), (Action.RECOVER, Action.SYNC, Action.OPEN),
     ),
     "the object lags": (
-        Situation(comparison=Comparison.LOG_ABOVE), ("object-behind",), (Action.SYNC, Action.OPEN),
+        Situation(log_exceeds=True), ("object-behind",), (Action.SYNC, Action.OPEN),
     ),
     "a finished object lags": (
-        Situation(comparison=Comparison.LOG_ABOVE, terminal=True),
+        Situation(log_exceeds=True, terminal=True),
         ("finished-object-behind",), (Action.SYNC, Action.OPEN),
     ),
     "the log lost records": (
-        Situation(comparison=Comparison.OBJECT_ABOVE), ("log-behind",), (Action.SEED, Action.OPEN),
+        Situation(object_exceeds=True), ("log-behind",), (Action.SEED, Action.OPEN),
     ),
     "each knows more, an attempt is open, nothing is marked": (
-        Situation(comparison=Comparison.APART, abandoned=1, unacked=True),
+        Situation(log_exceeds=True, object_exceeds=True, abandoned=1, unacked=True),
         ("both-behind", "left-open", "unpublished"),
         (Action.SEED, Action.RECOVER, Action.SYNC, Action.ACK, Action.OPEN),
     ),
@@ -194,9 +192,7 @@ def test_what_the_object_knows_is_restored_before_anything_is_opened() -> None:
         verdict = reconcile(situation)
         if Action.OPEN not in verdict:
             continue
-        lost = situation.log_present and situation.comparison in (
-            Comparison.OBJECT_ABOVE, Comparison.APART,
-        )  # fmt: skip
+        lost = situation.log_present and situation.object_exceeds
         gone = not situation.log_present and situation.shown
         assert (Action.SEED in verdict) is bool(lost or gone or situation.unplanned), situation
         assert verdict.actions[-1] is Action.OPEN
@@ -206,17 +202,3 @@ def test_rows_have_their_own_names_and_words() -> None:
     """A name or a text stands for one row."""
     assert len(BY_NAME) == len(TABLE)
     assert len({row.message for row in TABLE}) == len(TABLE)
-
-
-@pytest.mark.parametrize(
-    ("log", "thing", "wanted"),
-    [
-        (False, False, Comparison.EQUAL),
-        (True, False, Comparison.LOG_ABOVE),
-        (False, True, Comparison.OBJECT_ABOVE),
-        (True, True, Comparison.APART),
-    ],
-)
-def test_compare(log: bool, thing: bool, wanted: Comparison) -> None:
-    """Two questions give the four relations."""
-    assert compare(log_exceeds=log, object_exceeds=thing) is wanted
