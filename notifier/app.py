@@ -42,11 +42,12 @@ from syncer.runtime.clock import LedgerTime
 from syncer.sharding.installation import Installation
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
+from syncer.sync.allowance import Allowance
 from syncer.sync.attempts import Outcomes
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
 from syncer.sync.evidence import Evidence
-from syncer.sync.journal import Allowance, Journal
+from syncer.sync.journal import Journal
 from syncer.sync.notifications import Notifications
 from syncer.sync.recorder import Recorder
 from syncer.sync.retention import Retention

@@ -9,6 +9,7 @@ comes, and leaves it with its last.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -31,6 +32,11 @@ class Turns(Generic[T]):
     def append(self, group: str, item: T) -> None:
         """Add an item behind those of its group."""
         self._queues.setdefault(group, deque()).append(item)
+        self._length += 1
+
+    def insert(self, group: str, item: T) -> None:
+        """Add an item to its group, whose items are in order, behind those that are equal."""
+        insort(self._queues.setdefault(group, deque()), item)  # type: ignore[call-overload]  # they compare
         self._length += 1
 
     def popleft(self, may: Callable[[str], bool] = lambda _group: True) -> T:

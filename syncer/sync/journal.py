@@ -5,17 +5,11 @@ Delivery while the log is away: attempts are recorded in the status before they 
 `syncer.rules.journal` decides which replica knows enough, and `StatusWriter.write_ahead` writes. This
 module decides when: once no replica has reached the log for a while, it puts notes into the shards'
 Leases; once the log is back, it removes them before anything is opened there.
-
-`Allowance` limits how fast attempts are journaled, as the API server is needed by others, too. It gives
-turns by urgency, not by order of arrival: namespaces take turns, and within a namespace the most urgent
-goes first. A priority expresses what its author wants first; it takes no turn away from another
-namespace. Waiting costs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,12 +20,12 @@ from syncer.model.errors import PortError, Unavailable
 from syncer.model.ports import Backoff, LeaseTerm
 from syncer.model.record import Record, read_plan
 from syncer.model.resource import rank_of
-from syncer.rules.bucket import TokenBucket
 from syncer.rules.journal import Basis, basis
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.restore import missing_plan
-from syncer.runtime.clock import MonotonicClock, ServerTime
+from syncer.runtime.clock import ServerTime
 from syncer.sharding.manager import ShardManager
+from syncer.sync.allowance import Allowance
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import SENDER_ENDED, Recorder
 from syncer.sync.status_writer import Flushed, StatusWriter
@@ -272,69 +266,3 @@ class Journal:
             return None
         self.on_journaled(why)
         return intent
-
-
-#: Smaller is more urgent.
-Urgency = tuple[int, float]
-_Waiting = tuple[Urgency, int, asyncio.Future[None]]
-
-
-class Allowance:
-    """Gives turns at a limited rate; unused turns expire after a second."""
-
-    def __init__(self, per_second: float, monotonic: MonotonicClock) -> None:
-        """`per_second` is more than 0, and may be less than 1."""
-        self._monotonic = monotonic
-        self._bucket = TokenBucket(per_second, max(1.0, per_second), monotonic())
-        #: By namespace, in the order of their turns.
-        self._waiting: dict[str, list[_Waiting]] = {}
-        self._arrivals = 0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def turn(self, namespace: str, urgency: Urgency) -> asyncio.Future[None]:
-        """Ask for a turn, which comes after everything more urgent in the namespace."""
-        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not self._waiting and self._bucket.take(self._monotonic()):
-            given.set_result(None)
-            return given
-        self._arrivals += 1
-        queue = self._waiting.setdefault(namespace, [])
-        heapq.heappush(queue, (urgency, self._arrivals, given))
-        self._set_timer()
-        return given
-
-    def open(self) -> None:
-        """Give everyone who waits a turn at once: the limit no longer applies."""
-        for queue in self._waiting.values():
-            for _, _, given in queue:
-                if not given.done():
-                    given.set_result(None)
-        self._waiting.clear()
-
-    def _set_timer(self) -> None:
-        if self._timer is None:
-            wait = self._bucket.wait(self._monotonic())
-            self._timer = asyncio.get_running_loop().call_later(wait, self._give)
-
-    def _give(self) -> None:
-        self._timer = None
-        while (queue := self._first()) is not None:
-            if not self._bucket.take(self._monotonic()):
-                self._set_timer()
-                return
-            heapq.heappop(queue)[2].set_result(None)
-            # The namespace has had its turn.
-            namespace = next(iter(self._waiting))
-            self._waiting[namespace] = self._waiting.pop(namespace)
-
-    def _first(self) -> list[_Waiting] | None:
-        """The waiting requests of the namespace whose turn it is, None if there are none."""
-        while self._waiting:
-            namespace, queue = next(iter(self._waiting.items()))
-            # Requests that were cancelled while they waited.
-            while queue and queue[0][2].done():
-                heapq.heappop(queue)
-            if queue:
-                return queue
-            del self._waiting[namespace]
-        return None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from syncer.sync.journal import Allowance, Urgency
+from syncer.sync.allowance import Allowance, Urgency
 from tests.virtual import on_virtual_time
 
 

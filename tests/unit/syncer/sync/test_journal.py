@@ -28,7 +28,8 @@ from syncer.rules.plan import Deliver
 from syncer.runtime import failpoints
 from syncer.runtime.clock import ServerTime
 from syncer.sync import journal as module
-from syncer.sync.journal import Allowance, Journal
+from syncer.sync.allowance import Allowance
+from syncer.sync.journal import Journal
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import SENDER_ENDED
 from syncer.sync.status_writer import StatusWriter
