@@ -142,8 +142,7 @@ class Outcomes:
                 self.recorder.metrics.intents.inc()
                 tries.uncertain = True
                 # If this fails, no task sends, so none would ever close the attempt.
-                if not self.recorder.advance(notification, answer, [record]):
-                    await self.recorder.reread(notification)
+                await self.recorder.advance(notification, answer, [record])
                 opened = True
             elif answer.permits:
                 notification.news()
@@ -169,9 +168,8 @@ class Outcomes:
 
         It counts in no limit then; a host that is not known was sent nothing. After a day it is final.
         """
-        if not (outcome.mistake and self.hold_mistakes):
-            return outcome
-        if outcome.state is not AttemptState.FAILED:
+        held = outcome.mistake and self.hold_mistakes
+        if not held or outcome.state is not AttemptState.FAILED:
             return outcome
         earlier = [a for a in notification.view.of_channel(intent.channel) if a.id != intent.id]
         began = min((a.started for a in uncounted_run(earlier) if a.started), default=None)
@@ -381,10 +379,7 @@ class Outcomes:
             return True
         self.recorder.count(attempt)
         try:
-            if not self.recorder.advance(
-                notification, answer, [intent, record][2 - answer.count :]
-            ):
-                await self.recorder.reread(notification)
+            await self.recorder.advance(notification, answer, [intent, record][2 - answer.count :])
         except PortError:
             # The outcome is recorded; the next check reads the rest of the log.
             notification.news()
