@@ -35,13 +35,7 @@ class Call:
     @property
     def commands(self) -> list[tuple[Any, ...]]:
         """What is written, in order, on one connection."""
-        if not (self.more or self.asking):
-            return [self.command]
-        return [
-            *([("ASKING",)] if self.asking else []),
-            self.command,
-            *self.more,
-        ]
+        return [*([("ASKING",)] if self.asking else ()), self.command, *self.more]
 
 
 #: Makes of a command what is written.
@@ -50,11 +44,6 @@ pack: Final[Callable[[tuple[Any, ...]], bytes]] = hiredis.pack_command
 
 async def read_reply(connection: AbstractConnection, call: Call) -> Any:
     """Read the reply to a call, error replies as values; every reply must be read."""
-    if not (call.more or call.asking):
-        try:
-            return await connection.read_response()
-        except ResponseError as error:
-            return error
     replies: list[Any] = []
     for _ in call.commands:
         try:
@@ -64,6 +53,4 @@ async def read_reply(connection: AbstractConnection, call: Call) -> Any:
     failed = next((r for r in replies if isinstance(r, ResponseError)), None)
     if failed is not None:
         return failed
-    if call.asking:
-        replies = replies[1:]
-    return tuple(replies) if call.more else replies[0]
+    return tuple(replies) if call.more else replies[-1]

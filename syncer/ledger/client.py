@@ -94,11 +94,8 @@ class LedgerClient(RedisState):
         Raises:
             ConfigError: the URL cannot be used.
         """
-        super().__init__(prefix)
+        super().__init__(prefix, confirming=confirming, fitness=fitness, on_change=on_change)
         self._timeout = timeout
-        self.confirming = confirming
-        self.fitness = fitness
-        self.on_change = on_change
         self.on_wake_up = on_wake_up
         try:
             target = parse_redis_url(url)

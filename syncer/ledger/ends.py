@@ -37,11 +37,9 @@ class LogEnd(NamedTuple):
 
 async def read_lengths(log: RedisLog, uids: Sequence[str]) -> list[int]:
     """Read the lengths of logs, in the order of `uids`; 0 for none, and for a key of another type."""
-    if not uids:
-        return []
 
     async def lengths(some: Sequence[str]) -> list[int]:
-        return [int(n) for n in await log.gather([("LLEN", log.key(uid)) for uid in some])]
+        return [int(n) for (n,) in await log.ask_of_each(some, ("LLEN",))]
 
     return await read_apart(lengths, uids, 0)
 
@@ -53,8 +51,6 @@ async def read_ends(log: RedisLog, wanted: Sequence[tuple[str, int]]) -> list[Lo
     `wanted` holds uids that `read_lengths` has found a log of, each with the first position that is of
     interest, 1 for all of it.
     """
-    if not wanted:
-        return []
     commands: list[tuple[str | int, ...]] = []
     for uid, start in wanted:
         key = log.key(uid)

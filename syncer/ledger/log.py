@@ -145,20 +145,18 @@ class RedisLog:
             seeds: Facts that the log may lack.
         """
         args = [epoch, Header(name, epoch).encode(), *(encode_record(s) for s in seeds)]
+        now = 0
         try:
             reply = await self._repeat(lua.CLAIM, uid, args)
-        except ContractError as error:
-            # The script could not read the header.
-            return Claimed(Answer.OK, error=error)
-        answer = Answer(text_of(reply[0]))
-        if answer is not Answer.OK:
-            return Claimed(answer)
-        seconds, micros = (int(part) for part in reply[2])
-        now = seconds * 1000 + micros // 1000
-        try:
+            answer = Answer(text_of(reply[0]))
+            if answer is not Answer.OK:
+                return Claimed(answer)
+            seconds, micros = (int(part) for part in reply[2])
+            now = seconds * 1000 + micros // 1000
             return Claimed(answer, snapshot_of(reply[1]), now=now, stamp=text_of(reply[3]))
         except ContractError as error:
-            return Claimed(answer, error=error, now=now)
+            # The script could not read the header, or this process what follows it.
+            return Claimed(Answer.OK, error=error, now=now)
 
     async def intent(
         self,
@@ -350,31 +348,25 @@ class RedisLog:
 
         A key of another type belongs to another program: its header is empty, and its length 0.
         """
-        if not uids:
-            return []
         return await read_apart(self._heads, uids, LogHead(b"", 0, -1))
 
     async def _heads(self, uids: Sequence[str]) -> list[LogHead]:
-        commands: list[tuple[str | int, ...]] = []
-        for uid in uids:
-            key = self.key(uid)
-            commands += [("LINDEX", key, 0), ("LLEN", key), ("TTL", key)]
-        replies = await self.gather(commands)
-        return [
-            LogHead(replies[n], int(replies[n + 1]), int(replies[n + 2]))
-            for n in range(0, len(replies), 3)
-        ]
+        replies = await self.ask_of_each(uids, ("LINDEX", 0), ("LLEN",), ("TTL",))
+        return [LogHead(element, int(length), int(ttl)) for element, length, ttl in replies]
 
     async def read_logs(self, uids: Sequence[str]) -> list[StoredLog]:
         """Read whole logs, undecoded, in the order of `uids`, in one round trip."""
-        if not uids:
-            return []
-        commands: list[tuple[str | int, ...]] = []
-        for uid in uids:
-            key = self.key(uid)
-            commands += [("LRANGE", key, 0, -1), ("TTL", key)]
-        replies = await self.gather(commands)
-        return [StoredLog(replies[n], int(replies[n + 1])) for n in range(0, len(replies), 2)]
+        replies = await self.ask_of_each(uids, ("LRANGE", 0, -1), ("TTL",))
+        return [StoredLog(elements, int(ttl)) for elements, ttl in replies]
+
+    async def ask_of_each(
+        self, uids: Sequence[str], *commands: tuple[str | int, ...]
+    ) -> list[tuple[Any, ...]]:
+        """Run the same reads on each log, their key left out; the replies of each log, in order."""
+        keys = map(self.key, uids)
+        asked = [(name, key, *rest) for key in keys for name, *rest in commands]
+        replies = iter(await self.gather(asked))
+        return list(zip(*[replies] * len(commands), strict=True))
 
     async def gather(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
         """Run many reads and return their replies in order."""

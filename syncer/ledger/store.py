@@ -47,17 +47,30 @@ class Server:
 class RedisState:
     """What is known of the store and of the servers that answer for it."""
 
-    def __init__(self, prefix: str) -> None:
-        """Begin with nothing known; `prefix` is that of every key."""
+    def __init__(
+        self,
+        prefix: str,
+        *,
+        confirming: bool = False,
+        fitness: Callable[[dict[str, str]], str | None] = lambda _info: None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Begin with nothing known.
+
+        Args:
+            prefix: Of every key.
+            confirming: A replica must confirm intents, where there are any (`redis.durability: strict`).
+            fitness: Why a server must not be given attempts, from the members of INFO; None if it may.
+            on_change: Called after another server or store has answered.
+        """
         self.prefix = prefix
         self.generation = 0
         self.server: Server | None = None
         #: Why Redis cannot be used now, None if it can.
         self.problem: str | None = "not connected yet"
-        #: Called after another server or store has answered.
-        self.on_change: Callable[[], None] = lambda: None
-        #: Why a server must not be given attempts, from the members of INFO; None if it may.
-        self.fitness: Callable[[dict[str, str]], str | None] = lambda _info: None
+        self.on_change = on_change
+        self.fitness = fitness
         #: The newest result of `fitness`.
         self.unfit: str | None = None
         #: What becomes of writes.
@@ -65,8 +78,7 @@ class RedisState:
         #: Newest reply of INFO, as members; of a cluster, the weakest of each.
         self.info: dict[str, str] = {}
         self.installation = ""
-        #: Intents must be confirmed by a replica, where there are any (`redis.durability: strict`).
-        self.confirming = False
+        self.confirming = confirming
         self.replicas = Replicas()
         #: Set where the servers are to be probed at once: the subscriber's connection cannot be made, a
         #: write was not confirmed, or an INTENT met another state of its server.

@@ -73,10 +73,4 @@ end
 if count >= tonumber(ARGV[5]) then
   return {'EXHAUSTED', count}
 end
-local before = chain_at(log[#log], #log - 1)
-if not before then
-  return foreign(log[1])
-end
-redis.call('PERSIST', key)
-local chain = append(key, before, ARGV[4])
-return {'OK', #log, before, chain, 1}
+return appended(key, log, ARGV[4])

@@ -23,10 +23,4 @@ end
 if rank and known >= rank then
   return {'DUP', known}
 end
-local before = chain_at(log[#log], #log - 1)
-if not before then
-  return foreign(log[1])
-end
-redis.call('PERSIST', key)
-local chain = append(key, before, ARGV[2])
-return {'OK', #log, before, chain, 1}
+return appended(key, log, ARGV[2])

@@ -68,6 +68,17 @@ local function foreign(header)
   return redis.error_reply('NLFORMAT the first element is not a header of this format')
 end
 
+-- Appends a record behind a log as it was read; returns the answer of every append.
+local function appended(key, log, record)
+  local before = chain_at(log[#log], #log - 1)
+  if not before then
+    return foreign(log[1])
+  end
+  redis.call('PERSIST', key)
+  local chain = append(key, before, record)
+  return {'OK', #log, before, chain, 1}
+end
+
 -- The state of this server: its role and its replication id. Every start, promotion and demotion gives it
 -- another id, which never comes back; only these lose what a log has acknowledged. The role is part of it since
 -- a writable replica has its primary's id. Nil if INFO cannot be had within a script, or does not show both.

@@ -22,10 +22,4 @@ end
 if known ~= 0 then
   return {'NOOP', known}
 end
-local before = chain_at(log[#log], #log - 1)
-if not before then
-  return foreign(log[1])
-end
-redis.call('PERSIST', key)
-local chain = append(key, before, ARGV[3])
-return {'OK', #log, before, chain, 1}
+return appended(key, log, ARGV[3])
