@@ -7,7 +7,8 @@ No text of the vendor reaches an error, since it may hold addresses and tokens.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator
+from typing import Any, Final
 
 import aiohttp
 import orjson
@@ -17,9 +18,6 @@ from syncer.kube.errors import OVERSIZED, OversizedLine, error_of, no_answer
 from syncer.model.errors import Expired, PortError, Rejected, Unavailable
 from syncer.runtime.causes import cause_of
 from syncer.runtime.places import own
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 #: A refusal may quote the object, which the server limits to 3 MiB.
 _ERROR_BODY_BYTES: Final = 4 * 2**20

@@ -29,11 +29,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import aiohttp
 import orjson
@@ -52,10 +53,6 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.rules.backoff import exponential
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-    from typing import Self
 
 Json = dict[str, Any]
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
@@ -327,8 +324,6 @@ class KubeClient:
         Once its body was read to the end the connection is back in the pool, and closing does nothing; else
         the rest, endless for a watch, is not waited for.
         """
-        if call.method not in ("GET", "POST", "PATCH", "DELETE"):
-            raise ValueError(f"method {call.method} would be repeated without asking")
         configuration = session.api.configuration
         headers = {"Accept": call.accept, "User-Agent": self._user_agent}
         if call.data is not None:

@@ -15,19 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from syncer.kube.client import KubeClient
+from syncer.kube.listing import Lister
 from syncer.kube.notification_requests import Meta, object_path, parse
+from syncer.kube.scope import Scope
+from syncer.kube.selection import Selection
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.resource import version_key
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from syncer.kube.client import KubeClient
-    from syncer.kube.listing import Lister
-    from syncer.kube.scope import Scope
-    from syncer.kube.selection import Selection
 
 #: Seconds over which the pages of a round are spread, and between two of them at most.
 _SPREAD: Final = 20.0

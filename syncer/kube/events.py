@@ -25,9 +25,10 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 from urllib.parse import quote
 
+from syncer.kube.client import Json, KubeClient
 from syncer.model.conditions import bounded
 from syncer.model.errors import (
     Ambiguous,
@@ -37,13 +38,9 @@ from syncer.model.errors import (
     Rejected,
     Unavailable,
 )
-from syncer.model.resource import GROUP, KIND, VERSION
+from syncer.model.resource import GROUP, KIND, VERSION, NotificationRequest
 from syncer.rules.backoff import exponential
 from syncer.rules.bucket import TokenBucket
-
-if TYPE_CHECKING:
-    from syncer.kube.client import Json, KubeClient
-    from syncer.model.resource import NotificationRequest
 
 COMPONENT: Final = "notification-controller"
 

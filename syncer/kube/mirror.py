@@ -19,15 +19,13 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable, Container, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.model.resource import NotificationRequest, version_key
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
-    from collections.abc import Set as AbstractSet
 
 #: Deleted uids that are remembered, for events that come late; far more than are ever under way.
 _TOMBSTONES: Final = 4096

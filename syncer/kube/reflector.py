@@ -33,10 +33,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from syncer.kube.answers import event_of
+from syncer.kube.client import KubeClient
 from syncer.kube.comparison import Comparison
 from syncer.kube.errors import OversizedLine
 from syncer.kube.following import Following, Novelty, Owned
@@ -56,11 +58,6 @@ from syncer.model.errors import (
 from syncer.model.resource import GROUP, PLURAL, version_key
 from syncer.rules.backoff import as_requested, equal_jitter, exponential, late_jitter
 from syncer.runtime.supervise import elapse
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from syncer.kube.client import KubeClient
 
 #: The loop of the process gets its turn after this many events of one buffer.
 _BATCH: Final = 64
@@ -246,22 +243,15 @@ class Reflector:
         scope.note(error)
         self.selection.on_failure(error)
         scope.problem = str(error)
-        match error:
-            case OversizedLine():
-                scope.resume = ""
-            case Expired():
-                scope.resume = ""
-                scope.problem = f"list again ({error})"
-            case KindMissing():
-                scope.resume = ""
-                scope.problem = f"the resource {PLURAL}.{GROUP} is not served"
-            case Unauthorised():
-                scope.problem = f"access is refused ({error})"
-            case Rejected():
-                # Perhaps it is the version at which the watch would begin that is refused.
-                scope.resume = ""
-            case _:
-                pass
+        if isinstance(error, Unauthorised):
+            scope.problem = f"access is refused ({error})"
+        elif isinstance(error, Expired | KindMissing | Rejected):
+            # What is rejected is perhaps the version at which the watch would begin.
+            scope.resume = ""
+        if isinstance(error, KindMissing):
+            scope.problem = f"the resource {PLURAL}.{GROUP} is not served"
+        elif isinstance(error, Expired) and not isinstance(error, OversizedLine):
+            scope.problem = f"list again ({error})"
         if str(error) != scope.interrupted:
             scope.interrupted = str(error)
             where = scope.namespace or "all namespaces"
