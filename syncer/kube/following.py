@@ -31,16 +31,13 @@ class Owned(Protocol):
     @property
     def sharding(self) -> Sharding:
         """How notifications are divided; fixed before anything is owned."""
-        ...
 
     @property
     def owned(self) -> Mapping[int, object]:
         """Shards, each with the one object that stands for its lease term."""
-        ...
 
     def on_change(self, call: Callable[[], None]) -> None:
         """Register a function to be called whenever a shard is acquired or lost."""
-        ...
 
 
 class Novelty(Enum):

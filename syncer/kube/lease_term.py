@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ConfigError
@@ -77,6 +77,7 @@ class LeaseTimings:
         return self.renew_deadline / 2
 
 
+@dataclass(eq=False, slots=True)
 class Session:
     """
     The life of this process's own Lease, by the clock.
@@ -88,15 +89,11 @@ class Session:
         is_over: Set with `ended`. By the clock the session may be over earlier: see `valid`.
     """
 
-    __slots__ = ("ended", "is_over", "renewed", "timings", "uid")
-
-    def __init__(self, uid: str, renewed: float, timings: LeaseTimings) -> None:
-        """Begin with the write that created the Lease, which started at `renewed`."""
-        self.uid = uid
-        self.renewed = renewed
-        self.ended = ""
-        self.timings = timings
-        self.is_over = asyncio.Event()
+    uid: str
+    renewed: float
+    timings: LeaseTimings
+    ended: str = field(default="", init=False)
+    is_over: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def valid(self, now: float) -> bool:
         """Whether work may go on: it is not over, and renewed within the deadline."""
@@ -109,6 +106,7 @@ class Session:
             self.is_over.set()
 
 
+@dataclass(eq=False, slots=True)
 class LeaseTerm:
     """
     One uninterrupted right to act for a shard.
@@ -119,18 +117,10 @@ class LeaseTerm:
         since: The API server's time when it had begun, in Unix milliseconds, 0 if that is not known.
     """
 
-    __slots__ = ("_ended", "epoch", "session", "since")
-
-    def __init__(self, epoch: Epoch, session: Session, *, since: int = 0) -> None:
-        """Begin with the write of the shard's Lease that named the session."""
-        self.since = since
-        self.epoch = epoch
-        self.session = session
-        self._ended = ""
-
-    def __repr__(self) -> str:
-        """Show epoch and end."""
-        return f"LeaseTerm({self.epoch}, {self.ended or 'held'})"
+    epoch: Epoch
+    session: Session
+    since: int = 0
+    _ended: str = field(default="", init=False)
 
     @property
     def ended(self) -> str:

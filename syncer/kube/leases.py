@@ -235,15 +235,12 @@ class LeaseSink(Protocol):
 
     def replace(self, leases: list[LeaseRecord], version: str) -> None:
         """Replace everything by a complete list and its resourceVersion."""
-        ...
 
     def put(self, lease: LeaseRecord) -> None:
         """Note a Lease that was created or written."""
-        ...
 
     def remove(self, lease: LeaseRecord) -> None:
         """Note the last state of a Lease that was deleted, or has lost the label."""
-        ...
 
 
 class LeaseWatch:

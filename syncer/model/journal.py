@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Self
-
-from syncer.model.attempt import Epoch
+from typing import Final
 
 #: Annotation of a shard's Lease.
 NOTE: Final = "notification-ledger/journal"
@@ -45,11 +43,6 @@ class Note:
     name: str
     since: int
     kept: int
-
-    @classmethod
-    def make(cls, epoch: Epoch, n: int, *, since: int, kept: int) -> Self:
-        """Make the n-th note of a lease term."""
-        return cls(f"{epoch}-{n}", since, kept)
 
     def text(self) -> str:
         """The value of the annotation."""

@@ -21,20 +21,16 @@ class LeaseTerm(Protocol):
     @property
     def epoch(self) -> Epoch:
         """Fencing token of the term."""
-        ...
 
     @property
     def since(self) -> int:
         """The API server's time when it had begun, in Unix milliseconds, 0 if that is not known."""
-        ...
 
     def valid(self, now: float) -> bool:
         """Whether the lease still holds at a second of the monotonic clock."""
-        ...
 
     def may_send(self, now: float, send_timeout: float) -> bool:
         """Whether a send begun now is over before another process may own the shard."""
-        ...
 
 
 class Ownership(Protocol):
@@ -42,11 +38,9 @@ class Ownership(Protocol):
 
     def term_of(self, uid: str) -> LeaseTerm | None:
         """The lease term of a notification's shard, None while the shard is not ours."""
-        ...
 
     def accepts(self, uid: str) -> bool:
         """Whether new work may begin: ours, and not being handed over."""
-        ...
 
 
 class ObjectClient(Protocol):
@@ -65,7 +59,6 @@ class ObjectClient(Protocol):
             Unauthorised: reading is not allowed.
             Unavailable: not answered.
         """
-        ...
 
     async def patch(
         self,
@@ -85,7 +78,6 @@ class ObjectClient(Protocol):
             Ambiguous: may have been written.
             Unavailable: not written.
         """
-        ...
 
 
 #: Milliseconds from the end of attempt n to the earliest start of the next one.

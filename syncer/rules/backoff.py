@@ -101,15 +101,16 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
 
     Args:
         policy: Seconds and factor of the notification.
-        n: Attempts on the channel that may have left; below 1 gives the initial delay without jitter.
+        n: Attempts on the channel that may have left.
         jitter: Uniform in [-1, 1).
     """
     initial = policy.initial_backoff * 1000
-    most = max(initial, policy.max_backoff * 1000)
-    if n < 1:
-        return initial
-    wait = exponential(initial, most, n, factor=policy.multiplier)
-    return round(near_jitter(wait, jitter, first=initial, most=most))
+    return _delay(initial, max(initial, policy.max_backoff * 1000), n, jitter, policy.multiplier)
+
+
+def _delay(first: int, most: int, n: int, jitter: float, factor: int = 2) -> int:
+    wait = exponential(first, most, n, factor=factor)
+    return round(near_jitter(wait, jitter, first=first, most=most))
 
 
 def unsent_delay(n: int, jitter: float) -> int:
@@ -118,8 +119,7 @@ def unsent_delay(n: int, jitter: float) -> int:
 
     `jitter` is uniform in [-1, 1).
     """
-    wait = exponential(UNSENT_FIRST, UNSENT_MOST, n)
-    return round(near_jitter(wait, jitter, first=UNSENT_FIRST, most=UNSENT_MOST))
+    return _delay(UNSENT_FIRST, UNSENT_MOST, n, jitter)
 
 
 def mistake_delay(n: int, jitter: float) -> int:
@@ -128,8 +128,7 @@ def mistake_delay(n: int, jitter: float) -> int:
 
     `jitter` is uniform in [-1, 1).
     """
-    wait = exponential(MISTAKE_FIRST, MISTAKE_MOST, n)
-    return round(near_jitter(wait, jitter, first=MISTAKE_FIRST, most=MISTAKE_MOST))
+    return _delay(MISTAKE_FIRST, MISTAKE_MOST, n, jitter)
 
 
 def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:

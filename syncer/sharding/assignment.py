@@ -28,7 +28,7 @@ from enum import Enum, auto
 from syncer.kube.leases import LeaseRecord
 from syncer.model.conditions import bounded
 from syncer.model.resource import version_key
-from syncer.sharding.view import ABLE, RELEASED, LeaseView, Sighting, session_of
+from syncer.sharding.view import ABLE, RELEASED, LeaseView, session_of
 
 
 def share(shards: int, members: int) -> int:
@@ -219,12 +219,11 @@ def silent_sessions(view: LeaseView, own: str, now: float) -> list[LeaseRecord]:
 
 def able_sessions(view: LeaseView, identity: str, now: float) -> int:
     """Count the other replicas that live and could own a shard."""
-    return sum(_lives(view, s, now) and s.lease.annotation(ABLE) == "true"
-               for s in view.sessions.values() if s.lease.holder != identity)  # fmt: skip
-
-
-def _lives(view: LeaseView, session: Sighting, now: float) -> bool:
-    return now < session.since + view.lasts(session.lease)
+    return sum(
+        now < s.since + view.lasts(s.lease) and s.lease.annotation(ABLE) == "true"
+        for s in view.sessions.values()
+        if s.lease.holder != identity
+    )
 
 
 def choose(

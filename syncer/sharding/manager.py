@@ -59,11 +59,9 @@ class Owner(Protocol):
 
     def begin(self, shard: int) -> None:
         """Check the known notifications of a shard again; the others are listed."""
-        ...
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
         """Begin no more work in a shard and publish its results; False if it did not end in time."""
-        ...
 
 
 class ShardManager:

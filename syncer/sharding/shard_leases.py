@@ -122,7 +122,7 @@ class ShardLeases:
         held = self._written[n]
         count = self._note_count.get(term.epoch, 0) + 1
         self._note_count[term.epoch] = count
-        note = Note.make(term.epoch, count, since=since, kept=held.transitions)
+        note = Note(f"{term.epoch}-{count}", since, held.transitions)
         self._marked.add(n)
         if not await self._write_note(n, {NOTE: note.text(), MARKS_LEFT: note.name}):
             return None

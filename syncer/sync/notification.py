@@ -415,15 +415,14 @@ class Notification:
     @property
     def blocked(self) -> str:
         """The known reason why it cannot be claimed, empty if there is none."""
-        if self.quarantine:
-            return "its log cannot be read"
-        if self.fenced:
-            return "its log belongs to a later epoch"
-        if self.judged.untrusted:
-            return "its record cannot be trusted"
-        if self.distrusted:
-            return "its status names an epoch that its log does not know"
-        return "its object cannot be read" if self.unreadable else ""
+        reasons = (
+            (self.quarantine, "its log cannot be read"),
+            (self.fenced, "its log belongs to a later epoch"),
+            (self.judged.untrusted, "its record cannot be trusted"),
+            (self.distrusted, "its status names an epoch that its log does not know"),
+            (self.unreadable, "its object cannot be read"),
+        )
+        return next((reason for holds, reason in reasons if holds), "")
 
     @property
     def stopped(self) -> str:

@@ -64,7 +64,6 @@ class Remover(ObjectClient, Protocol):
             Ambiguous: may have been deleted.
             Unavailable: not deleted.
         """
-        ...
 
 
 @dataclass(eq=False)
@@ -158,18 +157,16 @@ class Retention:
         return True
 
     def _may_go(self, current: NotificationRequest, *, expired: bool) -> bool:
-        status = current.status
-        if not status.terminal or current.deleting:
-            return False
-        if status.journal is not None:
-            # Its attempts may be on record there alone.
-            return False
-        if not due(ended(current), current.retention_days, self.time.certain()):
-            return False
-        mark = status.log
-        if mark is None:
-            return False
-        return not expired or (bool(mark.store) and mark.store == self.log.store)
+        status, mark = current.status, current.status.log
+        return (
+            status.terminal
+            and not current.deleting
+            # Else its attempts may be on record there alone.
+            and status.journal is None
+            and due(ended(current), current.retention_days, self.time.certain())
+            and mark is not None
+            and (not expired or (bool(mark.store) and mark.store == self.log.store))
+        )
 
 
 def due(ended: int, days: int, now: int) -> bool:

@@ -85,27 +85,22 @@ class Scrubber:
     async def check(self, notification: Notification) -> Result:
         """Check one notification, and act upon what is found; never raises for an answer."""
         term = self.ownership.term_of(notification.uid)
-        if term is None or not _still(notification):
+        before = self._state(notification)
+        if term is None or before is None:
             return Result.PASSED
-        before = _state(notification)
         snapshot: Snapshot | None = None
         try:
             snapshot = await self.recorder.log.read(notification.uid)
         except ContractError as error:
-            if _state(notification) != before or not _still(notification):
+            if self._state(notification) != before:
                 return Result.PASSED
             self.recorder.put_in_quarantine(notification, str(error))
             return self._found(notification, (Divergence.UNREADABLE,), None)
         except (PortError, TimeoutError):
             return Result.UNANSWERED
         current = await self._object(notification)
-        if (
-            _state(notification) != before
-            or not _still(notification)
-            or self.cache.entries.get(notification.uid) is not notification
-        ):
-            return Result.PASSED
-        if current is not None and (current.uid != notification.uid or current.deleting):
+        other = current is not None and (current.uid != notification.uid or current.deleting)
+        if other or self._state(notification) != before:
             return Result.PASSED
         quiet = not notification.publication.pending
         pending, states = self.sync.weigh(notification, current, term) if current else (False, ())
@@ -134,6 +129,27 @@ class Scrubber:
             return await self.objects.get(request.namespace, request.name)
         except (PortError, ContractError, TimeoutError):
             return None
+
+    def _state(self, notification: Notification) -> tuple[object, ...] | None:
+        """What must be the same before and after the reads; None if it is not at rest."""
+        moving = (
+            self.cache.entries.get(notification.uid) is not notification
+            or notification.claim is None
+            or notification.busy
+            or notification.deleted
+            or notification.quarantine
+            or notification.reread
+        )
+        if moving:
+            return None
+        return (
+            notification.claim,
+            notification.view.position,
+            notification.view.chain,
+            notification.acked,
+            notification.publication.dirty_since,
+            notification.request.resource_version,
+        )
 
     def _found(
         self, notification: Notification, found: tuple[Divergence, ...], snapshot: Snapshot | None
@@ -180,26 +196,3 @@ def report(uid: str, key: str, divergence: Divergence, **more: object) -> None:
             "cause": advice.cause, "do": advice.do, **more,
         },
     )  # fmt: skip
-
-
-def _still(notification: Notification) -> bool:
-    """Whether a notification stands still, so that its sides can be compared."""
-    return (
-        notification.claim is not None
-        and not notification.busy
-        and not notification.deleted
-        and not notification.quarantine
-        and not notification.reread
-    )
-
-
-def _state(notification: Notification) -> tuple[object, ...]:
-    """What must be the same before and after the reads."""
-    return (
-        notification.claim,
-        notification.view.position,
-        notification.view.chain,
-        notification.acked,
-        notification.publication.dirty_since,
-        notification.request.resource_version,
-    )

@@ -56,7 +56,6 @@ def test_who_knows_all(
 def test_a_note_survives_its_text() -> None:
     """What is written into the annotation is read back."""
     assert parse_note(NOTE.text()) == NOTE
-    assert Note.make(EPOCH, 1, since=1_000_000, kept=3) == NOTE
 
 
 @pytest.mark.parametrize("text", ["", "true", "0.20-1", "0.20-0 since=1 kept=1", f"{NOTE.text()} "])

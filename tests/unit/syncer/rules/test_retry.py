@@ -30,7 +30,6 @@ def test_curve(case: str) -> None:
 
 
 JITTER = {
-    "before any attempt there is none": (0, 1.0, 30_000),
     "a wait is stretched by up to a tenth": (2, 1.0, 66_000),
     "or shortened by one": (2, -1.0, 54_000),
     "the first wait is never below the initial one": (1, -1.0, 30_000),
