@@ -1,4 +1,4 @@
-"""The result of a check."""
+"""The result of a check, its lines, and the comparison of two clocks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from syncer.rules.text import plain
 
 #: Where what was found stands in a line.
 _TEXT: Final = 28
+#: Milliseconds by which a clock is odd, and by which it breaks something.
+_ODD: Final = 2_000
+_BAD: Final = 60_000
 
 
 class Grade(StrEnum):
@@ -23,6 +26,9 @@ class Grade(StrEnum):
     UNKNOWN = "unknown"
 
 
+_COLOURS: Final = dict(zip(Grade, ("green", "yellow", "red", "yellow"), strict=True))
+
+
 class Result(NamedTuple):
     """The result of a check: its name (an interface), how it ended, what was found, and what to do."""
 
@@ -32,61 +38,43 @@ class Result(NamedTuple):
     fix: str = ""
 
 
-_COLOURS: Final = {
-    Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red", Grade.UNKNOWN: "yellow",
-}  # fmt: skip
+def passes(
+    name: str, good: object, text: str, problem: str, fix: str, *, bad: Grade = Grade.FAIL
+) -> Result:
+    """
+    Return the result of a check that either passes or finds one problem.
+
+    Args:
+        name: Of the check.
+        good: Whether it passes.
+        text: What is said if it does.
+        problem: What is said if it does not.
+        fix: What to do then.
+        bad: What it then comes to.
+    """
+    return Result(name, Grade.OK, text) if good else Result(name, bad, problem, fix)
+
+
+def clock(name: str, offset: int, whose: str) -> Result:
+    """
+    Check a clock against ours.
+
+    Args:
+        name: Of the check.
+        offset: That clock minus ours in milliseconds.
+        whose: Whose clock it is, for the text.
+    """
+    text = f"{whose} is {abs(offset) / 1000:.1f} s {'ahead' if offset > 0 else 'behind'}"
+    fix = f"run NTP on both machines (here and on that of {whose})"
+    bad = Grade.FAIL if abs(offset) >= _BAD else Grade.WARN
+    return passes(name, abs(offset) < _ODD, text, text, fix, bad=bad)
 
 
 def lines_of(result: Result, screen: Screen) -> list[str]:
     """Return a result as lines, as wide as the screen at most."""
     name, grade, text, fix = result
+    width = screen.width - _TEXT if screen.width > 2 * _TEXT else len(text) + len(fix) + _TEXT
+    parts = [plain(text), *([f"fix: {fix}"] if fix else [])]
+    first, *rest = [line for part in parts for line in textwrap.wrap(part, width) or [""]]
     head = f"{screen.paint(f'{grade.value:<8}', _COLOURS[grade])}{name:<20}"
-    lines = []
-    for part in (plain(text), f"fix: {fix}" if fix else ""):
-        if screen.width > 2 * _TEXT and part:
-            lines += textwrap.wrap(part, screen.width - _TEXT)
-        elif part:
-            lines.append(part)
-    first, *rest = lines or [""]
     return [f"{head}{first}".rstrip(), *(" " * _TEXT + line for line in rest)]
-
-
-def ok(name: str, text: str) -> Result:
-    """Return the result of a check that passed."""
-    return Result(name, Grade.OK, text)
-
-
-def warn(name: str, text: str, fix: str) -> Result:
-    """
-    Return the result of a check that found what may do harm.
-
-    Args:
-        name: Of the check.
-        text: What was found.
-        fix: What to do about it.
-    """
-    return Result(name, Grade.WARN, text, fix)
-
-
-def fail(name: str, text: str, fix: str) -> Result:
-    """
-    Return the result of a check that found what does harm.
-
-    Args:
-        name: Of the check.
-        text: What was found.
-        fix: What to do about it.
-    """
-    return Result(name, Grade.FAIL, text, fix)
-
-
-def unknown(name: str, text: str, fix: str = "") -> Result:
-    """
-    Return the result of a check that could not be made.
-
-    Args:
-        name: Of the check.
-        text: Why it could not be made.
-        fix: What to do about it, empty where nothing is to be done.
-    """
-    return Result(name, Grade.UNKNOWN, text, fix)

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from syncer.cli.access import Access
-from syncer.cli.doctor.examination import examine
-from syncer.cli.doctor.leases import LeaseFacts
+from syncer.cli.doctor import examine
+from syncer.cli.doctor.cluster import ClusterFacts
 from syncer.cli.doctor.result import Grade, Result
 from syncer.cli.holding import read_holds
 from syncer.cli.known import API, REDIS, Asker, Missing, know
@@ -322,15 +322,15 @@ class Explorer:
 
     async def _health(self, _request: web.Request) -> str:
         missing = self._missing(now_here())
-        results, leases = list[Result](), LeaseFacts()
+        results, leases = list[Result](), ClusterFacts()
         try:
             results, leases = await self._examination.get()
         except TimeoutError:
             missing.append("The checks did not end in time.")
         order = [Grade.FAIL, Grade.WARN, Grade.UNKNOWN, Grade.OK]
         shards_of = defaultdict[str, list[str]](list)
-        for number, holder in enumerate(leases.holders):
-            shards_of[holder].append(str(number))
+        for number, shard in enumerate(leases.shards):
+            shards_of[shard.holder].append(str(number))
         return pages.page(
             "health", title="Health", here="/health", leases=leases, shards_of=shards_of, missing=missing,
             results=sorted(results, key=lambda r: order.index(r.grade)),
@@ -351,7 +351,7 @@ class Explorer:
         lines = await report(self._at, counted, home=self._home)
         return lines, kept[0] if kept else Overview(Placed(now=now_here()), 0)
 
-    async def _examine(self) -> tuple[list[Result], LeaseFacts]:
+    async def _examine(self) -> tuple[list[Result], ClusterFacts]:
         async with asyncio.timeout(_DOCTOR):
             return await examine(
                 self._at, namespaces=self._namespaces, home=self._home, account="", reader=True

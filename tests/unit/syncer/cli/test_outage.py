@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli.access import Access
-from syncer.cli.doctor.leases import LeaseFacts, check_journal
+from syncer.cli.doctor.cluster import ClusterFacts, check_journal
 from syncer.cli.doctor.result import Grade
 from syncer.cli.explanation import Rules, explain
 from syncer.cli.outage import (
@@ -20,7 +20,7 @@ from syncer.cli.outage import (
     reason_of,
     store_without_redis,
 )
-from syncer.cli.owner import Owner, find_owner
+from syncer.cli.owner import Owner, ShardHolder, find_owner
 from syncer.cli.rows import Placed, RowMaker
 from syncer.cli.store import StoreState
 from syncer.cli.telling import as_json, as_text
@@ -256,12 +256,12 @@ def test_doctor_tells_an_outage(
     notes: dict[int, Note], redis: bool, seconds: int, wanted: Grade, said: str
 ) -> None:
     """A note that stays although Redis answers is another trouble than one in an outage."""
-    facts = LeaseFacts(shards=2, notes=notes)
+    facts = ClusterFacts(shards=[ShardHolder("a", note=notes.get(n)) for n in range(2)])
     (result,) = check_journal(facts, redis=redis, now=OLDER.since + 60_000 + seconds)
     assert (result.name, result.grade) == ("journal", wanted)
     assert said in result.text
     assert bool(result.fix) == (wanted is Grade.WARN)
-    assert check_journal(LeaseFacts(problem="gone"), redis=redis, now=0) == []
+    assert check_journal(ClusterFacts(problem="gone"), redis=redis, now=0) == []
 
 
 def test_without_redis_this_machine_says_what_time_it_is() -> None:

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from syncer.cli.doctor.leases import LeaseFacts, check_others, check_routing
+from syncer.cli.doctor.cluster import ClusterFacts, check_others, check_routing
 from syncer.cli.doctor.result import Grade
+from syncer.cli.owner import ShardHolder
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import LeaseRecord
 from syncer.model.resource import LogMark, NotificationRequest, Status
@@ -32,7 +33,7 @@ ROUTINGS: dict[str, tuple[dict[str, tuple[str, str]], Grade, str]] = {
 def test_what_the_doctor_says_of_the_routing(case: str) -> None:
     """A file that is not taken is a failure, with the replica that refuses it and why."""
     routing, grade, said = ROUTINGS[case]
-    found = check_routing(LeaseFacts(routing=routing))
+    found = check_routing(ClusterFacts(routing=routing))
     assert (found.name, found.grade, said in found.text) == ("routing", grade, True)
     assert bool(found.fix) is (grade in {Grade.WARN, Grade.FAIL})
 
@@ -130,20 +131,24 @@ async def test_signs_are_believed_for_a_while() -> None:
     assert here.problem is None
 
 
+OWNED = [ShardHolder("a")]
 GRADES = {
-    "nothing": (LeaseFacts(shards=2, elsewhere=True), {"mine", ""}, Grade.OK, "none watches"),
-    "one that runs": (LeaseFacts(shards=2, others=["b/x"]), set(), Grade.WARN, "b/x runs too"),
-    "another store": (LeaseFacts(shards=2), {"mine", "theirs"}, Grade.WARN, "theirs"),
-    "Leases elsewhere are not read": (LeaseFacts(shards=2), set(), Grade.OK, "as far as"),
-    "Leases cannot be read": (LeaseFacts(shards=2, hidden="403"), set(), Grade.UNKNOWN, "403"),
+    "nothing": (ClusterFacts(shards=OWNED, elsewhere=True, stores=frozenset({"mine", ""})), Grade.OK,
+                "none watches"),
+    "one that runs": (ClusterFacts(shards=OWNED, others=["b/x"]), Grade.WARN, "b/x runs too"),
+    "another store": (ClusterFacts(shards=OWNED, stores=frozenset({"mine", "theirs"})), Grade.WARN,
+                      "theirs"),
+    "Leases elsewhere are not read": (ClusterFacts(shards=OWNED), Grade.OK, "as far as"),
+    "Leases cannot be read": (ClusterFacts(shards=OWNED, hidden="403"), Grade.UNKNOWN, "403"),
+    "there are none": (ClusterFacts(), Grade.UNKNOWN, "no Leases were read"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", GRADES)
 def test_what_the_doctor_says(case: str) -> None:
     """A warning with a fix, never a failure: it may be meant."""
-    facts, stores, grade, text = GRADES[case]
-    found = check_others(facts, stores, "mine")
+    facts, grade, text = GRADES[case]
+    found = check_others(facts, "mine")
     assert (found.name, found.grade) == ("other-installations", grade)
     assert text in found.text
     assert bool(found.fix) is (grade is Grade.WARN)

@@ -13,9 +13,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from syncer.cli.doctor.leases import LeaseFacts
-from syncer.cli.doctor.result import Result, fail, ok
+from syncer.cli.doctor.cluster import ClusterFacts
+from syncer.cli.doctor.result import Grade, Result
 from syncer.cli.known import Asker, Known, know
+from syncer.cli.owner import ShardHolder
 from syncer.cli.web import server, updates
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
@@ -316,12 +317,11 @@ async def stubbed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stub]:
             raise stub.failure
         return await know(world.at, key, Asker(1)) if key == "ns/n" else None
 
-    async def examined(*_: Any, **__: Any) -> tuple[list[Result], LeaseFacts]:
+    async def examined(*_: Any, **__: Any) -> tuple[list[Result], ClusterFacts]:
         if stub.failure is not None:
             raise stub.failure
-        return [ok("redis", "answers"), fail("api", "away", "look")], LeaseFacts(
-            2, "i-1", holders=["a", ""]
-        )
+        found = [Result("redis", Grade.OK, "answers"), Result("api", Grade.FAIL, "away", "look")]
+        return found, ClusterFacts(installation="i-1", shards=[ShardHolder("a"), ShardHolder("")])
 
     async def holds(_at: Any) -> tuple[tuple[Hold, ...], str]:
         return stub.holds
