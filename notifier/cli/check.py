@@ -12,6 +12,7 @@ import argparse
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,13 +23,13 @@ from notifier.cli.faults import fix_of_unread, of_fault, of_unread
 from notifier.cli.files import Files, files_of, native_kinds
 from notifier.cli.pictures import never_matching
 from notifier.routing.config import RoutingConfig, in_clear
-from notifier.routing.credentials import Look, look
+from notifier.routing.credentials import look
 from notifier.routing.models import WebhookConfig
 from notifier.routing.parse import examine
 from notifier.routing.reload import read_text
 from notifier.routing.tree import leads_to
 from notifier.settings import Settings, remarks
-from syncer.cli.exits import DIFFERENT, OK, USAGE
+from syncer.cli.exits import DIFFERENT, OK
 from syncer.cli.output import write_json, write_lines, write_remark
 from syncer.configfile import read_into
 from syncer.ledger.url import holds_password, parse_redis_url, split_redis_url
@@ -47,6 +48,83 @@ _SECRET_HOSTS: Final = (
     "hooks.slack.com", "discord.com", "discordapp.com", "outlook.office.com", "webhook.office.com",
     "logic.azure.com", "powerplatform.com",
 )  # fmt: skip
+#: Severity, what is wrong and what to do, by the kind of finding.
+_SAID: Final = {
+    "password shown": (
+        Severity.WARNING, "holds a password, visible to every reader of this file",
+        "remove it, and name a file that holds it in redis.passwordFile",
+    ),
+    "password in clear": (
+        Severity.WARNING, "sends the password without TLS",
+        "use rediss:// unless nobody can listen on the network",
+    ),
+    "routing empty": (
+        Severity.WARNING, "is empty: everything goes to the console",
+        "write a route and its receivers; docs/routing.md has examples",
+    ),
+    "no credential": (
+        Severity.ERROR, "names no credential",
+        "add credentialRef: NAME, where NAME is a file in delivery.credentials.dir",
+    ),
+    "receiver unused": (
+        Severity.WARNING, "gets nothing: {why}", "add a route with receiver: {name}, or remove it",
+    ),
+    "secret shown": (
+        Severity.WARNING, "is the {what} itself, visible to every reader of this file",
+        "move it into a credential, and name that in {key}",
+    ),
+    "url unusable": (
+        Severity.WARNING, "is not a usable URL: {error}", "write an http:// or https:// URL",
+    ),
+    "url with password": (
+        Severity.WARNING, "holds a user or password, visible to every reader of this file",
+        "use httpConfig.basicAuth with passwordRef",
+    ),
+    "url secret": (
+        Severity.WARNING,
+        "is a secret, since whoever knows it can send there: visible to every reader of this file",
+        "move it into a credential, and name that in credentialRef",
+    ),
+    "sent in clear": (
+        Severity.WARNING, "sends the token or password over http://, readable on the network",
+        "use https://, and remove it",
+    ),
+    "switched off": (
+        Severity.ERROR, "is never delivered: the channel is switched off in the settings",
+        "set {key} in the settings file, or remove the list",
+    ),
+    "no directory": (
+        Severity.ERROR, "cannot be read ({fault}): deliveries that need a credential are held",
+        "mount the credentials there, or name the directory: delivery.credentials.dir",
+    ),
+    "credential missing": (
+        Severity.ERROR, "names credential {ref}, which cannot be used: {why}",
+        "put the secret into {file}",
+    ),
+    "no routing key": (
+        Severity.ERROR, "names credential {ref}, which is not a routing key",
+        "put the integration key (Events API v2) into it",
+    ),
+    "no url": (
+        Severity.ERROR, "names credential {ref}, which is not a URL: {error}",
+        "put the whole URL into it, https://…",
+    ),
+    "url in clear": (
+        Severity.WARNING,
+        "names credential {ref}, a URL to which requests go over http://, readable on the network",
+        "use https://",
+    ),
+    "file not used": (
+        Severity.WARNING, "is not used: {why}", "put a secret into it, or remove the file",
+    ),
+    "file not named": (
+        Severity.WARNING, "is not named in this routing file",
+        "remove it, unless something else uses it",
+    ),
+    "file exposed": (
+        Severity.WARNING, "can be read by every user of this machine", "chmod 600 {file}",
+    ),
+}  # fmt: skip
 _SECRET_FILES: Final = ("urlFile", "passwordFile", "sentinelPasswordFile")
 
 
@@ -64,14 +142,15 @@ class Report:
     remarks: tuple[str, ...]
 
 
+def _found(kind: str, path: str, line: int = 0, **words: object) -> Finding:
+    severity, message, fix = _SAID[kind]
+    return Finding(severity, path, message.format(**words), fix.format(**words), line)
+
+
 def run(options: argparse.Namespace) -> int:
     """Check; returns the exit code."""
-    try:
-        files = files_of(options)
-    except ConfigError as error:
-        write_remark(str(error), "notifier")
-        return USAGE
-    report = check(files, credentials=Path(options.credentials) if options.credentials else None)
+    credentials = Path(options.credentials) if options.credentials else None
+    report = check(files_of(options), credentials=credentials)
     shown = in_order(report.found)
     counts = {s: sum(f.severity is s for _, f in shown) for s in Severity}
     for remark in report.remarks:
@@ -94,12 +173,8 @@ def run(options: argparse.Namespace) -> int:
         for file, finding in shown:
             where = f"{file}:{finding.line}" if finding.line else file
             about = f"{finding.path}: " if finding.path else ""
-            write_lines(
-                [
-                    plain(f"{where}: {finding.severity}: {about}{finding.message}"),
-                    plain(f"    fix: {finding.fix}"),
-                ]
-            )
+            said = f"{where}: {finding.severity}: {about}{finding.message}"
+            write_lines([plain(said), plain(f"    fix: {finding.fix}")])
         write_lines([", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items())])
     return DIFFERENT if counts[Severity.ERROR] else OK
 
@@ -188,17 +263,13 @@ def _in_file(source: Document) -> Iterator[Finding]:
     redis = source.values.get("redis")
     url = redis.get("url") if isinstance(redis, dict) else None
     if isinstance(url, str) and url and holds_password(url):
-        text = "holds a password, visible to every reader of this file"
-        fix = "remove it, and name a file that holds it in redis.passwordFile"
-        yield Finding(Severity.WARNING, "redis.url", text, fix, source.line("redis.url"))
+        yield _found("password shown", "redis.url", source.line("redis.url"))
 
 
 def _in_clear(source: Document, settings: Settings) -> Iterator[Finding]:
     whole = settings.redis.url.get_secret_value()
     if not parse_redis_url(whole).tls and holds_password(whole) and not _local(whole):
-        text = "sends the password without TLS"
-        fix = "use rediss:// unless nobody can listen on the network"
-        yield Finding(Severity.WARNING, "redis.url", text, fix, source.line("redis.url"))
+        yield _found("password in clear", "redis.url", source.line("redis.url"))
 
 
 def _local(url: str) -> bool:
@@ -217,9 +288,7 @@ def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | Non
         fix = fix_of_unread(fault, "--routing or $ROUTING_CONFIG_PATH")
         return None, [Finding(Severity.ERROR, "", fault, fix)]
     if not text.strip():
-        fault = "is empty: everything goes to the console"
-        fix = "write a route and its receivers; docs/routing.md has examples"
-        return None, [Finding(Severity.WARNING, "", fault, fix, 1)]
+        return None, [_found("routing empty", "", 1)]
     config, findings = examine(text, native=native_kinds(settings))
     found = list(findings)
     if config is not None:
@@ -231,50 +300,45 @@ def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | Non
 
 
 def _missing(config: RoutingConfig) -> Iterator[Finding]:
-    fix = "add credentialRef: NAME, where NAME is a file in delivery.credentials.dir"
     for _, path, line in config.without_credential():
-        yield Finding(Severity.ERROR, path, "names no credential", fix, line)
+        yield _found("no credential", path, line)
 
 
 def _unused(config: RoutingConfig) -> Iterator[Finding]:
-    never = never_matching(config)
-    leading = leads_to(config)
-    last = {receiver.name: n for n, receiver in enumerate(config.receivers)}
-    for n, receiver in enumerate(config.receivers):
+    never, leading = never_matching(config), leads_to(config)
+    last = {receiver.name: receiver for receiver in config.receivers}
+    for receiver in config.receivers:
         routes = leading.get(receiver.name, ())
         # Of those without a name, and of those that another one replaces, something is said already.
-        if (
-            any(path not in never for path in routes)
-            or not receiver.name
-            or last[receiver.name] != n
-        ):
+        if not receiver.name or last[receiver.name] is not receiver or set(routes) - never.keys():
             continue
         why = f"only {routes[0]} names it, and never matches" if routes else "no route names it"
-        fix = f"add a route with receiver: {receiver.name}, or remove it"
         line = config.lines.get(f"{receiver.path}.name") or config.lines.get(receiver.path, 0)
-        yield Finding(Severity.WARNING, receiver.path, f"gets nothing: {why}", fix, line)
+        yield _found("receiver unused", receiver.path, line, why=why, name=receiver.name)
 
 
 def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
     for receiver in config.receivers:
-        for kind, entries in receiver.entries:
-            for n, entry in enumerate(entries):
-                if kind == "webhook" and isinstance(entry, WebhookConfig):
-                    at = f"{receiver.path}.webhookConfigs[{n}]"
-                    for key, message, fix in _of_webhook(entry):
-                        path = f"{at}.{key}"
-                        yield Finding(Severity.WARNING, path, message, fix, config.lines[path])
+        entries = (
+            entry for kind, those in receiver.entries if kind == "webhook" for entry in those
+        )
+        for n, entry in enumerate(entries):
+            if isinstance(entry, WebhookConfig):
+                for key, kind, words in _of_webhook(entry):
+                    path = f"{receiver.path}.webhookConfigs[{n}].{key}"
+                    yield _found(kind, path, config.lines[path], **words)
 
 
-def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
-    everybody = "visible to every reader of this file"
-    moved = "move it into a credential, and name that in"
+def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Yield the key, the kind of finding and its words, of each mistake in one entry."""
     if entry.http_config.bearer_token:
-        text = f"is the token itself, {everybody}"
-        yield "httpConfig.bearerToken", text, f"{moved} bearerTokenRef"
+        yield "httpConfig.bearerToken", "secret shown", {"what": "token", "key": "bearerTokenRef"}
     if entry.http_config.basic_auth.password:
-        text = f"is the password itself, {everybody}"
-        yield "httpConfig.basicAuth.password", text, f"{moved} passwordRef"
+        yield (
+            "httpConfig.basicAuth.password",
+            "secret shown",
+            {"what": "password", "key": "passwordRef"},
+        )
     if not entry.url:
         return
     try:
@@ -282,17 +346,14 @@ def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
         host = parts.hostname or ""
         parse_target(entry.url)
     except ValueError as error:
-        yield "url", f"is not a usable URL: {error}", "write an http:// or https:// URL"
+        yield "url", "url unusable", {"error": error}
         return
     if parts.username or parts.password:
-        text = f"holds a user or password, {everybody}"
-        yield "url", text, "use httpConfig.basicAuth with passwordRef"
+        yield "url", "url with password", {}
     elif any(host == known or host.endswith(f".{known}") for known in _SECRET_HOSTS):
-        text = f"is a secret, since whoever knows it can send there: {everybody}"
-        yield "url", text, f"{moved} credentialRef"
+        yield "url", "url secret", {}
     if in_clear(entry.url) and entry.http_config.credentials_over_http:
-        text = "sends the token or password over http://, readable on the network"
-        yield "httpConfig.credentialsOverHttp", text, "use https://, and remove it"
+        yield "httpConfig.credentialsOverHttp", "sent in clear", {}
 
 
 def _switched_off(config: RoutingConfig, settings: Settings) -> Iterator[Finding]:
@@ -306,9 +367,7 @@ def _switched_off(config: RoutingConfig, settings: Settings) -> Iterator[Finding
             if missing:
                 path = f"{receiver.path}.{kind}Configs"
                 line = config.lines.get(f"{path}[0]") or config.lines.get(receiver.path, 0)
-                text = "is never delivered: the channel is switched off in the settings"
-                fix = f"set {key} in the settings file, or remove the list"
-                yield Finding(Severity.ERROR, path, text, fix, line)
+                yield _found("switched off", path, line, key=key)
 
 
 # -- credentials ----------------------------------------------------------------------------------
@@ -317,72 +376,49 @@ def _switched_off(config: RoutingConfig, settings: Settings) -> Iterator[Finding
 def _credentials(config: RoutingConfig, place: Path) -> Iterator[tuple[str, Finding]]:
     seen = look(place)
     if not seen.exists:
-        text = f"cannot be read ({seen.fault}): deliveries that need a credential are held"
-        fix = "mount the credentials there, or name the directory: delivery.credentials.dir"
-        yield str(place), Finding(Severity.ERROR, "", text, fix)
+        yield str(place), _found("no directory", "", fault=seen.fault)
         return
     refused = dict(seen.refused)
     named: set[str] = set()
     for ref, kind, path, line in config.references():
-        first = ref not in named
-        named.add(ref)
         if ref not in seen.values:
             why = refused.get(ref, "there is no such file")
-            text = f"names credential {ref}, which cannot be used: {why}"
-            fix = f"put the secret into {place / ref}"
-            yield "", Finding(Severity.ERROR, path, text, fix, line)
+            yield "", _found("credential missing", path, line, ref=ref, why=why, file=place / ref)
         elif wrong := _wrong(kind, path, seen.values[ref]):
-            yield "", Finding(wrong[0], path, f"names credential {ref}, {wrong[1]}", wrong[2], line)
-        if first:
+            yield "", _found(wrong[0], path, line, ref=ref, error=wrong[1])
+        if ref not in named:
             yield from _exposed(place, ref)
+        named.add(ref)
     for text in config.refused_in_clear(seen.values):
-        fix = "use https://, or set credentialsOverHttp: true"
-        yield "", Finding(Severity.ERROR, "", text, fix)
-    yield from _others(place, seen, named)
-
-
-def _others(place: Path, seen: Look, named: set[str]) -> Iterator[tuple[str, Finding]]:
+        yield (
+            "",
+            Finding(Severity.ERROR, "", text, "use https://, or set credentialsOverHttp: true"),
+        )
     for name, why in seen.refused:
         if name not in named:
-            text = f"is not used: {why}"
-            fix = "put a secret into it, or remove the file"
-            yield str(place / name), Finding(Severity.WARNING, "", text, fix)
-    for name in seen.values:
-        if name not in named:
-            text = "is not named in this routing file"
-            fix = "remove it, unless something else uses it"
-            yield str(place / name), Finding(Severity.WARNING, "", text, fix)
-            yield from _exposed(place, name)
+            yield str(place / name), _found("file not used", "", why=why)
+    for name in seen.values.keys() - named:
+        yield str(place / name), _found("file not named", "")
+        yield from _exposed(place, name)
 
 
-def _wrong(kind: str, path: str, value: str) -> tuple[Severity, str, str] | None:
+def _wrong(kind: str, path: str, value: str) -> tuple[str, str] | None:
     """Say why a value cannot be what its channel needs; quotes nothing of it."""
-    if kind == "pagerduty":
-        if "://" in value or any(c.isspace() for c in value):
-            fix = "put the integration key (Events API v2) into it"
-            return Severity.ERROR, "which is not a routing key", fix
-        return None
+    if kind == "pagerduty" and ("://" in value or any(c.isspace() for c in value)):
+        return "no routing key", ""
     if kind not in {"slack", "teams", "webhook"} or not path.endswith("].credentialRef"):
         return None
     try:
         parse_target(value)
     except ValueError as error:
-        fix = "put the whole URL into it, https://…"
-        return Severity.ERROR, f"which is not a URL: {error}", fix
-    if in_clear(value):
-        text = "a URL to which requests go over http://, readable on the network"
-        return Severity.WARNING, text, "use https://"
-    return None
+        return "no url", str(error)
+    return ("url in clear", "") if in_clear(value) else None
 
 
 def _exposed(place: Path, name: str) -> Iterator[tuple[str, Finding]]:
     # A volume of the kubelet's is swapped as a whole by this link; only the pod sees its files.
     if (place / "..data").is_symlink():
         return
-    try:
-        mode = (place / name).stat().st_mode
-    except OSError:
-        return
-    if mode & stat.S_IROTH:
-        text = "can be read by every user of this machine"
-        yield str(place / name), Finding(Severity.WARNING, "", text, f"chmod 600 {place / name}")
+    with suppress(OSError):
+        if (place / name).stat().st_mode & stat.S_IROTH:
+            yield str(place / name), _found("file exposed", "", file=place / name)

@@ -16,8 +16,9 @@ from typing import Final
 from notifier.cli.arguments import COMMANDS
 from syncer.cli import completion
 from syncer.cli.arguments import Parser
-from syncer.cli.exits import OK, USAGE
+from syncer.cli.exits import OK, USAGE, failed
 from syncer.cli.process import begin, finish
+from syncer.model.errors import LedgerError
 
 #: The grace period of the pods of the replaced controller, from which no argument of theirs tells.
 THEIR_GRACE: Final = "10s"
@@ -63,7 +64,10 @@ def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -
 
 
 def _run(options: argparse.Namespace) -> int:
-    return int(import_module(f"notifier.cli.{options.command}").run(options))
+    try:
+        return int(import_module(f"notifier.cli.{options.command}").run(options))
+    except (LedgerError, TimeoutError) as error:
+        return failed(error, "notifier")
 
 
 def _parser() -> argparse.ArgumentParser:

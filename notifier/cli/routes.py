@@ -16,28 +16,24 @@ from notifier.cli.sample import (
 )
 from notifier.routing.config import RoutingConfig
 from notifier.routing.tree import resolve, trace
-from syncer.cli.exits import DIFFERENT, OK, USAGE
+from syncer.cli.exits import DIFFERENT, OK
 from syncer.cli.output import write_json, write_lines, write_remark
-from syncer.model.errors import ConfigError, ContractError
+from syncer.model.errors import ContractError
 from syncer.model.resource import Json
 from syncer.rules.text import plain
 
 
 def run(options: argparse.Namespace) -> int:
     """Show or test; returns the exit code."""
-    try:
-        loaded = load(files_of(options))
-        config = routing_of(loaded)
-        kinds = {kind for receiver in config.receivers for kind, _ in receiver.entries}
-        if loaded.settings is None and kinds & native_kinds(None):
-            write_remark(
-                "e-mail and webhooks are assumed to be enabled; name the settings file with --config to"
-                " use its switches", "notifier",
-            )  # fmt: skip
-        return _show(options, config) if options.routes == "show" else _test(options, config)
-    except (ConfigError, ContractError) as error:
-        write_remark(str(error), "notifier")
-        return USAGE
+    loaded = load(files_of(options))
+    config = routing_of(loaded)
+    kinds = {kind for receiver in config.receivers for kind, _ in receiver.entries}
+    if loaded.settings is None and kinds & native_kinds(None):
+        write_remark(
+            "e-mail and webhooks are assumed to be enabled; name the settings file with --config to"
+            " use its switches", "notifier",
+        )  # fmt: skip
+    return _show(options, config) if options.routes == "show" else _test(options, config)
 
 
 def _show(options: argparse.Namespace, config: RoutingConfig) -> int:

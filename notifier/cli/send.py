@@ -33,7 +33,7 @@ from notifier.cli.sample import (
 from notifier.routing.config import RoutingConfig, quoted
 from notifier.routing.tree import resolve
 from syncer.cli.access import kubeconfig_of, operator_name
-from syncer.cli.exits import DIFFERENT, OK, Refused, exit_code_of, message_of
+from syncer.cli.exits import DIFFERENT, OK, Refused
 from syncer.cli.output import write_json, write_lines, write_remark
 from syncer.cli.times import seconds_of
 from syncer.kube.client import KubeClient
@@ -44,7 +44,6 @@ from syncer.model.errors import (
     Ambiguous,
     ConfigError,
     Gone,
-    LedgerError,
     PortError,
     Unauthorised,
 )
@@ -87,18 +86,20 @@ def run(options: argparse.Namespace) -> int:
 
 async def send(options: argparse.Namespace) -> int:
     """Choose, create and follow; returns the exit code."""
-    try:
-        timeout = seconds_of(options.timeout, "--timeout")
-        chosen = choose(options, now=time.time(), token=secrets.token_hex(3))
-        _announce(chosen)
-        if options.dry_run:
-            _write_manifest(options, chosen.manifest)
-            return OK
+    timeout = seconds_of(options.timeout, "--timeout")
+    chosen = choose(options, now=time.time(), token=secrets.token_hex(3))
+    text = "its receivers are unknown here: name the routing file with --routing"
+    if chosen.receivers is not None:
+        text = f"receivers: {', '.join(chosen.receivers)}; channels: {', '.join(chosen.channels)}"
+    for line in (text, *chosen.denials):
+        write_remark(line, "notifier")
+    if not options.dry_run:
         return await _create_and_follow(options, chosen, timeout)
-    except (LedgerError, TimeoutError) as error:
-        sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
-        write_remark(f"{message_of(error)}{sources}", "notifier")
-        return exit_code_of(error)
+    if options.output == "json":
+        sys.stdout.write(json.dumps(chosen.manifest, indent=2) + "\n")
+    else:
+        sys.stdout.write(yaml.safe_dump(chosen.manifest, sort_keys=False, allow_unicode=False))
+    return OK
 
 
 # -- choosing -------------------------------------------------------------------------------------
@@ -189,22 +190,6 @@ def _must_be_watched(loaded: Loaded, namespace: str) -> None:
             f"nobody would send it: the controller does not watch namespace {namespace}, but"
             f" {', '.join(watched)} (controller.namespaces)"
         )
-
-
-def _announce(chosen: Chosen) -> None:
-    if chosen.receivers is None:
-        text = "its receivers are unknown here: name the routing file with --routing"
-    else:
-        text = f"receivers: {', '.join(chosen.receivers)}; channels: {', '.join(chosen.channels)}"
-    for line in (text, *chosen.denials):
-        write_remark(line, "notifier")
-
-
-def _write_manifest(options: argparse.Namespace, manifest: dict[str, Any]) -> None:
-    if options.output == "json":
-        sys.stdout.write(json.dumps(manifest, indent=2) + "\n")
-    else:
-        sys.stdout.write(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=False))
 
 
 # -- creating and following -----------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 #: Where a pod of the controller has its settings file: as the chart mounts it, as `notifier run` expects
 #: it.
 SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
-#: States of what is shown of a log, as `syncer.cli.attempts` names them.
+#: States of what is shown of a log, as `syncer.cli.following` names them.
 STATES: Final = ("success", "failed", "unknown", "skip", "intent")
 #: What may deserve attention, as `syncer.cli.listing.Row` has it.
 ATTENTION: Final = ("unsynced", "unknown", "quarantined", "held", "journaled")
@@ -274,7 +274,7 @@ COMMANDS: Final = {
         },
     ),
     "resolve": Command(
-        "resolve", "record the result of an attempt that ended as unknown",
+        "resend", "record the result of an attempt that ended as unknown",
         {
             "object": _OBJECT, "as": _SAME,
             "reason": {"required": True, "help": "how you know the result (recorded)"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import ClassVar, Final
 
 from syncer.model.errors import (
+    Ambiguous,
     ConfigError,
     Conflict,
     ContractError,
@@ -13,6 +15,7 @@ from syncer.model.errors import (
     PortError,
     Rejected,
     Unauthorised,
+    Unavailable,
 )
 
 OK: Final = 0
@@ -58,6 +61,23 @@ class Misused(Refused):
 def message_of(error: Exception) -> str:
     """Return what an error says; one of time says nothing by itself."""
     return str(error) or "no answer in time"
+
+
+#: Errors of a Redis that does not answer.
+SILENT: Final = (Unavailable, Ambiguous, TimeoutError)
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says, and which server it is of."""
+    return f"{message_of(error)}{''.join(f' ({line})' for line in getattr(error, '__notes__', ()))}"
+
+
+def failed(error: LedgerError | TimeoutError, program: str = "syncer") -> int:
+    """Say what has ended a command; returns its exit code."""
+    from syncer.rules.text import neutral
+
+    sys.stderr.write(f"{program}: {neutral(reason_of(error))}\n")
+    return exit_code_of(error)
 
 
 def exit_code_of(error: LedgerError | TimeoutError) -> int:

@@ -1,24 +1,30 @@
-"""`syncer explain`: why a notification was sent, why not, what comes next and when."""
+"""
+`syncer explain`: why a notification was sent, why not, what comes next and when.
+
+With `--records`, or if its object is gone, one notification in its log, its fold and its status, side by
+side.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
+from syncer.cli import explanation
 from syncer.cli.access import access, where_of
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent
-from syncer.cli.known import Asker, Known, know
-from syncer.cli.lookup import find_event, find_key, is_key
-from syncer.cli.namespaces import namespaces_of
-from syncer.cli.output import write_answer, write_remark
-from syncer.cli.records import as_json as records_as_json
-from syncer.cli.records import as_text as records_as_text
-from syncer.cli.screen import screen_of
-from syncer.cli.store import StoreState
-from syncer.cli.telling import as_json, as_text
+from syncer.cli.installation import StoreState, namespaces_of
+from syncer.cli.known import Asker, Known, find_event, find_key, is_key, know
+from syncer.cli.output import cut, screen_of, table, write_answer, write_remark
+from syncer.ledger.reading import Line
+from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import ConfigError, LedgerError, Unauthorised, Unavailable
+from syncer.model.times import format_time
+from syncer.rules.merge import Facts, merge
 from syncer.rules.plan import Finish
+from syncer.rules.text import plain
 
 #: Seconds for an answer of a server.
 _ANSWER: Final = 5.0
@@ -37,15 +43,17 @@ async def run(options: argparse.Namespace) -> int:
             # A part of a name may be meant; Absent says what there is.
             key = await find_key(at, key, namespaces)
             found = await know(at, key, asker)
-    if found is not None and found.refused is not None and not options.records:
-        raise found.refused if found.uid else _unknown(key, found)
-    if found is None or not (found.uid or isinstance(found.refused, ConfigError)):
-        raise _unknown(key, found)
-    if options.records or found.explanation is None:
+    if found is None:
+        raise Absent(f"there is no object {key}")
+    refused, explained = found.refused, found.explanation
+    if not found.uid and not (options.records and isinstance(refused, ConfigError)):
+        raise _unknown(found)
+    if refused is not None and not options.records:
+        raise refused
+    if options.records or explained is None:
         return _show_records(options, found)
-    explained = found.explanation
-    lines = as_text(explained, screen_of(sys.stdout).width)
-    write_answer(as_json(explained), lines, as_json=options.json)
+    lines = explanation.as_text(explained, screen_of(sys.stdout).width)
+    write_answer(explanation.as_json(explained), lines, as_json=options.json)
     if found.unread:
         return NOT_COMPARED
     if explained.log.problem or explained.blocked:
@@ -53,6 +61,20 @@ async def run(options: argparse.Namespace) -> int:
     # What has ended needs no owner.
     needed = not isinstance(explained.decision, Finish)
     return NOT_COMPARED if needed and explained.owner.holder is None else OK
+
+
+def _unknown(found: Known) -> LedgerError:
+    """Neither an object nor a log can be shown, and whether there is one is not known."""
+    text = f"no log has the name {found.key}, or none is read; {'; '.join(found.missing)}"
+    match found.refused:
+        case ConfigError() as error:
+            return error
+        case Unauthorised(reason=reason):
+            return Unauthorised(text, reason=reason)
+    return Unavailable(text)
+
+
+# -- records --------------------------------------------------------------------------------------
 
 
 def _show_records(options: argparse.Namespace, found: Known) -> int:
@@ -68,22 +90,148 @@ def _show_records(options: argparse.Namespace, found: Known) -> int:
     if not options.records:
         gone = f"there is no object {found.key} any more" if found.gone else found.missing[0]
         write_remark(f"{gone}; this is its log")
-    lines = records_as_text(found, screen_of(sys.stdout).width)
-    write_answer(records_as_json(found), lines, as_json=options.json)
+    lines = as_text(found, screen_of(sys.stdout).width)
+    write_answer(as_json(found), lines, as_json=options.json)
     if found.store.state is StoreState.NEW:
         return NOT_COMPARED
-    if found.differences:
-        return DIFFERENT
-    return OK if found.compared else NOT_COMPARED
+    return DIFFERENT if found.differences else OK if found.compared else NOT_COMPARED
 
 
-def _unknown(key: str, found: Known | None) -> LedgerError:
-    """Neither an object nor a log can be shown: there is none, or that is not known."""
-    if found is None:
-        return Absent(f"there is no object {key}")
-    text = f"no log has the name {key}, or none is read; {'; '.join(found.missing)}"
-    refused = found.refused
-    if isinstance(refused, ConfigError):
-        return refused
-    error = Unauthorised(text, reason=refused.reason) if isinstance(refused, Unauthorised) else None
-    return error or Unavailable(text)
+def as_json(found: Known) -> dict[str, Any]:
+    """Return it as one JSON object; the keys are an interface."""
+    request, header = found.request, found.log.header if found.log is not None else None
+    return {
+        "uid": found.uid,
+        "object": found.key,
+        "log": None
+        if header is None and not found.lines
+        else {
+            "epoch": header.epoch if header else "",
+            "acked": header.acked if header else 0,
+            "audited": header.audited if header else 0,
+            "length": len(found.lines),
+            "ttlSeconds": found.ttl,
+            "records": [_record(line) for line in found.lines],
+        },
+        "fold": {
+            "channels": list(found.view.plan.channels) if found.view.plan else [],
+            "attempts": [_attempt(a) for a in found.view.attempts.values()],
+            "phase": _phase(found),
+        },
+        "status": None
+        if request is None
+        else {
+            "phase": request.status.phase,
+            "reason": request.status.reason,
+            "message": request.status.message,
+            "totalAttempts": request.status.total_attempts,
+            "attempts": [_attempt(a) for a in request.status.attempts],
+            "resourceVersion": request.resource_version,
+        },
+        "journaled": found.journaled or None,
+        "objectProblem": found.object_problem or None,
+        "logProblem": found.unread or None,
+        "compared": found.compared,
+        "differences": list(found.differences),
+    }
+
+
+def _phase(found: Known) -> str:
+    if found.request is None or found.unread:
+        return ""
+    facts = Facts(found.request.generation, found.request.policy)
+    return merge(found.request.status, found.view, facts, now=found.now).status.phase
+
+
+def _record(line: Line) -> dict[str, Any]:
+    record = line.record
+    if record is None:
+        return {"position": line.position, "error": line.error}
+    return {
+        "position": line.position, "kind": record.kind.value, "id": record.id,
+        "channel": record.channel, "chain": record.chain, **record.body,
+    }  # fmt: skip
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    members = {
+        "id": attempt.id, "channel": attempt.channel, "state": attempt.state.word,
+        "attempt": attempt.number, "ended": format_time(attempt.ended),
+        "class": attempt.failure and attempt.failure.value, "error": attempt.error,
+    }  # fmt: skip
+    return {key: value for key, value in members.items() if value}
+
+
+def as_text(found: Known, width: int = 0) -> list[str]:
+    """Return it as lines for a person; tables take `width` columns, 0 for any number."""
+    # What a creator, a receiver or a colleague wrote is among it.
+    return [plain(line) for line in _text(found, width)]
+
+
+def _text(found: Known, width: int) -> Iterator[str]:
+    yield from (f"{found.key}  uid {found.uid}", "")
+    header = found.log.header if found.log is not None else None
+    if found.unread:
+        yield f"LOG     not read: {found.unread}"
+    elif header is not None:
+        expiry = f"expires in {found.ttl} s" if found.ttl >= 0 else "kept"
+        yield (
+            f"LOG     {len(found.lines)} records, epoch {header.epoch}, published up to"
+            f" {header.acked}, {expiry}"
+        )
+    elif not found.lines:
+        yield "LOG     none"
+    if found.lines:
+        rows = [("#", "kind", "id", "channel", "time", "detail"), *map(_row, found.lines)]
+        yield from table(rows, indent="  ", width=width)
+    shown = {a.id: a for a in found.request.status.attempts} if found.request else {}
+    logged = found.view.attempts
+    attempts = [("id", "channel", "no", "log", "status", "")]
+    for identity in dict.fromkeys([*logged, *shown]):
+        ours, seen = logged.get(identity), shown.get(identity)
+        attempts.append((
+            identity, (ours or shown[identity]).channel, str(seen.number) if seen else "-",
+            ours.state.word if ours else "-", seen.state.word if seen else "-",
+            "log not read" if found.unread else _remark(ours, seen, found.compared),
+        ))  # fmt: skip
+    yield from ("", "ATTEMPTS")
+    yield from table(attempts, indent="  ", width=width) if attempts[1:] else ["  none"]
+    yield ""
+    if found.request is None:
+        yield f"STATUS  not read: {found.object_problem}"
+    else:
+        status = found.request.status
+        yield f"STATUS  {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip()
+        if found.journaled:
+            yield f"JOURNAL attempts were recorded here first, in the outage {found.journaled}"
+        if not found.unread:
+            yield f"FOLD    {_phase(found)}"
+    yield ""
+    yield from (f"! {text}" for text in found.differences)
+    if not found.compared:
+        unread = "log" if found.unread else "status"
+        yield f"log and status were not compared: the {unread} was not read"
+    elif not found.differences:
+        yield "log and status agree"
+
+
+def _remark(logged: Attempt | None, seen: Attempt | None, compared: bool) -> str:
+    if logged is None:
+        return "only in the status"
+    if logged.state is AttemptState.INTENT:
+        return "open: being sent, or its sender is gone"
+    if not compared:
+        return "status not read"
+    if seen is None:
+        return "not published yet"
+    return "" if logged.state is seen.state else "differs"
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    record = line.record
+    if record is None:
+        return (str(line.position), "?", "", "", "", line.error)
+    body = dict(record.body)
+    at = format_time(int(body.pop("at", 0)))
+    detail = "  ".join(f"{k}={cut(str(v).replace(chr(10), ' '), 80)}" for k, v in body.items())
+    return (str(line.position), record.kind.value, record.id, record.channel, at, detail)

@@ -13,35 +13,47 @@ namespace that is not watched, a shard without an owner. Such a reason takes its
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from syncer.cli.access import Access
-from syncer.cli.outage import held_back, remarks
-from syncer.cli.owner import Owner
+from syncer.cli.output import age, cut, in_words, table, translated
+from syncer.cli.owner import Owner, held_back, remarks
 from syncer.model.attempt import (
+    NO_EPOCH,
     Attempt,
+    AttemptState,
+    FailureClass,
+    attempt_epoch,
     epoch_key,
 )
 from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
-from syncer.model.record import Kind, Record
-from syncer.model.resource import NotificationRequest
+from syncer.model.record import NO_CHANNEL, Fallback, Kind, Record
+from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest
 from syncer.model.times import format_time
-from syncer.rules.channel_state import ChannelState
+from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fallback import held_along, opening
 from syncer.rules.fold import ReadLog
 from syncer.rules.holds import held_channels
 from syncer.rules.merge import Facts, channel_states_of
 from syncer.rules.plan import (
+    Await,
     Decision,
+    Deliver,
     Finish,
+    GiveUp,
+    Resolve,
+    WaitUntil,
     Withhold,
     decide,
     hold_of,
     stale_of,
+    withheld,
 )
 from syncer.rules.restore import highest_epoch
+from syncer.rules.text import go_duration, plain
 
 #: Who works on it was not looked up.
 _NOT_LOOKED_UP: Final = Owner()
@@ -156,9 +168,10 @@ def explain(
         holds=held_along(view.plan, channel_states, holds),
         stale=stale_of(request.created, now, rules.max_age),
     )
-    blocked = "" if isinstance(decision, Finish) else _blocked(request, log, owner)
-    if unread and not (blocked or isinstance(decision, Finish)):
-        blocked = held_back(request, owner)
+    blocked = ""
+    if not isinstance(decision, Finish):
+        blocked = next(iter(_reasons(request, log)), "") or owner.problem
+        blocked = blocked or (held_back(request, owner) if unread else "")
     if blocked:
         decision = Withhold(decision.channels, decision.then, blocked)
     opened = {r.id: r for r in log.records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
@@ -185,66 +198,303 @@ def explain(
     )
 
 
-def _blocked(request: NotificationRequest, log: ReadLog, owner: Owner) -> str:
-    """Return why nothing comes, whatever the rule decides; empty if nothing is known to block it."""
-    if request.deleting:
-        return "it is being deleted, which cancels delivery"
-    if log.problem:
-        return f"its log cannot be read: {log.problem}"
-    held = _held_by_controller(request)
-    if held:
-        return f"the controller holds it: {held}"
-    return _unbelieved(request, log) or owner.problem
-
-
-def _unbelieved(request: NotificationRequest, log: ReadLog) -> str:
-    """Return why the controller does not trust the status, empty if it does."""
-    named = highest_epoch(request.status)
-    if log.header is None or epoch_key(named) <= epoch_key(log.header.epoch):
-        return ""
-    return (
-        f"its status names the epoch {named}, which its log ({log.header.epoch}) does not contain:"
+def _reasons(request: NotificationRequest, log: ReadLog) -> list[str]:
+    """Return what keeps the controller from sending, by object and log alone; empty if nothing does."""
+    condition = true_condition(request.status.conditions, QUARANTINED)
+    named, known = highest_epoch(request.status), log.header and log.header.epoch
+    foreign = (
+        f"its status names the epoch {named}, which its log ({known}) does not contain:"
         " another client wrote it"
     )
+    return [
+        *(["it is being deleted, which cancels delivery"] if request.deleting else []),
+        *([f"its log cannot be read: {log.problem}"] if log.problem else []),
+        *([f"the controller holds it: {condition.message}"] if condition is not None else []),
+        *([foreign] if known and epoch_key(named) > epoch_key(known) else []),
+    ]
 
 
-def _held_by_controller(request: NotificationRequest) -> str:
-    """Return why the controller has put it in quarantine, empty if it has not."""
-    condition = true_condition(request.status.conditions, QUARANTINED)
-    return condition.message if condition is not None else ""
+#: What an operator's record did.
+_VERBS: Final = {
+    Kind.ORDER: "resend requested", Kind.RESOLVE_FAILED: "resolved as failed",
+    Kind.RESOLVE_SUCCESS: "resolved as delivered", Kind.REPAIR: "repaired",
+}  # fmt: skip
 
 
 def _notes(
     request: NotificationRequest, log: ReadLog, rules: Rules, owner: Owner, unread: str
 ) -> list[str]:
-    notes = [owner.problem] if owner.problem else []
-    notes += owner.unread
-    if log.problem:
-        notes.append(f"its log cannot be read, so nothing is sent: {log.problem}")
-    if log.header is None and not (log.problem or unread):
-        gone = request.status.attempts or request.status.terminal
-        notes.append(
-            "it has no log any more" if gone else "it has no log yet: no replica has claimed it"
-        )
-    held = _held_by_controller(request)
-    if held:
-        notes.append(f"the controller holds it: {held}")
-    unbelieved = _unbelieved(request, log)
-    if unbelieved:
-        notes.append(f"{unbelieved}, so nothing is sent")
-    if request.deleting:
-        notes.append("it is being deleted, which cancels delivery")
-    if rules.holds_problem:
-        notes.append(f"operators' holds are not known: {rules.holds_problem}")
-    if not rules.known:
-        notes.append("without --config the defaults of `delivery` are assumed")
-    verbs = {Kind.ORDER: "resend requested", Kind.RESOLVE_FAILED: "resolved as failed",
-            Kind.RESOLVE_SUCCESS: "resolved as delivered", Kind.REPAIR: "repaired"}  # fmt: skip
+    gone = request.status.attempts or request.status.terminal
+    no_log = "it has no log any more" if gone else "it has no log yet: no replica has claimed it"
+    notes = [
+        owner.problem, *owner.unread,
+        no_log if log.header is None and not (log.problem or unread) else "",
+        *_reasons(request, log),
+        rules.holds_problem and f"operators' holds are not known: {rules.holds_problem}",
+        "" if rules.known else "without --config the defaults of `delivery` are assumed",
+    ]  # fmt: skip
     for record in log.records:
-        if record.kind in verbs:
+        if record.kind in _VERBS:
             body = record.body
             reason = body.get("why") or body.get("did") or ""
             at = format_time(int(body.get("at", 0)))
-            about = record.channel if record.channel != "-" else str(body.get("what", ""))
-            notes.append(f"{at} {verbs[record.kind]} by {body.get('by', '?')}: {about}: {reason}")
-    return notes
+            about = record.channel if record.channel != NO_CHANNEL else str(body.get("what", ""))
+            notes.append(f"{at} {_VERBS[record.kind]} by {body.get('by', '?')}: {about}: {reason}")
+    return [note for note in notes if note]
+
+
+def next_step(found: Explanation) -> str:
+    """Return one sentence: what comes next, and why."""
+    at = format_time(found.next_at)
+    wait = in_words(found.next_at - found.now) if found.next_at else ""
+    match found.decision:
+        case Resolve(reason):
+            return f"its channels are resolved: {reason}"
+        case Deliver(channels, _, _, held):
+            skips = {c.channel_state.channel: c.skip for c in found.channels if c.skip}
+            skipped = [f"{c} was last not tried: {skips[c]}" for c in channels if c in skips]
+            due = f"an attempt is due now on {', '.join(channels)}"
+            return "; ".join([due, *skipped, *_held_back(held)])
+        case Withhold((), _, reason, _):
+            return f"nothing: {reason}"
+        case Withhold(channels, _, reason, held):
+            return "nothing: " + "; ".join(
+                _held_back(held) or [f"{', '.join(channels)} is due and {reason}"]
+            )
+        case GiveUp(channels, _, reason):
+            return f"{', '.join(channels)} is given up: {reason}"
+        case WaitUntil(_, reason):
+            return f"an attempt at {at} (in {wait}): {reason}"
+        case Await(reason):
+            return f"the result of what is being sent: {reason}"
+        case Finish(reason):
+            status = found.request.status
+            states = {history.channel_state.state for history in found.channels}
+            again = status.phase in {FAILED, PARTIALLY_SENT} and states - {State.DELIVERED}
+            more = "; `resend` requests one more attempt" if again else ""
+            if not status.terminal:
+                more = "; the status does not show this yet"
+            return f"nothing: {reason}{more}"
+
+
+def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:
+    """The channels that each hold keeps back, and why."""
+    channels: dict[str, list[str]] = {}
+    for channel, reason in held:
+        channels.setdefault(reason, []).append(channel)
+    return [f"{', '.join(those)} is due and {reason}" for reason, those in channels.items()]
+
+
+#: Columns of a subject.
+_SUBJECT: Final = 100
+#: Channels that the first sentence tells of.
+_TOLD: Final = 3
+#: What is said of a channel where no attempt on record explains its state.
+_UNTRIED: Final = {
+    State.DELIVERED: "Delivered to {}, of which only the count is left",
+    State.NOT_NEEDED: "No fallback to {} was needed",
+    State.SUPERSEDED: "Not sent to {}, since a newer one of its incident was",
+    State.STANDBY: "Not sent to {} yet, the fallback",
+}
+_NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def word_of(attempt: Attempt, records: Iterable[Record]) -> str:
+    """
+    Return on whose word the result of an attempt stands; empty if its sender has observed it.
+
+    Args:
+        attempt: The attempt.
+        records: Of its log; empty if that was not read.
+    """
+    stated = [r for r in records if r.kind.state is attempt.state and r.attempt_id == attempt.id]
+    if any(r.kind.value == attempt.state.word for r in stated):
+        return ""
+    if by := [str(r.body.get("by") or "somebody") for r in stated if r.kind.resolution]:
+        return f"resolved by {by[-1]}"
+    if attempt_epoch(attempt.id) == NO_EPOCH:
+        return "adopted from the controller before"
+    return "restored from the status" if stated else ""
+
+
+def summary(found: Explanation) -> str:
+    """Return what became of it, in one sentence for each of the first channels."""
+    if not found.channels:
+        planned = found.log.view.plan is not None
+        return "It goes to no receiver." if planned else "Its receivers are not chosen yet."
+    told = [_told(history, found) for history in found.channels[:_TOLD]]
+    more = len(found.channels) - _TOLD
+    return " ".join([*told, *([f"{more} more channel(s) below."] if more > 0 else [])])
+
+
+def _told(history: ChannelHistory, found: Explanation) -> str:
+    state, attempts = history.channel_state, [a for a, _ in history.attempts]
+    success = next((a for a in attempts if a.state is AttemptState.SUCCESS), None)
+    failures = [a for a in attempts if a.state is AttemptState.FAILED]
+    unknown = [_clock(a.ended or a.started, found.now) for a in attempts
+               if a.state is AttemptState.UNKNOWN]  # fmt: skip
+    number = len(failures)
+    count = _NUMBERS[number] if number < len(_NUMBERS) else str(number)
+    after = f" after {count} failure{'s' if number > 1 else ''}" if number else ""
+    if success is not None:
+        word = word_of(success, found.log.records)
+        # Who says so later has not seen when.
+        at = (word and success.started) or success.ended
+        text = f"Delivered to {state.channel} at {_clock(at, found.now)}{after}"
+        text += f" ({word}: not observed by the sender)" if word else ""
+    elif state.state in _UNTRIED:
+        text = _UNTRIED[state.state].format(state.channel)
+    else:
+        yet = "" if state.state.finished else "yet "
+        text = f"Not {yet}delivered to {state.channel}{after}"
+    if unknown:
+        also = "also " if state.state is State.DELIVERED else ""
+        text += f"; it may {also}have arrived at {', '.join(unknown)}"
+    if success is None and failures:
+        text += f": {translated(failures[-1].error)}"
+    return f"{text.rstrip('.')}."
+
+
+def _clock(ms: int, now: int) -> str:
+    """Return a time of day, with its day if that is another one."""
+    day, _, clock = format_time(ms, millis=False).rstrip("Z").partition("T")
+    today = format_time(now, millis=False).partition("T")[0]
+    return f"{clock} UTC" if day == today else f"{day} {clock} UTC" if day else "an unknown time"
+
+
+def as_text(found: Explanation, width: int = 0) -> list[str]:
+    """Return the explanation as lines for a person; tables take `width` columns, 0 for any number."""
+    request, log, status = found.request, found.log, found.request.status
+    severity = f"[{request.severity}] " if request.severity else ""
+    subject = request.spec().subject
+    out = [
+        summary(found),
+        f"{request.key}  uid {request.uid}",
+        *([f"SUBJECT {severity}{cut(subject, _SUBJECT)}"] if subject or severity else []),
+        *([f"EVENT   {request.event}"] if request.event else []),
+        f"PHASE   {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip(),
+        f"AGE     {age(found.now - request.created)}, priority {request.priority or 'Medium'}",
+        f"NEXT    {next_step(found)}",
+    ]
+    plan = log.view.plan
+    if plan is not None:
+        out += [
+            f"ROUTED  to {', '.join(plan.first) or 'no channel'} at {format_time(plan.at)}",
+            *(f"        {_standing_by(each)}" for each in plan.fallbacks),
+            f"        {plan.reason}: {plan.message}".rstrip(": "),
+        ]
+    for history in found.channels:
+        out += ["", *_channel(history, found, width)]
+    out += ["", *(f"! {note}" for note in found.notes)] if found.notes else []
+    # What a creator, a receiver or a colleague wrote is among it.
+    return [plain(line) for line in out]
+
+
+def _standing_by(fallback: Fallback) -> str:
+    others, after = " or ".join(fallback.of), go_duration(fallback.after)
+    return f"to {fallback.channel} if {others} fails, or has not succeeded after {after}"
+
+
+def _channel(history: ChannelHistory, found: Explanation, width: int) -> list[str]:
+    channel_state, now = history.channel_state, found.now
+    out = [f"CHANNEL {channel_state.channel}: {channel_state.state} ({channel_state.reason})"]
+    if history.ordered:
+        out.append(f"  one more attempt requested by {history.ordered}")
+    if history.due:
+        out.append(
+            f"  next attempt at {format_time(history.due)} (in {in_words(history.due - now)})"
+        )
+    if history.skip:
+        out.append(f"  last due attempt was not made: {history.skip}")
+    if not history.attempts:
+        return [*out, "  no attempt yet"]
+    rows = [
+        (
+            a.id, format_time(a.started), format_time(a.ended),
+            ", ".join(filter(None, [result_of(a), word_of(a, found.log.records)])),
+            str(a.code or ""), _because(intent), cut(translated(a.error), 100),
+        )
+        for a, intent in history.attempts
+    ]  # fmt: skip
+    head = ("attempt", "opened", "ended", "result", "code", "because", "error")
+    return out + table([head, *rows], indent="  ", width=width)
+
+
+def result_of(attempt: Attempt) -> str:
+    """Return the result of an attempt, in words."""
+    if attempt.state is AttemptState.FAILED and attempt.failure is not None:
+        words = {
+            FailureClass.PERMANENT: "failed for good",
+            FailureClass.NOT_SENT: "not sent",
+            FailureClass.TRANSIENT: "failed, may be retried",
+            FailureClass.UNCERTAIN: "failed",
+            FailureClass.OPERATOR: "refused, waits for an operator",
+            FailureClass.SUPERSEDED: "superseded, not sent",
+        }
+        return words[attempt.failure]
+    return "under way" if attempt.open else attempt.state.word
+
+
+def _because(intent: Record | None) -> str:
+    if intent is None:
+        return "restored"
+    return str(intent.body.get("order", "")) or "it was due"
+
+
+def as_json(found: Explanation) -> dict[str, Any]:
+    """Return the explanation as one JSON object; the keys are an interface."""
+    plan = found.log.view.plan
+    return {
+        "uid": found.request.uid, "object": found.request.key, "summary": summary(found),
+        "subject": found.request.spec().subject, "severity": found.request.severity or None,
+        "phase": found.request.status.phase,
+        "next": {
+            "decision": type(found.decision).__name__,
+            "reason": found.decision.reason,
+            "channels": list(getattr(found.decision, "channels", ())),
+            "at": format_time(found.next_at) or None,
+            "blocked": found.blocked or None,
+            "held": {} if found.blocked else dict(withheld(found.decision)),
+        },
+        "logUnread": found.unread or None,
+        "journal": {
+            "outage": found.request.status.journal,
+            "shard": found.owner.note.name if found.owner.note else None,
+        },
+        "watched": found.owner.watched,
+        "owner": {
+            "shard": found.owner.shard if found.owner.shard >= 0 else None,
+            "holder": found.owner.holder,
+        },
+        "plan": None
+        if plan is None
+        else {
+            "channels": list(plan.channels),
+            "fallbacks": [
+                {"channel": f.channel, "of": list(f.of), "afterSeconds": f.after / 1000}
+                for f in plan.fallbacks
+            ],
+            "rule": plan.reason, "message": plan.message, "at": format_time(plan.at),
+        },
+        "channels": [
+            {
+                "channel": s.channel_state.channel, "state": s.channel_state.state.value,
+                "rule": s.channel_state.reason, "finished": s.channel_state.state.finished,
+                "delivered": s.channel_state.state is State.DELIVERED,
+                "nextAttempt": format_time(s.due) or None, "skipped": s.skip or None,
+                "ordered": s.ordered or None,
+                "attempts": [
+                    {
+                        "id": a.id, "state": a.state.word, "class": a.failure and a.failure.value,
+                        "opened": format_time(a.started) or None, "ended": format_time(a.ended) or None,
+                        "code": a.code or None, "error": a.error or None,
+                        "word": word_of(a, found.log.records) or None,
+                        "order": i and (str(i.body.get("order", "")) or None),
+                    }
+                    for a, i in s.attempts
+                ],
+            }
+            for s in found.channels
+        ],
+        "notes": list(found.notes),
+    }  # fmt: skip

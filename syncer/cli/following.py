@@ -1,33 +1,180 @@
 """
-Following logs: what is appended to any of them, at a bounded cost.
+Attempts as they happen: which records are shown, and what a line says.
 
-A sweep walks all keys (SCAN, never KEYS), compares lengths, and reads each log that has grown from its
-last known position. Owners announce nothing that they append, so news is as late as the time between
-two sweeps. That time is at least four times as long as the last sweep took, so following costs a fifth
-of a core here and a few per cent of Redis, whatever the number of logs. A log named by a wake-up (for
-an operator's append, or a former owner's) is read in between; if a wake-up is lost, the sweep finds the
-same.
-
-In memory are a number and a length for each log, and the newest of the past events that are asked for.
+Shown are outcomes, and the reasons why due attempts were not made; the intent before each only on
+request. Restored facts (`seed`) are not news: they were shown when they were first recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from syncer.cli.access import Access
-from syncer.cli.attempts import Event, Wanted
-from syncer.cli.lookup import namespace_and_name
-from syncer.cli.output import write_remark
+from syncer.cli.known import namespace_and_name
+from syncer.cli.output import Column, cut, in_words, translated, write_remark
 from syncer.cli.scan import short_of
 from syncer.ledger.ends import LogEnd, read_ends, read_lengths
+from syncer.model.attempt import receiver_of
 from syncer.model.errors import Gone, LedgerError
+from syncer.model.record import Kind, Record
+from syncer.model.times import format_time
+from syncer.rules.holds import on_channel
 from syncer.runtime.supervise import elapse
+
+#: States that can be asked for: `syncer.cli.arguments.STATES`, with the records that state them.
+_STATES: Final = {
+    Kind.INTENT: "intent",
+    Kind.SUCCESS: "success",
+    Kind.RESOLVE_SUCCESS: "success",
+    Kind.FAILED: "failed",
+    Kind.RESOLVE_FAILED: "failed",
+    Kind.UNKNOWN: "unknown",
+    Kind.SKIP: "skip",
+}
+#: What a failure is called, by its class.
+_FAILURES: Final = {"permanent": "failed for good", "notSent": "not sent", "operator": "refused"}
+
+COLOURS: Final = {
+    "success": "green", "failed": "yellow", "failed for good": "red", "not sent": "yellow",
+    "refused": "red", "unknown": "yellow", "skipped": "dim",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One record of one notification."""
+
+    uid: str
+    object: str
+    record: Record
+    #: Of the object, where that is there and can be read.
+    severity: str = ""
+    subject: str = ""
+
+    @property
+    def at(self) -> int:
+        """When it happened, Unix milliseconds of Redis."""
+        return int(self.record.body.get("at", 0))
+
+    @property
+    def state(self) -> str:
+        """Its state as `--state` names it, empty if it is not shown."""
+        return _STATES.get(self.record.kind, "")
+
+    @property
+    def error(self) -> str:
+        """The error, or the reason why it was not sent."""
+        body = self.record.body
+        return str(body.get("error") or body.get("why") or "")
+
+    @property
+    def result(self) -> str:
+        """What became of the attempt, in words."""
+        if self.state == "skip":
+            return "skipped"
+        if self.state == "intent":
+            return "opened"
+        if self.record.kind.resolution:
+            # A person's word, which nobody has observed.
+            return f"resolved: {self.state}"
+        return _FAILURES.get(str(self.record.body.get("class", "")), self.state)
+
+    @property
+    def detail(self) -> str:
+        """What is known of it besides, in words."""
+        body = self.record.body
+        said = [str(body["code"])] if body.get("code") else []
+        said += [translated(self.error)] if self.error else []
+        if due := int(body.get("due", 0)):
+            # Whether another attempt is left, only its policy says.
+            said.append(f"(if attempts are left, next in {in_words(due - self.at)})")
+        if self.record.kind.resolution:
+            said.append(f"(by {body.get('by', '?')})")
+        if body.get("words"):
+            said.append(f"({body['words']})")
+        if body.get("ms") and self.state == "success":
+            said.append(f"after {int(body['ms']) / 1000:.1f} s")
+        return " ".join(said)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the event as one JSON object; the keys are an interface."""
+        body = self.record.body
+        noted = self.record.kind.state is None
+        return {
+            "at": format_time(self.at) or None,
+            "object": self.object or None,
+            "uid": self.uid,
+            "severity": self.severity or None,
+            "subject": self.subject or None,
+            "position": self.record.position,
+            "channel": self.record.channel,
+            "receiver": receiver_of(self.record.channel),
+            "state": self.state,
+            "class": body.get("class") or None,
+            "attempt": None if noted else str(self.record.attempt_id),
+            "code": body.get("code") or None,
+            "error": self.error or None,
+            "templates": body.get("words") or None,
+            "durationMs": body.get("ms") or None,
+            "due": format_time(int(body.get("due", 0))) or None,
+            "by": body.get("by") or None,
+            "resolved": self.record.kind.resolution,
+        }
+
+
+def columns_of(*, dated: bool) -> tuple[Column, ...]:
+    """Return the columns of a list of events; `dated` if they may be of another day."""
+
+    def moment(event: Event) -> str:
+        day, _, clock = format_time(event.at, millis=False).rstrip("Z").partition("T")
+        return f"{day} {clock}" if dated else clock
+
+    return (
+        Column("UTC", moment),
+        Column("NOTIFICATION", lambda event: event.object or event.uid, 12),
+        Column("SEVERITY", lambda event: event.severity or "-", 4),
+        Column("CHANNEL", lambda event: event.record.channel, 9),
+        Column("RESULT", lambda event: event.result),
+        Column("SUBJECT", lambda event: cut(event.subject, 60) or "-", 8),
+        Column("DETAIL", lambda event: event.detail, 12),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    Which events are shown; each condition that is set must hold.
+
+    Attributes:
+        states: Any of these.
+        namespaces: Any of these; empty for all.
+        receivers: Patterns of channels, or of receivers; empty for all.
+        since: Unix milliseconds.
+    """
+
+    states: Collection[str]
+    namespaces: Collection[str] = ()
+    receivers: Sequence[str] = ()
+    since: int = 0
+
+    def namespace(self, key: str) -> bool:
+        """Whether the notifications of a namespace are wanted, by `namespace/name`."""
+        return not self.namespaces or key.partition("/")[0] in self.namespaces
+
+    def matches(self, event: Event) -> bool:
+        """Whether an event is shown."""
+        return (
+            event.state in self.states
+            and event.at >= self.since
+            and self.namespace(event.object)
+            and on_channel(event.record.channel, self.receivers)
+        )
+
 
 #: Wake-ups that wait; who sends more is answered by the next sweep.
 _WAITING: Final = 1_000

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import os
 import secrets
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -20,16 +19,13 @@ from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 from syncer.cli.access import Access, access, operator_name, where_of
-from syncer.cli.exits import NOT_COMPARED, OK, Misused, Refused, message_of
+from syncer.cli.exits import NOT_COMPARED, OK, SILENT, Misused, Refused, message_of
 from syncer.cli.explanation import Rules, explain
-from syncer.cli.holding import holds_at
-from syncer.cli.manual_records import parse_reason
-from syncer.cli.namespaces import namespaces_of
-from syncer.cli.outage import SILENT, now_here
-from syncer.cli.output import Columns, in_words, write_answer, write_page, write_remark
+from syncer.cli.installation import holds_at, namespaces_of
+from syncer.cli.output import Column, Table, in_words, write_answer, write_remark
+from syncer.cli.resend import parse_reason
 from syncer.cli.scan import PAGE, Joined, read_logs, walk
-from syncer.cli.screen import screen_of
-from syncer.cli.times import end_of, rate_of
+from syncer.cli.times import end_of, now_here, rate_of
 from syncer.kube.delivery_holds import DeliveryHolds
 from syncer.ledger.reading import read_log
 from syncer.model.errors import ConfigError, Conflict, Gone, LedgerError, Rejected
@@ -42,8 +38,6 @@ from syncer.rules.recurrence import current, currently
 from syncer.rules.text import plain
 from syncer.yamlfile import read_file
 
-_HEAD: Final = ("NAME", "ENDS", "BY", "HOLDS", "WHAT", "REASON")
-_FLEXIBLE: Final = {"BY": 8, "WHAT": 20, "REASON": 14}
 #: Milliseconds: that a hold lasts once it drops; what is added to twice the time that letting go takes.
 _DROPPING: Final = 3_600_000
 _MORE: Final = 600_000
@@ -179,13 +173,10 @@ async def _list(here: _Here) -> int:
     shown = sorted((h for h in every if now < h.until), key=lambda h: (h.until, h.name))
     acting = [h for h in currently(shown, now) if h.in_force(now)]
     count = await _counted(here, acting) if acting else _Count(now)
-    columns = Columns(_HEAD, screen_of(sys.stdout), flexible=_FLEXIBLE)
-    rows = [(h, count.of(h) if h.name in {a.name for a in acting} else 0) for h in shown]
-    write_page(
-        columns, rows, json=options.json, cells=lambda row: _cells(row[0], row[1], now),
-        as_json=lambda row: _as_json(row[0], row[1], now),
-    )  # fmt: skip
-    columns.report_cut()
+    columns, names = columns_of(now), {hold.name for hold in acting}
+    table = Table(columns, json=options.json, as_json=lambda pair: _as_json(pair[0], pair[1], now))
+    table.write([(hold, count.of(hold) if hold.name in names else 0) for hold in shown])
+    table.report_cut()
     for hold in shown:
         if hold.matched[0] == "False":
             write_remark(f"{hold.name}: {hold.matched[1]}")
@@ -196,16 +187,29 @@ async def _list(here: _Here) -> int:
     return NOT_COMPARED if count.problem else OK
 
 
-def _cells(hold: Hold, held: int | None, now: int) -> tuple[str, ...]:
-    ends = f"in {in_words(hold.until - now)}"
-    if now < (begins := current(hold, now).start):
-        ends = f"begins in {in_words(begins - now)}"
-    how = f", lets go {hold.rate:g}/s" if hold.rate else ", drops" if hold.drop_before else ""
-    count = "-" if held is None else str(held)
-    when = ""
-    if (recurs := hold.recurrence) is not None:
-        when = f", {in_words(recurs.duration)} from {recurs.cron} {recurs.zone}"
-    return (hold.name, ends, hold.author, count, f"{selector_of(hold)}{when}{how}", hold.reason)
+def columns_of(now: int) -> tuple[Column, ...]:
+    """Return the columns of a list of holds, each with how many wait; None if that is not known."""
+
+    def ends(pair: tuple[Hold, int | None]) -> str:
+        begins = current(pair[0], now).start
+        if now < begins:
+            return f"begins in {in_words(begins - now)}"
+        return f"in {in_words(pair[0].until - now)}"
+
+    def what(pair: tuple[Hold, int | None]) -> str:
+        hold, recurs = pair[0], pair[0].recurrence
+        when = f", {in_words(recurs.duration)} from {recurs.cron} {recurs.zone}" if recurs else ""
+        how = f", lets go {hold.rate:g}/s" if hold.rate else ", drops" if hold.drop_before else ""
+        return f"{selector_of(hold)}{when}{how}"
+
+    return (
+        Column("NAME", lambda pair: pair[0].name),
+        Column("ENDS", ends),
+        Column("BY", lambda pair: pair[0].author, 8),
+        Column("HOLDS", lambda pair: "-" if pair[1] is None else str(pair[1])),
+        Column("WHAT", what, 20),
+        Column("REASON", lambda pair: pair[0].reason, 14),
+    )
 
 
 def _as_json(hold: Hold, held: int | None, now: int) -> dict[str, Any]:

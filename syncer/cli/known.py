@@ -1,36 +1,158 @@
-"""
-Everything that is known of one notification: object, log, owner, holds; for `explain` and the explorer.
-
-Reads only: nothing is claimed and nothing is written. The object names the uid; if it is gone or cannot be
-read, the log is found by the name in its header. What could not be read is a sentence, never an answer: a
-log alone does not show whether the object agrees, and a status alone not what came before it.
-"""
+"""One notification: by its name, a part of it, or what the gateway made it of."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from syncer.cli.access import Access
+from syncer.cli.exits import SILENT, Absent, reason_of
 from syncer.cli.explanation import Explanation, Rules, explain
-from syncer.cli.holding import read_holds
-from syncer.cli.lookup import namespace_and_name
-from syncer.cli.namespaces import controller_namespace
-from syncer.cli.outage import SILENT, log_by_status, now_here, reason_of, store_without_redis
-from syncer.cli.owner import Owner, find_owner
-from syncer.cli.scan import Joined, read_logs
-from syncer.cli.store import Store, check_store, home_from_environment
+from syncer.cli.installation import (
+    Store,
+    check_store,
+    controller_namespace,
+    home_from_environment,
+    read_holds,
+)
+from syncer.cli.output import write_remark
+from syncer.cli.owner import Owner, find_owner, log_by_status, store_without_redis
+from syncer.cli.scan import Joined, read_logs, walk
+from syncer.cli.times import now_here
 from syncer.ledger.log import RedisLog
 from syncer.ledger.reading import Line, lines_of, read_log
-from syncer.model.errors import ConfigError, ContractError, Gone, LedgerError, PortError
+from syncer.model.errors import (
+    ConfigError,
+    ContractError,
+    Gone,
+    LedgerError,
+    PortError,
+    Unavailable,
+)
+from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Finding
 from syncer.rules.fold import LogView, ReadLog
-from syncer.rules.merge import exceeds, lacking
+from syncer.rules.text import plain
 from syncer.rules.verification import Bounds
+
+#: Seconds for an object.
+_ANSWER: Final = 5.0
+#: Notifications that are named where several may be meant.
+_NAMED: Final = 10
+#: What stands before a slash, if that is no part of a subject or of an event.
+_NAMESPACE: Final = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def is_key(key: str) -> bool:
+    """Whether something that is looked for has the form `namespace/…`."""
+    namespace, slash, name = key.partition("/")
+    return bool(slash and "/" not in name and _NAMESPACE.fullmatch(namespace))
+
+
+def namespace_and_name(key: str) -> tuple[str, str]:
+    """
+    Split the key of an object.
+
+    Raises:
+        ConfigError: it is not `namespace/name`. What stands behind another slash would be taken for a
+            subresource by the API server.
+    """
+    namespace, _, name = key.partition("/")
+    if not (namespace and name) or "/" in name:
+        raise ConfigError(f"NAMESPACE/NAME expected, not {plain(key)!r}")
+    return namespace, name
+
+
+async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
+    """
+    Return `namespace/name` of the object that alone has this part in its name.
+
+    Where no name has it, its subject or its event counts, in upper or lower case.
+
+    Args:
+        at: Open connections.
+        key: A part of the name, or `namespace/` and a part of it. Subjects have slashes, too.
+        namespaces: Where to look for it; empty for all.
+
+    Raises:
+        Absent: there is none, or several; the newest of these are named.
+        PortError: the API server does not answer, or refuses.
+    """
+    among, part = namespaces, key
+    if is_key(key):
+        namespace, _, part = key.partition("/")
+        among = (namespace,)
+    named, told = list[NotificationRequest](), list[NotificationRequest]()
+    async for one in walk(at, among):
+        if part and isinstance(one, NotificationRequest):
+            if part in one.name:
+                named.append(one)
+            elif part.lower() in f"{one.spec().subject}\n{one.event}".lower():
+                told.append(one)
+    where = "name" if named else "subject or event"
+    found = sorted(named or told, key=lambda one: -one.created)
+    if len(found) == 1:
+        write_remark(f"the only one with {part!r} in its {where}: {found[0].key}")
+        return found[0].key
+    if not found:
+        raise Absent(f"there is no object {key}, and no subject or event with {part!r}")
+    listed = "".join(f"\n  {o.key}" for o in found[:_NAMED])
+    raise Absent(f"{len(found)} notifications have {part!r} in their {where}; the newest:{listed}")
+
+
+async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
+    """
+    Return `namespace/name` of the newest notification of an event, or of one that has this part.
+
+    Args:
+        at: Open connections.
+        event: In the words of its sender.
+        namespaces: Only these; empty for all.
+
+    Raises:
+        Absent: there is none.
+        PortError: the API server does not answer, or refuses.
+    """
+    found = [
+        one
+        async for one in walk(at, namespaces, labels=f"{EVENT}={event_label(event)}")
+        if isinstance(one, NotificationRequest) and one.event == event_text(event)
+    ] or [
+        one
+        async for one in walk(at, namespaces)
+        if isinstance(one, NotificationRequest) and event in (one.event or "")
+    ]
+    if not found:
+        among = f" in {', '.join(namespaces)}" if namespaces else ""
+        raise Absent(f"there is no notification of the event {plain(event)!r}{among}")
+    if len(found) > 1:
+        write_remark(f"the newest of {len(found)} of this event; `list --event` shows all")
+    return max(found, key=lambda one: one.created).key
+
+
+async def read_request(at: Access, key: str) -> NotificationRequest:
+    """
+    Read an object.
+
+    Raises:
+        ConfigError: the key is not `namespace/name`, or there is no way to the API server.
+        Absent: there is no such object.
+        PortError: the API server does not answer, or refuses.
+    """
+    namespace, name = namespace_and_name(key)
+    try:
+        async with asyncio.timeout(_ANSWER):
+            return await at.objects.get(namespace, name)
+    except Gone:
+        raise Absent(f"there is no object {key}") from None
+    except TimeoutError:
+        raise Unavailable(f"the API server has not answered within {_ANSWER:.0f} s") from None
+
 
 T = TypeVar("T")
 
@@ -150,29 +272,8 @@ class Known:
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """Where log and status disagree; empty if they agree."""
-        out = [f"record {line.position}: {line.error}" for line in self.lines if line.error]
-        if self.request is None or self.unread:
-            return tuple(out)
-        status, header = self.request.status, self.log.header if self.log is not None else None
-        if header is None and status.attempts and not status.terminal:
-            out.append("the object shows attempts but has no log")
-        if header is not None:
-            journaled = ": it is journaled" if self.journaled else ""
-            out += [
-                f"attempt {a.id} is in the status and not in the log{journaled}"
-                for a in lacking(self.view, status)
-            ]
-            if exceeds(self.view, status):
-                out.append("the log holds results that the status does not show yet")
-        return (
-            *out,
-            *(
-                f"attempt {a.id} on {a.channel} is open"
-                for a in self.view.attempts.values()
-                if a.open
-            ),
-        )
+        """Where log and status disagree; empty if they agree, or were not compared."""
+        return tuple(f"{f.kind}: {f.text}" for f in self.findings) if self.compared else ()
 
 
 async def find_uid(log: RedisLog, key: str) -> str:
@@ -210,7 +311,7 @@ async def know(
     try:
         store = await asker.ask(REDIS, lambda: check_store(at, home=home))
     except Missing as error:
-        home, unread = home or await controller_namespace(), str(error)
+        home, unread = home or controller_namespace(), str(error)
         store = await store_without_redis(at, home=home, reason=unread)
     try:
         request = await asker.ask(API, lambda: at.objects.get(namespace, name))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import aclosing
 
 from syncer.cli.access import access, where_of
-from syncer.cli.exits import ABSENT, NOT_COMPARED, OK
-from syncer.cli.holding import read_holds
-from syncer.cli.namespaces import namespaces_of, report_missing
-from syncer.cli.outage import SILENT, now_here, reason_of
-from syncer.cli.output import Columns, Progress, write_page, write_remark
-from syncer.cli.rows import COLOURS, FLEXIBLE, HEAD, UNREAD, Head, Placed, Query, Row, RowMaker
+from syncer.cli.exits import ABSENT, NOT_COMPARED, OK, SILENT, reason_of
+from syncer.cli.installation import (
+    StoreState,
+    namespaces_of,
+    read_holds,
+    report_missing,
+    trusted_store,
+)
+from syncer.cli.output import Progress, Table, write_remark
+from syncer.cli.rows import COLOURS, UNREAD, Head, Placed, Query, Row, RowMaker, columns_of
 from syncer.cli.scan import Scan, objects, problem_of
-from syncer.cli.screen import screen_of
-from syncer.cli.store import StoreState, trusted_store
-from syncer.cli.times import moment_of
+from syncer.cli.times import moment_of, now_here
 from syncer.kube.notification_requests import Unreadable
 
 #: Of the newest at most so many are shown.
@@ -42,17 +43,13 @@ async def run(options: argparse.Namespace) -> int:
                 raise
             write_remark(f"logs are not read, the rows come from the objects alone: {silent}")
         wanted = query(options, placed.now)
-        columns = Columns(HEAD, screen_of(sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
+        table = Table(
+            columns_of(placed), json=options.json, colours=COLOURS,
+            as_json=lambda pair: pair[0].as_json(placed, pair[1]),
+        )  # fmt: skip
         namespaces = await namespaces_of(at, options)
         count, maker = 0, RowMaker()
         newest: list[tuple[Row, Head]] = []
-
-        def show(page: list[tuple[Row, Head]]) -> None:
-            write_page(
-                columns, page, json=options.json, cells=lambda pair: pair[0].cells(placed, pair[1]),
-                as_json=lambda pair: pair[0].as_json(placed, pair[1]),
-            )  # fmt: skip
-
         with Progress("objects") as progress:
             async with aclosing(objects(at, Scan(), namespaces, labels=wanted.labels)) as pages:
                 async for page in pages:
@@ -74,8 +71,8 @@ async def run(options: argparse.Namespace) -> int:
                     if options.unfinished:
                         newest = sorted([*newest, *some], key=lambda pair: -pair[0].created)[:_MOST]
                     else:
-                        show(some)
-        show(newest)
+                        table.write(some)
+        table.write(newest)
         absent = not progress.done and await report_missing(at, options)
         if not count and not absent:
             among = f" in {', '.join(namespaces)}" if namespaces else ""
@@ -84,7 +81,7 @@ async def run(options: argparse.Namespace) -> int:
                 write_remark("--event is an event's whole text; `explain` finds one by a part")
         for text in unread:
             write_remark(f"not listed: {text}")
-        columns.report_cut()
+        table.report_cut()
     if absent:
         return ABSENT
     return NOT_COMPARED if unread or silent or not compared else OK

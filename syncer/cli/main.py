@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from syncer.cli import completion
 from syncer.cli.arguments import COMMANDS, SETTINGS_FILES, Parser, add_options
-from syncer.cli.exits import EPILOG, OK, exit_code_of, message_of
+from syncer.cli.exits import EPILOG, OK, failed
 from syncer.cli.process import begin, finish
 from syncer.model.errors import ConfigError, LedgerError
 
@@ -64,20 +64,15 @@ async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on
 
 async def _run(options: argparse.Namespace) -> int:
     from syncer.cli.stdin import until_stdin_closes
-    from syncer.rules.text import neutral
 
     try:
         _locate(options)
         work = import_module(f"syncer.cli.{COMMANDS[options.command].module}").run(options)
         return int(await (until_stdin_closes(work) if options.until_stdin_closes else work))
     except (LedgerError, TimeoutError) as error:
-        sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
-        said = message_of(error)
         if options.redis_url and isinstance(error, ConfigError) and error.path == "redis.url":
-            said = options.redis_from + said.removeprefix(error.path)
-        text = neutral(f"{said}{sources}")
-        sys.stderr.write(f"syncer: {text}\n")
-        return exit_code_of(error)
+            error = ConfigError(options.redis_from + str(error).removeprefix(error.path))
+        return failed(error)
 
 
 def _locate(options: argparse.Namespace) -> None:

@@ -4,24 +4,97 @@ Output: tables for people, JSON lines for programs, a progress line on a termina
 Answers go to standard output, everything else to standard error. The progress line is written only to a
 terminal, so that neither a file nor a pipe ever holds it, and is erased before anything else is written,
 which may be the same terminal. Texts from objects and receivers are shown without control characters.
+
+A width of 0 means no limit: output to a file or a pipe is never cut unless asked for. A colour never
+carries a meaning by itself; the word stands beside it.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import textwrap
 import time
+import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Self, TextIO
+from typing import Any, Final, NamedTuple, Self, TextIO
 
-from syncer.cli.screen import MARK, Screen, columns, cut, padded
 from syncer.rules.text import escaped_json, plain
 
 #: Seconds between updates of the progress line.
 _REFRESH: Final = 0.2
-_BAR: Final = 24
+#: Stands for what was cut.
+MARK: Final = "…"
+_CODES: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+#: Narrower than this nothing can be read.
+_NARROWEST: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """The output's width in columns, 0 for no limit, and whether it shows colours."""
+
+    width: int = 0
+    color: bool = False
+
+    def paint(self, text: str, colour: str) -> str:
+        """Return a text in a colour; unchanged where there are none, or no colour is named."""
+        if not (self.color and colour):
+            return text
+        return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+
+
+def screen_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
+    """
+    Return the screen of an output stream.
+
+    Args:
+        stream: Where the answer goes.
+        environ: `COLUMNS`, `NO_COLOR`, `FORCE_COLOR` and `TERM` are looked at.
+    """
+    shown, named, width = stream.isatty(), environ.get("COLUMNS", ""), 0
+    if named.isdecimal():
+        width = int(named)
+    elif shown:
+        with suppress(OSError, ValueError):
+            width = os.get_terminal_size(stream.fileno()).columns
+    fancy = shown and environ.get("TERM", "dumb") != "dumb"
+    color = (fancy or bool(environ.get("FORCE_COLOR"))) and not environ.get("NO_COLOR")
+    return Screen(max(width, _NARROWEST) if width else 0, color)
+
+
+def columns(text: str) -> int:
+    """Return how many columns a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text that takes no more columns, with a mark where something was cut."""
+    if columns(text) <= width:
+        return text
+    out, left = "", width - 1
+    for c in text:
+        left -= columns(c)
+        if left < 0:
+            break
+        out += c
+    return out + MARK if width > 0 else ""
+
+
+def padded(text: str, width: int) -> str:
+    """Return a text filled with blanks to so many columns."""
+    return text + " " * (width - columns(text))
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "", width: int = 0) -> list[str]:
@@ -62,81 +135,94 @@ def _stacked(head: Sequence[str], row: Sequence[str], indent: str, width: int) -
     return lines
 
 
-class Columns:
+class Column(NamedTuple):
     """
-    A table that is written page by page; a column widens where a page needs it, and stays so.
+    A column: its name, and what a cell of it says of an item.
+
+    Where the table is wider than the screen, a cell is cut to `least` columns of it at most; 0: never.
+    """
+
+    name: str
+    cell: Callable[[Any], str]
+    least: int = 0
+
+
+class Table:
+    """
+    Items as a table that is written page by page, or as JSON; a column widens where a page needs it.
 
     `cut` counts the cells that were cut to fit the screen.
     """
 
     def __init__(
         self,
-        head: Sequence[str],
-        screen: Screen = Screen(),  # noqa: B008 - a frozen value
+        columns: Sequence[Column],
         *,
-        flexible: Mapping[str, int] = MappingProxyType({}),
+        json: bool = False,
+        as_json: Callable[[Any], Any] = lambda item: item.as_json(),
         colours: Mapping[str, str] = MappingProxyType({}),
+        screen: Screen | None = None,
     ) -> None:
         """
         Begin with the head, which comes with the first page.
 
         Args:
-            head: Names of the columns.
-            screen: What it is shown on.
-            flexible: Columns that may be cut, each with the columns of the screen that it keeps.
+            columns: Of the table.
+            json: Write each item as JSON instead.
+            as_json: Makes the document of an item.
             colours: Of cells, by their text.
+            screen: What it is shown on; the one of standard output if it is not given.
         """
-        self._head: Sequence[str] | None = head
-        self._names = tuple(head)
-        self._widths = [columns(cell) for cell in head]
-        self._screen = screen
-        self._flexible = {self._names.index(name): least for name, least in flexible.items()}
+        self._columns = columns
+        self._as_json = as_json if json else None
         self._colours = colours
+        self._screen = screen or screen_of(sys.stdout)
+        self._widths = [len(column.name) for column in columns]
+        self._begun = False
         self.cut = 0
 
-    def lines(self, rows: Sequence[Sequence[str]]) -> list[str]:
+    def write(self, items: Sequence[Any]) -> None:
+        """Write one page at once, also into a pipe."""
+        if self._as_json is not None:
+            for item in items:
+                write_json(self._as_json(item))
+        elif items:
+            write_lines(self.lines(items))
+        sys.stdout.flush()
+
+    def lines(self, items: Sequence[Any]) -> list[str]:
         """One page as aligned lines."""
-        cells = [[plain(cell) for cell in row] for row in rows]
-        lines = []
-        self._widths = [
-            max([w, *(columns(r[n]) for r in cells)]) for n, w in enumerate(self._widths)
-        ]
-        fitting = self._fitting()
-        if self._head is not None:
-            head = self._line(self._head, fitting, counted=False)
-            lines.append(self._screen.paint(head, "bold"))
-            self._head = None
-        return lines + [self._line(row, fitting) for row in cells]
+        rows = [[plain(column.cell(item)) for column in self._columns] for item in items]
+        self._widths = list(map(max, self._widths, *(map(columns, row) for row in rows)))
+        widths, out = self._fitting(), []
+        if not self._begun:
+            self._begun = True
+            head = (cut(c.name, w).ljust(w) for c, w in zip(self._columns, widths, strict=True))
+            out.append(self._screen.paint("  ".join(head).rstrip(), "bold"))
+        for row in rows:
+            cells = [cut(cell, width) for cell, width in zip(row, widths, strict=True)]
+            self.cut += cells != row
+            filled = map(padded, cells, widths)
+            painted = (
+                self._screen.paint(full, self._colours.get(cell, ""))
+                for full, cell in zip(filled, row, strict=True)
+            )
+            out.append("  ".join(painted).rstrip())
+        return out
 
     def _fitting(self) -> list[int]:
-        """Widths of the columns on this screen: the widest that may be cut gives first."""
-        widths = list(self._widths)
-        over = sum(widths) + 2 * (len(widths) - 1) - self._screen.width
-        while self._screen.width and over > 0:
-            giving = [n for n, least in self._flexible.items() if widths[n] > least]
-            if not giving:
-                break
-            most = max(widths[n] for n in giving)
-            widest = [n for n in giving if widths[n] == most]
-            # As far as the next widest, at once: a cell may be as long as its author likes.
-            floor = max(
-                *(self._flexible[n] for n in widest),
-                *(widths[n] for n in giving if widths[n] < most), 0,
-            )  # fmt: skip
-            step = min(over // len(widest), most - floor)
-            for n in widest if step else widest[:over]:
-                widths[n] -= step or 1
-                over -= step or 1
-        return widths
+        """Widths of the columns on this screen: those that may be cut give as far as the widest may be."""
+        room = self._screen.width - 2 * (len(self._widths) - 1)
 
-    def _line(self, row: Sequence[str], widths: Sequence[int], *, counted: bool = True) -> str:
-        out = []
-        for cell, width in zip(row, widths, strict=True):
-            fits = cut(cell, width)
-            self.cut += counted and fits != cell
-            filled = padded(fits, width)
-            out.append(self._screen.paint(filled, self._colours.get(cell, "")))
-        return "  ".join(out).rstrip()
+        def capped(most: int) -> list[int]:
+            return [
+                min(width, max(most, column.least)) if column.least else width
+                for column, width in zip(self._columns, self._widths, strict=True)
+            ]
+
+        if not self._screen.width or sum(self._widths) <= room:
+            return self._widths
+        return capped(bisect_right(range(1, room + 1), room, key=lambda most: sum(capped(most))))
 
     def report_cut(self) -> None:
         """Report cells that were cut, and how to see them in full."""
@@ -167,19 +253,6 @@ def write_answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
         write_lines(lines)
 
 
-def write_page(
-    columns: Columns, page: Sequence[Any], *, json: bool, cells: Callable[[Any], Sequence[str]],
-    as_json: Callable[[Any], Any] = lambda item: item.as_json(),
-) -> None:  # fmt: skip
-    """Write one page of a table, or a JSON object for each item, at once, also into a pipe."""
-    if json:
-        for item in page:
-            write_json(as_json(item))
-    elif page:
-        write_lines(columns.lines([cells(item) for item in page]))
-    sys.stdout.flush()
-
-
 def write_remark(text: str, program: str = "syncer") -> None:
     """Write a remark that is not part of the answer."""
     Progress.clear()
@@ -207,6 +280,21 @@ def age(ms: int) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+#: What only the developers of the replaced controller understand; the record keeps their words.
+_PLAIN: Final = (
+    (re.compile(r".*RegisterChannel\(\).*", re.DOTALL),
+     "this kind of channel is switched off in the controller's settings (`delivery`)"),
+    (re.compile(r"^permanent failure: (.*) \(permanent failure\)$", re.DOTALL), r"failed for good: \1"),
+)  # fmt: skip
+
+
+def translated(error: str) -> str:
+    """Return an error in words of this product."""
+    for pattern, text in _PLAIN:
+        error = pattern.sub(text, error)
+    return error
 
 
 class Progress:
@@ -259,14 +347,7 @@ class Progress:
 
     def _draw(self, now: float) -> None:
         rate = self.done / max(0.001, now - self._began)
-        if self._total:
-            share = min(1.0, self.done / self._total)
-            full = round(share * _BAR)
-            bar = "#" * full + "-" * (_BAR - full)
-            left = (self._total - self.done) / rate if rate else 0.0
-            text = f"{self._what} [{bar}] {self.done}/{self._total}  {rate:.0f}/s  {left:.0f}s left"
-        else:
-            text = f"{self._what} {self.done}  {rate:.0f}/s"
+        text = f"{self._what} {self.done}{f'/{self._total}' if self._total else ''}  {rate:.0f}/s"
         self._stream.write("\r" + text.ljust(self._width))
         self._stream.flush()
         self._width = max(self._width, len(text))

@@ -22,11 +22,10 @@ from typing import Any, Final
 
 from syncer.cli.access import Access, access, operator_name, where_of
 from syncer.cli.exits import ABSENT, DIFFERENT, OK, Misused
-from syncer.cli.lookup import read_request
-from syncer.cli.namespaces import namespaces_of, report_missing
+from syncer.cli.installation import namespaces_of, report_missing, trusted_store
+from syncer.cli.known import read_request
 from syncer.cli.output import Progress, write_answer, write_remark
 from syncer.cli.scan import Joined, Name, Result, Scan, bounds_of, check_again, diverging
-from syncer.cli.store import trusted_store
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_log, salvage
 from syncer.ledger.reading import read_log

@@ -1,51 +1,316 @@
 """
-`syncer resend`: request one more attempt of channels that ended without success.
+Records that an operator adds: manual resolutions (`resolve`) and resend requests (`resend`).
 
-Of one notification; or, after an incident, of all that failed on a receiver since a time, at a rate that
-spares the receiver. All are found first, and each is read again when its turn comes: that may be hours
-later, and no list of the API server lasts as long.
+Both are records like any other, appended under the guards of the log and never under a claim; the owner
+is woken and acts upon them. What is refused is refused before anything is written, with the reason:
+
+- a manual resolution may raise what is known of an attempt and never lowers it. The log may have moved on
+  when it arrives, so its script checks the same once more, and the operator is shown what is on record;
+- a resend request is for a channel that has ended without a success. One with attempts left is tried
+  without it, unless the controller doubts the status. One that was delivered cannot be sent again under
+  this notification: the log refuses an attempt after a success for any caller, and the promise of no
+  needless repeat rests on that.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
-from syncer.cli.access import access, operator_name, where_of
+from syncer.cli.access import Access, access, operator_name, where_of
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent, Misused, Refused
-from syncer.cli.lookup import read_request
-from syncer.cli.manual_records import Stamp, parse_reason, record, resend_requests, write_records
-from syncer.cli.namespaces import namespaces_of
+from syncer.cli.installation import namespaces_of, trusted_store
+from syncer.cli.known import read_request
 from syncer.cli.output import Progress, write_answer, write_lines, write_remark
 from syncer.cli.scan import walk
-from syncer.cli.store import trusted_store
 from syncer.cli.times import moment_of, rate_of
 from syncer.kube.notification_requests import Unreadable
+from syncer.ledger.answers import Answer
+from syncer.ledger.codec import encode_channel
 from syncer.ledger.reading import read_log
-from syncer.model.resource import NotificationRequest
-from syncer.rules.channel_state import State
+from syncer.model.attempt import AttemptId, AttemptState
+from syncer.model.conditions import doubted
+from syncer.model.record import NO_CHANNEL, Record, resend_record, resolution_record
+from syncer.model.resource import NotificationRequest, Status
+from syncer.model.times import format_time
+from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.fold import ReadLog
 from syncer.rules.holds import on_channel
+from syncer.rules.merge import Facts, channel_states_of
+from syncer.rules.text import plain
+
+#: Stands for every attempt whose result is not known.
+EVERY: Final = "all"
+#: Bytes of a reason; more does not help a reader.
+MAX_REASON: Final = 256
+
+
+class ManualRecord(NamedTuple):
+    """A record to append, and its meaning for a person."""
+
+    record: Record
+    text: str
+
+
+def parse_reason(text: str) -> str:
+    """Return a reason on one line; Misused if it is empty or too long."""
+    reason = " ".join(text.split())
+    if not reason:
+        raise Misused("--reason must not be empty")
+    if len(reason.encode("utf-8", "replace")) > MAX_REASON:
+        raise Misused(f"--reason must not be longer than {MAX_REASON} bytes")
+    return reason
+
+
+def resolutions(
+    log: ReadLog,
+    *,
+    attempt: str,
+    channel: Sequence[str],
+    delivered: bool,
+    even_open: bool,
+    at: int,
+    by: str,
+    reason: str,
+) -> tuple[ManualRecord, ...]:
+    """
+    Return the records that state what became of attempts.
+
+    Args:
+        log: The log as read.
+        attempt: Id of the attempt, or EVERY whose result is not known; empty for the only one.
+        channel: Patterns of channels, or of receivers; empty for all.
+        delivered: Whether they were delivered.
+        even_open: Attempts that may still be on the wire, too.
+        at: Redis time in milliseconds.
+        by: Name of the operator.
+        reason: How that is known.
+
+    Raises:
+        Refused: there is no attempt that could be resolved so.
+    """
+    _legible(log)
+    view = log.view
+    states = {AttemptState.UNKNOWN} | ({AttemptState.INTENT} if even_open else set())
+    named = attempt if attempt != EVERY else ""
+    if named and AttemptId(named) not in view.attempts:
+        raise Refused(f"the log has no attempt {named}")
+    chosen = [
+        a for a in view.attempts.values()
+        if (a.id == named if named else a.state in states) and on_channel(a.channel, channel)
+    ]  # fmt: skip
+    if len(chosen) > 1 and not attempt:
+        listed = "".join(
+            f"\n  --attempt {a.id}  on {a.channel}, {format_time(a.started) or 'at an unknown time'}"
+            for a in chosen
+        )
+        raise Refused(
+            f"{len(chosen)} attempts have an unknown result: which one? (--attempt {EVERY}: each of them)"
+            f"{listed}"
+        )
+    if not chosen and channel:
+        tried = ", ".join(dict.fromkeys(a.channel for a in view.attempts.values())) or "none"
+        raise Refused(
+            f"no attempt on {', '.join(channel)} has an unknown result; channels with attempts: {tried}"
+        )
+    if not chosen:
+        raise Refused("no attempt has an unknown result; name one with --attempt")
+    target = AttemptState.SUCCESS if delivered else AttemptState.FAILED
+    for one in chosen:
+        if one.open and not even_open:
+            raise Refused(
+                f"attempt {one.id} is open: its owner records what becomes of it, or settles it as"
+                " unknown; --even-open resolves it all the same"
+            )
+        if one.state >= target:
+            raise Refused(f"attempt {one.id} is recorded as {one.state.word}, which stands")
+    return tuple(
+        ManualRecord(
+            resolution_record(one, delivered=delivered, at=at, by=by, why=reason),
+            f"attempt {one.id} on {one.channel}: {one.state.word} -> {target.word}",
+        )
+        for one in chosen
+    )
+
+
+def resend_requests(
+    request: NotificationRequest,
+    log: ReadLog,
+    *,
+    channels: tuple[str, ...],
+    at_most_once: bool,
+    at: int,
+    by: str,
+    reason: str,
+) -> tuple[ManualRecord, ...]:
+    """
+    Return the records that request one more attempt of channels.
+
+    Args:
+        request: The object.
+        log: Its log as read.
+        channels: Patterns of channels, or of receivers; empty for every one that has ended without a
+            success.
+        at_most_once: As the controller is configured.
+        at: Redis time in milliseconds.
+        by: Name of the operator.
+        reason: Why.
+
+    Raises:
+        Refused: a channel cannot be sent again, or there is none that can.
+    """
+    _legible(log)
+    if log.header is None:
+        raise Refused(
+            "its log is gone, so an earlier delivery cannot be ruled out; create a new notification"
+        )
+    view, status = log.view, request.status
+    if by_log := doubted(status.conditions):
+        # What the log does not say is what the request overrules.
+        status = Status(phase=status.phase)
+    facts = Facts(request.generation, request.policy, at_most_once)
+    channel_states = {s.channel: s for s in channel_states_of(view, status, facts)}
+    waiting = view.ordered
+    for pattern in channels:
+        if not any(on_channel(channel, (pattern,)) for channel in channel_states):
+            known = ", ".join(channel_states) or "none"
+            raise Refused(
+                f"{pattern} is not a channel of this notification; its channels are {known}"
+            )
+    named = tuple(c for c in channel_states if channels and on_channel(c, channels))
+    for channel in named:
+        channel_state = channel_states[channel]
+        if channel_state.state is State.DELIVERED:
+            raise Refused(
+                f"{channel} was delivered, and nothing is sent after a recorded success; to send the"
+                " message once more, create a new notification"
+            )
+        if channel in waiting:
+            raise Refused(f"one more attempt of {channel} has already been requested")
+        if not (by_log or _ended(channel_state, status)):
+            raise Refused(f"{channel} is {channel_state.state}: it will be tried without a request")
+    chosen = named or tuple(
+        s.channel
+        for s in channel_states.values()
+        if (by_log or _ended(s, status))
+        and s.state is not State.DELIVERED
+        and s.channel not in waiting
+    )
+    if by_log and view.plan is None:
+        # The channels are yet to be chosen.
+        chosen = (NO_CHANNEL,)
+    if not chosen:
+        raise Refused("no channel has ended without success")
+    # The id counts the attempts made: the same request made twice, by two operators at once or after a
+    # lost reply, is one request.
+    made = {channel: len(view.of_channel(channel)) for channel in chosen}
+    return tuple(
+        ManualRecord(
+            resend_record(
+                f"order:{encode_channel(channel)}:{number + 1}", channel, at=at, by=by, why=reason
+            ),
+            f"{channel}: one more attempt, after {number}",
+        )
+        for channel, number in made.items()
+    )
+
+
+def _ended(channel_state: ChannelState, status: Status) -> bool:
+    """Whether nothing more is sent on a channel without a request: a final phase ends all channels."""
+    if channel_state.state is State.SENDING:
+        return False
+    return channel_state.state.finished or status.terminal
+
+
+def _legible(log: ReadLog) -> None:
+    if log.problem:
+        raise Refused(f"the log cannot be read ({log.problem}); repair it first")
+
+
+async def write_records(
+    at: Access,
+    request: NotificationRequest,
+    records: tuple[ManualRecord, ...],
+    options: argparse.Namespace,
+    *,
+    by: str,
+) -> int:
+    """
+    Append records, unless it is a dry run, and wake the owner; write the result of each.
+
+    Args:
+        at: Open connections.
+        request: The object.
+        records: What to append, in this order.
+        options: Of the command: `dry_run`, `json`.
+        by: Name of the operator, for the answer.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        Refused: there is no log any more.
+        PortError: Redis does not answer; appending again is safe.
+    """
+    code = OK
+    for record, text in records:
+        stands, done = "", "would record"
+        if not options.dry_run:
+            answer = await at.log.note(request.uid, record)
+            if answer.answer is Answer.NOOP and answer.rank < 0:
+                raise Refused(
+                    "its log is gone; `syncer verify --repair` restores it from the status"
+                )
+            done = "recorded" if answer.answer is Answer.OK else "recorded before"
+            stands = AttemptState(answer.rank).word if answer.answer is Answer.DUP else ""
+        line = f"{done}: {text}"
+        if stands:
+            line, code = f"not recorded: {text}; by now it is {stands}, which stands", DIFFERENT
+        document = {
+            "uid": request.uid, "object": request.key, "record": record.id,
+            "kind": record.kind.value, "channel": record.channel, "by": by, "what": text,
+            "appended": done == "recorded", "stands": stands or None, "dryRun": options.dry_run,
+        }  # fmt: skip
+        write_answer(document, [plain(line)], as_json=options.json)
+    if not options.dry_run:
+        await at.log.wake_owner(request.uid)
+    return code
+
+
+# -- the commands ---------------------------------------------------------------------------------
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Record resend requests; returns the exit code."""
-    if options.object and options.failed:
-        raise Misused("name a notification, or --failed")
-    if not (options.object or options.receiver or options.failed):
-        raise Misused("name a notification; or, after an incident, --receiver PATTERN or --failed")
-    if not options.object:
+    """Record resend requests, or a manual resolution; returns the exit code."""
+    if options.command == "resend" and not options.object:
         return await _many(options)
-    return await record(
-        options,
-        lambda at, request, log, stamp: resend_requests(
-            request, log, channels=tuple(options.receiver or ()),
-            at_most_once=at.settings.delivery.at_most_once, **stamp,
-        ),
-    )  # fmt: skip
+    if options.command == "resend" and options.failed:
+        raise Misused("name a notification, or --failed")
+    reason, by = parse_reason(options.reason), operator_name(options.by)
+    async with access(where_of(options)) as at:
+        await trusted_store(at, writes=not options.dry_run)
+        request = await read_request(at, options.object)
+        log, now = read_log(await at.log.elements(request.uid)), await at.now()
+        channels = tuple(options.receiver or ())
+        if options.command == "resolve":
+            made = resolutions(
+                log, attempt=options.attempt or "", channel=channels, by=by, reason=reason, at=now,
+                delivered=options.result == "delivered", even_open=options.even_open,
+            )  # fmt: skip
+        else:
+            made = resend_requests(
+                request, log, channels=channels, by=by, reason=reason, at=now,
+                at_most_once=at.settings.delivery.at_most_once,
+            )  # fmt: skip
+        return await write_records(at, request, made, options, by=by)
 
 
 async def _many(options: argparse.Namespace) -> int:
     """Request one more attempt of each channel that failed; what was delivered is refused by the rule."""
+    if not (options.receiver or options.failed):
+        raise Misused("name a notification; or, after an incident, --receiver PATTERN or --failed")
     pause, by = 1 / rate_of(options.rate), operator_name(options.by)
     where = f"receiver {', '.join(options.receiver)}" if options.receiver else "every receiver"
     reason = parse_reason(options.reason or f"after an incident of {where}")
@@ -66,10 +331,10 @@ async def _many(options: argparse.Namespace) -> int:
                     channels = _failed(request, options, since) if request.uid == uid else ()
                     if not channels:
                         continue
-                    stamp: Stamp = {"at": await at.now(), "by": by, "reason": reason}
-                    records = resend_requests(
-                        request, read_log(await at.log.elements(uid)), channels=channels,
-                        at_most_once=at.settings.delivery.at_most_once, **stamp,
+                    made = resend_requests(
+                        request, read_log(await at.log.elements(uid)), channels=channels, by=by,
+                        reason=reason, at=await at.now(),
+                        at_most_once=at.settings.delivery.at_most_once,
                     )  # fmt: skip
                 except (Absent, Refused) as error:
                     write_remark(f"{key}: {error}")
@@ -78,7 +343,7 @@ async def _many(options: argparse.Namespace) -> int:
                     await asyncio.sleep(pause)
                 if not options.json:
                     write_lines([key])
-                await write_records(at, request, records, options, by=by)
+                await write_records(at, request, made, options, by=by)
                 requested += 1
     summary = {"requested": requested, "unread": unread, "dryRun": options.dry_run}
     verb = "would be requested" if options.dry_run else "requested"

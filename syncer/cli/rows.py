@@ -17,9 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
-from syncer.cli.attempts import translated
-from syncer.cli.output import age
-from syncer.cli.screen import cut
+from syncer.cli.output import Column, age, cut, translated
 from syncer.ledger.answers import LogHead
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, true_condition
@@ -43,10 +41,6 @@ _SHARED: Final = 8_192
 _TEXT: Final = 253
 #: Receivers that a row names.
 _NAMED: Final = 2
-HEAD: Final = (
-    "NOTIFICATION", "PHASE", "AGE", "SEVERITY", "RECEIVERS", "NEXT", "SUBJECT", "NOTES",
-)  # fmt: skip
-FLEXIBLE: Final = {"NOTIFICATION": 12, "RECEIVERS": 8, "SUBJECT": 8, "SEVERITY": 4, "NOTES": 10}
 COLOURS: Final = {
     "Sent": "green", "Failed": "red", "PartiallySent": "red", "Retrying": "yellow",
     "Sending": "yellow",
@@ -211,14 +205,6 @@ class Row:
             notes.append(f"{last.channel}: {translated(last.error)}")
         return notes
 
-    def cells(self, placed: Placed, head: Head = UNREAD) -> tuple[str, ...]:
-        """Return the row as cells of a table."""
-        return (
-            self.key, self.phase or "-", age(placed.now - self.created), self.severity or "-",
-            self.receivers or "-", self.next(placed) or "-", cut(self.subject, 60),
-            ", ".join(self.notes(placed, head)),
-        )  # fmt: skip
-
     def as_json(self, placed: Placed, head: Head = UNREAD) -> dict[str, Any]:
         """Return the row as one JSON object; the keys are an interface."""
         last = self.failure
@@ -235,6 +221,20 @@ class Row:
             "held": self.held(placed), "journaled": self.journal or None,
             "waitsForLog": self.waits_for_log, "lastError": error,
         }  # fmt: skip
+
+
+def columns_of(placed: Placed) -> tuple[Column, ...]:
+    """Return the columns of a list of rows, each with its head."""
+    return (
+        Column("NOTIFICATION", lambda pair: pair[0].key, 12),
+        Column("PHASE", lambda pair: pair[0].phase or "-"),
+        Column("AGE", lambda pair: age(placed.now - pair[0].created)),
+        Column("SEVERITY", lambda pair: pair[0].severity or "-", 4),
+        Column("RECEIVERS", lambda pair: pair[0].receivers or "-", 8),
+        Column("NEXT", lambda pair: pair[0].next(placed) or "-"),
+        Column("SUBJECT", lambda pair: cut(pair[0].subject, 60), 8),
+        Column("NOTES", lambda pair: ", ".join(pair[0].notes(placed, pair[1])), 10),
+    )
 
 
 class Position(NamedTuple):

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 from syncer.cli.access import Access, access, where_of
-from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK
-from syncer.cli.holding import read_holds
-from syncer.cli.namespaces import controller_namespace, namespaces_of
-from syncer.cli.outage import now_here, reason_of
-from syncer.cli.output import Columns, age, write_json, write_lines
-from syncer.cli.overview import Overview
-from syncer.cli.receivers import count
+from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, reason_of
+from syncer.cli.installation import check_store, controller_namespace, namespaces_of, read_holds
+from syncer.cli.output import Column, Table, age
+from syncer.cli.receivers import Overview, count
 from syncer.cli.rows import Placed
-from syncer.cli.screen import screen_of
-from syncer.cli.store import check_store
+from syncer.cli.times import now_here
 from syncer.kube.leases import LeaseRecord
 from syncer.model.errors import ConfigError, LedgerError, PortError
 from syncer.model.times import time_of
@@ -48,6 +43,15 @@ class Line(NamedTuple):
     next: str = ""
 
 
+MARKS: Final = {True: "ok", False: "LOOK", None: "?"}
+COLUMNS: Final = (
+    Column("WHAT", lambda line: line.name),
+    Column("", lambda line: MARKS[line.good]),
+    Column("NOW", lambda line: line.text, 16),
+    Column("GO ON WITH", lambda line: line.next),
+)
+
+
 async def run(options: argparse.Namespace) -> int:
     """Show where things stand; returns the exit code."""
     async with access(where_of(options)) as at:
@@ -57,17 +61,13 @@ async def run(options: argparse.Namespace) -> int:
             return await count(at, counts, namespaces)
 
         lines = await report(at, counted)
-    if options.json:
-        for line in lines:
-            write_json(line._asdict() | {"next": line.next or None})
-    else:
-        marks = {True: "ok", False: "LOOK", None: "?"}
-        columns = Columns(
-            ("WHAT", "", "NOW", "GO ON WITH"), screen_of(sys.stdout), flexible={"NOW": 16}
-        )
-        rows = [(line.name, marks[line.good], line.text, line.next) for line in lines]
-        write_lines(columns.lines(rows))
-        columns.report_cut()
+    table = Table(
+        COLUMNS,
+        json=options.json,
+        as_json=lambda line: line._asdict() | {"next": line.next or None},
+    )
+    table.write(lines)
+    table.report_cut()
     if any(line.good is None for line in lines):
         return NOT_COMPARED
     return OK if all(line.good for line in lines) else DIFFERENT
@@ -109,7 +109,7 @@ async def _part(
 async def _replicas(at: Access, home: str) -> list[Line]:
     if at.kube is None:
         raise ConfigError(at.problem)
-    home, name = home or await controller_namespace(), at.settings.sharding.lease_name
+    home, name = home or controller_namespace(), at.settings.sharding.lease_name
     if not home:
         try:
             store = await check_store(at, home="")

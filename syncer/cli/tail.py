@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
-from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import Final
 
 from syncer.cli.access import access, where_of
 from syncer.cli.arguments import STATES
-from syncer.cli.attempts import COLOURS, FLEXIBLE, HEAD, Event, Wanted
 from syncer.cli.exits import NOT_COMPARED, OK
-from syncer.cli.following import Follower, WakeUps
-from syncer.cli.lookup import read_request
-from syncer.cli.namespaces import namespaces_of
-from syncer.cli.output import Columns, write_page, write_remark
-from syncer.cli.screen import screen_of
-from syncer.cli.store import StoreState, trusted_store
+from syncer.cli.following import COLOURS, Follower, WakeUps, Wanted, columns_of
+from syncer.cli.installation import StoreState, namespaces_of, trusted_store
+from syncer.cli.known import read_request
+from syncer.cli.output import Table, write_remark
 from syncer.cli.times import moment_of
 from syncer.model.errors import Ambiguous, Unavailable
 from syncer.model.times import format_time
@@ -46,29 +40,24 @@ async def run(options: argparse.Namespace) -> int:
         store = await trusted_store(at, new=True)
         uids = [(await read_request(at, key)).uid for key in options.object]
         follower = Follower(at, wanted, uids)
-        columns = Columns(HEAD, screen_of(sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
-        dated = now - wanted.since > 86_400_000
-        show = partial(
-            write_page, columns, json=options.json, cells=lambda event: event.cells(dated=dated)
-        )
+        columns = columns_of(dated=now - wanted.since > 86_400_000)
+        table = Table(columns, json=options.json, colours=COLOURS)
         try:
-            show(await follower.past(MOST))
+            table.write(await follower.past(MOST))
             if follower.passed_over:
                 write_remark(
                     f"{follower.passed_over} earlier ones are not shown; a shorter --since shows less,"
                     " `explain --records` all of one"
                 )
             if options.follow:
-                await _follow(follower, wake_ups, show)
+                await _follow(follower, wake_ups, table)
         finally:
-            columns.report_cut()
+            table.report_cut()
             write_remark(f"to continue from here: --since {format_time(follower.resume)}")
     return NOT_COMPARED if store.state is StoreState.NEW else OK
 
 
-async def _follow(
-    follower: Follower, wake_ups: WakeUps, show: Callable[[Sequence[Event]], None]
-) -> None:
+async def _follow(follower: Follower, wake_ups: WakeUps, table: Table) -> None:
     """Show what is appended, until cancelled."""
     # The next sweep has its time, however many wake-ups come before it.
     clock = asyncio.get_running_loop().time
@@ -76,11 +65,11 @@ async def _follow(
     while True:
         try:
             if uids := await wake_ups.wait(max(0.0, due - clock())):
-                show(await follower.look(uids))
+                table.write(await follower.look(uids))
             if clock() >= due:
                 async with aclosing(follower.sweep()) as pages:
                     async for events in pages:
-                        show(events)
+                        table.write(events)
                 due = clock() + follower.pause(_PERIOD)
                 if away:
                     write_remark("Redis answers again; nothing was missed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Final
 
 from syncer.cli.exits import Misused
@@ -12,6 +13,11 @@ from syncer.model.times import parse_time
 
 #: Whole days at the beginning of a span of time.
 _DAYS: Final = re.compile(r"([0-9]{1,4})d")
+
+
+def now_here() -> int:
+    """Return this machine's time in Unix milliseconds, where Redis's is not available."""
+    return time.time_ns() // 1_000_000
 
 
 def seconds_of(text: str, option: str) -> float:

@@ -13,14 +13,11 @@ from collections import Counter
 from dataclasses import replace
 
 from syncer.cli.access import Access, access, where_of
-from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK
-from syncer.cli.namespaces import namespaces_of, report_missing
-from syncer.cli.outage import SILENT, reason_of
-from syncer.cli.output import Progress, table, write_json, write_lines, write_remark
+from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK, SILENT, reason_of
+from syncer.cli.installation import namespaces_of, report_missing, trusted_store
+from syncer.cli.output import Progress, screen_of, table, write_json, write_lines, write_remark
 from syncer.cli.repair import repair
 from syncer.cli.scan import Scan, bounds_of, by_status, diverging
-from syncer.cli.screen import screen_of
-from syncer.cli.store import trusted_store
 from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import VERIFIED, Divergence
 

@@ -43,7 +43,8 @@ _USUAL: Final = 21
 _EPOCH: Final = Epoch("0.1")
 _IMPORTS: Final = (
     "import syncer.cli.main, syncer.cli.explain, syncer.ledger.client, syncer.ledger.log,"
-    " syncer.settings, syncer.kube.client, syncer.kube.notification_requests, syncer.cli.store, sys, time"
+    " syncer.settings, syncer.kube.client, syncer.kube.notification_requests, syncer.cli.installation,"
+    " sys, time"
 )
 
 
@@ -256,7 +257,7 @@ async def run(*, quick: bool) -> Report:
                             await here.api.ask("DELETE", f"{here.api.requests}/{made}")
                         await here.redis.flushdb()
                         await used(here)
-                    await _python(env, "-c", "import syncer.cli.scan, syncer.cli.store")
+                    await _python(env, "-c", "import syncer.cli.scan, syncer.cli.installation")
                     await fill(here, n)
                     await until(
                         lambda h=here, m=n: put_in(h, m),  # type: ignore[misc]  # bound now

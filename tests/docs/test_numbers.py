@@ -30,7 +30,7 @@ from notifier.gateway.kinds import KINDS
 from notifier.reconciler import operator_holds
 from notifier.routing.document import MAX_NAME
 from notifier.routing.mail import MAX_RECIPIENTS
-from syncer.cli import known, overview, rows
+from syncer.cli import known, receivers, rows
 from syncer.cli.following import _RESTS, LATE
 from syncer.cli.tail import _PERIOD
 from syncer.cli.web import index, story, updates
@@ -138,7 +138,7 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
         f"Bounds: {connections._CONNECTIONS} connections, {updates.MOST} open pages that update themselves",
         f"{word(explorer._TOGETHER)} pages in preparation, {said(explorer._SECONDS)} seconds for each",
         f"{said(explorer._ANSWER)} seconds for a request to a server",
-        f"{rows._TEXT} characters of a filter, {overview.MOST} channels, and {story.MOST} moments",
+        f"{rows._TEXT} characters of a filter, {receivers.MOST} channels, and {story.MOST} moments",
     ),
     "cli.md": (
         f"or a time, at most {LONGEST // 86_400_000} days away",

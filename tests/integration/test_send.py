@@ -10,7 +10,9 @@ import pytest
 
 from notifier.cli.main import _parser
 from notifier.cli.send import send
+from syncer.cli.exits import failed
 from syncer.model.carried import fold
+from syncer.model.errors import LedgerError
 from tests.e2e.harness import CHANNEL, Stage, Step
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
@@ -32,7 +34,10 @@ async def sent(
 ) -> tuple[int, str, str]:
     """Exit code, answer and standard error of a command."""
     capsys.readouterr()
-    code = await send(_parser().parse_args(["send", "--kubeconfig", str(kubeconfig), *words]))
+    try:
+        code = await send(_parser().parse_args(["send", "--kubeconfig", str(kubeconfig), *words]))
+    except LedgerError as error:
+        code = failed(error, "notifier")
     printed = capsys.readouterr()
     return code, printed.out, printed.err
 

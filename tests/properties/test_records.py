@@ -15,10 +15,10 @@ import msgpack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.cli import explanation, records, telling
-from syncer.cli.attempts import Event
+from syncer.cli import explain, explanation
+from syncer.cli.following import Event, columns_of
+from syncer.cli.installation import Store, StoreState
 from syncer.cli.known import Known
-from syncer.cli.store import Store, StoreState
 from syncer.cli.web.pages import page
 from syncer.cli.web.story import tell
 from syncer.ledger.codec import next_chain
@@ -85,17 +85,17 @@ def test_what_is_read_is_published_and_shown(stored: list[bytes], shown: list[st
     published = parse_status(json.loads(json.dumps(render_status(status))))
     assert difference(published, merge(published, log.view, facts, now=NOW).status) == {}
     explained = explanation.explain(found, log, explanation.Rules(), now=NOW)
-    json.dumps(telling.as_json(explained))
-    telling.as_text(explained)
+    json.dumps(explanation.as_json(explained))
+    explanation.as_text(explained)
     findings = check(Sides(log, found, -1), BOUNDS)
     known = Known(
         "ns/n", "u", found, "", log, "", tuple(lines_of(log, stored)), -1, Store(StoreState.OURS),
         explained, findings, gone=False, now=NOW,
     )  # fmt: skip
-    json.dumps(records.as_json(known))
-    records.as_text(known)
+    json.dumps(explain.as_json(known))
+    explain.as_text(known)
     page("notification", title="n", here="", known=known, story=tell(found, log)).encode()
     for record in log.records:
         event = Event("u", "ns/n", record)
         json.dumps(event.as_json())
-        event.cells(dated=True)
+        assert all(isinstance(c.cell(event), str) for c in columns_of(dated=True))

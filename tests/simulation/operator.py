@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import ResponseError
 
 from syncer.cli.exits import Refused
-from syncer.cli.manual_records import ManualRecord, resend_requests, resolutions
+from syncer.cli.resend import ManualRecord, resend_requests, resolutions
 from syncer.ledger.codec import encode_record
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptState

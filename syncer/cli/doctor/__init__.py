@@ -34,12 +34,10 @@ from syncer.cli.doctor.cluster import (
 from syncer.cli.doctor.redis import RedisFacts, check_redis, read_redis
 from syncer.cli.doctor.result import Grade, Result, lines_of, passes
 from syncer.cli.exits import DIFFERENT, OK
-from syncer.cli.lookup import namespace_and_name
-from syncer.cli.namespaces import controller_namespace, namespaces_of
-from syncer.cli.outage import now_here
-from syncer.cli.output import write_answer, write_lines
-from syncer.cli.screen import screen_of
-from syncer.cli.store import StoreState, check_store
+from syncer.cli.installation import StoreState, check_store, controller_namespace, namespaces_of
+from syncer.cli.known import namespace_and_name
+from syncer.cli.output import screen_of, write_answer, write_lines
+from syncer.cli.times import now_here
 from syncer.model.errors import ConfigError, LedgerError
 
 
@@ -49,7 +47,7 @@ async def run(options: argparse.Namespace) -> int:
         namespace_and_name(options.service_account)
     async with access(where_of(options)) as at:
         results, _ = await examine(
-            at, namespaces=await namespaces_of(at, options), home=await controller_namespace(),
+            at, namespaces=await namespaces_of(at, options), home=controller_namespace(),
             account=options.service_account or "",
         )  # fmt: skip
     screen = screen_of(sys.stdout)

@@ -1,4 +1,4 @@
-"""Checks of the cluster: API server, rights, Leases, clocks. What reads never decides, what checks is pure."""
+"""Checks of API server, rights, Leases and clocks: what reads never decides, what checks is pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 from syncer.cli.access import Access
 from syncer.cli.doctor.result import Grade, Result, clock, passes
-from syncer.cli.outage import now_here, reason_of
+from syncer.cli.exits import reason_of
+from syncer.cli.installation import read_map
 from syncer.cli.owner import ShardHolder, read_shard, sharding_of
-from syncer.cli.store import read_map
+from syncer.cli.times import now_here
 from syncer.kube.client import Json, KubeClient
 from syncer.ledger.preflight import CLOCK_FIX, CLOCK_LIMIT, CLOCK_ODD, apart
 from syncer.model.attempt import Epoch, epoch_key, make_epoch
@@ -300,7 +301,8 @@ def check_others(facts: ClusterFacts, store: str) -> Result:
     """Check that no other installation works on the same; `store` is the id of ours, or empty."""
     name, foreign = "other-installations", sorted(facts.stores - {store, ""}) if store else []
     if facts.others:
-        text = f"{', '.join(facts.others)} runs too and watches the same namespaces: each sends every message"
+        who = ", ".join(facts.others)
+        text = f"{who} runs too and watches the same namespaces: each sends every message"
         fix = "remove one of them, or give them different controller.namespaces"
         return Result(name, Grade.WARN, text, fix)
     if foreign:

@@ -6,7 +6,7 @@ import textwrap
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from syncer.cli.screen import Screen
+from syncer.cli.output import Screen
 from syncer.rules.text import plain
 
 #: Where what was found stands in a line.

@@ -16,7 +16,7 @@ import sys
 
 from syncer.cli.access import access, where_of
 from syncer.cli.exits import OK
-from syncer.cli.namespaces import controller_namespace, namespaces_of
+from syncer.cli.installation import controller_namespace, namespaces_of
 from syncer.cli.output import write_lines
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
@@ -27,7 +27,7 @@ from syncer.runtime.supervise import end
 
 async def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
-    home = await controller_namespace()
+    home = controller_namespace()
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)

@@ -21,9 +21,9 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from syncer.cli.explanation import next_step, summary
 from syncer.cli.output import age, in_words
 from syncer.cli.rows import PHASES, RANGES, STATES, UNREAD
-from syncer.cli.telling import next_step, summary
 from syncer.model.attempt import receiver_of
 from syncer.model.times import format_time
 from syncer.rules.advice import ADVICE

@@ -29,14 +29,13 @@ from syncer.cli.access import Access
 from syncer.cli.doctor import examine
 from syncer.cli.doctor.cluster import ClusterFacts
 from syncer.cli.doctor.result import Grade, Result
-from syncer.cli.holding import read_holds
+from syncer.cli.installation import read_holds
 from syncer.cli.known import API, REDIS, Asker, Missing, know
-from syncer.cli.outage import now_here
 from syncer.cli.output import in_words
-from syncer.cli.overview import Overview
-from syncer.cli.receivers import read_skips
+from syncer.cli.receivers import Overview, read_skips
 from syncer.cli.rows import Head, Placed, Query, Row, position_of, query_of
 from syncer.cli.status import Line, report
+from syncer.cli.times import now_here
 from syncer.cli.web import pages
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index

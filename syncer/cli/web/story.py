@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from syncer.cli.explanation import result_of, word_of
 from syncer.cli.output import span
-from syncer.cli.telling import result_of, word_of
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.record import Kind, Record
 from syncer.model.resource import NotificationRequest

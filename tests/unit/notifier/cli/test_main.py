@@ -16,7 +16,6 @@ from notifier.cli.arguments import COMMANDS
 from notifier.settings import Loaded
 from notifier.version import __version__
 from syncer.kube.crd import render_crd
-from syncer.model.errors import ConfigError
 
 ROOT = Path(cli.__file__).resolve().parents[2]
 
@@ -37,14 +36,15 @@ def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", ["run", "gateway"])
 def test_a_start_without_its_file_names_the_option(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     """Outside a pod the default names a file that is not there, and nobody has typed its name."""
     monkeypatch.setattr(program, "run", lambda prepare: prepare())
-    with pytest.raises(
-        ConfigError, match=r"there is no .*/none: name the settings with --config FILE"
-    ):
-        cli.main([command, "--config", str(tmp_path / "none")])
+    file = tmp_path / "none"
+    assert cli.main([command, "--config", str(file)]) == 2
+    said = f"notifier: there is no {file}: name the settings with --config FILE\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("written", [["-config"], ["--config"], ["-config="], ["run", "--config"]])

@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from syncer.cli.attempts import translated
-from syncer.cli.explanation import Rules, explain
+from syncer.cli.explanation import Rules, as_json, as_text, explain, next_step
+from syncer.cli.output import translated
 from syncer.cli.owner import Owner
-from syncer.cli.telling import as_json, as_text, next_step
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.hold import Hold
@@ -204,7 +203,7 @@ def test_explains_a_log_that_is_not_there_or_not_legible() -> None:
     log = list(elements(PLAN, opened(A1)))
     log[-1] = log[-1][:-1] + b"\xff"
     answer = explain(request(), read_log(log), Rules(known=False), now=NOW)
-    assert answer.notes[0].startswith("its log cannot be read, so nothing is sent: record 2")
+    assert answer.notes[0].startswith("its log cannot be read: record 2")
     assert "without --config the defaults of `delivery` are assumed" in answer.notes
     answer = explain(request(), read_log([]), Rules(), now=NOW)
     assert answer.notes[0] == "it has no log yet: no replica has claimed it"

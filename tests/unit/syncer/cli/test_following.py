@@ -10,8 +10,7 @@ import pytest
 
 from syncer.cli import following
 from syncer.cli.arguments import STATES
-from syncer.cli.attempts import _STATES, Event, Wanted
-from syncer.cli.following import Follower, WakeUps, _batches
+from syncer.cli.following import _STATES, Event, Follower, WakeUps, Wanted, _batches, columns_of
 from syncer.ledger.ends import read_ends, read_lengths
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, receiver_of
 from syncer.model.errors import Unavailable
@@ -67,16 +66,16 @@ LINES: Final[dict[str, tuple[Record, tuple[str, str]]]] = {
 def test_a_line(case: str) -> None:
     """Result and detail say in words what a record states."""
     record, wanted = LINES[case]
-    cells = event(record).cells(dated=False)
-    assert cells[1:4] == ("payments/disk-full", "-", C)
-    assert (cells[4], cells[6]) == wanted
+    found = event(record)
+    assert [c.cell(found) for c in columns_of(dated=False)][1:4] == ["payments/disk-full", "-", C]
+    assert (found.result, found.detail) == wanted
 
 
 def test_the_time_of_a_line() -> None:
     """It is UTC, with the day where it may be another one; the uid stands for a name that is not known."""
     first = Event("u", "", SENT)
-    assert first.cells(dated=False)[:2] == ("07:59:50", "u")
-    assert first.cells(dated=True)[0] == "2027-01-15 07:59:50"
+    assert [c.cell(first) for c in columns_of(dated=False)][:2] == ["07:59:50", "u"]
+    assert columns_of(dated=True)[0].cell(first) == "2027-01-15 07:59:50"
     timeless = replace(SENT, body={})
     assert (Event("u", "", timeless).at, Event("u", "", timeless).as_json()["at"]) == (0, None)
 
@@ -217,7 +216,8 @@ async def test_what_it_was_about_is_told(logs: Logs, monkeypatch: pytest.MonkeyP
     logs.world.objects.kept = {}
     logs.append("1", opened(A2), SENT)
     (event,) = [event async for events in follower.sweep() for event in events]
-    assert event.cells(dated=False)[2:6] == ("high", C, "success", "disk full")
+    cells = [c.cell(event) for c in columns_of(dated=False)]
+    assert cells[2:6] == ["high", C, "success", "disk full"]
 
 
 async def test_the_past_is_bounded(logs: Logs) -> None:

@@ -12,7 +12,6 @@ import pytest
 from syncer.cli.exits import Misused, Refused
 from syncer.cli.hold import (
     _as_json,
-    _cells,
     _Count,
     _counted,
     _end,
@@ -20,6 +19,7 @@ from syncer.cli.hold import (
     _Here,
     _place,
     _routed,
+    columns_of,
     run,
 )
 from syncer.cli.main import _parser
@@ -82,13 +82,17 @@ def test_names_come_from_the_routing_file_as_well(
 
 def test_a_hold_as_a_row() -> None:
     """When it begins and ends, and how it lets go; what is not known is a dash."""
-    assert _cells(HOLD, 3, NOW) == (
+
+    def cells(number: int | None = 3, **more: Any) -> list[str]:
+        return [column.cell((replace(HOLD, **more), number)) for column in columns_of(NOW)]
+
+    assert cells() == [
         "hold-1", "in 1 hour", "alice@desk", "3", "--receiver slack:ops", "they mend it",
-    )  # fmt: skip
-    assert _cells(HOLD, None, NOW)[1:4] == ("in 1 hour", "alice@desk", "-")
-    assert _cells(replace(HOLD, start=NOW + HOUR), 0, NOW)[1] == "begins in 1 hour"
-    assert _cells(replace(HOLD, rate=0.5), 3, NOW)[4] == "--receiver slack:ops, lets go 0.5/s"
-    assert _cells(replace(HOLD, drop_before=NOW), 3, NOW)[4] == "--receiver slack:ops, drops"
+    ]  # fmt: skip
+    assert cells(None)[1:4] == ["in 1 hour", "alice@desk", "-"]
+    assert cells(start=NOW + HOUR)[1] == "begins in 1 hour"
+    assert cells(rate=0.5)[4] == "--receiver slack:ops, lets go 0.5/s"
+    assert cells(drop_before=NOW)[4] == "--receiver slack:ops, drops"
 
 
 def test_a_hold_as_json() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from syncer.cli.exits import Absent
-from syncer.cli.lookup import find_key, is_key, namespace_and_name, read_request
+from syncer.cli.known import find_key, is_key, namespace_and_name, read_request
 from syncer.model.errors import ConfigError
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.unit.syncer.cli.world import Objects, World, named, page

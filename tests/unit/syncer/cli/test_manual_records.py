@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from syncer.cli.exits import Refused
-from syncer.cli.manual_records import (
+from syncer.cli.resend import (
     parse_reason,
     resend_requests,
     resolutions,

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pytest
 
 from syncer.cli.access import Access
-from syncer.cli.namespaces import namespaces_of, report_missing
+from syncer.cli.installation import namespaces_of, report_missing
 from syncer.configfile import build
 from syncer.model.errors import Gone, Unauthorised
 from syncer.settings import SyncerSettings

@@ -12,18 +12,19 @@ import pytest
 from syncer.cli.access import Access
 from syncer.cli.doctor.cluster import ClusterFacts, check_journal
 from syncer.cli.doctor.result import Grade
-from syncer.cli.explanation import Rules, explain
-from syncer.cli.outage import (
+from syncer.cli.exits import reason_of
+from syncer.cli.explanation import Rules, as_json, as_text, explain
+from syncer.cli.installation import StoreState
+from syncer.cli.owner import (
+    Owner,
+    ShardHolder,
+    find_owner,
     held_back,
     log_by_status,
-    now_here,
-    reason_of,
     store_without_redis,
 )
-from syncer.cli.owner import Owner, ShardHolder, find_owner
 from syncer.cli.rows import Placed, RowMaker
-from syncer.cli.store import StoreState
-from syncer.cli.telling import as_json, as_text
+from syncer.cli.times import now_here
 from syncer.kube.client import MERGE_PATCH
 from syncer.model.errors import Unavailable
 from syncer.model.journal import NOTE, Note

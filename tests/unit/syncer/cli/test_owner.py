@@ -10,8 +10,8 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli.access import Access
+from syncer.cli.installation import Store, StoreState
 from syncer.cli.owner import Owner, ShardHolder, find_owner, holder_of, read_shard
-from syncer.cli.store import Store, StoreState
 from syncer.kube.client import Json
 from syncer.kube.leases import LeaseRecord, lease_path
 from syncer.model.errors import Gone, Unavailable

@@ -13,8 +13,8 @@ import pytest
 
 from syncer.cli import resend
 from syncer.cli.exits import Misused
+from syncer.cli.installation import Store, StoreState
 from syncer.cli.scan import PAGE
-from syncer.cli.store import Store, StoreState
 from syncer.cli.times import rate_of
 from syncer.model.errors import Expired
 from syncer.model.resource import NotificationRequest
@@ -60,8 +60,8 @@ async def test_the_place_in_the_list_may_expire(
     monkeypatch.setattr(resend, "where_of", lambda _options: None)
     monkeypatch.setattr(resend, "trusted_store", trusted)
     options = argparse.Namespace(
-        object=None, receiver=None, failed=True, rate="1000/s", by="me", reason="", dry_run=False,
-        since=None, json=True, config=None,
+        command="resend", object=None, receiver=None, failed=True, rate="1000/s", by="me", reason="",
+        dry_run=False, since=None, json=True, config=None,
     )  # fmt: skip
     assert await resend.run(options) == 0
     said = capsys.readouterr()

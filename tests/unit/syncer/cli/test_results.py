@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from syncer.cli.doctor.result import Grade, Result, lines_of, passes
-from syncer.cli.screen import Screen
+from syncer.cli.output import Screen
 
 
 def test_results() -> None:
-    """A check that passes says what is so, one that does not what is wrong, how bad it is, and what to do."""
+    """A check that passes says what is so, one that does not what is wrong, and what to do."""
     assert passes("n", good=True, text="t", problem="p", fix="f") == ("n", Grade.OK, "t", "")
     assert passes("n", good=False, text="t", problem="p", fix="f") == ("n", Grade.FAIL, "p", "f")
     bad = passes("n", good=0, text="t", problem="p", fix="f", bad=Grade.WARN)

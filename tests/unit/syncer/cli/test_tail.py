@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
@@ -14,9 +15,8 @@ from syncer.cli import tail
 from syncer.cli.access import Access, Where
 from syncer.cli.exits import NOT_COMPARED, OK
 from syncer.cli.following import WakeUps
+from syncer.cli.installation import Store, StoreState
 from syncer.cli.main import _parser
-from syncer.cli.output import Columns, write_page
-from syncer.cli.store import Store, StoreState
 from syncer.model.attempt import Attempt, AttemptState, Epoch
 from syncer.model.errors import Rejected, Unavailable
 from syncer.model.record import Header, attempt_record
@@ -58,7 +58,11 @@ class Follower:
 async def followed(follower: Follower, wake_ups: WakeUps) -> list[str]:
     """What is shown until nothing happens any more."""
     events: list[Any] = []
-    task = asyncio.create_task(tail._follow(cast("Any", follower), wake_ups, events.extend))
+    task = asyncio.create_task(
+        tail._follow(
+            cast("Any", follower), wake_ups, cast("Any", SimpleNamespace(write=events.extend))
+        )
+    )
     try:
         async with asyncio.timeout(20):
             await asyncio.wait(
@@ -147,37 +151,6 @@ async def test_it_rests_after_each_sweep() -> None:
     first, *others = rests
     assert first == 0
     assert all(1800 < rest <= 3600 for rest in others)
-
-
-class Entry:
-    """An event, in both of its forms."""
-
-    def as_json(self) -> dict[str, int]:
-        """For programs."""
-        return {"n": 1}
-
-    def cells(self, *, dated: bool) -> tuple[str, str]:
-        """For people."""
-        return ("day" if dated else "time", "x")
-
-
-@pytest.mark.parametrize(
-    ("json", "dated", "text"),
-    [
-        (True, False, '{"n": 1}\n'),
-        (False, False, "A     B\ntime  x\n"),
-        (False, True, "A    B\nday  x\n"),
-    ],
-)
-def test_how_events_are_written(
-    json: bool, dated: bool, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """An object a line, or rows under a head; nothing at all where there is no event."""
-    columns = Columns(("A", "B"))
-    for events in ([], [Entry()]):
-        assert capsys.readouterr().out == ""
-        write_page(columns, events, json=json, cells=lambda e: e.cells(dated=dated))
-    assert capsys.readouterr().out == text
 
 
 SENT: Final = attempt_record(Attempt(A2, C, AttemptState.SUCCESS, ended=NOW - 10_000))

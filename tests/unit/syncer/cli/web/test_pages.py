@@ -8,11 +8,11 @@ from typing import Any, Final
 import pytest
 
 from syncer.cli.explanation import Rules, explain
+from syncer.cli.installation import Store, StoreState
 from syncer.cli.known import Known
-from syncer.cli.overview import Overview
 from syncer.cli.owner import Owner
+from syncer.cli.receivers import Overview
 from syncer.cli.rows import Placed, RowMaker
-from syncer.cli.store import Store, StoreState
 from syncer.cli.web.pages import page
 from syncer.cli.web.story import Moment, tell
 from syncer.ledger.reading import read_log

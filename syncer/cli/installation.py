@@ -12,19 +12,26 @@ read, the store is unchecked, and the command says so.
 
 from __future__ import annotations
 
+import argparse
 import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+from urllib.parse import quote
 
 from syncer.cli.access import Access
 from syncer.cli.output import write_remark
+from syncer.cli.times import now_here
 from syncer.kube.client import Json, KubeClient
+from syncer.kube.delivery_holds import DeliveryHolds
 from syncer.kube.leases import lease_path
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.store import store_of
-from syncer.model.errors import ConfigError, Gone, PortError
+from syncer.model.errors import ConfigError, Gone, LedgerError, PortError
+from syncer.model.hold import Hold
 from syncer.model.times import time_of
+from syncer.rules.recurrence import currently
+from syncer.settings import own_namespace
 
 #: Seconds for whose a store is: a hung API server is not to keep back what Redis says.
 _ANSWER: Final = 2.0
@@ -165,3 +172,79 @@ async def read_map(
         return await kube.request("GET", lease_path(namespace, f"{name}-map"), timeout=timeout)
     except Gone:
         return None
+
+
+_TIMEOUT: Final = 5.0
+
+
+def controller_namespace() -> str:
+    """Return the controller's own namespace, as its pod has it; empty elsewhere."""
+    return home_from_environment() or own_namespace()
+
+
+async def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, ...]:
+    """
+    Return the namespaces to look at; empty for all.
+
+    Those that were named, else those that the settings file has the controller watch: an account that
+    may see these often may see no others.
+    """
+    named = getattr(options, "namespace", None) or ()
+    if named or options.config is None or getattr(options, "all_namespaces", False):
+        return tuple(named)
+    watched = at.settings.controller.namespaces
+    if watched == "*":
+        return ()
+    home = "" if watched else controller_namespace()
+    return tuple(watched) or ((home,) if home else ())
+
+
+async def report_missing(at: Access, options: argparse.Namespace) -> bool:
+    """Report each namespace that was named and does not exist; whether there is one."""
+    missing = []
+    for name in getattr(options, "namespace", None) or ():
+        if at.kube is None:
+            break
+        try:
+            await at.kube.request(
+                "GET", f"/api/v1/namespaces/{quote(name, safe='')}", timeout=_TIMEOUT
+            )
+        except Gone:
+            missing.append(name)
+        except PortError:
+            # Who may list objects in a namespace need not be allowed to read it.
+            continue
+    for name in missing:
+        write_remark(f"there is no namespace {name!r}")
+    return bool(missing)
+
+
+async def holds_at(at: Access) -> DeliveryHolds:
+    """Return the calls on the holds; ConfigError if it is not known where they are."""
+    if at.kube is None:
+        raise ConfigError(f"this needs the API server: {at.problem}")
+    home = home_from_environment()
+    if not home:
+        try:
+            meta = parse_meta(await at.client.command("GET", at.client.meta_key))
+        except (LedgerError, TimeoutError):
+            meta = {}
+        home = meta.get("installation", "").partition("/")[0] or own_namespace()
+    if not home:
+        raise ConfigError(
+            "the controller's namespace, which has the holds, is not known:"
+            " set $KUBERNAUT_CONTROLLER_NAMESPACE"
+        )
+    return DeliveryHolds(at.kube, home)
+
+
+async def read_holds(at: Access) -> tuple[tuple[Hold, ...], str]:
+    """Read the holds, none where the kind is absent; and why they cannot be read."""
+    try:
+        holds = await holds_at(at)
+        if not await holds.served():
+            return (), ""
+        found, _ = await holds.list()
+    except (LedgerError, TimeoutError) as error:
+        return (), str(error) or "the API server does not answer in time"
+    return currently(found, now_here()), ""
