@@ -77,8 +77,9 @@ def _parser() -> argparse.ArgumentParser:
         "-config", "--config", metavar="FILE", dest="replacing",
         help="without a command: run the controller as in place of Kubernaut's, whose arguments these are",
     )  # fmt: skip
+    parser.set_defaults(grace="")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
-        command.add_options(commands.add_parser(name, help=command.help, description=command.help))
+        command.add_to(commands.add_parser(name, help=command.help, description=command.help))
     completion.add_arguments(commands.add_parser("completion", help=completion.HELP))
     return parser

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
             "e-mail and webhooks are assumed to be enabled; name the settings file with --config to"
             " use its switches", "notifier",
         )  # fmt: skip
-    return _show(options, config) if options.routes == "show" else _test(options, config)
+    return _show(options, config) if options.action == "show" else _test(options, config)
 
 
 def _show(options: argparse.Namespace, config: RoutingConfig) -> int:

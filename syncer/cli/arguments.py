@@ -100,18 +100,20 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "metavar": "NAME", "help": "context of the kubeconfig (default: its current one)",
     },
     "output": {
-        "dest": "json", "type": output, "default": False, "metavar": "text|json",
+        "flags": ("-o", "--output"), "dest": "json", "type": output, "default": False,
+        "metavar": "text|json",
         "help": "json: one object per line (default: text)",
     },
     "until-stdin-closes": {
         **_SWITCH, "help": "end when standard input closes, for connections that may break",
     },
     "namespace": {
-        "action": "append", "type": namespace, "metavar": "NAMESPACE",
+        "flags": ("-n", "--namespace"), "action": "append", "type": namespace, "metavar": "NAMESPACE",
         "help": "only this one; may be given again (default: those that the settings file names, else all)",
     },
     "all-namespaces": {
-        **_SWITCH, "help": "all namespaces, including those that the settings file does not list",
+        "flags": ("-A", "--all-namespaces"), **_SWITCH,
+        "help": "all namespaces, including those that the settings file does not list",
     },
     "event": {
         "metavar": "EVENT",
@@ -149,7 +151,10 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         **_SWITCH,
         "help": "show every record of its log, and compare log and status; also of a deleted object",
     },
-    "follow": {**_SWITCH, "help": "then follow new attempts, until interrupted"},
+    "follow": {
+        "flags": ("-f", "--follow"), **_SWITCH,
+        "help": "then follow new attempts, until interrupted",
+    },
     "repair": {**_SWITCH, "help": "repair what is found"},
     "rebuild": {
         **_SWITCH,
@@ -201,16 +206,16 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "help": "serve only /healthz on this address, for probes (default: none)",
     },
 }  # fmt: skip
-_SHORT: Final = {
-    "namespace": "-n", "all-namespaces": "-A", "output": "-o", "follow": "-f",
-}  # fmt: skip
-_EVERYWHERE: Final = (
-    "config", "redis-url", "key-prefix", "kubeconfig", "context", "output", "until-stdin-closes",
+_NEVER_BOTH: Final = (
+    ("namespace", "all-namespaces"), ("object", "event"), ("rate", "drop"), ("dry-run", "wait"),
 )  # fmt: skip
-_NEVER_BOTH: Final = (("namespace", "all-namespaces"), ("object", "event"), ("rate", "drop"))
 _SCOPE: Final = ("namespace", "all-namespaces")
 _OBJECT: Final = {"metavar": "NAMESPACE/NAME"}
 _SAME: Final[dict[str, Any]] = {}
+EVERYWHERE: Final = dict.fromkeys(
+    ("config", "redis-url", "key-prefix", "kubeconfig", "context", "output", "until-stdin-closes"),
+    _SAME,
+)
 
 
 class Command(NamedTuple):
@@ -325,20 +330,27 @@ COMMANDS: Final = {
 }  # fmt: skip
 
 
-def add_options(parser: argparse.ArgumentParser, command: Command) -> None:
-    """Add the options of a command, and those that all have."""
+def add_options(
+    parser: argparse.ArgumentParser,
+    options: Mapping[str, dict[str, Any]],
+    known: Mapping[str, dict[str, Any]] = OPTIONS,
+) -> None:
+    """
+    Add options and arguments to a parser.
+
+    Args:
+        parser: Of a command.
+        options: By their names, with what differs for the command.
+        known: What each option means; names that it lacks are arguments.
+    """
     groups: dict[tuple[str, str], argparse._ActionsContainer] = {}
-    for name, more in {**command.options, **dict.fromkeys(_EVERYWHERE, _SAME)}.items():
+    for name, more in options.items():
         to: argparse._ActionsContainer = parser
-        pair = next(
-            (p for p in _NEVER_BOTH if name in p and set(p) <= command.options.keys()), None
-        )
+        pair = next((p for p in _NEVER_BOTH if name in p and set(p) <= options.keys()), None)
         if pair is not None:
             if pair not in groups:
                 groups[pair] = parser.add_mutually_exclusive_group(required="object" in pair)
             to = groups[pair]
-        if name in OPTIONS:
-            words = [_SHORT[name], f"--{name}"] if name in _SHORT else [f"--{name}"]
-            to.add_argument(*words, **OPTIONS[name] | more)
-        else:
-            to.add_argument(name, **more)
+        made = {"flags": (f"--{name}",)} | known[name] if name in known else {"flags": (name,)}
+        made |= more
+        to.add_argument(*made.pop("flags"), **made)

@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from syncer.cli import completion
-from syncer.cli.arguments import COMMANDS, SETTINGS_FILES, Parser, add_options
+from syncer.cli.arguments import COMMANDS, EVERYWHERE, SETTINGS_FILES, Parser, add_options
 from syncer.cli.exits import EPILOG, OK, failed
 from syncer.cli.process import begin, finish
 from syncer.model.errors import ConfigError, LedgerError
@@ -102,7 +102,7 @@ def _parser(words: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         made = commands.add_parser(name, help=command.help, description=command.help, epilog=EPILOG)
         if name in words:
-            add_options(made, command)
+            add_options(made, {**command.options, **EVERYWHERE})
     completion.add_arguments(commands.add_parser("completion", help=completion.HELP))
     return parser
 

@@ -51,7 +51,7 @@ def test_options(case: str) -> None:
 def test_there_are_few() -> None:
     """About forty in all, and each is of some command."""
     used = {name for command in COMMANDS.values() for name in command.options if name in OPTIONS}
-    assert used | set(arguments._EVERYWHERE) == set(OPTIONS)
+    assert used | set(arguments.EVERYWHERE) == set(OPTIONS)
     assert len(OPTIONS) <= 41
 
 
