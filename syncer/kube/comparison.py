@@ -16,14 +16,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
-from syncer.kube.client import KubeClient
 from syncer.kube.listing import Lister
-from syncer.kube.notification_requests import Meta, object_path, parse
+from syncer.kube.notification_requests import Meta, Part
 from syncer.kube.scope import Scope
 from syncer.kube.selection import Selection
-from syncer.model.errors import ContractError, Gone, PortError
+from syncer.model.errors import PortError
 from syncer.model.resource import version_key
 
 #: Seconds over which the pages of a round are spread, and between two of them at most.
@@ -42,34 +42,28 @@ class Comparison:
 
     def __init__(
         self,
-        client: KubeClient,
         lister: Lister,
         scopes: Sequence[Scope],
         selection: Selection,
         *,
         every: float,
         grace: float,
-        timeout: float,
         on_missed: Callable[[int], None],
     ) -> None:
         """
         Args:
-            client: Where missing objects are read.
-            lister: Lists the metadata.
+            lister: Lists the metadata, and reads what is missing.
             scopes: Of the reflector, with their mirrors.
             selection: Knows the shard of an object.
             every: Seconds from the begin of a round to that of the next.
             grace: For which a watch may be behind a list.
-            timeout: For the read of an object.
             on_missed: Called with the number of objects that were found missing.
         """  # noqa: D205 - the class says what it is
-        self._client = client
         self._lister = lister
         self._scopes = scopes
         self._selection = selection
         self._every = every
         self._grace = grace
-        self._timeout = timeout
         self._on_missed = on_missed
         self._pages = _PAGES
 
@@ -107,10 +101,10 @@ class Comparison:
         return pages
 
     def _is_missing(self, scope: Scope, meta: Meta) -> bool:
-        return self._follows(scope, meta) and scope.mirror.is_missing(meta)
+        return self._follows(scope, meta.uid) and scope.mirror.is_missing(meta)
 
-    def _follows(self, scope: Scope, meta: Meta) -> bool:
-        return scope.following.follows(self._selection.shard_of(meta.uid))
+    def _follows(self, scope: Scope, uid: str) -> bool:
+        return scope.following.follows(self._selection.shard_of(uid))
 
     async def _fetch(self, scope: Scope, missing: Sequence[Meta]) -> None:
         if len(missing) > _FEW:
@@ -132,16 +126,4 @@ class Comparison:
             # A list that began before would take what is handed over for deleted.
             async with scope.listing:
                 if self._is_missing(scope, meta):
-                    await self._read(scope, meta)
-
-    async def _read(self, scope: Scope, meta: Meta) -> None:
-        path = object_path(meta.namespace, meta.name)
-        try:
-            document = await self._client.request("GET", path, timeout=self._timeout)
-            now = Meta.of(document)
-        except (Gone, ContractError):
-            return
-        # Its shard may have gone meanwhile, or another object has the name.
-        if self._follows(scope, now):
-            scope.newest = max(scope.newest, now.resource_version, key=version_key)
-            scope.mirror.upsert(parse(document), added=False)
+                    await self._lister.read(scope, meta, Part(ours=partial(self._follows, scope)))

@@ -1,9 +1,9 @@
 """
 Lists of a reflector: page by page into a mirror, to their end or not at all.
 
-A list takes what is not finished first and in full, then the rest by name, version and phase, where the
-server can select by phase: a hundred thousand finished objects would be a third of a gigabyte. The
-watch begins at the first of the two lists, so what changes in between is not lost.
+A list takes all by name, version and phase, as the server prints them, and reads in full what is not
+finished: a hundred thousand finished objects would be most of a gigabyte. The watch begins at the list, so
+what an object that is read later had become is told once more, and passed over.
 
 Pages are small in bytes, since reading one holds the loop. A list older than what was seen (a restored
 etcd, a server that lags) is refused.
@@ -15,15 +15,14 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from syncer.kube.client import KubeClient
 from syncer.kube.errors import OLDER_STATE, OVERSIZED
 from syncer.kube.mirror import Mirror
 from syncer.kube.notification_requests import (
-    UNFINISHED,
     Meta,
     Page,
     Part,
@@ -31,16 +30,20 @@ from syncer.kube.notification_requests import (
     list_metadata,
     list_page,
     list_rows,
+    object_path,
+    parse,
 )
-from syncer.model.errors import Rejected, Unavailable
+from syncer.model.errors import ContractError, Gone, Rejected, Unavailable
 from syncer.model.resource import TERMINAL_PHASES, version_key
 
 P = TypeVar("P")
 
 #: Bytes of a page of a list: reading it as JSON holds the loop for some tens of milliseconds.
 PAGE_BYTES: Final = 8 << 20
-#: Pages that are read at once: a start lists each of hundreds of namespaces.
+#: Pages and objects that are read at once: a start lists each of hundreds of namespaces.
 _TOGETHER: Final = 8
+#: Beyond a page, one object of so many is read by itself; with more, a list of whole objects is quicker.
+_FEW: Final = 8
 #: Objects in a page of metadata, which has about 1.5 kB for each: no stall at rest.
 _BRIEF_PAGE: Final = 250
 #: By which a page is made smaller that was larger.
@@ -122,19 +125,12 @@ class Lister:
 
     async def _in_brief(self, source: Source, part: Part) -> Listed | None:
         """
-        List what is not finished, then of everything its name, version and phase.
+        List all by name, version and phase, and read each in full that is neither finished nor known.
 
-        Nine of ten objects are finished, and nothing else is wanted of them. Returns None if the server
-        cannot select by phase; what was taken until then is right.
+        Nine of ten objects are finished, and nothing else is wanted of them. Returns None where a list of
+        whole objects is needed or quicker; what was taken until then is right.
         """
-        try:
-            listed = await self._whole(source, replace(part, fields=UNFINISHED))
-        except Rejected as error:
-            if error.reason != "BadRequest":
-                raise
-            self._list_whole_objects(f"the phase cannot be selected ({error})")
-            return None
-        token, limit, begin = "", self._page_size, version_key(listed.version)
+        token, limit, listed, newest, read = "", self._page_size, Listed(), source.newest, 0
         while True:
             # Annotations may be a quarter of a mebibyte, and one of them is a column as well.
             page, limit = await self._page(
@@ -145,23 +141,37 @@ class Lister:
                 ),
             )  # fmt: skip
             if page is None:
-                self._list_whole_objects("objects are not printed with their phase")
+                self._unable = True
+                logger.info("all objects are listed in full: the server does not print their phase")
                 return None
-            if version_key(page.resource_version) < begin:
-                raise Unavailable(OLDER_STATE)
-            listed.anonymous += page.anonymous
-            listed.foreign += page.foreign
-            for row in page.objects:
-                listed.present.add(row.meta.uid)
-                # Changed since the first list: the watch begins there, and brings the whole object.
-                if version_key(row.meta.resource_version) > begin:
-                    continue
-                if not _take_row(source.mirror, row):
-                    self._list_whole_objects("the list of what is not finished lacks an object")
-                    return None
+            _note(page, source, listed, newest)
+            listed.present.update(row.meta.uid for row in page.objects)
+            wanted = [row.meta for row in page.objects if not _take_row(source.mirror, row)]
+            read += len(wanted)
+            if read > max(self._page_size, len(listed.present) // _FEW):
+                return None
+            for done in await asyncio.gather(
+                *(self.read(source, meta, part) for meta in wanted), return_exceptions=True
+            ):
+                if done is not None:
+                    raise done
             token = page.continue_token
             if not token:
                 return listed
+
+    async def read(self, source: Source, meta: Meta, part: Part) -> None:
+        """Read an object that was listed into the mirror; that it is gone by then, the watch tells."""
+        path = object_path(meta.namespace, meta.name)
+        async with self._reading:
+            try:
+                document = await self._client.request("GET", path, timeout=self._timeout)
+                now = Meta.of(document)
+            except (Gone, ContractError):
+                return
+        # Another object may have the name by now, or another replica the shard.
+        if now.uid == meta.uid and not part.excludes(document):
+            source.newest = max(source.newest, now.resource_version, key=version_key)
+            source.mirror.upsert(parse(document), added=False)
 
     async def metadata(
         self, source: Source, part: Part, token: str, limit: int | None
@@ -175,11 +185,6 @@ class Lister:
             ),
             most=_BRIEF_PAGE,
         )  # fmt: skip
-
-    def _list_whole_objects(self, reason: str) -> None:
-        """List all objects in full until the next start."""
-        self._unable = True
-        logger.info("all objects are listed in full, finished ones too: %s", reason)
 
     async def _whole(self, source: Source, part: Part) -> Listed:
         """Take a list to its end, page by page."""
@@ -196,15 +201,7 @@ class Lister:
                     timeout=self._timeout, known=source.mirror.version_of, part=part,
                 ),
             )  # fmt: skip
-            # Later pages belong to the first.
-            if version_key(page.resource_version) < version_key(listed.version or newest):
-                raise Unavailable(OLDER_STATE)
-            # Before the list is complete: what it brings is known from now on, and an older list
-            # that follows it after a failure would take that for deleted.
-            listed.version = page.resource_version
-            source.newest = max(source.newest, listed.version, key=version_key)
-            listed.anonymous += page.anonymous
-            listed.foreign += page.foreign
+            _note(page, source, listed, newest)
             listed.present.update(m.uid for m in page.unchanged)
             for found in page.objects:
                 source.mirror.upsert(found, added=False)
@@ -229,8 +226,21 @@ class Lister:
                 return page, min(self._page_size, most, 2 * limit)
 
 
+def _note(page: Page[Any], source: Source, listed: Listed, newest: str) -> None:
+    """Count a page; Unavailable if it is older than the page before or what was `newest` at the first."""
+    # Later pages belong to the first.
+    if version_key(page.resource_version) < version_key(listed.version or newest):
+        raise Unavailable(OLDER_STATE)
+    # Before the list is complete: what it brings is known from now on, and an older list that follows it
+    # after a failure would take that for deleted.
+    listed.version = page.resource_version
+    source.newest = max(source.newest, listed.version, key=version_key)
+    listed.anonymous += page.anonymous
+    listed.foreign += page.foreign
+
+
 def _take_row(mirror: Mirror, row: Row) -> bool:
-    """Take a row of a list in brief; False if the object should have been in the first list."""
+    """Take a row of a list in brief; False if the whole object is needed."""
     meta = row.meta
     if mirror.version_of(meta) == meta.resource_version or mirror.sink_has(meta):
         return True

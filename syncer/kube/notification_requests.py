@@ -40,8 +40,6 @@ FIELD_MANAGER: Final = "notification-controller"
 #: Single objects that are read at once, each on a connection of its own. TLS takes a third of a MiB for one
 #: that the process does not give back, and the claims of a start would read 64.
 READS: Final = 32
-#: Selects what has not reached a final phase.
-UNFINISHED: Final = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL_PHASES))
 #: Asks for a list as it is printed: of each object its metadata and a few cells.
 _TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _PHASE_COLUMN: Final = "Phase"
@@ -106,17 +104,14 @@ class Part:
     Attributes:
         selector: Asks the server for them, empty if it cannot be asked.
         ours: Tells them by their uid. The rest is passed over, since a server may send it all the same.
-        fields: Selects by fields as well, for example `UNFINISHED`; empty for none.
     """
 
     selector: str = ""
     ours: Callable[[str], bool] = lambda _uid: True
-    fields: str = ""
 
     def params(self) -> dict[str, str]:
         """What a list or a watch adds to its query."""
-        asked = {"shardSelector": self.selector, "fieldSelector": self.fields}
-        return {name: text for name, text in asked.items() if text}
+        return {"shardSelector": self.selector} if self.selector else {}
 
     def excludes(self, document: Json) -> bool:
         """Whether an object belongs to others; false for what has no uid."""
@@ -294,7 +289,6 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
     Raises:
         Expired: the continue token is too old.
         Rejected: the page is larger (`OVERSIZED`).
-        Rejected: the CRD does not let a field be selected (`BadRequest`).
         PortError: as `KubeClient.request`.
     """
     params = _query(limit, continue_token, part, labels)

@@ -159,13 +159,11 @@ class Reflector:
         shared = Shared(sink, self.selection.shard_of)
         self._scopes = [Scope(n, Mirror(shared), following=Following(owned)) for n in scopes]
         self._comparison = Comparison(
-            client,
             self._lister,
             self._scopes,
             self.selection,
             every=self._timings.compare,
             grace=self._timings.lag,
-            timeout=self._timings.request_timeout,
             on_missed=on_missed,
         )
 

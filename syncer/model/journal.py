@@ -9,8 +9,7 @@ the log, so a note that the latest acquisition did not keep does not count.
 The *mark* is a member of the status: the name of the note under which the object's attempts were
 journaled (docs/adr/0016-the-status-as-journal.md). A second annotation says that there may be marks: it
 is written with the note, and removed once the logs hold everything that was journaled. Until then the
-finished objects of the shard are listed in full; otherwise they are listed without the contents of
-their status.
+finished objects of the shard are listed in full; otherwise they are listed by name, version and phase.
 """
 
 from __future__ import annotations

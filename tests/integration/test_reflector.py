@@ -15,7 +15,6 @@ from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.notification_requests import list_path
 from syncer.kube.reflector import Reflector, ReflectorTimings
 from syncer.model.carried import fold
-from syncer.model.resource import TERMINAL_PHASES
 from syncer.runtime.clock import monotonic_clock
 from tests.beside import beside
 from tests.integration.scripted import (
@@ -26,10 +25,9 @@ from tests.integration.scripted import (
     write_kubeconfig,
 )
 from tests.servers.controlplane import ControlPlane
-from tests.servers.definition import load_crd, serve, upstream_form
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from syncer.kube.notification_requests import Part
@@ -774,61 +772,69 @@ def phased(name: str, version: int, phase: str) -> dict[str, Any]:
     return {**obj(name, version), "status": {"phase": phase}}
 
 
-def bad_request(_: web.Request) -> web.Response:
-    """Answer as a server whose definition does not let the phase be selected."""
-    return status(400, "BadRequest", "field label not supported: status.phase")
-
-
 class Brief(Api):
-    """Tells what is not finished, and everything in brief; `between` happens in between."""
+    """Tells everything in brief and what is asked for by name; `between` happens in between."""
 
     def __init__(self, *objects: dict[str, Any], **more: Any) -> None:
         """Begin with some objects."""
         super().__init__(*objects, **more)
         self.asked: list[str] = []
         self.between: Callable[[], None] = lambda: None
-        self.lacking = ""
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """Answer one of the lists."""
         meta = {"resourceVersion": str(self.version)}
-        if "fieldSelector" in request.query:
-            self.asked.append("unfinished")
-            items = [
-                o
-                for o in self.objects
-                if o["status"]["phase"] not in TERMINAL_PHASES
-                and o["metadata"]["name"] != self.lacking
-            ]
-            self.between()
-        elif "as=Table" in request.headers["Accept"]:
-            self.asked.append("brief")
-            rows = [
-                {"cells": [o["metadata"]["name"], o["status"]["phase"]], "object": {
-                    "kind": "PartialObjectMetadata", "metadata": o["metadata"],
-                }}
-                for o in self.objects
-            ]  # fmt: skip
-            columns = [{"name": "Name"}, {"name": "Phase"}]
-            return web.json_response(
-                {"kind": "Table", "metadata": meta, "columnDefinitions": columns, "rows": rows}
-            )
-        else:
+        if "as=Table" not in request.headers["Accept"]:
             self.asked.append("whole")
-            items = self.objects
-        return web.json_response({"metadata": meta, "items": items})
+            return web.json_response({"metadata": meta, "items": self.objects})
+        self.asked.append("brief")
+        rows = [
+            {"cells": [o["metadata"]["name"], o["status"]["phase"]], "object": {
+                "kind": "PartialObjectMetadata", "metadata": o["metadata"],
+            }}
+            for o in self.objects
+        ]  # fmt: skip
+        self.between()
+        columns = [{"name": "Name"}, {"name": "Phase"}]
+        return web.json_response(
+            {"kind": "Table", "metadata": meta, "columnDefinitions": columns, "rows": rows}
+        )
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Answer a list, a watch, or with one object."""
+        if request.path.endswith("/notificationrequests"):
+            return await super().__call__(request)
+        return await self.get(request)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Answer with one object."""
+        name = request.path.rpartition("/")[2]
+        self.asked.append(name)
+        for each in self.objects:
+            if each["metadata"]["name"] == name:
+                return web.json_response(each)
+        return status(404, "NotFound", f"{name} not found", name=name, kind="notificationrequests")
 
 
 async def test_what_is_finished_comes_in_brief(tmp_path: Path) -> None:
-    """Unfinished objects come whole and first, finished ones by name, version and phase."""
+    """Finished objects come by name, version and phase, and unfinished ones are read."""
     api = Brief(phased("a", 1, "Sent"), phased("b", 2, "Sending"), phased("c", 3, "Failed"))
     async with mirroring(api, tmp_path, brief=lambda: True) as (reflector, mirror, _):
         await eventually(lambda: lists() == 1)
         assert reflector.synced
-    assert api.asked == ["unfinished", "brief"]
-    assert mirror.calls == ["upsert uid-b 2", "upsert uid-a 1", "upsert uid-c 3"]
+    assert api.asked == ["brief", "b"]
+    assert mirror.calls == ["upsert uid-a 1", "upsert uid-c 3", "upsert uid-b 2"]
     shown = {o.name: (o.status.phase, bool(o.raw)) for o in mirror.objects.values()}
     assert shown == {"a": ("Sent", False), "b": ("Sending", True), "c": ("Failed", False)}
+
+
+async def test_where_much_is_unfinished_whole_objects_are_listed(tmp_path: Path) -> None:
+    """A page of them is read one by one at most, or one object of eight."""
+    api = Brief(*(phased(f"n{n}", n + 1, "Sending") for n in range(5)))
+    async with mirroring(api, tmp_path, brief=lambda: True, page_size=4) as (reflector, mirror, _):
+        await eventually(lambda: reflector.synced)
+        assert len(mirror.objects) == len(api.objects)
+    assert api.asked == ["brief", "whole"]
 
 
 async def test_a_page_in_brief_is_bounded(tmp_path: Path) -> None:
@@ -875,45 +881,61 @@ async def test_second_list_in_brief_tells_what_is_news(tmp_path: Path) -> None:
         api.objects = [phased("b", 105, "Sent"), phased("c", 106, "Failed"), phased("d", 107, "")]
         api.version = 110
         await eventually(lambda: lists() == 2)
-    news = ["upsert uid-d 107", "upsert uid-c 106", "delete uid-a ns/a"]
+    news = ["upsert uid-c 106", "upsert uid-d 107", "delete uid-a ns/a"]
     assert mirror.calls[3:] == news
 
 
-async def test_what_changes_between_the_two_lists_is_told_by_the_watch(tmp_path: Path) -> None:
-    """The watch begins at the first list, so the second one need not be believed about it."""
-    api = Brief(phased("a", 1, "Sending"), phased("b", 2, "Sent"))
+async def test_what_changes_between_list_and_read_is_told_by_the_watch(tmp_path: Path) -> None:
+    """The watch begins at the list: what is read later is newer, and what is gone was deleted after it."""
+    api = Brief(
+        phased("a", 1, "Sending"), phased("b", 2, "Sent"), phased("c", 3, ""), phased("d", 4, "")
+    )  # fmt: skip
 
-    def finish() -> None:
-        api.objects = [phased("a", 101, "Sent"), phased("b", 2, "Sent"), phased("new", 102, "")]
+    def change() -> None:
+        again = phased("d", 103, "")
+        again["metadata"]["uid"] = "uid-e"
+        api.objects = [phased("a", 101, "Sent"), phased("b", 2, "Sent"), again]
         api.version = 103
 
-    api.between = finish
-    after = [("MODIFIED", phased("a", 101, "Sent")), ("ADDED", phased("new", 102, ""))]
+    api.between = change
+    after = [
+        ("MODIFIED", phased("a", 101, "Sent")), ("DELETED", phased("c", 102, "")),
+        ("DELETED", phased("d", 102, "")),
+    ]  # fmt: skip
     api.watches = [stay(*(event(kind, o) for kind, o in after))]
     async with mirroring(api, tmp_path, brief=lambda: True) as (_, mirror, _):
-        await eventually(lambda: len(mirror.calls) == 4)
+        await eventually(lambda: lists() == 1)
+        api.watches = []
     assert api.resumed == ["100"]
-    assert mirror.calls == [
-        "upsert uid-a 1",
-        "upsert uid-b 2",
-        "upsert uid-a 101",
-        "first uid-new 102",
-    ]
-    assert mirror.objects["uid-a"].raw
+    assert mirror.calls[:2] == ["upsert uid-b 2", "upsert uid-a 101"]
+    assert {o.uid: bool(o.raw) for o in mirror.objects.values()} == {"uid-a": True, "uid-b": False}
 
 
-@pytest.mark.parametrize("case", ["no selection", "no table", "no phase", "an object is lacking"])
+async def test_a_read_that_fails_fails_the_list(tmp_path: Path) -> None:
+    """It is made again, and what was taken until then is right."""
+    api = Brief(phased("a", 1, "Sending"), phased("b", 2, "Sent"))
+    answer, failures = api.get, [503]
+
+    async def odd(request: web.Request) -> web.StreamResponse:
+        if failures:
+            return status(failures.pop(), "ServiceUnavailable", "not now")
+        return await answer(request)
+
+    api.get = odd  # type: ignore[method-assign]  # one test, one odd server
+    async with mirroring(api, tmp_path, brief=lambda: True) as (reflector, mirror, _):
+        await eventually(lambda: reflector.synced)
+        assert sorted(mirror.names()) == ["a", "b"]
+    assert api.asked == ["brief", "brief", "a"]
+
+
+@pytest.mark.parametrize("case", ["no table", "no phase"])
 async def test_whole_list_where_the_other_is_not_to_be_had(tmp_path: Path, case: str) -> None:
-    """A server that cannot list in brief, or contradicts itself, is asked for everything."""
+    """A server that cannot list in brief is asked for everything."""
     api = Brief(phased("a", 1, "Sent"), phased("b", 2, "Sending"))
-    if case == "an object is lacking":
-        api.lacking = "b"
     answer = api.list
 
     async def odd(request: web.Request) -> web.StreamResponse:
         table = "as=Table" in request.headers["Accept"]
-        if case == "no selection" and "fieldSelector" in request.query:
-            return bad_request(request)
         if case == "no table" and table:
             return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
         if case == "no phase" and table:
@@ -933,22 +955,13 @@ async def test_refused_access_does_not_end_lists_in_brief(tmp_path: Path) -> Non
     api.lists = [refuse(403, "Forbidden", "no")]
     async with mirroring(api, tmp_path, brief=lambda: True) as (_, _, _):
         await eventually(lambda: lists() == 1)
-    assert api.asked == ["unfinished", "brief"]
-
-
-@pytest.fixture
-def selecting(control_plane: ControlPlane) -> Iterator[ControlPlane]:
-    """The real server with this project's definition, by which a phase can be selected."""
-    serve(control_plane, load_crd())
-    yield control_plane
-    serve(control_plane, upstream_form())
+    assert api.asked == ["brief"]
 
 
 async def test_real_server_lists_in_brief(
-    selecting: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The real server selects by phase and prints it, page by page, also where nothing is there."""
-    control_plane = selecting
+    """The real server prints the phase, page by page, also where nothing is there."""
     control_plane.heal()
     caplog.set_level(logging.INFO)
     mirror = Mirror()
