@@ -154,12 +154,11 @@ class Channel(Protocol):
     """
 
     timeout_s: float
-    shows_status: bool
-    keeps_state: str
+    shows_status: bool = False
+    keeps_state: str = ""
 
     async def send(self, message: Message) -> Outcome:
         """Deliver one message, once."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

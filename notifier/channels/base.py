@@ -17,7 +17,7 @@ import re
 import socket
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -26,6 +26,7 @@ import orjson
 from notifier.channels.dialling import NoThread
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message, Outcome
+from syncer.model.resource import Json
 from syncer.runtime.offload import offload
 
 _log = logging.getLogger("ledger.delivery")
@@ -170,7 +171,7 @@ def broken_off(text: str, links: Iterable[BaseException], *, written: bool) -> O
     return replace(Outcome.transient(text), mistake=unknown_host)
 
 
-def encode(payload: dict[str, Any]) -> bytes:
+def encode(payload: Json) -> bytes:
     """
     JSON of a payload: members in the order given, no blanks, UTF-8.
 
@@ -180,6 +181,36 @@ def encode(payload: dict[str, Any]) -> bytes:
     with contextlib.suppress(TypeError):
         return orjson.dumps(payload)
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def cut_to_size(
+    payload: Json,
+    limit: int,
+    texts: Sequence[tuple[Json, str]],
+    *,
+    order: Callable[[Json, str], Any],
+) -> bytes:
+    """
+    JSON of a payload, at most so many bytes.
+
+    Args:
+        payload: Its texts are cut in place.
+        limit: Bytes.
+        texts: What may be cut: objects in the payload, and the member of each that holds the text.
+        order: Puts those first that are cut before others, as they are by then.
+
+    Raises:
+        ValueError: what cannot be cut is larger than that.
+    """
+    while (excess := len(body := encode(payload)) - limit) > 0:
+        for holder, member in sorted(texts, key=lambda each: order(*each)):
+            shorter = cut(holder[member], excess)
+            if len(shorter) < len(holder[member]):
+                holder[member] = shorter
+                break
+        else:
+            raise ValueError("the payload cannot be cut to size")
+    return body
 
 
 def cut(text: str, excess: int) -> str:

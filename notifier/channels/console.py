@@ -10,18 +10,16 @@ from __future__ import annotations
 import logging
 
 from notifier.channels.base import rendered
-from notifier.contract import Message, Outcome
+from notifier.contract import Channel, Message, Outcome
 from syncer.runtime.logging import REDACTED
 
 logger = logging.getLogger("notifier.console")
 
 
-class ConsoleChannel:
+class ConsoleChannel(Channel):
     """Writes `[<priority>] [<type>] <subject>`, a line break and the body."""
 
-    timeout_s: float = 1.0
-    shows_status: bool = False
-    keeps_state: str = ""
+    timeout_s = 1.0
 
     async def send(self, message: Message) -> Outcome:
         """Log the message."""

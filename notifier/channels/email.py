@@ -51,7 +51,7 @@ from notifier.channels.dialling import Names, socket_for, tls_context
 from notifier.channels.egress import EgressGuard
 from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
 from notifier.channels.transport_errors import chain_of, describe, excerpt, lasting_fault
-from notifier.contract import Message, Outcome
+from notifier.contract import Channel, Message, Outcome
 from notifier.routing.mail import Security
 
 KIND: Final = "email"
@@ -149,7 +149,7 @@ class MailClient:
         self._names.close()
 
 
-class EmailChannel:
+class EmailChannel(Channel):
     """
     Sends to one recipient by one server.
 
@@ -161,9 +161,6 @@ class EmailChannel:
         timeout_s: Deadline of one session in seconds.
         clock: Unix milliseconds, for the date.
     """
-
-    shows_status: bool = False
-    keeps_state: str = ""
 
     def __init__(
         self,

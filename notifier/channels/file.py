@@ -33,19 +33,18 @@ from weakref import WeakValueDictionary
 import yaml
 
 from notifier.channels.base import WITHHELD, broken_off, rendered
-from notifier.contract import Message, Outcome
+from notifier.contract import Channel, Message, Outcome
 from syncer.model.errors import ConfigError, reason_of
 from syncer.rules.text import escaped_json
 from syncer.runtime.offload import Breath
 
-FORMATS: Final = ("json", "yaml")
 _NAME_CHARS: Final = 180
 _CLASHES: Final = 1000
 #: Temporary files this old (seconds) belong to no living writer.
 _STALE_S: Final = 600
 
 
-class FileChannel:
+class FileChannel(Channel):
     """
     Writes into one directory.
 
@@ -57,8 +56,7 @@ class FileChannel:
         threads: Writes at a time; more wait within their timeouts.
     """
 
-    shows_status: bool = True
-    keeps_state: str = ""
+    shows_status = True
 
     def __init__(
         self,
@@ -83,10 +81,8 @@ class FileChannel:
         Make the directory, try a write, and remove what a killed writer left behind. Blocks.
 
         Raises:
-            ConfigError: files cannot be written there, or the format is not known.
+            ConfigError: files cannot be written there.
         """
-        if self._form not in FORMATS:
-            raise ConfigError(f"unsupported file format: {self._form!r}", path="delivery.file")
         probe = self._directory / f".write-test-{os.getpid()}-{threading.get_ident()}"
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -109,9 +105,8 @@ class FileChannel:
 
     async def send(self, message: Message) -> Outcome:
         """Write the file; the outcome says whether it is there."""
-        if self._form not in FORMATS:
-            return Outcome.permanent(f"unsupported file format: {self._form}")
-        right = _RenameRight()
+        # Of the thread, which renames, and of this send, which gives up, whoever is first takes it.
+        right = threading.Lock()
         turn = self._turns.setdefault(message.namespace, asyncio.Semaphore(self._share))
         try:
             async with asyncio.timeout(self.timeout_s), turn:
@@ -121,7 +116,7 @@ class FileChannel:
                     return Outcome.not_sent("the file channel is closed")
                 return await asyncio.wrap_future(work)
         except TimeoutError:
-            if right.withdraw():
+            if right.acquire(blocking=False):
                 return Outcome.transient(
                     f"failed to write temporary file: timeout after {self.timeout_s:g} s"
                 )
@@ -129,10 +124,10 @@ class FileChannel:
                 f"failed to rename temporary file: timeout after {self.timeout_s:g} s"
             )
         except asyncio.CancelledError:
-            right.withdraw()
+            right.acquire(blocking=False)
             raise
 
-    def _write(self, message: Message, right: _RenameRight) -> Outcome:
+    def _write(self, message: Message, right: threading.Lock) -> Outcome:
         content = rendered(
             "file", lambda m: file_content(m.document(Breath()), self._form), message
         )
@@ -158,7 +153,7 @@ class FileChannel:
                 return _failed("failed to write temporary file", exc)
             if not message.may_leave():
                 return WITHHELD
-            if not right.take():
+            if not right.acquire(blocking=False):
                 return Outcome.transient("failed to write temporary file: given up")
             try:
                 temporary.rename(final)
@@ -198,21 +193,6 @@ class FileChannel:
 
 def _failed(what: str, exc: OSError, *, written: bool = False) -> Outcome:
     return broken_off(f"{what}: {reason_of(exc).lower()}", [exc], written=written)
-
-
-class _RenameRight:
-    """The right to rename, which either the thread takes or the waiting send withdraws."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._settled = False
-
-    def take(self) -> bool:
-        with self._lock:
-            first, self._settled = not self._settled, True
-            return first
-
-    withdraw = take
 
 
 def file_name(name: str, moment: datetime, form: str) -> str:

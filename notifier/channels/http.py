@@ -202,12 +202,11 @@ class HttpClient:
         self._tls = tls or tls_context(ca_file)
         self._tls.set_alpn_protocols(["http/1.1"])
         self._session: aiohttp.ClientSession | None = None
-        self._resolver: _GuardedResolver | None = None
+        self._resolver = _GuardedResolver(self._guard)
 
     async def open(self) -> Self:
         """Make the session, in the running loop; an open client stays as it is."""
         if self._session is None:
-            self._resolver = _GuardedResolver(self._guard)
             trace = aiohttp.TraceConfig()
             trace.on_connection_create_end.append(_mark_connected)
             trace.on_connection_reuseconn.append(_mark_connected)
@@ -246,8 +245,7 @@ class HttpClient:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-        if self._resolver is not None:
-            await self._resolver.close()
+        await self._resolver.close()
 
     async def __aenter__(self) -> Self:
         """Open the client."""
@@ -392,8 +390,7 @@ class HttpClient:
             raise ValueError("the proxy in the environment is not a URL") from None
         if not proxy_host:
             raise ValueError("the proxy in the environment is not a URL")
-        if self._resolver is not None:
-            self._resolver.proxies.add(proxy_host)
+        self._resolver.proxies.add(proxy_host)
         return proxy
 
     def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
@@ -405,7 +402,7 @@ class HttpClient:
     async def _look_up(self, url: URL, timeout_s: float, *, proxy: bool) -> None:
         """Resolve what is dialled before a connection is waited for: a name that hangs holds none."""
         host = url.raw_host or ""
-        if self._resolver is not None and not literal(host):
+        if not literal(host):
             await self._resolver.names.look_up(
                 host, url.port or 0, timeout_s=timeout_s, proxy=proxy
             )

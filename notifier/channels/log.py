@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from notifier.channels.base import rendered
-from notifier.contract import Message, Outcome
+from notifier.contract import Channel, Message, Outcome
 from syncer.model.times import format_time
 from syncer.rules.text import escaped, escaped_json
 
 
-class LogChannel:
+class LogChannel(Channel):
     """
     Writes a line per notification.
 
@@ -29,9 +29,8 @@ class LogChannel:
         stream: Where to; standard output as it is at the time of the send, by default.
     """
 
-    timeout_s: float = 1.0
-    shows_status: bool = True
-    keeps_state: str = ""
+    timeout_s = 1.0
+    shows_status = True
 
     def __init__(
         self,

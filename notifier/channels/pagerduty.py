@@ -16,13 +16,14 @@ fits, always at a code point.
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any, Final
 
-from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
+from notifier.channels.base import Provider, cut_to_size
 from notifier.channels.http import HttpClient
-from notifier.channels.targets import Target
+from notifier.channels.vendor import VendorChannel
 from notifier.content.mrkdwn import shorten_plain
-from notifier.contract import Message, Outcome
+from notifier.contract import Channel, Message
 from syncer.model.incident import OWN
 
 KIND: Final = "pagerduty"
@@ -43,9 +44,17 @@ _MEMBERS: Final = {
 _SEVERITY: Final = {"Critical": "critical", "High": "error", "Medium": "warning", "Low": "info"}
 
 
-class PagerDutyChannel:
+def pagerduty_channel(
+    http_client: HttpClient,
+    routing_key: Provider,
+    *,
+    url: str = ENDPOINT,
+    dedup_namespace: bool = False,
+    groups: bool = False,
+    timeout_s: float,
+) -> Channel:
     """
-    Sends events of one integration.
+    Return the channel of one integration.
 
     Args:
         http_client: Sends the requests.
@@ -55,49 +64,10 @@ class PagerDutyChannel:
         groups: Use Alertmanager's own key for what is a group of its alerts.
         timeout_s: Deadline of one request in seconds.
     """
-
-    shows_status: bool = False
-    keeps_state: str = ""
-
-    def __init__(
-        self,
-        http_client: HttpClient,
-        routing_key: Provider,
-        *,
-        url: str = ENDPOINT,
-        dedup_namespace: bool = False,
-        groups: bool = False,
-        timeout_s: float,
-    ) -> None:
-        self._http_client = http_client
-        self._routing_key = routing_key
-        self._url = url
-        self._dedup_namespace = dedup_namespace
-        self._groups = groups
-        self.timeout_s = timeout_s
-
-    async def send(self, message: Message) -> Outcome:
-        """Trigger the event."""
-        key = credential(KIND, self._routing_key, "pagerduty routing key", message)
-        if isinstance(key, Outcome):
-            return key
-        body = rendered(
-            KIND,
-            lambda m: pagerduty_body(
-                m, key, dedup_namespace=self._dedup_namespace, groups=self._groups
-            ),
-            message,
-        )
-        if isinstance(body, Outcome):
-            return body
-        return await self._http_client.post(
-            Target(self._url, (key,)),
-            body,
-            http_headers(message),
-            timeout_s=self.timeout_s,
-            kind=KIND,
-            may_leave=message.may_leave,
-        )
+    body = partial(pagerduty_body, dedup_namespace=dedup_namespace, groups=groups)
+    return VendorChannel(
+        http_client, KIND, routing_key, "pagerduty routing key", body, url=url, timeout_s=timeout_s
+    )
 
 
 def pagerduty_payload(
@@ -194,17 +164,7 @@ def pagerduty_body(
     """
     event = pagerduty_payload(message, routing_key, dedup_namespace=dedup_namespace, groups=groups)
     details = event["payload"]["custom_details"]
-    while True:
-        body = encode(event)
-        excess = len(body) - limit
-        if excess <= 0:
-            return body
-        texts = [name for name, text in details.items() if isinstance(text, str)]
-        order = sorted(texts, key=lambda k: (k != "rca_summary", -len(details[k])))
-        for name in order:
-            shorter = cut(details[name], excess)
-            if len(shorter) < len(details[name]):
-                details[name] = shorter
-                break
-        else:
-            raise ValueError("the event cannot be cut to size")
+    texts = [(details, name) for name, text in details.items() if isinstance(text, str)]
+    return cut_to_size(
+        event, limit, texts, order=lambda _, name: (name != "rca_summary", -len(details[name]))
+    )

@@ -20,9 +20,9 @@ from notifier.channels.console import ConsoleChannel
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
-from notifier.channels.pagerduty import ENDPOINT, PagerDutyChannel
-from notifier.channels.slack import SlackChannel
-from notifier.channels.teams import TeamsChannel
+from notifier.channels.pagerduty import ENDPOINT, pagerduty_channel
+from notifier.channels.slack import slack_channel
+from notifier.channels.teams import teams_channel
 from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
 from notifier.channels.worded import WordedChannel
 from notifier.contract import Channel, NotReady
@@ -110,10 +110,10 @@ class ChannelRegistry:
         refs = target.credential_refs
         match target.kind:
             case "slack" | "teams" if refs:
-                made = SlackChannel if target.kind == "slack" else TeamsChannel
+                made = slack_channel if target.kind == "slack" else teams_channel
                 return made(self._http_client, self._secret(name, refs[0]), timeout_s=self._timeout)
             case "pagerduty" if refs and isinstance(target.config, PagerDutyConfig):
-                return PagerDutyChannel(
+                return pagerduty_channel(
                     self._http_client,
                     self._secret(name, refs[0]),
                     url=target.config.url or ENDPOINT,

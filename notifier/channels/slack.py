@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from notifier.channels.base import Provider, credential, encode, http_headers, rendered
+from notifier.channels.base import Provider, encode
 from notifier.channels.http import HttpClient
-from notifier.channels.targets import Target
+from notifier.channels.vendor import VendorChannel
 from notifier.content.mrkdwn import CUT, shorten, shorten_plain, to_mrkdwn
-from notifier.contract import Message, Outcome
+from notifier.contract import Channel, Message
 from notifier.templates.places import escape_mrkdwn
 
 KIND: Final = "slack"
@@ -33,33 +33,12 @@ BUTTONS: Final = 10
 BUTTON_CHARS: Final = 75
 
 
-class SlackChannel:
-    """Sends to one incoming webhook, whose URL is the credential; a request may take `timeout_s`."""
-
-    shows_status: bool = False
-    keeps_state: str = ""
-
-    def __init__(self, http_client: HttpClient, url: Provider, *, timeout_s: float) -> None:
-        self._http_client = http_client
-        self._url = url
-        self.timeout_s = timeout_s
-
-    async def send(self, message: Message) -> Outcome:
-        """Post the blocks."""
-        url = credential(KIND, self._url, "slack webhook URL", message)
-        if isinstance(url, Outcome):
-            return url
-        body = rendered(KIND, lambda m: encode(slack_payload(m)), message)
-        if isinstance(body, Outcome):
-            return body
-        return await self._http_client.post(
-            Target(url),
-            body,
-            http_headers(message),
-            timeout_s=self.timeout_s,
-            kind=KIND,
-            may_leave=message.may_leave,
-        )
+def slack_channel(http_client: HttpClient, url: Provider, *, timeout_s: float) -> Channel:
+    """Return the channel of one incoming webhook, whose URL is the credential."""
+    return VendorChannel(
+        http_client, KIND, url, "slack webhook URL", lambda m, _: encode(slack_payload(m)),
+        timeout_s=timeout_s,
+    )  # fmt: skip
 
 
 def slack_section(body: str) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
+from notifier.channels.base import Provider, cut_to_size, encode
 from notifier.channels.http import HttpClient
-from notifier.channels.targets import Target
+from notifier.channels.vendor import VendorChannel
 from notifier.content.links import only_safe_links
 from notifier.content.trim import TRUNCATED
-from notifier.contract import Message, Outcome
+from notifier.contract import Channel, Message
 from syncer.model.resource import Json
 
 KIND: Final = "teams"
@@ -28,33 +28,11 @@ _RESOLVED: Final = ("", "good")
 _HEADLINE: Final = {"Critical": ("CRITICAL: ", "attention"), "High": ("HIGH: ", "warning")}
 
 
-class TeamsChannel:
-    """Sends to one Workflows webhook, whose URL is the credential; a request may take `timeout_s`."""
-
-    shows_status: bool = False
-    keeps_state: str = ""
-
-    def __init__(self, http_client: HttpClient, url: Provider, *, timeout_s: float) -> None:
-        self._http_client = http_client
-        self._url = url
-        self.timeout_s = timeout_s
-
-    async def send(self, message: Message) -> Outcome:
-        """Post the card."""
-        url = credential(KIND, self._url, "teams webhook URL", message)
-        if isinstance(url, Outcome):
-            return url
-        body = rendered(KIND, teams_body, message)
-        if isinstance(body, Outcome):
-            return body
-        return await self._http_client.post(
-            Target(url),
-            body,
-            http_headers(message),
-            timeout_s=self.timeout_s,
-            kind=KIND,
-            may_leave=message.may_leave,
-        )
+def teams_channel(http_client: HttpClient, url: Provider, *, timeout_s: float) -> Channel:
+    """Return the channel of one Workflows webhook, whose URL is the credential."""
+    return VendorChannel(
+        http_client, KIND, url, "teams webhook URL", lambda m, _: teams_body(m), timeout_s=timeout_s
+    )
 
 
 def teams_payload(message: Message) -> Json:
@@ -130,19 +108,9 @@ def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
             holders.append((block, "text"))
         else:
             holders.extend((fact, "value") for fact in block["facts"])
-    while True:
-        body = encode(payload)
-        excess = len(body) - limit
-        if excess <= 0:
-            return body
-        for holder, member in sorted(holders, key=lambda h: -len(encode({"": h[0][h[1]]}))):
-            text = holder[member]
-            shorter = cut(text, excess)
-            if len(shorter) < len(text):
-                holder[member] = shorter
-                break
-        else:
-            raise ValueError("the card cannot be cut to size")
+    return cut_to_size(
+        payload, limit, holders, order=lambda holder, member: -len(encode({"": holder[member]}))
+    )
 
 
 def _shown(text: str) -> str:

@@ -37,7 +37,7 @@ import orjson
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target, secrets_of
-from notifier.contract import GONE, Message, Outcome
+from notifier.contract import GONE, Channel, Message, Outcome
 from notifier.templates.expressions import Find, Unfit
 from notifier.templates.request import ANSWER, Made, Requests, seconds_of, succeeded
 from syncer.model.attempt import AttemptState, FailureClass
@@ -97,7 +97,7 @@ class BasicAuth:
         return f"Basic {pair}", (pair, password)
 
 
-class WebhookChannel:
+class WebhookChannel(Channel):
     """
     Sends to one receiver.
 
@@ -113,8 +113,6 @@ class WebhookChannel:
         timeout_s: Deadline of one request in seconds.
         clock: Unix milliseconds, for the signature.
     """
-
-    shows_status: bool = False
 
     def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,

@@ -20,7 +20,7 @@ from syncer.runtime.offload import offload
 _log = logging.getLogger("ledger.delivery")
 
 
-class WordedChannel:
+class WordedChannel(Channel):
     """Words each message, and has a channel send it."""
 
     def __init__(self, channel: Channel, wording: Wording) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from notifier.channels.http import HttpClient
 from notifier.channels.pagerduty import (
-    PagerDutyChannel,
+    pagerduty_channel,
 )
-from notifier.channels.slack import SlackChannel
-from notifier.channels.teams import TeamsChannel
+from notifier.channels.slack import slack_channel
+from notifier.channels.teams import teams_channel
 from notifier.channels.webhook import (
     WebhookChannel,
 )
@@ -19,10 +19,10 @@ Make = Callable[[HttpClient, Callable[[], str]], Channel]
 
 
 MAKERS: dict[str, Make] = {
-    "slack": lambda http_client, url: SlackChannel(http_client, url, timeout_s=1),
-    "teams": lambda http_client, url: TeamsChannel(http_client, url, timeout_s=1),
+    "slack": lambda http_client, url: slack_channel(http_client, url, timeout_s=1),
+    "teams": lambda http_client, url: teams_channel(http_client, url, timeout_s=1),
     "webhook": lambda http_client, url: WebhookChannel(http_client, url, timeout_s=1),
-    "pagerduty": lambda http_client, url: PagerDutyChannel(
+    "pagerduty": lambda http_client, url: pagerduty_channel(
         http_client, lambda: "routing-canary-key", url=url(), timeout_s=1
     ),
 }

@@ -21,8 +21,8 @@ from notifier.channels.http import HttpClient
 from notifier.channels.mail_message import Envelope, mail
 from notifier.channels.pagerduty import (
     DEDUP_CHARS,
-    PagerDutyChannel,
     pagerduty_body,
+    pagerduty_channel,
     pagerduty_payload,
 )
 from notifier.channels.slack import slack_payload
@@ -529,7 +529,9 @@ async def test_rotated_routing_key_serves_the_next_call(http_client: HttpClient)
     keys = ["old", "new"]
     async with receiving() as receiver:
         left = iter(keys)
-        channel = PagerDutyChannel(http_client, lambda: next(left), url=receiver.url(), timeout_s=1)
+        channel = pagerduty_channel(
+            http_client, lambda: next(left), url=receiver.url(), timeout_s=1
+        )
         await channel.send(message())
         await channel.send(message())
     assert [json.loads(r.body)["routing_key"] for r in receiver.requests] == keys
@@ -543,7 +545,7 @@ async def test_missing_credential_is_not_sent(http_client: HttpClient, kind: str
         raise LookupError("canary")
 
     if kind == "pagerduty":
-        channel: Channel = PagerDutyChannel(http_client, missing, timeout_s=1)
+        channel: Channel = pagerduty_channel(http_client, missing, timeout_s=1)
     else:
         channel = MAKERS[kind](http_client, missing)
     outcome = await channel.send(message())
@@ -566,7 +568,7 @@ async def test_empty_url_is_permanent(http_client: HttpClient, kind: str) -> Non
 
 async def test_empty_routing_key_is_permanent(http_client: HttpClient) -> None:
     """An empty routing key is refused for good."""
-    outcome = await PagerDutyChannel(http_client, str, timeout_s=1).send(message())
+    outcome = await pagerduty_channel(http_client, str, timeout_s=1).send(message())
     assert outcome == Outcome.mistaken(
         "pagerduty routing key is empty for notification ops/disk-full"
     )
@@ -755,7 +757,7 @@ async def test_echoed_authentication_is_removed(
 async def test_a_bare_routing_key_is_removed(http_client: HttpClient, key: str) -> None:
     """PagerDuty's key is in the body alone; a receiver that quotes it puts it on no record."""
     async with receiving(Step(400, f"{key} is no key".encode())) as receiver:
-        channel = PagerDutyChannel(http_client, lambda: key, url=receiver.url(), timeout_s=5)
+        channel = pagerduty_channel(http_client, lambda: key, url=receiver.url(), timeout_s=5)
         outcome = await channel.send(message())
     assert key not in repr((outcome, channel))
     assert "[REDACTED] is no key" in outcome.error
@@ -789,7 +791,9 @@ async def test_no_canary_gets_out(
         port = receiver.port if step else closed_port()
         url = f"http://someone:{CANARY}@127.0.0.1:{port}/services/{CANARY}?sig={CANARY}"
         if kind == "pagerduty":
-            channel: Channel = PagerDutyChannel(http_client, lambda: CANARY, url=url, timeout_s=0.3)
+            channel: Channel = pagerduty_channel(
+                http_client, lambda: CANARY, url=url, timeout_s=0.3
+            )
         elif kind == "webhook":
             channel = webhook.WebhookChannel(
                 http_client, lambda: url, secrets=lambda: [OLD], timeout_s=0.3

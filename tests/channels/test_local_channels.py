@@ -414,12 +414,6 @@ async def test_cancelled_write_leaves_nothing(tmp_path: Path) -> None:
     assert _files(tmp_path) == []
 
 
-async def test_unknown_file_format_is_permanent(tmp_path: Path) -> None:
-    """A format that does not exist is refused for good."""
-    outcome = await FileChannel(str(tmp_path), "xml", timeout_s=5).send(message())
-    assert outcome == Outcome.permanent("unsupported file format: xml")
-
-
 def _as_file(path: Path) -> None:
     path.write_text("")
 
@@ -450,12 +444,6 @@ def test_start_makes_the_directory_and_sweeps_it(tmp_path: Path) -> None:
         os.utime(out / name, (time.time() - age,) * 2)
     FileChannel(str(out), timeout_s=5).prepare()
     assert _files(out) == ["notification-y.json.tmp", "notification-z.json"]
-
-
-def test_start_refuses_an_unknown_format(tmp_path: Path) -> None:
-    """A format that does not exist stops the start."""
-    with pytest.raises(ConfigError, match="unsupported file format"):
-        FileChannel(str(tmp_path), "xml", timeout_s=5).prepare()
 
 
 async def test_closed_file_channel_sends_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import gc
 import json
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,11 +16,9 @@ from notifier.channels.email import EmailChannel, MailClient
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
-from notifier.channels.pagerduty import PagerDutyChannel
 from notifier.channels.registry import ChannelRegistry
-from notifier.channels.slack import SlackChannel
 from notifier.channels.targets import Target, secrets_of
-from notifier.channels.teams import TeamsChannel
+from notifier.channels.vendor import VendorChannel
 from notifier.channels.webhook import WebhookChannel
 from notifier.contract import NotReady, Outcome
 from notifier.routing.reload import Routing
@@ -133,10 +131,10 @@ NOBODY = "route: {receiver: x}\nreceivers: [{name: x, logConfigs: [{}]}]"
 SLACK = "route: {receiver: ops}\nreceivers: [{name: ops, slackConfigs: [{credentialRef: slack}]}]"
 
 #: An entry of a receiver, and the channel that is made of it.
-KINDS = {
-    "slack": ("slackConfigs: [{credentialRef: one}]", SlackChannel),
-    "teams": ("teamsConfigs: [{credentialRef: one}]", TeamsChannel),
-    "pagerduty": ("pagerdutyConfigs: [{credentialRef: one}]", PagerDutyChannel),
+KINDS: Final[dict[str, tuple[str, type]]] = {
+    "slack": ("slackConfigs: [{credentialRef: one}]", VendorChannel),
+    "teams": ("teamsConfigs: [{credentialRef: one}]", VendorChannel),
+    "pagerduty": ("pagerdutyConfigs: [{credentialRef: one}]", VendorChannel),
     "webhook": ("webhookConfigs: [{credentialRef: one}]", WebhookChannel),
     "email": (
         "emailConfigs: [{to: a@y.example, from: n@x.example, smarthost: 'm:25', tls: none}]",

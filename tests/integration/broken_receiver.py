@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from notifier.channels.http import HttpClient
-from notifier.channels.slack import SlackChannel
+from notifier.channels.slack import slack_channel
 from notifier.contract import Channel, NotReady
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
@@ -91,7 +91,7 @@ class Delivery:
             self.log, self.cache, LedgerTime(self.clock), sync_metrics, identity="test"
         )
         self.channels: dict[str, Channel] = {
-            name: SlackChannel(http_client, self._url(name), timeout_s=5.0) for name in (OPS, DEV)
+            name: slack_channel(http_client, self._url(name), timeout_s=5.0) for name in (OPS, DEV)
         }
         self.plans: dict[str, tuple[str, ...]] = {}
         reporter = EventReporter(self._emit, self.metrics)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.channels import slack, teams
+from notifier.channels import base, slack, teams
 from notifier.channels.base import cut
 from notifier.channels.transport_errors import EXCERPT_BYTES, excerpt
 from notifier.content import sanitise as cleaning
@@ -188,7 +188,7 @@ def test_teams_weighs_only_what_it_may_show(monkeypatch: pytest.MonkeyPatch) -> 
         lengths.append(len(text))
         return real_links(text)
 
-    monkeypatch.setattr(teams, "cut", counted)
+    monkeypatch.setattr(base, "cut", counted)
     monkeypatch.setattr(teams, "only_safe_links", counted_links)
     assert len(teams.teams_body(untrimmed(body="é" * MIB))) <= teams.BODY_BYTES
     assert max(lengths) <= teams.BODY_BYTES
