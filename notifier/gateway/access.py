@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from notifier.gateway.auth import (
-    Signature,
     check_basic,
     check_bearer,
     check_certificate,
@@ -112,38 +111,32 @@ class Access:
         source, `review` is `Reviews.check`, needed where the API server is asked who sends, and `tls` is
         needed where clients have certificates.
         """
-        self._user = auth.basic.user if auth.basic else ""
         self._review: Callable[[Incoming], Awaitable[None]] | None = None
         if auth.token_review:
             if source is None or review is None:
                 raise ConfigError("cannot be asked for here", path=f"{path}.tokenReview")
             caller = Caller(source.name, source.namespaces, auth.token_review.audiences)
             self._review = lambda incoming: review(incoming, caller)
-        self._certificate: Callable[[Incoming], None] | None = None
-        if given_names := auth.client_certificate:
+        self._by_headers: list[Callable[[Incoming], None]] = []
+        self._by_body: list[Callable[[Incoming, float], None]] = []
+        if certified := auth.client_certificate:
             if source is None or tls is None:
                 raise ConfigError("needs `tls`", path=f"{path}.clientCertificate")
-            name, names = source.name, given_names.names
-            self._certificate = lambda incoming: check_certificate(
-                incoming.certificate, tls.anchors(name), names
+            name = source.name
+            self._by_headers.append(
+                lambda i: check_certificate(i.certificate, tls.anchors(name), certified.names)
             )
-        self._tokens = self._passwords = self._keys = None
-        self._signature: Signature | None = None
-        if auth.bearer:
-            self._tokens = Secrets(auth.bearer.token_files, f"{path}.bearer.tokenFiles", clock)
-        if auth.basic:
-            self._passwords = Secrets(
-                auth.basic.password_files, f"{path}.basic.passwordFiles", clock
-            )
-        if given := auth.signature:
-            standard = given.scheme == "standard-webhooks"
-            self._keys = Secrets(
-                given.key_files, f"{path}.signature.keyFiles", clock,
-                standard_key if standard else lambda _key: None,
-            )  # fmt: skip
-            self._signature = Signature(
-                given.scheme, given.header.lower(), given.timestamp_header.lower()
-            )
+        if bearer := auth.bearer:
+            tokens = Secrets(bearer.token_files, f"{path}.bearer.tokenFiles", clock)
+            self._by_headers.append(lambda i: check_bearer(i, tokens.current()))
+        if basic := auth.basic:
+            passwords = Secrets(basic.password_files, f"{path}.basic.passwordFiles", clock)
+            self._by_headers.append(lambda i: check_basic(i, basic.user, passwords.current()))
+        if signed := auth.signature:
+            standard = signed.scheme == "standard-webhooks"
+            check = standard_key if standard else lambda _key: None
+            keys = Secrets(signed.key_files, f"{path}.signature.keyFiles", clock, check)
+            self._by_body.append(lambda i, now: check_signature(i, signed, keys.current(), now))
 
     def check_headers(self, incoming: Incoming) -> None:
         """
@@ -153,12 +146,8 @@ class Access:
             Refused: 401.
             Unavailable: the secrets cannot be read.
         """
-        if self._certificate is not None:
-            self._certificate(incoming)
-        if self._tokens is not None:
-            check_bearer(incoming, self._tokens.current())
-        if self._passwords is not None:
-            check_basic(incoming, self._user, self._passwords.current())
+        for check in self._by_headers:
+            check(incoming)
 
     async def check_caller(self, incoming: Incoming) -> None:
         """
@@ -179,5 +168,5 @@ class Access:
             Refused: 401.
             Unavailable: the keys cannot be read.
         """
-        if self._signature is not None and self._keys is not None:
-            check_signature(incoming, self._signature, self._keys.current(), now)
+        for check in self._by_body:
+            check(incoming, now)

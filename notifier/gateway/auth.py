@@ -16,12 +16,10 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from notifier.gateway.draft import Certificate, Incoming, Refused
-
-Scheme = Literal["flux", "github", "grafana", "standard-webhooks"]
+from notifier.gateway.proofs import SignatureSettings
 
 #: The header of each scheme.
 _HEADERS: Final[dict[str, str]] = {
@@ -30,24 +28,9 @@ _HEADERS: Final[dict[str, str]] = {
     "grafana": "x-grafana-alerting-signature",
     "standard-webhooks": "webhook-signature",
 }
-_WHSEC: Final = "whsec_"
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """
-    How a request is signed.
-
-    Attributes:
-        header: In lower case; empty for the scheme's own.
-        timestamp_header: In lower case; where Grafana puts the time that it signs. Empty if it does not.
-        tolerance: Seconds by which a signed time may be off.
-    """
-
-    scheme: Scheme
-    header: str = ""
-    timestamp_header: str = ""
-    tolerance: float = 300.0
+_WHSEC: Final = b"whsec_"
+#: Seconds by which a signed time may be off.
+TOLERANCE: Final = 300.0
 
 
 def check_bearer(incoming: Incoming, tokens: Iterable[bytes]) -> None:
@@ -94,7 +77,7 @@ def check_certificate(
 
 
 def check_signature(
-    incoming: Incoming, signature: Signature, keys: Sequence[bytes], now: float
+    incoming: Incoming, signature: SignatureSettings, keys: Sequence[bytes], now: float
 ) -> None:
     """
     Check the signature of a request.
@@ -108,12 +91,12 @@ def check_signature(
     Raises:
         Refused: 401; names the header at fault.
     """
-    header = signature.header or _HEADERS[signature.scheme]
+    header = signature.header.lower() or _HEADERS[signature.scheme]
     given = incoming.header(header).strip()
     if not given:
         raise Refused(f"the header {header} is missing", status=401)
     if signature.scheme == "standard-webhooks":
-        signed = _standard(incoming, signature, now)
+        signed = _standard(incoming, now)
         expected = [
             base64.b64encode(hmac.digest(standard_key(key), signed, "sha256")) for key in keys
         ]
@@ -122,10 +105,8 @@ def check_signature(
         ]
     else:
         signed = incoming.body
-        if signature.timestamp_header:
-            stamp = incoming.header(signature.timestamp_header).strip()
-            _check_time(stamp, signature, now, signature.timestamp_header)
-            signed = stamp.encode() + b":" + signed
+        if stamped := signature.timestamp_header.lower():
+            signed = _checked_time(incoming, stamped, now).encode() + b":" + signed
         expected = [hmac.digest(key, signed, "sha256").hex().encode() for key in keys]
         offered = [given.removeprefix("sha256=").lower().encode()]
     # Not `any`: all are compared, whichever fits. A header holds few: its size is bounded.
@@ -140,28 +121,31 @@ def standard_key(key: bytes) -> bytes:
 
     None may be empty: anybody can sign with an empty key.
     """
-    found = base64.b64decode(key.removeprefix(_WHSEC.encode()), validate=True)
+    found = base64.b64decode(key.removeprefix(_WHSEC), validate=True)
     if not found:
         raise ValueError("is empty")
     return found
 
 
-def _standard(incoming: Incoming, signature: Signature, now: float) -> bytes:
-    event, stamp = incoming.header("webhook-id"), incoming.header("webhook-timestamp").strip()
+def _standard(incoming: Incoming, now: float) -> bytes:
+    event = incoming.header("webhook-id")
     if not event:
         raise Refused("the header webhook-id is missing", status=401)
-    _check_time(stamp, signature, now, "webhook-timestamp")
+    stamp = _checked_time(incoming, "webhook-timestamp", now)
     return f"{event}.{stamp}.".encode() + incoming.body
 
 
-def _check_time(stamp: str, signature: Signature, now: float, header: str) -> None:
+def _checked_time(incoming: Incoming, header: str, now: float) -> str:
+    """Return the time that a request is signed with, unless it is off by too much."""
+    stamp = incoming.header(header).strip()
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
         raise Refused(f"the header {header} must hold Unix seconds", status=401)
-    if abs(int(stamp) - now) > signature.tolerance:
+    if abs(int(stamp) - now) > TOLERANCE:
         raise Refused(
-            f"the time in {header} is off by more than {signature.tolerance:g} s: a replay or wrong clock",
+            f"the time in {header} is off by more than {TOLERANCE:g} s: a replay or wrong clock",
             status=401,
         )
+    return stamp
 
 
 def _among(given: bytes, known: Iterable[bytes]) -> bool:

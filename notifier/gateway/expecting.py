@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from notifier.gateway.metrics import GatewayMetrics
@@ -20,6 +22,7 @@ from notifier.gateway.submit import CALL, Submitter
 from notifier.gateway.translation import Desired, Source
 from syncer.kube.leases import LeaseRecord, Leases
 from syncer.model.errors import Conflict, Gone
+from syncer.model.resource import Json
 from syncer.model.times import format_time
 
 logger = logging.getLogger("ledger.gateway")
@@ -58,15 +61,13 @@ class Expectation:
         self._submitter = submitter
         self._clock = clock
         self._now = now
-        self._since = clock()
-        self._heard: float | None = None
-        self._changed: float | None = None
-        self._read_at: float | None = None
+        self._view = View(since=clock())
+        self._read_at = -math.inf
         self._last = ""
         #: Until the Lease says so: the last sign of life before a silence that was reported.
         self._reported = ""
         metrics.expected.labels(source.name).set(every)
-        metrics.unheard.labels(source.name).set_function(lambda: self._view("").unheard(clock()))
+        metrics.unheard.labels(source.name).set_function(lambda: self._view.unheard(clock()))
 
     @property
     def step(self) -> float:
@@ -75,7 +76,7 @@ class Expectation:
 
     def heard(self) -> None:
         """Note that the source has sent."""
-        self._heard = self._clock()
+        self._view = replace(self._view, heard=self._clock())
 
     async def round(self) -> None:
         """
@@ -93,64 +94,52 @@ class Expectation:
 
     async def _read(self) -> LeaseRecord:
         # Until it has one, the source was not expected.
-        stamp = {"renewTime": self._stamp(self._heard)}
+        stamp = {"renewTime": self._stamp(self._view.heard)}
         try:
             lease = await self._leases.get(self._name, timeout=CALL)
         except Gone:
             return await self._leases.create(self._name, {}, stamp, timeout=CALL)
         if lease.renew_time:
             return lease
-        return await self._leases.patch(self._name, lease.resource_version, {}, stamp, timeout=CALL)
+        return await self._patch(lease, {}, stamp)
 
     def _see(self, lease: LeaseRecord) -> None:
         """Note the contents of the Lease."""
         now = self._clock()
-        if self._read_at is None or now - self._read_at > self._terms.grace:
+        if now - self._read_at > self._terms.grace:
             # Others may have heard the source and had no way to say so.
-            self._since = now
+            self._view = replace(self._view, since=now)
         self._read_at = now
-        if self._last and lease.renew_time != self._last:
-            self._changed = now
+        if self._last not in {"", lease.renew_time}:
+            self._view = replace(self._view, changed=now)
+        self._view = replace(self._view, silent=lease.annotation(SILENT))
         self._last = lease.renew_time
 
     async def _act(self, lease: LeaseRecord) -> None:
-        silent = lease.annotation(SILENT)
-        heard = self._heard
-        step = decide(self._view(silent), self._terms, self._clock())
-        if self._reported and self._reported != lease.renew_time and not silent:
+        heard = self._view.heard
+        step = decide(self._view, self._terms, self._clock())
+        if self._reported not in {"", lease.renew_time} and not self._view.silent:
             # It was heard by another replica while this one reported the silence.
             await self._report_back(self._reported)
         if step is Step.REPORT:
             self._reported = lease.renew_time
             desired = silence_notice(self._source, self._reported, self._terms)
             await self._report("a source is silent", desired, self._reported)
-            await self._leases.patch(
-                self._name,
-                lease.resource_version,
-                {SILENT: desired.identity.name},
-                {},
-                timeout=CALL,
-            )
+            await self._patch(lease, {SILENT: desired.identity.name}, {})
             self._reported = ""
         elif step is Step.REPORT_BACK:
             await self._report_back(lease.renew_time)
         if step in {Step.REPORT_BACK, Step.RECORD}:
-            self._saw(
-                await self._leases.patch(
-                    self._name,
-                    lease.resource_version,
-                    {SILENT: None},
-                    {"renewTime": self._stamp(heard)},
-                    timeout=CALL,
-                )
-            )
+            written = await self._patch(lease, {SILENT: None}, {"renewTime": self._stamp(heard)})
+            self._view = replace(self._view, changed=self._clock())
+            self._last = written.renew_time
 
-    def _saw(self, lease: LeaseRecord) -> None:
-        self._last = lease.renew_time
-        self._changed = self._clock()
-
-    def _view(self, silent: str) -> View:
-        return View(self._since, self._heard, self._changed, silent)
+    async def _patch(
+        self, lease: LeaseRecord, annotations: dict[str, str | None], spec: Json
+    ) -> LeaseRecord:
+        return await self._leases.patch(
+            self._name, lease.resource_version, annotations, spec, timeout=CALL
+        )
 
     def _stamp(self, heard: float | None) -> str:
         """Return a monotonic time as a Lease has it; None is now."""

@@ -64,51 +64,40 @@ class Rules:
     retry_policy: Mapping[str, int] = field(default_factory=dict)
     path: str = "mapping"
 
-    def find(self, key: str, view: Json) -> Any:
-        """Return what a template finds; None without one, Unfit where it does not fit."""
-        template = self.texts.get(key)
-        return None if template is None else template.value(view)
 
-
-def given_id(mapping: Rules, draft: Draft) -> str:
-    """Return the event's id by the mapping; empty if it has none, or one that does not fit."""
-    try:
-        return shown(mapping.find("id", draft.view))
-    except Unfit:
-        return ""  # `manifest` notes it on the object
-
-
-def namespace_of(mapping: Rules, draft: Draft, allowed: tuple[str, ...]) -> str:
-    """
-    Return the namespace of a notification.
-
-    Args:
-        mapping: Has a template for it.
-        draft: What the source read.
-        allowed: Namespaces that the source may reach.
-
-    Raises:
-        Refused: the template finds another one.
-    """
-    try:
-        found = shown(mapping.find("namespace", draft.view))
-    except Unfit as unfit:
-        raise Refused(str(unfit), path=f"{mapping.path}.namespace") from None
-    if found not in allowed:
-        raise Refused(
-            "the payload leads to a namespace that is not in this source's `namespaces`",
-            path="namespace", status=403,
-        )  # fmt: skip
-    return found
-
-
-class _Reading:
+class Reading:
     """A mapping that is applied; templates that do not fit are noted, and the source's value is used."""
 
     def __init__(self, mapping: Rules, draft: Draft) -> None:
+        """Read the event's id: empty if the mapping has none, or one that does not fit."""
         self.mapping = mapping
         self.draft = draft
         self.faults: list[str] = []
+        self.given = self.text("id")
+
+    def namespace(self, allowed: tuple[str, ...]) -> str:
+        """
+        Return the namespace of the notification.
+
+        Args:
+            allowed: Namespaces that the source may reach.
+
+        Raises:
+            Refused: the template finds another one.
+        """
+        template = self.mapping.texts.get("namespace")
+        if template is None:
+            return allowed[0]
+        try:
+            found = shown(template.value(self.draft.view))
+        except Unfit as unfit:
+            raise Refused(str(unfit), path=f"{self.mapping.path}.namespace") from None
+        if found not in allowed:
+            raise Refused(
+                "the payload leads to a namespace that is not in this source's `namespaces`",
+                path="namespace", status=403,
+            )  # fmt: skip
+        return found
 
     def value(self, template: Template | None, place: str) -> Any:
         """Return what a template finds; None without one, or where it does not fit the payload."""
@@ -205,20 +194,15 @@ class _Reading:
         state = self.word("state", self.draft.state, STATES) or FIRING
         return {INCIDENT: f"gw/{source}/{digest}", STATE: state, AT: str(now)}
 
-    def data(self) -> dict[str, str]:
-        """Return the extension that templates of receivers see; empty without alerts."""
-        return {DATA: self.draft.data} if self.draft.data else {}
-
 
 def manifest(
-    draft: Draft, mapping: Rules, identity: Identity, *, source: str, namespace: str, now: int
+    reading: Reading, identity: Identity, *, source: str, namespace: str, now: int
 ) -> Json:
     """
     Build the object.
 
     Args:
-        draft: What the source read.
-        mapping: Of the source.
+        reading: What the source read, and its mapping.
         identity: Of the event.
         source: Its name.
         namespace: Where the object is to be.
@@ -227,7 +211,7 @@ def manifest(
     Raises:
         Refused: a required member is missing.
     """
-    reading = _Reading(mapping, draft)
+    draft, mapping = reading.draft, reading.mapping
     spec: Json = {
         "type": reading.word("type", draft.type, TYPES),
         "priority": reading.word("priority", draft.priority, PRIORITIES),
@@ -236,7 +220,7 @@ def manifest(
         # The incident comes last, so that nothing that was sent can be it.
         "extensions": {
             **reading.extensions(source),
-            **reading.data(),
+            **({DATA: draft.data} if draft.data else {}),
             **reading.incident(source, now),
         },
     }
@@ -250,17 +234,14 @@ def manifest(
         spec["retryPolicy"] = dict(mapping.retry_policy)
     if (days := reading.days()) is not None:
         spec["retentionDays"] = days
-    annotations: Json = {}
-    reading.value(mapping.texts.get("id"), "id")  # notes what does not fit; the identity has it
-    if reading.faults:
-        annotations[FAULTS] = cut("; ".join(reading.faults), _FAULT)
+    faults = cut("; ".join(reading.faults), _FAULT)
     return object_of(
         identity,
         source=source,
         namespace=namespace,
         event=draft.event,
         spec=spec,
-        annotations=annotations,
+        annotations={FAULTS: faults} if faults else {},
     )
 
 

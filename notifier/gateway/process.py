@@ -12,7 +12,6 @@ then the port closes, and requests in flight are answered.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
@@ -37,7 +36,7 @@ from syncer.runtime.clock import monotonic_clock
 from syncer.runtime.connections import binding
 from syncer.runtime.health import AdminServer, process_registry
 from syncer.runtime.stalls import LoopWatch
-from syncer.runtime.supervise import restarting
+from syncer.runtime.supervise import end, restarting
 from syncer.settings import own_namespace
 
 logger = logging.getLogger("ledger.gateway")
@@ -108,7 +107,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
             task = asyncio.create_task(
                 restarting(f"the watch for {name}", expectation.round, every=expectation.step)
             )
-            stack.push_async_callback(_ended, task)
+            stack.push_async_callback(end, task)
         with binding(settings.listen, "listen"):
             port = await gateway.bind(*settings.listen)
         listening = True
@@ -164,9 +163,3 @@ def _expectations(
         )
         for source, every in expected
     }
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

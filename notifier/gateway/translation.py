@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from notifier.gateway.draft import Incoming, Kind, Options
 from notifier.gateway.identity import Identity, hashed, identity_of
-from notifier.gateway.manifest import Rules, given_id, manifest, namespace_of
+from notifier.gateway.manifest import Reading, Rules, manifest
 from syncer.model.incident import incident_of
 from syncer.model.resource import Json
 from syncer.model.trace import TRACE, trace_of
@@ -93,30 +93,22 @@ def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, 
     """
     out = []
     for draft in source.kind.read(incoming, source.options):
-        given, opposite = given_id(source.rules, draft), ""
-        if draft.opposite is not None and not given:
+        reading, opposite = Reading(source.rules, draft), ""
+        if draft.opposite is not None and not reading.given:
             opposite = hashed(source.kind.prefix, source.name, "event", *draft.opposite).name
         identity = identity_of(
             source.name,
             source.kind,
             draft,
-            given=given,
+            given=reading.given,
             body=incoming.body,
             now=now,
             window=source.window,
             timeless=source.options.timeless,
         )
-        if "namespace" in source.rules.texts:
-            namespace = namespace_of(source.rules, draft, source.namespaces)
-        else:
-            namespace = source.namespaces[0]
+        namespace = reading.namespace(source.namespaces)
         body = manifest(
-            draft,
-            source.rules,
-            identity,
-            source=source.name,
-            namespace=namespace,
-            now=round(now * 1000),
+            reading, identity, source=source.name, namespace=namespace, now=round(now * 1000)
         )
         if trace := trace_of(incoming.header("traceparent")):
             body["metadata"]["annotations"][TRACE] = trace
