@@ -153,7 +153,8 @@ class Dispatcher:
         # Check first what stops the whole queue: finding the next job means looking at every namespace.
         paced = queue.pace.at
         breaker = queue.breaker
-        rejection = breaker.check(now)
+        # Without a retry that waits, whoever is chosen would have to leave the probe to one.
+        rejection = breaker.check(now, first=not queue.retries)
         if rejection is not None or paced > now:
             at = paced if rejection is None else rejection.until
             if at is not None and queue.keys:
@@ -165,7 +166,7 @@ class Dispatcher:
         if job is None:
             return None
         if breaker.until is not None:
-            job = queue.probe() or job
+            job = queue.probe(job)
             rejection = breaker.check(now, first=not job.tried)
         if rejection is not None:
             if rejection.until is not None:

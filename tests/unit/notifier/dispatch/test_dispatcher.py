@@ -307,6 +307,8 @@ async def test_a_queue_wakes_for_the_earliest_reason() -> None:
     timed.submit("again", tried=1)
     await settle()
     assert timed.calls == ["again"]
+    assert 0.4 < timed.wakes_in() <= 0.5
+    timed.submit("once more", tried=1)
     assert 0.05 < timed.wakes_in() <= 0.1
     timed.dispatcher.close()
 

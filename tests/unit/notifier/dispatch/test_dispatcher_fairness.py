@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from notifier.contract import Outcome
 from notifier.dispatch.breaker import OPEN_MOST, Breakers, State
 from notifier.dispatch.dispatcher import Dispatcher
-from notifier.dispatch.receiver_queue import Job, _NamespaceQueue
+from notifier.dispatch.receiver_queue import Job, ReceiverQueue
 
 UP = Outcome.success(200)
 DOWN = Outcome.transient("slack webhook returned 503 (retryable): ", code=503)
@@ -214,14 +215,14 @@ async def test_what_is_held_costs_attempts_elsewhere_nothing(
     await settle()
     assert rate or bench.state() is State.OPEN
     looks = 0
-    head = _NamespaceQueue.head
+    head = ReceiverQueue.head
 
-    def counted(queue: _NamespaceQueue) -> Job | None:
+    def counted(queue: ReceiverQueue, below: float = math.inf) -> Job | None:
         nonlocal looks
         looks += 1
-        return head(queue)
+        return head(queue, below)
 
-    monkeypatch.setattr(_NamespaceQueue, "head", counted)
+    monkeypatch.setattr(ReceiverQueue, "head", counted)
     for n in range(200):
         bench.submit(f"n{n}", namespace=f"namespace-{n}")
     bench.submit("other", "slack:other")
