@@ -138,8 +138,7 @@ class Lifecycle:
         loops += [(f"worker-{n}", parts.controller.reconciler.work) for n in range(WORKERS)]
         loops.append(("wake-ups", self._sweeps.follow_wake_ups))
         if parts.loaded.path is not None:
-            pause, paused = parts.controller.pause, parts.controller.holds.paused
-            switch = PauseSwitch(parts.loaded.path, pause, paused=paused)
+            switch = PauseSwitch(parts.loaded.path, parts.controller.pause)
             loops.append(("pause-switch", switch.run))
         if parts.audit is not None:
             loops += parts.audit.loops()

@@ -34,7 +34,6 @@ class PauseSwitch:
         path: Path,
         apply: Callable[[bool], None],
         *,
-        paused: bool = False,
         every: float = _LOOK,
     ) -> None:
         """
@@ -42,13 +41,11 @@ class PauseSwitch:
 
         Args:
             path: The settings file.
-            apply: Called with the new position when it has changed; true pauses.
-            paused: Its position at the start.
+            apply: Called with the position whenever the file has changed; true pauses.
             every: Seconds between reads, and before the first.
         """
         self._path = path
         self._apply = apply
-        self._paused = paused
         self._every = every
         self._seen: FileVersion | None = None
         self._problem = ""
@@ -58,7 +55,9 @@ class PauseSwitch:
         thread = PollingThread("pause-switch")
         try:
             while True:
-                self.take(await thread.poll(self.look, self._every))
+                paused = await thread.poll(self.look, self._every)
+                if paused is not None:
+                    self._apply(paused)
         finally:
             thread.close()
 
@@ -87,12 +86,6 @@ class PauseSwitch:
             return None
         self._problem = ""
         return value
-
-    def take(self, paused: bool | None) -> None:
-        """Apply a position that differs from the last one."""
-        if paused is not None and paused != self._paused:
-            self._paused = paused
-            self._apply(paused)
 
     def _say(self, problem: str) -> None:
         if problem != self._problem:

@@ -218,8 +218,6 @@ class Sender:
             return Outcome.unknown(f"the channel failed unexpectedly ({type(error).__name__})")
 
 
-logger = logging.getLogger("ledger.delivery")
-
 #: Seconds until an attempt is tried again while Redis is unfit for attempts.
 _UNFIT_PAUSE: Final = 5.0
 #: Seconds until an attempt is tried again if the lease does not cover it.
