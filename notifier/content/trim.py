@@ -49,15 +49,8 @@ class Budget:
 
     def texts(self, members: Mapping[str, str]) -> dict[str, str]:
         """Texts by name as far as they fit; the last member says how many do not."""
-        out: dict[str, str] = {}
-        for name, text in members.items():
-            if self.left <= 0:
-                out[MORE] = f"{len(members) - len(out)} further entries are left out"
-                break
-            # The name first, or a text that takes the rest would be shown without it.
-            shown = self.text(name)
-            out[shown] = self.text(text)
-        return out
+        found: dict[str, str] = self.tree(members, 1)
+        return found
 
     def tree(self, value: Any, depth: int) -> Any:
         """A JSON-like value as far as it fits; the value itself is left unchanged."""
@@ -69,6 +62,7 @@ class Budget:
                 if self.left <= 0 or depth <= 0:
                     members[MORE] = f"{len(value) - len(members)} further entries are left out"
                     break
+                # The name first, or a text that takes the rest would be shown without it.
                 shown = self.text(str(name))
                 members[shown] = self.tree(member, depth - 1)
             return members

@@ -28,8 +28,7 @@ NAMES: Final = frozenset(
 ITEM: Final = frozenset(
     {"annotations", "endsAt", "label", "labels", "service", "startsAt", "status", "url"}
 )
-#: Templates of texts that every channel has, and of what one kind has beside them.
-TEXTS: Final = ("subject", "body", "titleLink")
+#: Templates of what one kind of channel has beside texts.
 PAYLOADS: Final = {"slack": "slackBlocks", "pagerduty": "pagerduty", "email": "mailHtml"}
 #: Members of an event that its templates may set; `details` are added to the custom ones.
 EVENT: Final = frozenset(
@@ -37,11 +36,15 @@ EVENT: Final = frozenset(
 )
 SEVERITIES: Final = frozenset({"critical", "error", "warning", "info"})
 
-_LANGUAGES: Final = {"slack": "mrkdwn", "teams": "markdown"}
-_SUBJECT: Final = Limit(1000)
-_LINK: Final = Limit(2048)
-_BODIES: Final = {"slack": Limit(3000, "utf16"), "teams": Limit(20_000, "bytes")}
-_BODY: Final = Limit(128 * 1024)
+#: Templates of texts that every channel has: the language of each, and how long it may be.
+_TEXTS: Final = {
+    "subject": ("text", Limit(1000)), "body": ("text", Limit(128 * 1024)),
+    "titleLink": ("link", Limit(2048)),
+}  # fmt: skip
+#: Bodies of kinds whose receivers have a language of their own.
+_BODIES: Final = {
+    "slack": ("mrkdwn", Limit(3000, "utf16")), "teams": ("markdown", Limit(20_000, "bytes")),
+}  # fmt: skip
 _PAGE: Final = Limit(256 * 1024, "bytes")
 
 
@@ -50,7 +53,6 @@ class Rendering(Protocol):
 
     def render(self, view: Any) -> Any:
         """Return it; Unfit if it does not fit."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,10 @@ def wording_of(kind: str, source: Mapping[str, Any]) -> Wording:
 def texts_of(kind: str, source: Mapping[str, Any]) -> dict[str, Template]:
     """Compile the templates of texts that every kind of channel has; raises as `wording_of` does."""
     found: dict[str, Template] = {}
-    for name in (name for name in TEXTS if name in source):
-        language, limit = _language(kind, name), _limit(kind, name)
+    for name, usual in _TEXTS.items():
+        if name not in source:
+            continue
+        language, limit = _BODIES.get(kind, usual) if name == "body" else usual
         try:
             found[name] = Template(
                 source[name], names=NAMES, item=ITEM, language=language, limit=limit
@@ -104,18 +108,6 @@ def digest_of(source: Any) -> str:
     """Twelve hex digits that stand for templates as they are written."""
     text = json.dumps(source, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
-
-
-def _language(kind: str, name: str) -> str:
-    if name == "body":
-        return _LANGUAGES.get(kind, "text")
-    return "link" if name == "titleLink" else "text"
-
-
-def _limit(kind: str, name: str) -> Limit:
-    if name == "body":
-        return _BODIES.get(kind, _BODY)
-    return _LINK if name == "titleLink" else _SUBJECT
 
 
 def _payload(kind: str, source: Any) -> Tree | Template:
