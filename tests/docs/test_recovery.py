@@ -32,7 +32,6 @@ from tests.e2e.harness import (
     BUSY,
     LEASE_SECONDS,
     OK,
-    PATIENT,
     QUICK,
     NotifierProcess,
     Stage,
@@ -62,13 +61,13 @@ def attempts(here: Stage, uid: str) -> list[tuple[int, str]]:
 
 async def shown(here: Stage, uid: str, n: int) -> None:
     """Wait until the object shows so many attempts, and the log says that it does."""
-    await until(lambda: len(attempts(here, uid)) == n, f"{n} attempts are shown", within=30)
+    await until(lambda: len(attempts(here, uid)) == n, f"{n} attempts are shown")
 
     async def acked() -> bool:
         log = (await here.logs([uid]))[uid]
         return log.header.acked == len(log.records)
 
-    await until(acked, "the log is marked as published", within=30)
+    await until(acked, "the log is marked as published")
 
 
 async def tried(here: Stage, name: str, *steps: Step) -> str:
@@ -102,7 +101,7 @@ async def test_after_restarts(control_plane: ControlPlane, tmp_path: Path) -> No
     """Nothing has to be done: controller and Redis are killed, and a retry goes on where it was."""
     async with (
         own_redis() as server,
-        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
+        stage(control_plane, server.url, tmp_path) as here,
     ):
         process = here.notifier().start()
         uid = await tried(here, "restarts", BUSY, OK)
@@ -121,7 +120,7 @@ async def test_redis_lost_its_tail(control_plane: ControlPlane, tmp_path: Path) 
     """What the status shows comes back into the log, is counted, and is not sent again."""
     async with (
         own_redis() as server,
-        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
+        stage(control_plane, server.url, tmp_path) as here,
     ):
         process = here.notifier().start()
         uid = await tried(here, "tail", BUSY, BUSY, OK)
@@ -149,7 +148,7 @@ async def test_redis_is_empty_or_older(control_plane: ControlPlane, tmp_path: Pa
     """
     async with (
         own_redis() as server,
-        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
+        stage(control_plane, server.url, tmp_path) as here,
     ):
         await here.notifier().start().wait_ready()
         done = await here.create("done")
@@ -184,7 +183,7 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
         own_redis() as server,
     ):
         await plane.apply_crd(CRD)
-        async with stage(plane, server.url, tmp_path, send_timeout=PATIENT, sampled=False) as here:
+        async with stage(plane, server.url, tmp_path, sampled=False) as here:
             here.script("n", BUSY, BUSY, OK)
             etcd = plane._recipe.directory / "etcd"
             process = here.notifier().start()
@@ -240,7 +239,7 @@ async def deleted_crd(plane: ControlPlane, server: RedisServer, here: Stage) -> 
     async def gone() -> bool:
         return (await here.api.ask("GET", CRD_PATH)).code == 404
 
-    await until(gone, "the definition is gone", within=30)
+    await until(gone, "the definition is gone")
     await process.wait_says(503, "cluster", within=60)
     assert (await here.logs([uid]))[uid].records == before
     await plane.apply_crd(CRD)
@@ -255,7 +254,7 @@ async def deleted_crd(plane: ControlPlane, server: RedisServer, here: Stage) -> 
     await until(archived, lambda: f"its log is archived; {process.tail()}", within=60)
     assert (await here.logs([uid]))[uid].records == before
     key = f"{here.prefix}:{{{uid}}}"
-    await until(lambda: _expires(here, key), "the log has an expiry", within=30)
+    await until(lambda: _expires(here, key), "the log has an expiry")
     assert len(here.receiver.calls("held")) == 1
 
 
@@ -268,7 +267,7 @@ async def test_moving_to_another_redis(control_plane: ControlPlane, tmp_path: Pa
     async with (
         own_redis() as old,
         own_redis("valkey") as new,
-        stage(control_plane, old.url, tmp_path, send_timeout=PATIENT) as here,
+        stage(control_plane, old.url, tmp_path) as here,
     ):
         process = here.notifier().start()
         here.script("moving", BUSY, OK)
@@ -311,7 +310,7 @@ async def test_moving_to_another_cluster(control_plane: ControlPlane, tmp_path: 
     async with (
         own_redis() as old,
         own_redis("valkey") as new,
-        stage(control_plane, old.url, tmp_path, send_timeout=PATIENT, sampled=False) as here,
+        stage(control_plane, old.url, tmp_path, sampled=False) as here,
     ):
         process = here.notifier(sharding={"incarnation": 5}).start()
         here.script("unfinished", BUSY, OK)
@@ -369,7 +368,7 @@ async def test_a_log_is_damaged(control_plane: ControlPlane, tmp_path: Path) -> 
     async with (
         own_redis() as server,
         # What samples logs cannot read a damaged one either.
-        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT, sampled=False) as here,
+        stage(control_plane, server.url, tmp_path, sampled=False) as here,
     ):
         process = here.notifier().start()
         uid = await tried(here, "hurt", BUSY, OK)
@@ -406,7 +405,7 @@ async def test_the_self_audit_has_stopped_an_object(
     """A mark that claims too much stops the sends of one object, until the status shows it."""
     async with (
         own_redis() as server,
-        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
+        stage(control_plane, server.url, tmp_path) as here,
     ):
         # No sweep finds it first.
         process = here.notifier(

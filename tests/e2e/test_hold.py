@@ -35,7 +35,7 @@ async def test_due_objects_say_that_the_log_is_away(here: Stage, redis_server: R
     done = await here.create("done")
     await here.wait_phase(done)
     later = await here.create("later", retryPolicy={**QUICK, "initialBackoffSeconds": 60})
-    soon = await here.create("soon", retryPolicy={**QUICK, "initialBackoffSeconds": 3})
+    soon = await here.create("soon", retryPolicy={**QUICK, "initialBackoffSeconds": 8})
     for uid in (later, soon):
         await until(
             lambda uid=uid: bool(  # type: ignore[misc]  # the loop's uid
@@ -47,7 +47,7 @@ async def test_due_objects_say_that_the_log_is_away(here: Stage, redis_server: R
     await redis_server.pause()
     new = await here.create("new")
     for uid in (new, soon):
-        await until(lambda uid=uid: bool(condition(here, uid)), process.tail, within=20)  # type: ignore[misc]  # bound now
+        await until(lambda uid=uid: bool(condition(here, uid)), process.tail, within=40)  # type: ignore[misc]  # bound now
     said = condition(here, soon)
     assert (said["status"], said["reason"]) == ("True", "DeliveryHeld")
     version = here.watcher.last(soon)
@@ -63,9 +63,8 @@ async def test_due_objects_say_that_the_log_is_away(here: Stage, redis_server: R
     await redis_server.resume()
     for uid in (new, soon):
         await here.wait_phase(uid)
-        await until(lambda uid=uid: not condition(here, uid), process.tail, within=30)  # type: ignore[misc]  # bound now
+        await until(lambda uid=uid: not condition(here, uid), process.tail)  # type: ignore[misc]  # bound now
     await here.wait_acked([new, soon, done])
     await asyncio.sleep(0.5)
     assert [len(here.receiver.calls(n)) for n in ("new", "soon", "later")] == [1, 2, 1]
-    findings = await here.findings(finished=False)
-    assert not findings.violations, str(findings)
+    await here.sound(finished=False)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import (
+    BRISK,
     BUSY,
-    LEASE_SECONDS,
     OK,
     QUICK,
     RENEW_DEADLINE,
@@ -37,19 +37,21 @@ pytestmark = [
 
 
 @pytest.mark.new_processes("about the end of a process")
-@pytest.mark.stage(default=(Step(delay=0.8),), sampled=True)
+@pytest.mark.stage(sampled=True)
 async def test_sigterm_waits_for_the_send_and_records_it(here: Stage) -> None:
     """SIGTERM in the middle of a send: answer awaited, recorded, published, lease free, exit 0."""
     process = await here.notifier().start().wait_ready()
+    gate = asyncio.Event()
+    here.script("n", Step(gate=gate))
     uid = await here.create("n")
-    await until(lambda: bool(here.receiver.book), "the call arrives", within=30)
+    await until(lambda: bool(here.receiver.book), "the call arrives")
     process.sigterm()
     late = await here.create("late")
-    assert not here.receiver.book[0].answered, "the send was over before the signal"
-    assert await process.wait_exit(within=15) == 0, process.tail()
+    gate.set()
+    assert await process.wait_exit() == 0, process.tail()
     assert process.lines("drained")[-1]["unrecorded"] == 0
     assert process.lines("drained")[-1]["unsynced"] == 0
-    version = await here.wait_phase(uid, within=30)
+    version = await here.wait_phase(uid)
     assert [a["status"] for a in version.attempts] == ["success"]
     await here.wait_acked([uid], within=30)
     assert not here.receiver.calls("late"), "a draining process begins nothing"
@@ -68,12 +70,14 @@ async def test_an_outcome_outlives_redis(
     """Redis is killed during a send: the outcome is held in memory and written when it is back."""
     server = RedisServer(redis_binary)
     async with server, stage(control_plane, server.url, tmp_path) as here:
-        here.script("n", Step(delay=0.8))
+        gate = asyncio.Event()
+        here.script("n", Step(gate=gate))
         process = await here.notifier(delivery={"logOutage": "hold"}).start().wait_ready()
         uid = await here.create("n")
-        await until(lambda: bool(here.receiver.book), "the call arrives", within=30)
+        await until(lambda: bool(here.receiver.book), "the call arrives")
         await server.kill()
-        await until(lambda: here.receiver.book[0].answered > 0, "it is answered", within=30)
+        gate.set()
+        await until(lambda: here.receiver.book[0].answered > 0, "it is answered")
         held = await here.create("held")
         await process.wait_says(503, "[-] redis: ")
         await asyncio.sleep(2)
@@ -156,15 +160,15 @@ async def test_a_frozen_api_server_stops_all_sends(
     here: Stage, control_plane: ControlPlane
 ) -> None:
     """The API server is frozen for longer than the lease: no send meanwhile, all goes on after."""
-    process = await here.notifier().start().wait_ready()
-    wait = {**QUICK, "initialBackoffSeconds": 2}
+    process = await here.notifier(sharding=BRISK).start().wait_ready()
+    wait = {**QUICK, "initialBackoffSeconds": 5}
     # Two, since three notifications that fail would open the receiver's circuit breaker.
     uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
-    await until(lambda: len(here.receiver.book) == 2, "both have failed once", within=30)
+    await until(lambda: len(here.receiver.book) == 2, "both have failed once")
     await control_plane.pause("kube-apiserver")
     frozen = time.monotonic()
     try:
-        await asyncio.sleep(LEASE_SECONDS + 2)
+        await asyncio.sleep(wait["initialBackoffSeconds"] + 2)
         await process.wait_says(503, "[-] shards: ")
     finally:
         thawed = time.monotonic()
@@ -179,7 +183,6 @@ async def test_a_frozen_api_server_stops_all_sends(
         version = await here.wait_phase(uid)
         assert [a["status"] for a in version.attempts] == ["failed", "success"]
     assert process.lines("shard lost")
-    assert len(process.lines("shard acquired")) == 2
     await here.wait_acked(uids)
     await here.sound()
 
@@ -189,10 +192,10 @@ async def test_an_etcd_without_space_stops_all_sends(
     here: Stage, control_plane: ControlPlane
 ) -> None:
     """Reads are answered and writes are not: the session is lost, readiness says why, nothing is lost."""
-    process = await here.notifier().start().wait_ready()
+    process = await here.notifier(sharding=BRISK).start().wait_ready()
     wait = {**QUICK, "initialBackoffSeconds": 6}
     uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
-    await until(lambda: len(here.receiver.book) == 2, "both have failed once", within=30)
+    await until(lambda: len(here.receiver.book) == 2, "both have failed once")
     await control_plane.full(True)
     try:
         await process.wait_says(503, "mvcc: database space exceeded")
