@@ -87,13 +87,13 @@ async def test_an_alert_becomes_one_proven_page(
                 return f"paged: {outside.calls}; {gateway.tail()}; {notifier.tail()}"
 
             await until(lambda: len(outside.calls) == 3, what, within=60)
-            await until(lambda: taken(2), what, within=30)
+            await until(lambda: taken(2), what)
             assert outside.calls == [("[FIRING:1] Disk: disk is full", code) for code in SCRIPT]
 
             # It is over: a second notification, by both, delivered once.
             outside.full = 0
             await until(lambda: len(outside.calls) == 4, what, within=60)
-            await until(lambda: taken(4), what, within=30)
+            await until(lambda: taken(4), what)
             assert "[RESOLVED:1] Disk" in outside.calls[3][0]
             assert (outside.open, list(outside.opened.values())) == (set(), [1])
 
@@ -201,13 +201,13 @@ async def test_every_incident_that_ends_is_closed_where_it_was_opened(  # noqa: 
 
             # It fires, a lesser one joins, it ends, and the lesser one ends.
             await am.post(alert("Drift", "c", now))
-            await until(lambda: len(outside.open) == 1, what, within=30)
+            await until(lambda: len(outside.open) == 1, what)
             await am.post(warning)
-            await until(lambda: subjects(2), what, within=30)
+            await until(lambda: subjects(2), what)
             await am.post(alert("Drift", "c", now, time.time()))
-            await until(lambda: subjects(3), what, within=30)
+            await until(lambda: subjects(3), what)
             await am.post(warning | {"endsAt": alert("Drift", "w", now, time.time())["endsAt"]})
-            await until(lambda: not outside.open, what, within=30)
+            await until(lambda: not outside.open, what)
             assert list(outside.opened.values()) == [1]
 
             # The receiver refuses; meanwhile it fires, ends, fires again, and ends.
@@ -217,12 +217,12 @@ async def test_every_incident_that_ends_is_closed_where_it_was_opened(  # noqa: 
                 began = time.time()
                 await am.post(alert("Flap", "f", began))
                 known += 1
-                await until(lambda: subjects(known), what, within=30)  # noqa: B023 - awaited here
+                await until(lambda: subjects(known), what)  # noqa: B023 - awaited here
                 if n == 0:
-                    await until(lambda: any("Flap" in c[0] for c in outside.calls), what, within=30)
+                    await until(lambda: any("Flap" in c[0] for c in outside.calls), what)
                 await am.post(alert("Flap", "f", began, time.time()))
                 known += 1
-                await until(lambda: subjects(known), what, within=30)  # noqa: B023 - awaited here
+                await until(lambda: subjects(known), what)  # noqa: B023 - awaited here
             refused = len(outside.calls)
             outside.refusing = False
             await until(
@@ -236,7 +236,7 @@ async def test_every_incident_that_ends_is_closed_where_it_was_opened(  # noqa: 
 
             # It goes on: what fires now is an incident again.
             await am.post(alert("Flap", "f", time.time()))
-            await until(lambda: len(outside.open) == 1, what, within=30)
+            await until(lambda: len(outside.open) == 1, what)
         finally:
             await asyncio.to_thread(am.kill)
             gateway.kill()

@@ -48,16 +48,17 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
     async def expected() -> bool:
         return (await control_plane.request("GET", lease))[0] == 200
 
+    async def in_flight(count: int) -> bool:
+        return await process.metric("notification_ledger_gateway_requests_in_flight") == count
+
     try:
         await process.wait_ready()
-        await until(expected, process.tail, within=30)
+        await until(expected, process.tail)
         code, text = await _post(process.url("flux"), FLUX)
         assert code == 200, text
         await control_plane.pause("kube-apiserver")
         waiting = asyncio.create_task(_post(process.url("flux"), {**FLUX, "reason": "Other"}))
-        async with asyncio.timeout(20):
-            while not await process.metric("notification_ledger_gateway_requests_in_flight"):
-                await asyncio.sleep(0.05)
+        await until(lambda: in_flight(1), process.tail)
         assert (await process.ask("/readyz"))[0] == 200
         process.sigterm()
 
@@ -67,12 +68,14 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
         await until(draining, process.tail, within=10)
         code, text = await process.ask("/readyz")
         assert (code, "draining" in text) == (503, True), text
-        await control_plane.resume("kube-apiserver")
-        code, text = await waiting
-        assert code == 200, text
         # Who has not heard yet that it goes still sends to it.
-        code, text = await _post(process.url("flux"), {**FLUX, "reason": "Late"})
-        assert code == 200, text
+        late = asyncio.create_task(_post(process.url("flux"), {**FLUX, "reason": "Late"}))
+        await until(
+            lambda: in_flight(2), lambda: f"the late one is taken; {process.tail()}", within=20
+        )
+        await control_plane.resume("kube-apiserver")
+        for code, text in await asyncio.gather(waiting, late):
+            assert code == 200, text
         assert await process.wait_exit() == 0
     finally:
         control_plane.heal()
@@ -90,6 +93,7 @@ async def test_a_gateway_that_is_killed_loses_and_doubles_nothing(
     process = GatewayProcess(tmp_path / "gw", control_plane.kubeconfig, [source])
     process.start()
     tries = []
+    answered = asyncio.Event()
 
     async def send(number: int) -> None:
         payload = alertmanager(alert(f"{number:04}"), groupKey=f"group {number}")
@@ -98,18 +102,20 @@ async def test_a_gateway_that_is_killed_loses_and_doubles_nothing(
             with contextlib.suppress(aiohttp.ClientError, OSError):
                 code, _ = await _post(process.url("am"), payload)
                 if code == 200:
+                    answered.set()
                     return
             await asyncio.sleep(0.2)
 
     try:
         await process.wait_ready()
         for first in (0, 20, 40):
+            answered.clear()
             async with asyncio.timeout(60), asyncio.TaskGroup() as group:
                 for number in range(first, first + 20):
                     group.create_task(send(number))
                 if first:
                     # Some have been created by now, and few have been answered.
-                    await asyncio.sleep(0.03)
+                    await answered.wait()
                     process.kill()
                     process.start()
         _, listed = await control_plane.request(

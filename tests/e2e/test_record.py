@@ -85,7 +85,7 @@ async def test_a_takeover_with_sends_open_shows_each_attempt_once(here: Stage) -
     first, second = here.notifier(), here.notifier()
     first.start()
     uids = [await here.create(name) for name in names]
-    await until(lambda: len(here.receiver.book) == OPEN, first.tail, within=30)
+    await until(lambda: len(here.receiver.book) == OPEN, first.tail)
     first.kill()
     second.start()
     for uid in uids:
@@ -105,8 +105,8 @@ async def test_another_controller_delivers_in_between(here: Stage) -> None:
     process = here.notifier().start()
     uid = await here.create("n", retryPolicy=PATIENT)
     await here.wait_phase(uid, "Sending")
-    await until(lambda: len(here.receiver.calls("n")) == 1, process.tail, within=30)
-    await until(lambda: bool((v := here.watcher.last(uid)) and v.attempts), process.tail, within=30)
+    await until(lambda: len(here.receiver.calls("n")) == 1, process.tail)
+    await until(lambda: bool((v := here.watcher.last(uid)) and v.attempts), process.tail)
     (ours,) = (await stored(here, "n"))["deliveryAttempts"]
     process.kill()
     answer = await write_as_before(here, "n", attempted("success", phase="Retrying", minutes=0))

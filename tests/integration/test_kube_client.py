@@ -243,7 +243,7 @@ async def test_a_call_under_way_shortens_no_wait(tmp_path: Path) -> None:
 
     async with ScriptedServer(handle) as server:
         file = write_kubeconfig(tmp_path / "k", server.url)
-        async with await connect(file, yields=True) as client, asyncio.timeout(10):
+        async with await connect(file, yields=True) as client, asyncio.timeout(30):
             late = asyncio.create_task(client.request("GET", "/late", timeout=5))
             while not server.seen:
                 await asyncio.sleep(0.01)
