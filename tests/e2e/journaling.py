@@ -22,7 +22,7 @@ async def journaling(process: NotifierProcess) -> None:
     )
 
 
-def replica(here: Stage, **settings: Json) -> NotifierProcess:
+def replica(here: Stage, sharding: Json | None = None) -> NotifierProcess:
     """A replica that journals soon."""
     sync = {"window": "100ms", "holdNotice": "2s"}
-    return here.notifier(delivery=JOURNAL, sync=sync, **settings).start()
+    return here.notifier(delivery=JOURNAL, sync=sync, sharding=sharding or {}).start()
