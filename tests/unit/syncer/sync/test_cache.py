@@ -51,10 +51,15 @@ class Bench:
         return out
 
 
+@pytest.fixture
+def here() -> Bench:
+    """An empty one."""
+    return Bench()
+
+
 @pytest.mark.parametrize("happens", ["an attempt begins", "a wait ends"])
-def test_what_is_quiet_no_more_is_written_with_its_window(happens: str) -> None:
+def test_what_is_quiet_no_more_is_written_with_its_window(here: Bench, happens: str) -> None:
     """Every writer was busy, and meanwhile the reason to write at once has gone: it only waits."""
-    here = Bench()
     notification = here.add("u")
     notification.wait("slack:ops", here.now + 30)
     here.cache.mark_dirty(notification)
@@ -69,9 +74,8 @@ def test_what_is_quiet_no_more_is_written_with_its_window(happens: str) -> None:
     assert here.cache.next_due() is None
 
 
-def test_marks_draw_one_ticket() -> None:
+def test_marks_draw_one_ticket(here: Bench) -> None:
     """However often it is marked, a notification waits once, and again only for an earlier time."""
-    here = Bench()
     notification = here.add("u")
     for _ in range(100):
         here.cache.mark_dirty(notification)
@@ -83,9 +87,8 @@ def test_marks_draw_one_ticket() -> None:
     assert here.cache._heap == []
 
 
-def test_what_is_marked_during_its_write_is_written_again() -> None:
+def test_what_is_marked_during_its_write_is_written_again(here: Bench) -> None:
     """A ticket that comes up while the write runs is spent; the end of the write draws another."""
-    here = Bench()
     notification = here.add("u")
     here.cache.mark_dirty(notification, urgent=True)
     assert here.taken() == ["u"]
@@ -97,9 +100,8 @@ def test_what_is_marked_during_its_write_is_written_again() -> None:
     assert here.taken() == ["u"]
 
 
-def test_a_failed_write_waits_however_often_it_is_marked() -> None:
+def test_a_failed_write_waits_however_often_it_is_marked(here: Bench) -> None:
     """The back-off holds, and ends."""
-    here = Bench()
     here.cache._jitter = lambda: 1.0
     notification = here.add("u")
     here.cache.mark_dirty(notification, urgent=True)
@@ -112,9 +114,8 @@ def test_a_failed_write_waits_however_often_it_is_marked() -> None:
     assert here.taken() == ["u"]
 
 
-def test_namespaces_take_turns() -> None:
+def test_namespaces_take_turns(here: Bench) -> None:
     """Thousands of writes of one author that are due leave each other namespace its turn."""
-    here = Bench()
     for n in range(1000):
         here.cache.mark_dirty(here.add(f"crowd-{n}", "crowd"), urgent=True)
     here.now += 1
@@ -133,9 +134,8 @@ def test_namespaces_take_turns() -> None:
     assert here.cache.next_due() is None
 
 
-def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
+def test_who_waits_for_a_turn_and_is_gone_is_passed_over(here: Bench) -> None:
     """A notification that ends, or is held anew, while its write waits is no longer that one."""
-    here = Bench()
     for uid in ("gone", "lost", "new", "clean", "stays"):
         here.cache.mark_dirty(here.add(uid), urgent=True)
     here.cache.mark_dirty(here.add("first", "other"), urgent=True)
@@ -150,9 +150,8 @@ def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_a_deleted_notification_leaves_no_stub(deleted: bool) -> None:
+def test_a_deleted_notification_leaves_no_stub(here: Bench, deleted: bool) -> None:
     """Its deletion may come while its last status is being written, and comes only once."""
-    here = Bench()
     notification = here.add("u")
     if deleted:
         notification.gone()
@@ -173,10 +172,9 @@ SETTLED: dict[str, tuple[Happened, bool]] = {
 
 
 @pytest.mark.parametrize("case", SETTLED)
-def test_settled_entries_are_retired(case: str) -> None:
+def test_settled_entries_are_retired(here: Bench, case: str) -> None:
     """A notification leaves memory when it is settled, and not before."""
     changed, gone = SETTLED[case]
-    here = Bench()
     notification = here.add("u", "n", expires, changed)
     shows(notification, status=Status(phase="Sent"))
     here.cache.retire_if_settled(notification)
@@ -200,10 +198,9 @@ HELD_WHOLE: Final[dict[str, tuple[Happened, dict[str, Any], bool]]] = {
 
 
 @pytest.mark.parametrize("case", HELD_WHOLE)
-def test_a_journaled_one_shrinks_once_its_status_tells_all(case: str) -> None:
+def test_a_journaled_one_shrinks_once_its_status_tells_all(here: Bench, case: str) -> None:
     """Until the log is back, which may take hours; its summary says that the log is to be claimed."""
     changed, shown, gone = HELD_WHOLE[case]
-    here = Bench()
     notification = here.add("u", "n", lambda e: e.journaling("0.9-1"))
     success = Attempt(AttemptId("0.9-1"), "c", AttemptState.SUCCESS)
     notification.learn([success])
@@ -217,9 +214,8 @@ def test_a_journaled_one_shrinks_once_its_status_tells_all(case: str) -> None:
     )
 
 
-def test_where_the_feed_lags_published_entries_are_retired() -> None:
+def test_where_the_feed_lags_published_entries_are_retired(here: Bench) -> None:
     """Beyond the limit a finished notification does not wait for the feed; what is not published stays."""
-    here = Bench()
     here.cache.audit_limit = 0
     for uid, acked in (("a", 2), ("b", 1)):
         notification = here.add(uid)
@@ -229,9 +225,8 @@ def test_where_the_feed_lags_published_entries_are_retired() -> None:
     assert (set(here.cache.entries), set(here.cache.finished)) == ({"b"}, {"a"})
 
 
-def test_what_is_forgotten() -> None:
+def test_what_is_forgotten(here: Bench) -> None:
     """Nothing of it stays, but for what the audit feed has yet to hand over, while that has space."""
-    here = Bench()
     here.cache.audit_limit = 1
     first, second = here.add("a"), here.add("b")
     for notification in (first, second):
@@ -248,9 +243,8 @@ def test_what_is_forgotten() -> None:
     assert (here.cache.unaudited, here.cache.audit_capacity) == ({}, 1)
 
 
-def test_nothing_waits_for_a_feed_that_does_not_run() -> None:
+def test_nothing_waits_for_a_feed_that_does_not_run(here: Bench) -> None:
     """Without a feed, or with a notification whose log cannot be read, nothing is kept for it."""
-    here = Bench()
     notification = here.add("a")
     here.cache.mark_unaudited(notification)
     assert (here.cache.unaudited, here.cache.auditing, here.cache.audit_capacity) == ({}, False, 0)
@@ -260,9 +254,8 @@ def test_nothing_waits_for_a_feed_that_does_not_run() -> None:
     assert (here.cache.unaudited, here.cache.audit_capacity) == ({}, 5)
 
 
-def test_what_was_audited_only_rises() -> None:
+def test_what_was_audited_only_rises(here: Bench) -> None:
     """A feed that hands over the same again takes nothing back; the notification waits while it lags."""
-    here = Bench()
     here.cache.audit_limit = 5
     notification = here.add("a")
     record = plan_record(Plan(("c",), "r", "m", at=1))
@@ -288,9 +281,8 @@ def test_a_feed_that_lags_keeps_little_in_memory() -> None:
         assert ("a" in here.cache.unaudited) is not brief
 
 
-def test_an_entry_that_was_replaced_is_not_retired() -> None:
+def test_an_entry_that_was_replaced_is_not_retired(here: Bench) -> None:
     """What is held under its uid now is another one."""
-    here = Bench()
     old = here.add("a", "n", expires)
     shows(old, status=replace(old.request.status, phase="Sent"))
     new = here.add("a")
@@ -298,9 +290,8 @@ def test_an_entry_that_was_replaced_is_not_retired() -> None:
     assert here.cache.entries == {"a": new}
 
 
-def test_of_what_is_gone_nothing_is_published() -> None:
+def test_of_what_is_gone_nothing_is_published(here: Bench) -> None:
     """Neither what was to be before, nor what is marked or fails later."""
-    here = Bench()
     notification = here.add("a")
     here.cache.mark_dirty(notification, urgent=True)
     notification.gone()
@@ -310,9 +301,8 @@ def test_of_what_is_gone_nothing_is_published() -> None:
     assert (notification.publication.pending, here.cache.next_due()) == (False, None)
 
 
-def test_what_is_clean_has_not_failed() -> None:
+def test_what_is_clean_has_not_failed(here: Bench) -> None:
     """What needs no write any more waits for none, and its next one does not back off."""
-    here = Bench()
     notification = here.add("a")
     here.cache.mark_dirty(notification, urgent=True)
     here.cache.failed(notification)
@@ -328,9 +318,8 @@ def test_what_is_clean_has_not_failed() -> None:
     assert here.taken() == ["a"]
 
 
-def test_the_writer_is_woken_for_an_earlier_turn_alone() -> None:
+def test_the_writer_is_woken_for_an_earlier_turn_alone(here: Bench) -> None:
     """A mark whose turn comes behind that for which the writer waits already does not wake it."""
-    here = Bench()
     first, second, third = here.add("a"), here.add("b"), here.add("c")
     here.cache.mark_dirty(first)
     assert here.cache.wake.is_set()
@@ -342,9 +331,8 @@ def test_the_writer_is_woken_for_an_earlier_turn_alone() -> None:
     assert here.cache.wake.is_set()
 
 
-def test_the_age_of_what_is_not_published() -> None:
+def test_the_age_of_what_is_not_published(here: Bench) -> None:
     """It is that of the oldest change, and none where all is published."""
-    here = Bench()
     assert here.cache.oldest_dirty() == 0.0
     for uid in ("a", "b"):
         here.cache.mark_dirty(here.add(uid))
@@ -356,9 +344,8 @@ def test_the_age_of_what_is_not_published() -> None:
     assert here.cache.oldest_dirty() == 2.0
 
 
-def test_a_turn_that_has_come_is_due_at_once() -> None:
+def test_a_turn_that_has_come_is_due_at_once(here: Bench) -> None:
     """Where one of several that are due was taken, the others are waited for no longer."""
-    here = Bench()
     for uid in ("a", "b"):
         here.cache.mark_dirty(here.add(uid), urgent=True)
     assert here.cache.take_due(here.now) is not None
@@ -367,9 +354,8 @@ def test_a_turn_that_has_come_is_due_at_once() -> None:
     assert not here.cache.waiting
 
 
-def test_who_may_not_have_its_turn_keeps_it() -> None:
+def test_who_may_not_have_its_turn_keeps_it(here: Bench) -> None:
     """The next namespace is served meanwhile, and nothing is lost."""
-    here = Bench()
     for uid in ("a-0", "a-1", "b-0"):
         here.cache.mark_dirty(here.add(uid, uid[0]), urgent=True)
     first = here.cache.take_due(here.now, lambda namespace: namespace != "a")
@@ -380,16 +366,14 @@ def test_who_may_not_have_its_turn_keeps_it() -> None:
     assert here.taken() == ["a-0", "a-1"]
 
 
-def test_the_namespace_of_what_is_known() -> None:
+def test_the_namespace_of_what_is_known(here: Bench) -> None:
     """A live notification has its own, what is not known has none."""
-    here = Bench()
     here.add("a", "team")
     assert (here.cache.namespace_of("a"), here.cache.namespace_of("b")) == ("team", "")
 
 
-def test_a_write_takes_what_is_marked_and_leaves_what_comes() -> None:
+def test_a_write_takes_what_is_marked_and_leaves_what_comes(here: Bench) -> None:
     """A mark during the write is a new one, with its own time and no urgency of the old one."""
-    here = Bench()
     notification = here.add("a")
     here.cache.mark_dirty(notification, urgent=True)
     notification.publication.cover()
@@ -402,9 +386,8 @@ def test_a_write_takes_what_is_marked_and_leaves_what_comes() -> None:
         here.cache.write_at(here.add("b"))
 
 
-def test_a_failure_is_remembered_with_its_time_and_share() -> None:
+def test_a_failure_is_remembered_with_its_time_and_share(here: Bench) -> None:
     """The change keeps its age, and each failure draws another share of the wait."""
-    here = Bench()
     shares = [0.5, 0.75]
     here.cache = Cache(window=0.5, monotonic=lambda: here.now, jitter=lambda: shares.pop(0))
     notification = here.add("a")
@@ -421,9 +404,8 @@ def test_a_failure_is_remembered_with_its_time_and_share() -> None:
     assert here.cache.write_at(notification) == 101.375
 
 
-def test_a_retry_that_is_due_behind_the_window_is_quiet() -> None:
+def test_a_retry_that_is_due_behind_the_window_is_quiet(here: Bench) -> None:
     """Only where nothing else comes within the window is a change written at once."""
-    here = Bench()
     for uid, wait in (("at", 0.5), ("behind", 0.6)):
         notification = here.add(uid)
         notification.waits({"a": here.now + wait, "b": here.now + 9})
@@ -431,9 +413,8 @@ def test_a_retry_that_is_due_behind_the_window_is_quiet() -> None:
     assert here.taken() == ["behind"]
 
 
-def test_what_is_reopened_is_held_in_full() -> None:
+def test_what_is_reopened_is_held_in_full(here: Bench) -> None:
     """The summary goes; a notification that is there stays, and takes the newer object."""
-    here = Bench()
     notification = here.add("a")
     here.cache.finished["a"] = summary(notification.request)
     newer = replace(notification.request, resource_version="9")
@@ -482,17 +463,15 @@ def test_a_new_entry_is_trusted() -> None:
     assert (notification.publication.dirty_since, notification.closing) == (None, False)
 
 
-def test_without_a_feed_nothing_is_kept_for_one() -> None:
+def test_without_a_feed_nothing_is_kept_for_one(here: Bench) -> None:
     """What is forgotten then is forgotten whole."""
-    here = Bench()
     here.cache.unaudited["a"] = here.add("a")
     here.cache.forget("a")
     assert here.cache.unaudited == {}
 
 
-def test_an_answer_replaces_what_it_is_not_older_than() -> None:
+def test_an_answer_replaces_what_it_is_not_older_than(here: Bench) -> None:
     """The same version of an answer is believed, and one that the watch has overtaken is not."""
-    here = Bench()
     notification = here.cache.entries["a"] = Notification(here.add("a").request, doubtful=True)
     notification.observe(replace(notification.request, resource_version="7"))
     old, same = (
@@ -518,9 +497,8 @@ def test_a_share_of_the_wait_is_drawn_for_each_failure() -> None:
     assert 0.5 <= min(shares) < 0.75 < max(shares) <= 1.0
 
 
-def test_a_pause_holds_for_all_as_long_as_the_longest_one_asked_for() -> None:
+def test_a_pause_holds_for_all_as_long_as_the_longest_one_asked_for(here: Bench) -> None:
     """Calls that were under way may be answered with shorter ones, and none lasts for minutes."""
-    here = Bench()
     for uid in "ab":
         here.cache.mark_dirty(here.add(uid), urgent=True)
     here.cache.pause_writes(2.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -27,6 +27,20 @@ from tests.fakes.notification import read
 from tests.fakes.notifications import recording
 from tests.unit.syncer.sync.bench import Bench, Held, bench
 from tests.unit.syncer.sync.writing import Shaky, delivered, refusing, writing
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Bench]:
+    """A bench on which one attempt of three is recorded and not published."""
+    async with bench(most=3) as (made, notification):
+        await delivered(made, notification)
+        yield made
+
+
+@pytest.fixture
+def notification(here: Bench) -> Notification:
+    """Whose attempt it is."""
+    return here.cache.entries["u"]
 
 
 def value(metric: Any, **labels: str) -> float:
@@ -93,76 +107,72 @@ ANSWERS: Final[dict[str, tuple[Exception, Flushed, str]]] = {
 
 
 @pytest.mark.parametrize("case", ANSWERS)
-async def test_an_answer_that_ends_the_try(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_ends_the_try(
+    here: Bench, notification: Notification, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is counted under its name and nothing else is, and the write is not repeated at once."""
     error, wanted, label = ANSWERS[case]
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        sizes = refusing(here, monkeypatch, error)
-        assert await here.sync.flush(notification) is wanted
-        patches = here.sync.metrics.patches
-        labels = ("written", "conflict", "unclear", "refused", "gone", "unavailable")
-        counted = {name: value(patches, result=name) for name in labels}
-        assert {name for name, count in counted.items() if count} == {label}
-        assert (counted[label], len(sizes), notification.acked) == (1, 1, 0)
-        assert notification.closing is (wanted is Flushed.GONE), (
-            "a final phase may have been stored"
-        )
+    sizes = refusing(here, monkeypatch, error)
+    assert await here.sync.flush(notification) is wanted
+    patches = here.sync.metrics.patches
+    labels = ("written", "conflict", "unclear", "refused", "gone", "unavailable")
+    counted = {name: value(patches, result=name) for name in labels}
+    assert {name for name, count in counted.items() if count} == {label}
+    assert (counted[label], len(sizes), notification.acked) == (1, 1, 0)
+    assert notification.closing is (wanted is Flushed.GONE), "a final phase may have been stored"
 
 
 async def test_conflicts_are_counted_by_what_comes_of_them(
+    here: Bench,
+    notification: Notification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those that are tried again at once, and the one behind which the write waits for its turn."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        refusing(here, monkeypatch, *[Conflict("first")] * (MAX_CONFLICTS + 1))
-        assert await here.sync.flush(notification) is Flushed.CONFLICT
-        metrics = here.sync.metrics
-        assert value(metrics.conflicts, result="retried") == MAX_CONFLICTS
-        assert value(metrics.conflicts, result="requeued") == 1
-        assert value(metrics.patches, result="conflict") == MAX_CONFLICTS + 1
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
-        assert value(metrics.patches, result="written") == 1
-        assert metrics.batch_records._sum.get() == 1
+    refusing(here, monkeypatch, *[Conflict("first")] * (MAX_CONFLICTS + 1))
+    assert await here.sync.flush(notification) is Flushed.CONFLICT
+    metrics = here.sync.metrics
+    assert value(metrics.conflicts, result="retried") == MAX_CONFLICTS
+    assert value(metrics.conflicts, result="requeued") == 1
+    assert value(metrics.patches, result="conflict") == MAX_CONFLICTS + 1
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert value(metrics.patches, result="written") == 1
+    assert metrics.batch_records._sum.get() == 1
 
 
 @pytest.mark.parametrize("how", ["deleted", "made anew"])
 async def test_an_object_that_is_gone_after_a_conflict(
-    how: str, monkeypatch: pytest.MonkeyPatch
+    here: Bench, notification: Notification, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The read after the conflict finds none, or another one under the name: nothing is written."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        refusing(here, monkeypatch, Conflict("first"))
+    refusing(here, monkeypatch, Conflict("first"))
 
-        async def get(*_: str) -> NotificationRequest:
-            if how == "deleted":
-                raise Gone("gone")
-            return replace(here.objects.request, uid="v")
+    async def get(*_: str) -> NotificationRequest:
+        if how == "deleted":
+            raise Gone("gone")
+        return replace(here.objects.request, uid="v")
 
-        monkeypatch.setattr(here.objects, "get", get)
-        assert await here.sync.flush(notification) is Flushed.GONE
-        assert here.objects.written == []
+    monkeypatch.setattr(here.objects, "get", get)
+    assert await here.sync.flush(notification) is Flushed.GONE
+    assert here.objects.written == []
 
 
-async def test_what_a_former_owner_has_journaled_is_found_after_a_conflict() -> None:
+async def test_what_a_former_owner_has_journaled_is_found_after_a_conflict(
+    here: Bench, notification: Notification
+) -> None:
     """The log lacks it: the claim is given up, and the next one records it before anything is written."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
 
-        async def rival() -> None:
-            late = Attempt(AttemptId("0.3-1"), "console", AttemptState.FAILED, 1, 2, number=1)
-            version = str(int(here.objects.request.resource_version) + 1)
-            status = Status(phase="Sending", attempts=(late,), total_attempts=1, journal="0.3-1")
-            here.objects.request = replace(
-                here.objects.request, resource_version=version, status=status
-            )
+    async def rival() -> None:
+        late = Attempt(AttemptId("0.3-1"), "console", AttemptState.FAILED, 1, 2, number=1)
+        version = str(int(here.objects.request.resource_version) + 1)
+        status = Status(phase="Sending", attempts=(late,), total_attempts=1, journal="0.3-1")
+        here.objects.request = replace(
+            here.objects.request, resource_version=version, status=status
+        )
 
-        here.objects.conflicts.append(rival)
-        assert await here.sync.flush(notification) is Flushed.NOT_OURS
-        assert [a.id for a in here.objects.request.status.attempts] == ["0.3-1"]
-        assert notification.claim is None
+    here.objects.conflicts.append(rival)
+    assert await here.sync.flush(notification) is Flushed.NOT_OURS
+    assert [a.id for a in here.objects.request.status.attempts] == ["0.3-1"]
+    assert notification.claim is None
 
 
 async def test_what_is_not_finished_waits_for_no_audit() -> None:
@@ -181,98 +191,99 @@ async def test_what_is_not_finished_waits_for_no_audit() -> None:
         assert list(here.cache.unaudited) == ["u"], "the log is there until its end is handed over"
 
 
-async def test_a_deletion_found_by_a_write_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_deletion_found_by_a_write_is_told(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The notification waits for no write any more, and whoever claims is told."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        sync, stale = writing(here, Shaky())
-        refusing(here, monkeypatch, Unavailable("away"), Gone("gone"))
-        await sync._one(notification)
-        assert (notification.publication.failures, notification.deleted, stale) == (1, False, [])
-        here.cache.mark_dirty(notification, urgent=True)
-        await sync._one(notification)
-        assert (notification.deleted, stale) == (True, ["u"])
-        assert (
-            notification.publication.failures,
-            notification.publication.dirty_since,
-            notification.publication.urgent,
-        ) == (0, None, False)
+    sync, stale = writing(here, Shaky())
+    refusing(here, monkeypatch, Unavailable("away"), Gone("gone"))
+    await sync._one(notification)
+    assert (notification.publication.failures, notification.deleted, stale) == (1, False, [])
+    here.cache.mark_dirty(notification, urgent=True)
+    await sync._one(notification)
+    assert (notification.deleted, stale) == (True, ["u"])
+    assert (
+        notification.publication.failures,
+        notification.publication.dirty_since,
+        notification.publication.urgent,
+    ) == (0, None, False)
 
 
 async def test_a_lost_answer_reports_what_the_write_changed(
+    here: Bench,
+    notification: Notification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The write was stored: it is reported once, with the status before it."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        told: list[tuple[Notification, Status, Merged]] = []
-        sync = StatusWriter(
-            here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
-            on_settled=lambda *what: told.append(what),
-        )  # fmt: skip
-        before, patch = notification.request.status, here.objects.patch
-        answers = [Ambiguous("no answer")]
+    told: list[tuple[Notification, Status, Merged]] = []
+    sync = StatusWriter(
+        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+        on_settled=lambda *what: told.append(what),
+    )  # fmt: skip
+    before, patch = notification.request.status, here.objects.patch
+    answers = [Ambiguous("no answer")]
 
-        async def unanswered(*args: Any, **options: Any) -> NotificationRequest:
-            stored = await patch(*args, **options)
-            if answers:
-                raise answers.pop()
-            return stored
+    async def unanswered(*args: Any, **options: Any) -> NotificationRequest:
+        stored = await patch(*args, **options)
+        if answers:
+            raise answers.pop()
+        return stored
 
-        monkeypatch.setattr(here.objects, "patch", unanswered)
-        assert await sync.flush(notification) is Flushed.EQUAL
-        ((who, was, merged),) = told
-        assert (who is notification, was, merged.status.phase) == (True, before, "Sent")
-        assert value(sync.metrics.patches, result="unclear") == 1
-        assert notification.acked == notification.view.position
+    monkeypatch.setattr(here.objects, "patch", unanswered)
+    assert await sync.flush(notification) is Flushed.EQUAL
+    ((who, was, merged),) = told
+    assert (who is notification, was, merged.status.phase) == (True, before, "Sent")
+    assert value(sync.metrics.patches, result="unclear") == 1
+    assert notification.acked == notification.view.position
 
 
 async def test_a_status_that_is_refused_to_the_last_is_not_reported(
+    here: Bench,
+    notification: Notification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Twice too large, and its phase alone refused as well: nobody is told that it shows something."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        told: list[object] = []
-        sync = StatusWriter(
-            here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
-            on_settled=lambda *what: told.append(what),
-        )  # fmt: skip
-        large = Rejected("no", reason="TooLarge")
-        refusing(here, monkeypatch, large, large, Rejected("no", reason="Invalid"))
-        assert await sync.flush(notification) is Flushed.REFUSED
-        assert (told, here.objects.written) == ([], [])
+    told: list[object] = []
+    sync = StatusWriter(
+        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+        on_settled=lambda *what: told.append(what),
+    )  # fmt: skip
+    large = Rejected("no", reason="TooLarge")
+    refusing(here, monkeypatch, large, large, Rejected("no", reason="Invalid"))
+    assert await sync.flush(notification) is Flushed.REFUSED
+    assert (told, here.objects.written) == ([], [])
 
 
-async def test_the_bound_of_a_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_bound_of_a_second_try(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was too large for the API server is cut to a quarter of what was allowed."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        asked: list[int] = []
-        compact = cast("Any", status_writer).compact
+    asked: list[int] = []
+    compact = cast("Any", status_writer).compact
 
-        def noted(status: Status, *, limit: int) -> Status:
-            asked.append(limit)
-            return cast("Status", compact(status, limit=limit))
+    def noted(status: Status, *, limit: int) -> Status:
+        asked.append(limit)
+        return cast("Status", compact(status, limit=limit))
 
-        monkeypatch.setattr(status_writer, "compact", noted)
-        sync = StatusWriter(
-            here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
-            limits=Limits(status_bytes=8_000),
-        )  # fmt: skip
-        refusing(here, monkeypatch, Rejected("no", reason="TooLarge"))
-        assert await sync.flush(notification) is Flushed.WRITTEN
-        assert asked == [8_000, 2_000]
+    monkeypatch.setattr(status_writer, "compact", noted)
+    sync = StatusWriter(
+        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+        limits=Limits(status_bytes=8_000),
+    )  # fmt: skip
+    refusing(here, monkeypatch, Rejected("no", reason="TooLarge"))
+    assert await sync.flush(notification) is Flushed.WRITTEN
+    assert asked == [8_000, 2_000]
 
 
 async def test_a_refusal_is_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Which object, and what the API server says of it."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        refusing(here, monkeypatch, Rejected("phase: is wrong"))
-        await here.sync.flush(notification)
+    refusing(here, monkeypatch, Rejected("phase: is wrong"))
+    await here.sync.flush(notification)
     (told,) = [r.__dict__ for r in caplog.records if r.name == "ledger.sync"]
     assert told["levelno"] == logging.ERROR
     assert told["msg"] == "the API server refuses a status; the record stays in the log"
@@ -282,14 +293,15 @@ async def test_a_refusal_is_logged(
 
 
 async def test_a_write_that_waits_is_logged(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As an information: it is tried again."""
     caplog.set_level(logging.INFO, "ledger.sync")
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        refusing(here, monkeypatch, Unavailable("away"))
-        await here.sync.flush(notification)
+    refusing(here, monkeypatch, Unavailable("away"))
+    await here.sync.flush(notification)
     (told,) = [r.__dict__ for r in caplog.records if r.name == "ledger.sync"]
     assert [told[k] for k in ("levelname", "msg", "uid", "error")] == [
         "INFO", "a status was not written and is tried again", "u", "away",
@@ -297,16 +309,17 @@ async def test_a_write_that_waits_is_logged(
 
 
 async def test_one_poisonous_object_backs_off(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Whatever its write raises, it is logged with the trace, and the object waits its turn."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        refusing(here, monkeypatch, RuntimeError("poison"))
-        notification.publication.begin()
-        await here.sync._one(notification)
-        assert (notification.publication.writing, notification.publication.failures) == (False, 1)
-        assert here.cache.next_due() is not None
+    refusing(here, monkeypatch, RuntimeError("poison"))
+    notification.publication.begin()
+    await here.sync._one(notification)
+    assert (notification.publication.writing, notification.publication.failures) == (False, 1)
+    assert here.cache.next_due() is not None
     (told,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert (told.msg, told.__dict__["uid"]) == (
         "a status could not be written and is tried again",
@@ -315,18 +328,18 @@ async def test_one_poisonous_object_backs_off(
     assert told.exc_info is not None
 
 
-async def test_without_redis_a_status_is_written_and_acknowledged_later() -> None:
+async def test_without_redis_a_status_is_written_and_acknowledged_later(
+    here: Bench, notification: Notification
+) -> None:
     """The object says what happened at once; the mark follows when the log answers."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        client = here.log.client
-        client.problem = "away"
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
-        assert notification.request.status.phase == "Sent"
-        assert notification.acked == 0
-        client.problem = None
-        assert await here.sync.flush(notification) is Flushed.EQUAL
-        assert (notification.acked, notification.expiring) == (notification.view.position, True)
+    client = here.log.client
+    client.problem = "away"
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert notification.request.status.phase == "Sent"
+    assert notification.acked == 0
+    client.problem = None
+    assert await here.sync.flush(notification) is Flushed.EQUAL
+    assert (notification.acked, notification.expiring) == (notification.view.position, True)
 
 
 @pytest.mark.parametrize("auditing", [False, True])
@@ -355,47 +368,45 @@ async def test_an_empty_log_of_a_finished_object_is_not_acknowledged() -> None:
         assert notification.expiring is False
 
 
-async def test_a_failpoint_behind_the_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failpoint_behind_the_acknowledgement(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Tests of crashes stop a process there: the log knows, and the process does not yet."""
     hit: list[tuple[str, int]] = []
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
 
-        class Armed:
-            def hit(self, name: str) -> None:
-                hit.append((name, notification.acked))
+    class Armed:
+        def hit(self, name: str) -> None:
+            hit.append((name, notification.acked))
 
-        monkeypatch.setattr(failpoints, "_armed", Armed())
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
-        assert hit[-1] == (failpoints.Failpoint.AFTER_ACK, 0)
-        assert {failpoints.Failpoint.BEFORE_PATCH, failpoints.Failpoint.AFTER_PATCH} <= {
-            name for name, _ in hit
-        }
+    monkeypatch.setattr(failpoints, "_armed", Armed())
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert hit[-1] == (failpoints.Failpoint.AFTER_ACK, 0)
+    assert {failpoints.Failpoint.BEFORE_PATCH, failpoints.Failpoint.AFTER_PATCH} <= {
+        name for name, _ in hit
+    }
 
 
 # -- the loop -------------------------------------------------------------------------------------
 
 
-async def test_a_drain_writes_what_still_collects() -> None:
+async def test_a_drain_writes_what_still_collects(here: Bench, notification: Notification) -> None:
     """It waits for no window, which is an hour here, and leaves nothing."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        here.cache._window = 3_600.0
-        notification.publication.clean()
-        here.cache.mark_dirty(notification)
-        async with beside(here.sync.run()):
-            assert await here.sync.drain(here.cache.monotonic() + 60) == 0
-        assert [w["phase"] for w in here.objects.written] == ["Sent"]
+    here.cache._window = 3_600.0
+    notification.publication.clean()
+    here.cache.mark_dirty(notification)
+    async with beside(here.sync.run()):
+        assert await here.sync.drain(here.cache.monotonic() + 60) == 0
+    assert [w["phase"] for w in here.objects.written] == ["Sent"]
 
 
-async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment() -> None:
+async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment(
+    here: Bench, notification: Notification
+) -> None:
     """Its next try is before the end, so it is made."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        here.cache.failed(notification)
-        async with beside(here.sync.run()):
-            assert await here.sync.drain(here.cache.monotonic() + 60) == 0
-        assert len(here.objects.written) == 1
+    here.cache.failed(notification)
+    async with beside(here.sync.run()):
+        assert await here.sync.drain(here.cache.monotonic() + 60) == 0
+    assert len(here.objects.written) == 1
 
 
 @pytest.mark.parametrize(
@@ -405,112 +416,108 @@ async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment() -> None:
         "the API server asks for a pause until then",
     ],
 )  # fmt: skip
-async def test_a_drain_does_not_wait_for_what_it_cannot_write(why: str) -> None:
+async def test_a_drain_does_not_wait_for_what_it_cannot_write(
+    here: Bench, notification: Notification, why: str
+) -> None:
     """It says at once how many changes it leaves; the clock stands still."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        now = here.cache.monotonic()
-        here.cache.monotonic = lambda: now
-        here.cache.failed(notification)
-        end = here.cache.write_at(notification)
-        if why == "an attempt of it is under way":
-            notification.publication.forgive()
-            notification.in_flight.begin(next(iter(notification.view.attempts)), "console")
-            end = now + 60
-        if why == "the API server asks for a pause until then":
-            notification.publication.forgive()
-            end = now + 20
-            here.cache.pause_writes(20)
-        async with asyncio.timeout(60):
-            assert await here.sync.drain(end) == 1
+    now = here.cache.monotonic()
+    here.cache.monotonic = lambda: now
+    here.cache.failed(notification)
+    end = here.cache.write_at(notification)
+    if why == "an attempt of it is under way":
+        notification.publication.forgive()
+        notification.in_flight.begin(next(iter(notification.view.attempts)), "console")
+        end = now + 60
+    if why == "the API server asks for a pause until then":
+        notification.publication.forgive()
+        end = now + 20
+        here.cache.pause_writes(20)
+    async with asyncio.timeout(60):
+        assert await here.sync.drain(end) == 1
 
 
 async def test_what_is_written_is_marked_as_such_and_ends_with_the_loop(
+    here: Bench,
+    notification: Notification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While a write is under way the notification says so; a loop that ends waits for its writes to end."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        begun, ended = asyncio.Event(), list[str]()
+    begun, ended = asyncio.Event(), list[str]()
 
-        async def flush(notification: Notification) -> Flushed:
-            begun.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                await asyncio.sleep(0.05)
-                ended.append(notification.uid)
-            return Flushed.WRITTEN
-
-        monkeypatch.setattr(here.sync, "flush", flush)
-        async with beside(here.sync.run()):
-            async with asyncio.timeout(30):
-                await begun.wait()
-            assert notification.publication.writing is True
-        assert ended == ["u"]
-        assert notification.publication.writing is False
-
-
-async def test_what_is_due_is_not_waited_for() -> None:
-    """Fifty turns of the loop before a write that is due take no second each."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        assert (here.cache.next_due() or 0) <= here.cache.monotonic() + 0.1
-        here.cache.mark_dirty(notification, urgent=True)
-        async with asyncio.timeout(40):
-            for _ in range(50):
-                here.cache.wake.clear()
-                await here.sync._wait(here.cache.monotonic())
-
-
-async def test_a_write_says_whether_it_would_change_an_object() -> None:
-    """Asked about an object as just read: yes until the view is shown, no from then on."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        assert here.sync.weigh(notification, notification.request, Held())[0]
-        await here.sync.flush(notification)
-        assert not here.sync.weigh(notification, here.objects.request, Held())[0]
-        bare = parse_object({**here.objects.request.document(), "status": {}})
-        assert here.sync.weigh(notification, bare, Held())[0]
-        success = next(iter(notification.view.attempts.values()))
-        assert success.state is AttemptState.SUCCESS
-
-
-async def test_a_write_names_the_log_that_it_shows() -> None:
-    """Its position and store, and the term; an object whose log was never read names none."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        await here.sync.flush(notification)
-        mark = here.objects.request.status.log
-        assert mark is not None
-        assert (mark.position, mark.epoch, mark.store) == (
-            notification.view.position, Held().epoch, here.log.store,
-        )  # fmt: skip
-    async with bench() as (here, notification):
-        notification.held(1.0, shown=True)
-        await here.sync.flush(notification)
-        assert here.objects.request.status.log is None
-
-
-async def test_a_write_that_is_cancelled_ends_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no failure of the object, and nothing is under way any more."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        begun = asyncio.Event()
-
-        async def flush(_entry: Notification) -> Flushed:
-            begun.set()
+    async def flush(notification: Notification) -> Flushed:
+        begun.set()
+        try:
             await asyncio.Event().wait()
-            return Flushed.WRITTEN
+        finally:
+            await asyncio.sleep(0.05)
+            ended.append(notification.uid)
+        return Flushed.WRITTEN
 
-        monkeypatch.setattr(here.sync, "flush", flush)
-        notification.publication.begin()
-        task = asyncio.create_task(here.sync._one(notification))
-        await begun.wait()
-        task.cancel()
-        await asyncio.wait([task], timeout=30)
-        assert task.cancelled()
-        assert (notification.publication.writing, notification.publication.failures) == (False, 0)
+    monkeypatch.setattr(here.sync, "flush", flush)
+    async with beside(here.sync.run()):
+        async with asyncio.timeout(30):
+            await begun.wait()
+        assert notification.publication.writing is True
+    assert ended == ["u"]
+    assert notification.publication.writing is False
+
+
+async def test_what_is_due_is_not_waited_for(here: Bench, notification: Notification) -> None:
+    """Fifty turns of the loop before a write that is due take no second each."""
+    assert (here.cache.next_due() or 0) <= here.cache.monotonic() + 0.1
+    here.cache.mark_dirty(notification, urgent=True)
+    async with asyncio.timeout(40):
+        for _ in range(50):
+            here.cache.wake.clear()
+            await here.sync._wait(here.cache.monotonic())
+
+
+async def test_a_write_says_whether_it_would_change_an_object(
+    here: Bench, notification: Notification
+) -> None:
+    """Asked about an object as just read: yes until the view is shown, no from then on."""
+    assert here.sync.weigh(notification, notification.request, Held())[0]
+    await here.sync.flush(notification)
+    assert not here.sync.weigh(notification, here.objects.request, Held())[0]
+    bare = parse_object({**here.objects.request.document(), "status": {}})
+    assert here.sync.weigh(notification, bare, Held())[0]
+    success = next(iter(notification.view.attempts.values()))
+    assert success.state is AttemptState.SUCCESS
+
+
+async def test_a_write_names_the_log_that_it_shows(here: Bench, notification: Notification) -> None:
+    """Its position and store, and the term; an object whose log was never read names none."""
+    await here.sync.flush(notification)
+    mark = here.objects.request.status.log
+    assert mark is not None
+    assert (mark.position, mark.epoch, mark.store) == (
+        notification.view.position, Held().epoch, here.log.store,
+    )  # fmt: skip
+    async with bench() as (other, unread):
+        unread.held(1.0, shown=True)
+        await other.sync.flush(unread)
+        assert other.objects.request.status.log is None
+
+
+async def test_a_write_that_is_cancelled_ends_as_such(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no failure of the object, and nothing is under way any more."""
+    begun = asyncio.Event()
+
+    async def flush(_entry: Notification) -> Flushed:
+        begun.set()
+        await asyncio.Event().wait()
+        return Flushed.WRITTEN
+
+    monkeypatch.setattr(here.sync, "flush", flush)
+    notification.publication.begin()
+    task = asyncio.create_task(here.sync._one(notification))
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=30)
+    assert task.cancelled()
+    assert (notification.publication.writing, notification.publication.failures) == (False, 0)
 
 
 async def test_a_conflict_is_resolved_five_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -522,189 +529,189 @@ async def test_a_conflict_is_resolved_five_times(monkeypatch: pytest.MonkeyPatch
             assert await here.sync.flush(notification) is wanted
 
 
-async def test_attempts_are_counted_by_the_write_that_shows_them_first() -> None:
+async def test_attempts_are_counted_by_the_write_that_shows_them_first(
+    here: Bench, notification: Notification
+) -> None:
     """A later write of the same object shows no attempt anew."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        await here.sync.flush(notification)
-        notification.object_to("something is wrong")
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
-        shown = here.sync.metrics.batch_records
-        assert shown._sum.get() == 1
-        assert sum(bucket.get() for bucket in shown._buckets) == 2
+    await here.sync.flush(notification)
+    notification.object_to("something is wrong")
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    shown = here.sync.metrics.batch_records
+    assert shown._sum.get() == 1
+    assert sum(bucket.get() for bucket in shown._buckets) == 2
 
 
 async def test_writes_follow_each_other_until_the_loop_ends(
+    here: Bench,
+    notification: Notification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With one writer each write begins when the one before it has ended; after the loop none does."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        uids = ["u", "v", "w", "x"]
-        for uid in uids[1:]:
-            here.cache.entries[uid] = Notification(replace(notification.request, uid=uid))
-        here.sync.limits = Limits(1)
-        for uid in uids:
-            here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
-        begun, third = list[str](), asyncio.Event()
+    uids = ["u", "v", "w", "x"]
+    for uid in uids[1:]:
+        here.cache.entries[uid] = Notification(replace(notification.request, uid=uid))
+    here.sync.limits = Limits(1)
+    for uid in uids:
+        here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
+    begun, third = list[str](), asyncio.Event()
 
-        async def flush(notification: Notification) -> Flushed:
-            begun.append(notification.uid)
-            notification.publication.cover()
-            if len(begun) == 3:
-                third.set()
-                await asyncio.Event().wait()
-            return Flushed.EQUAL
+    async def flush(notification: Notification) -> Flushed:
+        begun.append(notification.uid)
+        notification.publication.cover()
+        if len(begun) == 3:
+            third.set()
+            await asyncio.Event().wait()
+        return Flushed.EQUAL
 
-        monkeypatch.setattr(here.sync, "flush", flush)
-        async with beside(here.sync.run()):
-            async with asyncio.timeout(30):
-                await third.wait()
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert len(set(begun)) == 3
-        assert [u for u in uids if here.cache.entries[u].publication.pending] == [
-            u for u in uids if u not in begun
-        ]
+    monkeypatch.setattr(here.sync, "flush", flush)
+    async with beside(here.sync.run()):
+        async with asyncio.timeout(30):
+            await third.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(set(begun)) == 3
+    assert [u for u in uids if here.cache.entries[u].publication.pending] == [
+        u for u in uids if u not in begun
+    ]
 
 
 async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
+    here: Bench,
+    notification: Notification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A loop that waits for a writer waits for what is due again as soon as one is free."""
     monkeypatch.setattr(status_writer, "_LOOK", 1e6)
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        other = here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
-        here.sync.limits = Limits(1)
-        here.cache.mark_dirty(notification, urgent=True)
-        here.cache.mark_dirty(other)
-        begun, both = list[str](), asyncio.Event()
+    other = here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
+    here.sync.limits = Limits(1)
+    here.cache.mark_dirty(notification, urgent=True)
+    here.cache.mark_dirty(other)
+    begun, both = list[str](), asyncio.Event()
 
-        async def flush(notification: Notification) -> Flushed:
-            begun.append(notification.uid)
-            notification.publication.cover()
-            if len(begun) == 2:
-                both.set()
-            return Flushed.EQUAL
+    async def flush(notification: Notification) -> Flushed:
+        begun.append(notification.uid)
+        notification.publication.cover()
+        if len(begun) == 2:
+            both.set()
+        return Flushed.EQUAL
 
-        monkeypatch.setattr(here.sync, "flush", flush)
-        async with beside(here.sync.run()):
-            async with asyncio.timeout(30):
-                await both.wait()
-        assert begun == ["u", "v"]
+    monkeypatch.setattr(here.sync, "flush", flush)
+    async with beside(here.sync.run()):
+        async with asyncio.timeout(30):
+            await both.wait()
+    assert begun == ["u", "v"]
 
 
-async def test_a_log_of_another_history_is_claimed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_of_another_history_is_claimed_anew(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The status was written, and what the log holds now is for the next claim to find out."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
 
-        async def ack(*_: object, **__: object) -> Mark:
-            return Mark.STALE
+    async def ack(*_: object, **__: object) -> Mark:
+        return Mark.STALE
 
-        monkeypatch.setattr(here.log, "ack", ack)
-        assert await here.sync.flush(notification) is Flushed.NOT_OURS
-        assert notification.request.status.phase == "Sent"
-        assert (notification.claim, notification.acked, notification.expiring) == (None, 0, False)
-        assert here.sync.metrics.reclaims.labels("ack")._value.get() == 1
+    monkeypatch.setattr(here.log, "ack", ack)
+    assert await here.sync.flush(notification) is Flushed.NOT_OURS
+    assert notification.request.status.phase == "Sent"
+    assert (notification.claim, notification.acked, notification.expiring) == (None, 0, False)
+    assert here.sync.metrics.reclaims.labels("ack")._value.get() == 1
 
 
-async def test_without_a_claim_nothing_is_acknowledged() -> None:
+async def test_without_a_claim_nothing_is_acknowledged(
+    here: Bench, notification: Notification
+) -> None:
     """What is shown of a log that is held is no word of its owner."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        notification.lose()
-        notification.held(1.0, shown=True)
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
-        assert (notification.acked, notification.expiring) == (0, False)
+    notification.lose()
+    notification.held(1.0, shown=True)
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert (notification.acked, notification.expiring) == (0, False)
 
 
 @pytest.mark.parametrize("believed", [True, False])
-async def test_what_no_log_has_is_shown_where_it_is_believed(believed: bool) -> None:
+async def test_what_no_log_has_is_shown_where_it_is_believed(
+    here: Bench, notification: Notification, believed: bool
+) -> None:
     """The next owner would doubt all else, for whoever writes statuses may have made it up."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        about = Circumstances(protected=believed, adopted_before=0)
-        cast("Any", here.recorder.evidence).of_entry = lambda _entry: about
-        notification.lose()
-        notification.held(1.0, shown=True)
-        (success,) = notification.view.attempts.values()
-        intent = intent_record(success.id, success.channel, at=1, by="t")
-        notification.in_flight.keep(success.id, outcome_of(success), intent)
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
-        assert bool(here.objects.request.status.attempts) is believed
+    about = Circumstances(protected=believed, adopted_before=0)
+    cast("Any", here.recorder.evidence).of_entry = lambda _entry: about
+    notification.lose()
+    notification.held(1.0, shown=True)
+    (success,) = notification.view.attempts.values()
+    intent = intent_record(success.id, success.channel, at=1, by="t")
+    notification.in_flight.keep(success.id, outcome_of(success), intent)
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert bool(here.objects.request.status.attempts) is believed
 
 
-async def test_a_verdict_during_a_write_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_verdict_during_a_write_holds(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the write shows was disregarded before its answer came."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        patch = here.objects.patch
+    patch = here.objects.patch
 
-        async def judged_meanwhile(*args: Any, **named: Any) -> NotificationRequest:
-            stored = await patch(*args, **named)
-            notification.judged.conclude(Judgement(Verdict.DISREGARDED, "why"))
-            return stored
+    async def judged_meanwhile(*args: Any, **named: Any) -> NotificationRequest:
+        stored = await patch(*args, **named)
+        notification.judged.conclude(Judgement(Verdict.DISREGARDED, "why"))
+        return stored
 
-        monkeypatch.setattr(here.objects, "patch", judged_meanwhile)
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
-        assert notification.judged.own is not None
+    monkeypatch.setattr(here.objects, "patch", judged_meanwhile)
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert notification.judged.own is not None
 
 
-async def test_a_drain_whose_time_is_over_waits_for_nothing() -> None:
+async def test_a_drain_whose_time_is_over_waits_for_nothing(
+    here: Bench, notification: Notification
+) -> None:
     """It says what is left; the clock stands still."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        now = here.cache.monotonic()
-        here.cache.monotonic = lambda: now
-        async with asyncio.timeout(20):
-            assert await here.sync.drain(now) == 1
+    now = here.cache.monotonic()
+    here.cache.monotonic = lambda: now
+    async with asyncio.timeout(20):
+        assert await here.sync.drain(now) == 1
 
 
-async def test_writers_that_are_all_busy_are_waited_for() -> None:
+async def test_writers_that_are_all_busy_are_waited_for(
+    here: Bench, notification: Notification
+) -> None:
     """What is due behind them keeps no processor busy until one of them ends."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        sync = StatusWriter(
-            here.recorder, here.objects, cast("Any", Shaky()), here.sync.metrics,
-            limits=Limits(writers=1),
-        )  # fmt: skip
-        running = asyncio.create_task(asyncio.Event().wait())
-        sync._running.add(cast("Any", running))
-        here.cache.mark_dirty(notification, urgent=True)
-        here.cache.wake.clear()
-        pausing = asyncio.create_task(sync._wait(here.cache.monotonic()))
-        await asyncio.sleep(0.05)
-        assert not pausing.done()
-        here.cache.wake.set()
-        await asyncio.wait_for(pausing, 20)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+    sync = StatusWriter(
+        here.recorder, here.objects, cast("Any", Shaky()), here.sync.metrics,
+        limits=Limits(writers=1),
+    )  # fmt: skip
+    running = asyncio.create_task(asyncio.Event().wait())
+    sync._running.add(cast("Any", running))
+    here.cache.mark_dirty(notification, urgent=True)
+    here.cache.wake.clear()
+    pausing = asyncio.create_task(sync._wait(here.cache.monotonic()))
+    await asyncio.sleep(0.05)
+    assert not pausing.done()
+    here.cache.wake.set()
+    await asyncio.wait_for(pausing, 20)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back() -> None:
+async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back(
+    here: Bench, notification: Notification
+) -> None:
     """What is published waits for that alone, and does not back off as what the API server refuses."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        other = here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
-        cast("Any", here.log.client).redis.down = True
-        with pytest.raises(Unavailable):
-            await here.log.client.probe()
-        await here.sync._one(notification)
-        assert (len(here.objects.written), notification.acked) == (1, 0)
-        assert (notification.publication.pending, notification.publication.failures) == (False, 0)
-        cast("Any", here.log.client).redis.down = False
+    other = here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
+    cast("Any", here.log.client).redis.down = True
+    with pytest.raises(Unavailable):
         await here.log.client.probe()
-        here.cache.failed(other)
-        here.cache.retry_marks()
-        assert other.publication.failures == 1, "what could not be written goes on backing off"
-        assert here.cache.take_due(here.cache.monotonic()) is notification
-        await here.sync._one(notification)
-        assert (notification.acked, notification.publication.failures) == (
-            notification.view.position,
-            0,
-        )
+    await here.sync._one(notification)
+    assert (len(here.objects.written), notification.acked) == (1, 0)
+    assert (notification.publication.pending, notification.publication.failures) == (False, 0)
+    cast("Any", here.log.client).redis.down = False
+    await here.log.client.probe()
+    here.cache.failed(other)
+    here.cache.retry_marks()
+    assert other.publication.failures == 1, "what could not be written goes on backing off"
+    assert here.cache.take_due(here.cache.monotonic()) is notification
+    await here.sync._one(notification)
+    assert (notification.acked, notification.publication.failures) == (
+        notification.view.position,
+        0,
+    )
 
 
 async def test_a_write_that_outlives_the_loop_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -870,34 +877,32 @@ async def test_what_is_acknowledged_already_is_not_acknowledged_again() -> None:
 
 @pytest.mark.parametrize("tries", [0, 2])
 async def test_a_write_that_another_object_answers_is_not_believed(
-    tries: int, monkeypatch: pytest.MonkeyPatch
+    here: Bench, notification: Notification, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under its name and version, as after a restore of etcd; the smallest write is no exception."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        refusing(here, monkeypatch, *[Rejected("no", reason="TooLarge")] * tries)
-        patch, before = here.objects.patch, notification.request
+    refusing(here, monkeypatch, *[Rejected("no", reason="TooLarge")] * tries)
+    patch, before = here.objects.patch, notification.request
 
-        async def another(*args: Any, **options: Any) -> NotificationRequest:
-            return replace(await patch(*args, **options), uid="v")
+    async def another(*args: Any, **options: Any) -> NotificationRequest:
+        return replace(await patch(*args, **options), uid="v")
 
-        monkeypatch.setattr(here.objects, "patch", another)
-        assert await here.sync.flush(notification) is Flushed.GONE
-        assert (notification.request, notification.acked) == (before, 0)
+    monkeypatch.setattr(here.objects, "patch", another)
+    assert await here.sync.flush(notification) is Flushed.GONE
+    assert (notification.request, notification.acked) == (before, 0)
 
 
 async def test_an_object_that_shows_the_least_already_is_not_written_again(
+    here: Bench,
+    notification: Notification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """There is still no space for the attempts: it stays refused, and nothing is acknowledged."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        large = Rejected("no", reason="TooLarge")
-        sizes = refusing(here, monkeypatch, large, large)
-        assert await here.sync.flush(notification) is Flushed.REFUSED
-        sizes.clear()
-        refusing(here, monkeypatch, large, large)
-        written = len(here.objects.written)
-        here.sync.refusals.accepted(notification)
-        assert await here.sync.flush(notification) is Flushed.REFUSED
-        assert (len(here.objects.written), notification.acked) == (written, 0)
+    large = Rejected("no", reason="TooLarge")
+    sizes = refusing(here, monkeypatch, large, large)
+    assert await here.sync.flush(notification) is Flushed.REFUSED
+    sizes.clear()
+    refusing(here, monkeypatch, large, large)
+    written = len(here.objects.written)
+    here.sync.refusals.accepted(notification)
+    assert await here.sync.flush(notification) is Flushed.REFUSED
+    assert (len(here.objects.written), notification.acked) == (written, 0)
