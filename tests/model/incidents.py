@@ -1,5 +1,5 @@
 """
-The sixth model: the notifications of one incident, and a receiver that keeps its state.
+The fifth model: the notifications of one incident, and a receiver that keeps its state.
 
 Each notification is with a process of its own, which is the worst case. It looks (unless it begins the
 incident), records its intent, asks for the others, reads their logs, and sends; each is a step. A request
