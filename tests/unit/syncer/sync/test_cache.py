@@ -42,6 +42,19 @@ class Bench:
             happens(notification)
         return notification
 
+    def mark(self, uid: str = "u", *, urgent: bool = True) -> None:
+        """Something of it is to be written."""
+        self.cache.mark_dirty(self.cache.entries.get(uid) or self.add(uid), urgent=urgent)
+
+    def pass_(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @property
+    def u(self) -> Notification:
+        """The one that is called so."""
+        return self.cache.entries.get("u") or self.add("u")
+
     def taken(self) -> list[str]:
         """What is due now, taken."""
         out = []
@@ -57,61 +70,67 @@ def here() -> Bench:
     return Bench()
 
 
-@pytest.mark.parametrize("happens", ["an attempt begins", "a wait ends"])
-def test_what_is_quiet_no_more_is_written_with_its_window(here: Bench, happens: str) -> None:
-    """Every writer was busy, and meanwhile the reason to write at once has gone: it only waits."""
-    notification = here.add("u")
-    notification.wait("slack:ops", here.now + 30)
-    here.cache.mark_dirty(notification)
-    if happens == "an attempt begins":
-        notification.in_flight.begin(ATTEMPT, "console")
-    else:
-        notification.wait("slack:ops", None)
-    assert here.taken() == []
-    assert here.cache.next_due() == here.now + 0.5
-    here.now += 0.5
-    assert here.taken() == ["u"]
-    assert here.cache.next_due() is None
+Step = tuple[Callable[[Bench], object], list[str]]
+URGENT: Final[Step] = (lambda here: here.mark(), ["u"])
+#: What happens in turn, and what is due to be written from then on.
+COURSES: Final[dict[str, list[Step]]] = {
+    "what is quiet is written with its window once an attempt begins": [
+        (lambda here: here.u.wait("slack:ops", here.now + 30), []),
+        (lambda here: (here.mark(urgent=False), here.u.in_flight.begin(ATTEMPT, "console")), []),
+        (lambda here: here.pass_(0.5), ["u"]), (lambda here: here.pass_(9), []),
+    ],
+    "and once its wait ends": [
+        (lambda here: here.u.wait("slack:ops", here.now + 30), []),
+        (lambda here: (here.mark(urgent=False), here.u.wait("slack:ops", None)), []),
+        (lambda here: here.pass_(0.5), ["u"]), (lambda here: here.pass_(9), []),
+    ],
+    "what comes behind the window is no reason to wait for it": [
+        (lambda here: (here.u.waits({"a": here.now + 0.6, "b": here.now + 9}),
+                       here.mark(urgent=False)), ["u"]),
+    ],
+    "what comes at its end is": [
+        (lambda here: (here.u.waits({"a": here.now + 0.5, "b": here.now + 9}),
+                       here.mark(urgent=False)), []),
+    ],
+    "however often it is marked, it is written once, and at the earliest time": [
+        (lambda here: [here.mark(urgent=False) for _ in range(100)], []),
+        URGENT, (lambda here: here.pass_(1), []),
+    ],
+    "what is marked during its write is written again behind it": [
+        URGENT, (lambda here: (here.u.publication.begin(), here.mark()), []),
+        (lambda here: (here.u.publication.over(), here.mark(urgent=False)), ["u"]),
+    ],
+    "a failed write waits however often it is marked": [
+        URGENT, (lambda here: here.cache.failed(here.u), []),
+        (lambda here: [here.mark() for _ in range(10)], []), (lambda here: here.pass_(0.25), ["u"]),
+    ],
+    "what needs no write any more has not failed": [
+        (lambda here: (here.mark(), here.cache.failed(here.u), here.cache.failed(here.u)), []),
+        (lambda here: here.u.publication.clean(), []), URGENT,
+    ],
+    "of what is gone nothing is written": [
+        (lambda here: (here.mark(), here.u.gone()), []), (lambda here: here.mark(), []),
+        (lambda here: (here.cache.failed(here.u), here.pass_(60)), []),
+    ],
+    "a pause holds for all as long as the longest one asked for": [
+        (lambda here: (here.mark("a"), here.mark("b"), here.cache.pause_writes(2.0)), []),
+        (lambda here: (here.cache.pause_writes(0.0), here.pass_(1.9)), []),
+        (lambda here: here.pass_(0.1), ["a", "b"]),
+    ],
+    "none lasts for minutes": [
+        (lambda here: (here.mark(), here.cache.pause_writes(300.0)), []),
+        (lambda here: here.pass_(29.9), []), (lambda here: here.pass_(0.1), ["u"]),
+    ],
+}  # fmt: skip
 
 
-def test_marks_draw_one_ticket(here: Bench) -> None:
-    """However often it is marked, a notification waits once, and again only for an earlier time."""
-    notification = here.add("u")
-    for _ in range(100):
-        here.cache.mark_dirty(notification)
-    assert len(here.cache._heap) == 1
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == ["u"]
-    here.now += 1
-    assert here.taken() == []
-    assert here.cache._heap == []
-
-
-def test_what_is_marked_during_its_write_is_written_again(here: Bench) -> None:
-    """A ticket that comes up while the write runs is spent; the end of the write draws another."""
-    notification = here.add("u")
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == ["u"]
-    notification.publication.begin()
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == []
-    notification.publication.over()
-    here.cache.mark_dirty(notification)
-    assert here.taken() == ["u"]
-
-
-def test_a_failed_write_waits_however_often_it_is_marked(here: Bench) -> None:
-    """The back-off holds, and ends."""
+@pytest.mark.parametrize("course", COURSES)
+def test_what_is_due_in_the_course_of_things(here: Bench, course: str) -> None:
+    """A change is written once, when its reason says, and no sooner than failures and pauses allow."""
     here.cache._jitter = lambda: 1.0
-    notification = here.add("u")
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == ["u"]
-    here.cache.failed(notification)
-    for _ in range(10):
-        here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == []
-    here.now += 0.25
-    assert here.taken() == ["u"]
+    for happens, due in COURSES[course]:
+        happens(here)
+        assert here.taken() == due
 
 
 def test_namespaces_take_turns(here: Bench) -> None:
@@ -290,39 +309,11 @@ def test_an_entry_that_was_replaced_is_not_retired(here: Bench) -> None:
     assert here.cache.entries == {"a": new}
 
 
-def test_of_what_is_gone_nothing_is_published(here: Bench) -> None:
-    """Neither what was to be before, nor what is marked or fails later."""
-    notification = here.add("a")
-    here.cache.mark_dirty(notification, urgent=True)
-    notification.gone()
-    assert here.taken() == []
-    here.cache.mark_dirty(notification)
-    here.cache.failed(notification)
-    assert (notification.publication.pending, here.cache.next_due()) == (False, None)
-
-
-def test_what_is_clean_has_not_failed(here: Bench) -> None:
-    """What needs no write any more waits for none, and its next one does not back off."""
-    notification = here.add("a")
-    here.cache.mark_dirty(notification, urgent=True)
-    here.cache.failed(notification)
-    here.cache.failed(notification)
-    assert notification.publication.failures == 2
-    notification.publication.clean()
-    assert (
-        notification.publication.failures,
-        notification.publication.dirty_since,
-        notification.publication.urgent,
-    ) == (0, None, False)
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == ["a"]
-
-
 def test_the_writer_is_woken_for_an_earlier_turn_alone(here: Bench) -> None:
     """A mark whose turn comes behind that for which the writer waits already does not wake it."""
     first, second, third = here.add("a"), here.add("b"), here.add("c")
     here.cache.mark_dirty(first)
-    assert here.cache.wake.is_set()
+    assert (here.cache.wake.is_set(), here.cache.next_due()) == (True, here.now + 0.5)
     here.cache.wake.clear()
     here.now += 0.1
     here.cache.mark_dirty(second)
@@ -402,15 +393,6 @@ def test_a_failure_is_remembered_with_its_time_and_share(here: Bench) -> None:
     assert (found.failures, found.last_failure) == (2, 101.0)
     assert (found.jitter, found.dirty_since) == (0.75, 100.0)
     assert here.cache.write_at(notification) == 101.375
-
-
-def test_a_retry_that_is_due_behind_the_window_is_quiet(here: Bench) -> None:
-    """Only where nothing else comes within the window is a change written at once."""
-    for uid, wait in (("at", 0.5), ("behind", 0.6)):
-        notification = here.add(uid)
-        notification.waits({"a": here.now + wait, "b": here.now + 9})
-        here.cache.mark_dirty(notification)
-    assert here.taken() == ["behind"]
 
 
 def test_what_is_reopened_is_held_in_full(here: Bench) -> None:
@@ -495,21 +477,3 @@ def test_a_share_of_the_wait_is_drawn_for_each_failure() -> None:
         shares.add(notification.publication.jitter)
     assert len(shares) > 100
     assert 0.5 <= min(shares) < 0.75 < max(shares) <= 1.0
-
-
-def test_a_pause_holds_for_all_as_long_as_the_longest_one_asked_for(here: Bench) -> None:
-    """Calls that were under way may be answered with shorter ones, and none lasts for minutes."""
-    for uid in "ab":
-        here.cache.mark_dirty(here.add(uid), urgent=True)
-    here.cache.pause_writes(2.0)
-    here.cache.pause_writes(0.0)
-    here.now += 1.9
-    assert here.taken() == []
-    here.now += 0.1
-    assert here.taken() == ["a", "b"]
-    here.cache.pause_writes(300.0)
-    here.cache.mark_dirty(here.cache.entries["a"], urgent=True)
-    here.now += 29.9
-    assert here.taken() == []
-    here.now += 0.1
-    assert here.taken() == ["a"]

@@ -21,7 +21,7 @@ from syncer.rules.restore import outcome_of
 from syncer.runtime import failpoints
 from syncer.sync import status_writer
 from syncer.sync.notification import Notification
-from syncer.sync.status_writer import MAX_CONFLICTS, Flushed, Limits, StatusWriter
+from syncer.sync.status_writer import Flushed, Limits, StatusWriter
 from tests.beside import beside
 from tests.fakes.notification import read
 from tests.fakes.notifications import recording
@@ -98,20 +98,31 @@ async def test_a_log_that_is_held_is_shown_without_a_claim() -> None:
         assert await here.sync.flush(notification) is Flushed.WRITTEN
 
 
-#: What the API server answers to a write, with its result and the label of its metric.
-ANSWERS: Final[dict[str, tuple[Exception, Flushed, str]]] = {
-    "there is no such object": (Gone("gone"), Flushed.GONE, "gone"),
-    "it does not answer": (Unavailable("away"), Flushed.UNAVAILABLE, "unavailable"),
-    "it refuses": (Rejected("no"), Flushed.REFUSED, "refused"),
-}
+#: What the API server answers to a write, with its result, the label of its metric, and what is logged.
+ANSWERS: Final[dict[str, tuple[Exception, Flushed, str, list[tuple[str, str]]]]] = {
+    "there is no such object": (Gone("gone"), Flushed.GONE, "gone", []),
+    "it does not answer": (
+        Unavailable("away"), Flushed.UNAVAILABLE, "unavailable",
+        [("INFO", "a status was not written and is tried again")],
+    ),
+    "it refuses": (
+        Rejected("no"), Flushed.REFUSED, "refused",
+        [("ERROR", "the API server refuses a status; the record stays in the log")],
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ANSWERS)
 async def test_an_answer_that_ends_the_try(
-    here: Bench, notification: Notification, case: str, monkeypatch: pytest.MonkeyPatch
+    here: Bench,
+    notification: Notification,
+    case: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is counted under its name and nothing else is, and the write is not repeated at once."""
-    error, wanted, label = ANSWERS[case]
+    """It is counted under its name and nothing else is, logged, and not repeated at once."""
+    error, wanted, label, logged = ANSWERS[case]
+    caplog.set_level(logging.INFO, "ledger.sync")
     sizes = refusing(here, monkeypatch, error)
     assert await here.sync.flush(notification) is wanted
     patches = here.sync.metrics.patches
@@ -120,6 +131,9 @@ async def test_an_answer_that_ends_the_try(
     assert {name for name, count in counted.items() if count} == {label}
     assert (counted[label], len(sizes), notification.acked) == (1, 1, 0)
     assert notification.closing is (wanted is Flushed.GONE), "a final phase may have been stored"
+    told = [vars(r) for r in caplog.records if r.name == "ledger.sync"]
+    assert [(r["levelname"], r["msg"]) for r in told] == logged
+    assert [(r["uid"], r["error"]) for r in told] == [("u", str(error))] * len(logged)
 
 
 async def test_conflicts_are_counted_by_what_comes_of_them(
@@ -127,14 +141,15 @@ async def test_conflicts_are_counted_by_what_comes_of_them(
     notification: Notification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those that are tried again at once, and the one behind which the write waits for its turn."""
-    refusing(here, monkeypatch, *[Conflict("first")] * (MAX_CONFLICTS + 1))
+    """Five are tried again at once; behind a sixth the write waits for its turn, which has five anew."""
+    refusing(here, monkeypatch, *[Conflict("first")] * 11)
     assert await here.sync.flush(notification) is Flushed.CONFLICT
     metrics = here.sync.metrics
-    assert value(metrics.conflicts, result="retried") == MAX_CONFLICTS
+    assert value(metrics.conflicts, result="retried") == 5
     assert value(metrics.conflicts, result="requeued") == 1
-    assert value(metrics.patches, result="conflict") == MAX_CONFLICTS + 1
+    assert value(metrics.patches, result="conflict") == 6
     assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert value(metrics.conflicts, result="retried") == 10
     assert value(metrics.patches, result="written") == 1
     assert metrics.batch_records._sum.get() == 1
 
@@ -275,39 +290,6 @@ async def test_the_bound_of_a_second_try(
     assert asked == [8_000, 2_000]
 
 
-async def test_a_refusal_is_logged(
-    here: Bench,
-    notification: Notification,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Which object, and what the API server says of it."""
-    refusing(here, monkeypatch, Rejected("phase: is wrong"))
-    await here.sync.flush(notification)
-    (told,) = [r.__dict__ for r in caplog.records if r.name == "ledger.sync"]
-    assert told["levelno"] == logging.ERROR
-    assert told["msg"] == "the API server refuses a status; the record stays in the log"
-    assert [told[k] for k in ("uid", "object", "reason", "error")] == [
-        "u", "ns/n", "Invalid", "phase: is wrong",
-    ]  # fmt: skip
-
-
-async def test_a_write_that_waits_is_logged(
-    here: Bench,
-    notification: Notification,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """As an information: it is tried again."""
-    caplog.set_level(logging.INFO, "ledger.sync")
-    refusing(here, monkeypatch, Unavailable("away"))
-    await here.sync.flush(notification)
-    (told,) = [r.__dict__ for r in caplog.records if r.name == "ledger.sync"]
-    assert [told[k] for k in ("levelname", "msg", "uid", "error")] == [
-        "INFO", "a status was not written and is tried again", "u", "away",
-    ]  # fmt: skip
-
-
 async def test_one_poisonous_object_backs_off(
     here: Bench,
     notification: Notification,
@@ -384,6 +366,25 @@ async def test_a_failpoint_behind_the_acknowledgement(
     assert {failpoints.Failpoint.BEFORE_PATCH, failpoints.Failpoint.AFTER_PATCH} <= {
         name for name, _ in hit
     }
+
+
+class Writes:
+    """Stand for the writes of a loop: which begin is noted, and from the n-th on none ends by itself."""
+
+    def __init__(
+        self, sync: StatusWriter, monkeypatch: pytest.MonkeyPatch, *, held: int = 1
+    ) -> None:
+        self.begun: list[str] = []
+        self.held, self.reached = held, asyncio.Event()
+        monkeypatch.setattr(sync, "flush", self._flush)
+
+    async def _flush(self, notification: Notification) -> Flushed:
+        self.begun.append(notification.uid)
+        notification.publication.cover()
+        if len(self.begun) >= self.held:
+            self.reached.set()
+            await asyncio.Event().wait()
+        return Flushed.EQUAL
 
 
 # -- the loop -------------------------------------------------------------------------------------
@@ -503,30 +504,14 @@ async def test_a_write_that_is_cancelled_ends_as_such(
     here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is no failure of the object, and nothing is under way any more."""
-    begun = asyncio.Event()
-
-    async def flush(_entry: Notification) -> Flushed:
-        begun.set()
-        await asyncio.Event().wait()
-        return Flushed.WRITTEN
-
-    monkeypatch.setattr(here.sync, "flush", flush)
+    writes = Writes(here.sync, monkeypatch)
     notification.publication.begin()
     task = asyncio.create_task(here.sync._one(notification))
-    await begun.wait()
+    await writes.reached.wait()
     task.cancel()
     await asyncio.wait([task], timeout=30)
     assert task.cancelled()
     assert (notification.publication.writing, notification.publication.failures) == (False, 0)
-
-
-async def test_a_conflict_is_resolved_five_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sixth in a row is the last of this turn."""
-    for conflicts, wanted in ((5, Flushed.WRITTEN), (6, Flushed.CONFLICT)):
-        async with bench(most=3) as (here, notification):
-            await delivered(here, notification)
-            refusing(here, monkeypatch, *[Conflict("first")] * conflicts)
-            assert await here.sync.flush(notification) is wanted
 
 
 async def test_attempts_are_counted_by_the_write_that_shows_them_first(
@@ -553,25 +538,14 @@ async def test_writes_follow_each_other_until_the_loop_ends(
     here.sync.limits = Limits(1)
     for uid in uids:
         here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
-    begun, third = list[str](), asyncio.Event()
-
-    async def flush(notification: Notification) -> Flushed:
-        begun.append(notification.uid)
-        notification.publication.cover()
-        if len(begun) == 3:
-            third.set()
-            await asyncio.Event().wait()
-        return Flushed.EQUAL
-
-    monkeypatch.setattr(here.sync, "flush", flush)
+    writes = Writes(here.sync, monkeypatch, held=3)
     async with beside(here.sync.run()):
-        async with asyncio.timeout(30):
-            await third.wait()
+        await asyncio.wait_for(writes.reached.wait(), 30)
     for _ in range(5):
         await asyncio.sleep(0)
-    assert len(set(begun)) == 3
+    assert len(set(writes.begun)) == 3
     assert [u for u in uids if here.cache.entries[u].publication.pending] == [
-        u for u in uids if u not in begun
+        u for u in uids if u not in writes.begun
     ]
 
 
@@ -586,20 +560,10 @@ async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
     here.sync.limits = Limits(1)
     here.cache.mark_dirty(notification, urgent=True)
     here.cache.mark_dirty(other)
-    begun, both = list[str](), asyncio.Event()
-
-    async def flush(notification: Notification) -> Flushed:
-        begun.append(notification.uid)
-        notification.publication.cover()
-        if len(begun) == 2:
-            both.set()
-        return Flushed.EQUAL
-
-    monkeypatch.setattr(here.sync, "flush", flush)
+    writes = Writes(here.sync, monkeypatch, held=2)
     async with beside(here.sync.run()):
-        async with asyncio.timeout(30):
-            await both.wait()
-    assert begun == ["u", "v"]
+        await asyncio.wait_for(writes.reached.wait(), 30)
+    assert writes.begun == ["u", "v"]
 
 
 async def test_a_log_of_another_history_is_claimed_anew(
