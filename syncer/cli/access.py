@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,16 +189,13 @@ def kubeconfig_of(
 
 
 @asynccontextmanager
-async def access(
-    where: Where, *, cluster: bool = True, on_wake_up: Callable[[str], None] | None = None
-) -> AsyncIterator[Access]:
+async def access(where: Where, *, cluster: bool = True) -> AsyncIterator[Access]:
     """
     Connect while the block runs.
 
     Args:
         where: What to connect to.
         cluster: Whether the API server is wanted.
-        on_wake_up: As of `LedgerClient`.
 
     Raises:
         ConfigError: the settings cannot be used.
@@ -208,7 +205,6 @@ async def access(
     url = settings.redis.url.get_secret_value()
     client = _Redis(
         url, prefix=where.key_prefix or settings.redis.key_prefix, timeout=settings.redis.timeout,
-        on_wake_up=on_wake_up,
     )  # fmt: skip
     client.where = _redis_at(where, url)
     async with opened(client):

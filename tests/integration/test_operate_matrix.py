@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from syncer.cli import main as cli
-from syncer.cli import repair, scan
+from syncer.cli import scan, verify
 from syncer.model.resource import GROUP, PLURAL
 from tests.e2e.harness import Stage, Step, until
 from tests.integration.operating import NO_SWEEPS, RawLog, owner
@@ -339,7 +339,7 @@ async def test_what_is_missing_is_told(
             if name == "doctor":
                 patched.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", here.namespace)
             patched.setattr(scan, "PAUSE", 0.1)
-            patched.setattr(repair, "WAIT", 1.0)
+            patched.setattr(verify, "WAIT", 1.0)
             code = await cli.execute([*words, *(part for item in where.items() for part in item)])
         said = capsys.readouterr()
         text = said.out + said.err

@@ -527,7 +527,7 @@ async def test_a_run_is_bounded(
         every = await operator.repair("--dry-run")
         assert (every.code, every.lines[-1]["summary"]["found"]) == (1, 3)
         assert "next run" not in every.err
-        monkeypatch.setattr("syncer.cli.repair.LIMIT", 2)
+        monkeypatch.setattr("syncer.cli.verify.LIMIT", 2)
         first = await operator.repair()
         assert first.code == 1
         assert "1 more are left for the next run" in first.err

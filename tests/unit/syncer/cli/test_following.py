@@ -10,7 +10,7 @@ import pytest
 
 from syncer.cli import following
 from syncer.cli.arguments import STATES
-from syncer.cli.following import _STATES, Event, Follower, WakeUps, Wanted, _batches, columns_of
+from syncer.cli.following import _STATES, Event, Follower, Wanted, _batches, columns_of
 from syncer.ledger.ends import read_ends, read_lengths
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, receiver_of
 from syncer.model.errors import Unavailable
@@ -271,38 +271,13 @@ async def test_a_log_that_goes_while_it_is_looked_at_is_new_when_it_comes_back(
     assert await swept(follower) == ["ns/n1 success"]
 
 
-async def test_a_wake_up_is_looked_at_alone(logs: Logs) -> None:
-    """What somebody has appended to one log is shown without a sweep, and not once more by it."""
-    logs.append("1", PLAN)
-    logs.append("2", PLAN)
-    follower = Follower(logs.world.at, ALL)
-    await follower.past(0)
-    logs.append("1", failed(A1))
-    logs.append("2", failed(A1))
-    wake_ups = WakeUps()
-    wake_ups.put("1")
-    wake_ups.put("not a log")
-    assert shown(await follower.look(await wake_ups.wait(5))) == ["ns/n1 failed"]
-    assert await swept(follower) == ["ns/n2 failed"]
-    assert await wake_ups.wait(0.01) == []
-
-
-async def test_wake_ups_are_bounded() -> None:
-    """Whoever sends more than can wait is answered by the next sweep."""
-    wake_ups = WakeUps()
-    for n in range(5_000):
-        wake_ups.put(str(n))
-    assert len(await wake_ups.wait(1)) == 1_000
-
-
 async def test_some_notifications_alone(logs: Logs) -> None:
-    """Nothing else is looked at, whoever wakes us."""
+    """Nothing else is looked at."""
     logs.append("1", PLAN, failed(A1))
     logs.append("2", PLAN, failed(A1))
     follower = Follower(logs.world.at, ALL, ["2"])
     assert shown(await follower.past(0)) == ["ns/n2 failed"]
     logs.append("1", SENT)
-    assert await follower.look(["1"]) == []
     assert await swept(follower) == []
     assert "SCAN" not in logs.world.redis.calls
 
