@@ -55,6 +55,7 @@ from syncer.model.errors import (
 from syncer.rules.backoff import exponential
 
 Json = dict[str, Any]
+#: No PUT, which aiohttp would repeat without asking.
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 MERGE_PATCH: Final = "application/merge-patch+json"
