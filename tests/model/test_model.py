@@ -276,7 +276,7 @@ def test_a_run_that_has_not_seen_what_it_is_for_is_told() -> None:
 
 
 CUT = sessions.Options(faults=sessions.Budget(cuts=1))
-OUTAGE = journal.Options(attempts=1, faults=journal.Budget(outages=1, takeovers=1))
+OUTAGE = journal.Options(attempts=1, faults=journal.Budget(outages=1))
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ OUTAGE = journal.Options(attempts=1, faults=journal.Budget(outages=1, takeovers=
             protocol, replace(VERDICT_1, crashes=1), {"verdict_settled": False}, id="protocol"
         ),
         pytest.param(
-            wakeups, replace(PAIR, faults=wakeups.Budget(cuts=1)), {"hands_on": False}, id="wake-ups"
+            wakeups, PAIR, {"resync": False}, id="wake-ups"
         ),
         pytest.param(sessions, CUT, {"send_guard": False}, id="sessions"),
         pytest.param(journal, OUTAGE, {"note_gone": False}, id="journal"),
