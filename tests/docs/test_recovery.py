@@ -96,26 +96,6 @@ async def own_redis(name: str = "redis-server") -> AsyncIterator[RedisServer]:
         yield server
 
 
-@pytest.mark.new_processes("one test of killed processes")
-async def test_after_restarts(control_plane: ControlPlane, tmp_path: Path) -> None:
-    """Nothing has to be done: controller and Redis are killed, and a retry goes on where it was."""
-    async with (
-        own_redis() as server,
-        stage(control_plane, server.url, tmp_path) as here,
-    ):
-        process = here.notifier().start()
-        uid = await tried(here, "restarts", BUSY, OK)
-        process.kill()
-        await server.kill()
-        await server.start()
-        process.start()
-        await here.wait_phase(uid)
-        assert attempts(here, uid) == [(1, "failed"), (2, "success")]
-        assert len(here.receiver.calls("restarts")) == 2
-        await here.wait_acked([uid])
-        await here.sound()
-
-
 async def test_redis_lost_its_tail(control_plane: ControlPlane, tmp_path: Path) -> None:
     """What the status shows comes back into the log, is counted, and is not sent again."""
     async with (

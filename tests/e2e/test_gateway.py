@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.e2e.gateway import TOKEN, GatewayProcess
 from tests.e2e.harness import until
 from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
-from tests.unit.notifier.gateway.payloads import FLUX, alert, alertmanager
+from tests.unit.notifier.gateway.payloads import FLUX, alertmanager
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -83,49 +82,6 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
     assert TOKEN not in process.log.read_text()
     (line,) = process.lines("the gateway listens")
     assert line["sources"] == ["dog", "flux"]
-
-
-async def test_a_gateway_that_is_killed_loses_and_doubles_nothing(
-    control_plane: ControlPlane, namespace: str, tmp_path: Path
-) -> None:
-    """Sixty groups, sent until they are answered 200, over two SIGKILLs: sixty notifications."""
-    source = {"name": "am", "kind": "alertmanager", "namespace": namespace}
-    process = GatewayProcess(tmp_path / "gw", control_plane.kubeconfig, [source])
-    process.start()
-    tries = []
-    answered = asyncio.Event()
-
-    async def send(number: int) -> None:
-        payload = alertmanager(alert(f"{number:04}"), groupKey=f"group {number}")
-        while True:
-            tries.append(number)
-            with contextlib.suppress(aiohttp.ClientError, OSError):
-                code, _ = await _post(process.url("am"), payload)
-                if code == 200:
-                    answered.set()
-                    return
-            await asyncio.sleep(0.2)
-
-    try:
-        await process.wait_ready()
-        for first in (0, 20, 40):
-            answered.clear()
-            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-                for number in range(first, first + 20):
-                    group.create_task(send(number))
-                if first:
-                    # Some have been created by now, and few have been answered.
-                    await answered.wait()
-                    process.kill()
-                    process.start()
-        _, listed = await control_plane.request(
-            "GET", f"/apis/kubernaut.ai/v1alpha1/namespaces/{namespace}/notificationrequests"
-        )
-    finally:
-        process.kill()
-    assert len(tries) > 60, "a kill met nothing"
-    events = [o["metadata"]["annotations"]["notification-ledger/event"] for o in listed["items"]]
-    assert sorted(events) == sorted(f"alertmanager:group {n}" for n in range(60))
 
 
 def _trial(*arguments: str, payload: object) -> subprocess.CompletedProcess[str]:

@@ -40,45 +40,6 @@ def _shows(here: Stage, uid: str, status: str) -> bool:
     return version is not None and any(a["status"] == status for a in version.attempts)
 
 
-@pytest.mark.new_processes("one test of the journal")
-async def test_what_is_created_in_an_outage_is_delivered_in_it(
-    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
-) -> None:
-    """New ones go at once, one that had failed before goes on, and after it each log holds all."""
-    server = RedisServer(redis_binary)
-    async with server, stage(control_plane, server.url, tmp_path) as here:
-        here.script("before", BUSY, OK)
-        here.script("busy", BUSY, OK)
-        process = replica(here)
-        await process.wait_ready()
-        before = await here.create("before", retryPolicy={**QUICK, "initialBackoffSeconds": 8})
-        await until(lambda: bool(here.receiver.calls("before")), "it has failed once")
-        await until(lambda: _shows(here, before, "failed"), "that is shown")
-        await server.kill()
-        await journaling(process)
-        await asyncio.sleep(4)  # Younger than the note by the margin.
-        uids = [await here.create(name, retryPolicy=QUICK) for name in ("n-0", "n-1", "busy")]
-        for uid in (*uids, before):
-            assert "journal" in (await here.wait_phase(uid, within=40)).status
-        code, text = await process.ask("/readyz")
-        assert (code, "redis" in text) == (503, True), (
-            "what is sent without Redis makes nobody ready"
-        )
-        await server.start()
-        await here.wait_acked([*uids, before], within=40)
-        await here.sound()
-        assert [len(here.receiver.calls(n)) for n in ("n-0", "n-1", "busy", "before")] == [
-            1,
-            1,
-            2,
-            2,
-        ]
-        last = await here.create("last")
-        await here.wait_phase(last)
-        await here.wait_acked([last])
-        await here.sound()
-
-
 async def test_what_its_owner_journaled_goes_on_with_another(
     control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
 ) -> None:

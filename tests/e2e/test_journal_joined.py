@@ -91,6 +91,8 @@ async def test_it_is_joined_with_a_redis_that_comes_back(
         for uid in uids:
             await here.wait_phase(uid, within=40)
         assert await process.metric("notification_ledger_journaling") == 1
+        code, text = await process.ask("/readyz")
+        assert (code, "redis" in text) == (503, True), "what is sent so makes nobody ready"
         if back == "empty":
             await asyncio.to_thread(shutil.rmtree, server.directory / "appendonlydir")
         await server.start()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from syncer.model.resource import Json
 from tests.e2e.harness import (
     BRISK,
     BUSY,
@@ -27,6 +28,7 @@ from tests.e2e.harness import (
     stage,
     until,
 )
+from tests.e2e.holding import condition
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
 
@@ -67,28 +69,38 @@ async def test_sigterm_waits_for_the_send_and_records_it(here: Stage) -> None:
 async def test_an_outcome_outlives_redis(
     control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
 ) -> None:
-    """Redis is killed during a send: the outcome is held in memory and written when it is back."""
+    """
+    Redis is killed during a send: the outcome is held in memory and written when it is back.
+
+    What is due meanwhile is not sent, and says so; what is finished does not.
+    """
     server = RedisServer(redis_binary)
     async with server, stage(control_plane, server.url, tmp_path) as here:
         gate = asyncio.Event()
         here.script("n", Step(gate=gate))
-        process = await here.notifier(delivery={"logOutage": "hold"}).start().wait_ready()
+        settings: Json = {"delivery": {"logOutage": "hold"}, "sync": {"holdNotice": "2s"}}
+        process = await here.notifier(**settings).start().wait_ready()
+        done = await here.create("done")
+        await here.wait_phase(done)
         uid = await here.create("n")
-        await until(lambda: bool(here.receiver.book), "the call arrives")
+        await until(lambda: bool(here.receiver.calls("n")), "the call arrives")
         await server.kill()
         gate.set()
-        await until(lambda: here.receiver.book[0].answered > 0, "it is answered")
+        await until(lambda: here.receiver.calls("n")[0].answered > 0, "it is answered")
         held = await here.create("held")
         await process.wait_says(503, "[-] redis: ")
-        await asyncio.sleep(2)
-        assert process.running, process.tail()
-        assert not process.lines("attempt recorded")
+        await until(lambda: bool(condition(here, held)), process.tail)
+        said = condition(here, held)
+        assert (said["status"], said["reason"]) == ("True", "DeliveryHeld")
+        assert not condition(here, done)
+        assert len(process.lines("attempt recorded")) == 1
         assert not here.receiver.calls("held"), "without a log nothing may be sent"
         assert here.watcher.phase(uid) in ("", "Pending", "Sending")
         await server.start()
         for each in (uid, held):
             version = await here.wait_phase(each)
             assert [a["status"] for a in version.attempts] == ["success"]
+        await until(lambda: not condition(here, held), process.tail)
         await here.wait_acked([uid, held])
         await here.sound()
         assert [len(here.receiver.calls(n)) for n in ("n", "held")] == [1, 1]
