@@ -253,15 +253,3 @@ def test_helm_is_given_the_documented_release() -> None:
                 wrong.append(f"{page}: {' '.join(words)}")
     assert seen >= 5
     assert wrong == []
-
-
-def test_the_page_on_security_names_tests_that_exist() -> None:
-    """Each sentence about a side door stands on a test; `::name` is one of the file before it."""
-    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
-    file, gone = "", []
-    for path, name in re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", text):
-        file = path or file
-        if name not in _tests_of(file):
-            gone.append((file, name))
-    assert file
-    assert gone == []
