@@ -47,7 +47,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
     },
     "CONTRIBUTING.md": {
         "scripts/test  ": (
-            "a table of commands; that each exists says tests/unit/test_repository.py"
+            "a table of commands; that each exists says scripts/gates/repository.py"
         ),
     },
     "charts/notification-ledger/README.md": {
