@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -199,18 +200,24 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
             await process.wait_says(503, "raise sharding.incarnation", within=LEASE_SECONDS + 60)
             assert len(here.receiver.calls("n")) == 2
             process.kill()
-            raised = here.notifier(sharding={"incarnation": 1}).start()
+            raise_incarnation(process)
+            process.start()
             await here.wait_phase(uid)
             assert attempts(here, uid) == [(1, "failed"), (2, "failed"), (3, "success")]
             assert len(here.receiver.calls("n")) == 3
-            raised.kill()
-            await deleted_crd(plane, server, here)
+            await deleted_crd(plane, here, process)
 
 
-async def deleted_crd(plane: ControlPlane, server: RedisServer, here: Stage) -> None:
+def raise_incarnation(process: NotifierProcess) -> None:
+    """Change the settings file, which the next start reads."""
+    document = json.loads(process._config.read_text())
+    document["sharding"]["incarnation"] = 1
+    process._config.write_text(json.dumps(document))
+
+
+async def deleted_crd(plane: ControlPlane, here: Stage, process: NotifierProcess) -> None:
     """The definition goes, with all objects, and comes back; the logs stay."""
     here.script("held", BUSY, OK)
-    process = here.notifier(sharding={"incarnation": 1}).start()
     uid = await here.create("held", retryPolicy={**SLOW, "initialBackoffSeconds": 60})
     await shown(here, uid, 1)
     before = (await here.logs([uid]))[uid].records

@@ -195,7 +195,8 @@ async def test_what_another_controller_left_is_adopted(here: Stage) -> None:
     await write(here, "old-sent", sent)
     await asyncio.sleep(2)
     process = await unprotected(here)
-    process.kill()
+    process.sigterm()
+    await process.wait_exit()
     # The other one has gone on meanwhile.
     await here.create("later-sent")
     await write(here, "later-sent", sent)

@@ -52,13 +52,13 @@ async def test_what_its_owner_journaled_goes_on_with_another(
     async with server, stage(control_plane, server.url, tmp_path) as here:
         here.script("marked", BUSY, OK)
         here.script("older", BUSY, OK)
-        first = replica(here, sharding=BRISK)
+        first = replica(here, BRISK)
         await first.wait_ready()
         patient = {**QUICK, "initialBackoffSeconds": _BACKOFF}
         older = await here.create("older", retryPolicy=patient)
         await until(lambda: bool(here.receiver.calls("older")), "it has failed once")
         await until(lambda: _shows(here, older, "failed"), "that is shown")
-        second = replica(here, sharding=BRISK)
+        second = replica(here, BRISK)
         await second.wait_ready()
         await server.kill()
         await journaling(first)

@@ -19,7 +19,7 @@ import pytest
 
 from syncer.model.record import Kind
 from syncer.rules.shards import shard_of
-from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, stage, until
+from tests.e2e.harness import BRISK, CHANNEL, NotifierProcess, Stage, stage, until
 from tests.e2e.journaling import journaling, replica
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
@@ -33,7 +33,7 @@ pytestmark = [
 #: Notifications of a flood, those that are let go before the rest is dropped, and how many go a second.
 FLOOD: Final = 120
 GO: Final = 30
-RATE: Final = 5
+RATE: Final = 10
 SHARDS: Final = 4
 #: Sends that a replica has under way at once.
 AT_ONCE: Final = 4
@@ -76,7 +76,7 @@ async def test_a_hold_is_forgotten_by_nobody(
     """Not by a replica that starts while Redis is away and journals: nothing that is held is sent."""
     server = RedisServer(redis_binary)
     async with server, stage(control_plane, server.url, tmp_path, sampled=False) as here:
-        first = replica(here)
+        first = replica(here, BRISK)
         await first.wait_ready()
         name = await hold(here, [first], "--type", "simple")
         critical = await here.create("critical", priority="Critical", type="Simple")
