@@ -14,7 +14,7 @@ import pytest
 
 from syncer.model.carried import ENTRY_MEMBERS, MEMBERS, expand
 from syncer.model.resource import Json
-from tests.e2e.harness import BUSY, OK, Stage, Step, stage, until
+from tests.e2e.harness import BRISK, BUSY, OK, Stage, Step, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import load_crd, serve, upstream_form
 
@@ -34,7 +34,7 @@ LOAD: Final = 60
 async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Any) -> AsyncIterator[Stage]:
     """An installation, on upstream's definition."""
     await asyncio.to_thread(serve, control_plane, upstream_form())
-    async with stage(control_plane, redis_url, tmp_path, send_timeout=8.0) as made:
+    async with stage(control_plane, redis_url, tmp_path) as made:
         yield made
 
 
@@ -60,8 +60,8 @@ async def test_a_takeover_with_sends_open_shows_each_attempt_once(here: Stage) -
     """The owner is killed while receivers think: its attempts are unknown to us, and failed in the list."""
     names = [f"open-{n}" for n in range(OPEN)]
     for name in names:
-        here.script(name, Step(delay=6.0), OK)
-    first, second = here.notifier(), here.notifier()
+        here.script(name, Step(gate=asyncio.Event()), OK)
+    first, second = (here.notifier(sharding=BRISK) for _ in range(2))
     first.start()
     uids = [await here.create(name) for name in names]
     await until(lambda: len(here.receiver.book) == OPEN, first.tail)
