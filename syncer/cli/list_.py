@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import aclosing
 
-from syncer.cli.access import access, where_of
+from syncer.cli.access import access
 from syncer.cli.exits import ABSENT, NOT_COMPARED, OK, SILENT, reason_of
 from syncer.cli.installation import (
     StoreState,
@@ -27,7 +27,7 @@ _MOST = 10_000
 async def run(options: argparse.Namespace) -> int:
     """List what matches; returns the exit code."""
     unread: list[str] = []
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         placed, compared, silent = Placed(now=now_here()), True, ""
         try:
             store = await trusted_store(at, new=True)

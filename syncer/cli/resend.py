@@ -19,7 +19,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from syncer.cli.access import Access, access, operator_name, where_of
+from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent, Misused, Refused
 from syncer.cli.installation import namespaces_of, trusted_store
 from syncer.cli.known import read_request
@@ -289,7 +289,7 @@ async def run(options: argparse.Namespace) -> int:
     if options.command == "resend" and options.failed:
         raise Misused("name a notification, or --failed")
     reason, by = parse_reason(options.reason), operator_name(options.by)
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         await trusted_store(at, writes=not options.dry_run)
         request = await read_request(at, options.object)
         log, now = read_log(await at.log.elements(request.uid)), await at.now()
@@ -315,7 +315,7 @@ async def _many(options: argparse.Namespace) -> int:
     where = f"receiver {', '.join(options.receiver)}" if options.receiver else "every receiver"
     reason = parse_reason(options.reason or f"after an incident of {where}")
     requested, unread, chosen = 0, 0, []
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         await trusted_store(at, writes=not options.dry_run)
         since = moment_of(options.since, "--since", await at.now()) if options.since else 0
         async for one in walk(at, await namespaces_of(at, options)):

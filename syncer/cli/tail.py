@@ -7,7 +7,7 @@ import asyncio
 from contextlib import aclosing
 from typing import Final
 
-from syncer.cli.access import access, where_of
+from syncer.cli.access import access
 from syncer.cli.arguments import STATES
 from syncer.cli.exits import NOT_COMPARED, OK, SILENT
 from syncer.cli.following import COLOURS, Follower, Wanted, columns_of
@@ -27,7 +27,7 @@ MOST: Final = 1000
 
 async def run(options: argparse.Namespace) -> int:
     """Show what has happened, and what happens; returns the exit code."""
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         now = await at.now()
         wanted = Wanted(
             states=tuple(options.state or (s for s in STATES if s != "intent")),

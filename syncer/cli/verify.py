@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from syncer.cli.access import Access, access, operator_name, where_of
+from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK, SILENT, Misused, reason_of
 from syncer.cli.installation import namespaces_of, report_missing, trusted_store
 from syncer.cli.known import read_request
@@ -292,7 +292,7 @@ async def repair(options: argparse.Namespace) -> int:
         which = "--moved" if options.moved else "--unwitnessed"
         raise Misused(f"{which} requires --by, the name of who vouches for what the status says")
     by = operator_name(options.by)
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         # What was moved comes before the controller, into a store that nobody has used.
         await trusted_store(at, writes=not options.dry_run, new=options.moved)
         scan, bounds = Scan(), bounds_of(at)
@@ -382,7 +382,7 @@ async def run(options: argparse.Namespace) -> int:
         return await repair(options)
     counts: Counter[Divergence] = Counter()
     notifications = 0
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         silent, since = await _silence(at)
         scan, bounds = Scan(), replace(bounds_of(at), since=since)
         rows = [("NOTIFICATION", "UID", "CLASS", "WHAT")]

@@ -329,7 +329,7 @@ class Explorer:
         order = [Grade.FAIL, Grade.WARN, Grade.UNKNOWN, Grade.OK]
         shards_of = defaultdict[str, list[str]](list)
         for number, shard in enumerate(leases.shards):
-            shards_of[shard.holder].append(str(number))
+            shards_of[shard.holder or ""].append(str(number))
         return pages.page(
             "health", title="Health", here="/health", leases=leases, shards_of=shards_of, missing=missing,
             results=sorted(results, key=lambda r: order.index(r.grade)),

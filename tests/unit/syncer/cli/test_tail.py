@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli import tail
-from syncer.cli.access import Access, Where
+from syncer.cli.access import Access
 from syncer.cli.exits import NOT_COMPARED, OK
 from syncer.cli.installation import Store, StoreState
 from syncer.cli.main import _parser
@@ -150,7 +150,6 @@ async def test_the_past_is_shown(
         assert options == {"new": True}
         return Store(StoreState.OURS if code == OK else StoreState.NEW)
 
-    monkeypatch.setattr(tail, "where_of", lambda _: Where())
     monkeypatch.setattr(tail, "access", opened_world)
     monkeypatch.setattr(tail, "trusted_store", trusted)
     monkeypatch.setattr(tail, "MOST", 1 if case == "the newest" else 1000)
