@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from notifier.contract import Outcome
+from notifier.dispatch.alarm import Alarm
 from notifier.dispatch.breaker import (
     LOCAL,
     Allow,
@@ -43,8 +44,6 @@ logger = logging.getLogger("ledger.delivery")
 
 #: One in this many slots of a receiver is reserved for namespaces that use less than their share.
 _RESERVED: Final = 8
-#: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps.
-_MAX_SLEEP: Final = 5.0
 
 
 class Dispatcher:
@@ -139,7 +138,8 @@ class Dispatcher:
     def _queue_of(self, channel: str) -> ReceiverQueue:
         interval = 0.0 if kind_of(channel) in LOCAL else self._interval
         pace = self._paces.setdefault(channel, Pace(interval))
-        return ReceiverQueue(channel, self._breakers.of(channel), pace)
+        alarm = Alarm(self._monotonic, self.refill)
+        return ReceiverQueue(channel, self._breakers.of(channel), pace, alarm)
 
     def waits(self, uid: str, channel: str) -> bool:
         """Whether an attempt waits for its receiver."""
@@ -158,7 +158,7 @@ class Dispatcher:
         if rejection is not None or paced > now:
             at = paced if rejection is None else rejection.until
             if at is not None and queue.keys:
-                self._wake_at(queue, at, now)
+                queue.alarm.set(at)
             return None
         reserved = self._per_channel // _RESERVED
         fair = max(1, self._per_channel // max(1, len(queue.busy)))
@@ -170,7 +170,7 @@ class Dispatcher:
             rejection = breaker.check(now, first=not job.tried)
         if rejection is not None:
             if rejection.until is not None:
-                self._wake_at(queue, rejection.until, now)
+                queue.alarm.set(rejection.until)
             return None
         return job
 
@@ -202,19 +202,6 @@ class Dispatcher:
             job, channel = min(able)
             self._start(self._queues[channel], job, now)
 
-    def _wake_at(self, queue: ReceiverQueue, at: float, now: float) -> None:
-        if queue.timer is not None and queue.timer_at <= at:
-            return
-        if queue.timer is not None:
-            queue.timer.cancel()
-        queue.timer_at = at
-        wait = min(_MAX_SLEEP, max(0.001, at - now))
-        queue.timer = asyncio.get_running_loop().call_later(wait, self._woken, queue)
-
-    def _woken(self, queue: ReceiverQueue) -> None:
-        queue.timer = None
-        self.refill()
-
     async def _run_job(self, job: Job, queue: ReceiverQueue) -> Outcome | None:
         # From here on the same pair may be submitted again; the reconciler decides whether it is.
         queue.keys.discard(job.uid)
@@ -245,14 +232,12 @@ class Dispatcher:
         self._release(queue, allowed, job, outcome)
         self.refill()
         if not queue.running and queue.head() is None:
-            queue.stop_timer()
+            queue.alarm.cancel()
             del self._queues[queue.channel]
 
     def _adapt(self, queue: ReceiverQueue, outcome: Outcome, began: float) -> None:
         """Adapt the pace of a receiver to the result of a call that began at `began`."""
         pace, slowed = queue.pace, bool(queue.pace.interval)
-        if outcome.by_rule:
-            pace.on_unsent()
         pace.on_outcome(outcome, began, self._monotonic())
         if slowed != bool(pace.interval):
             logger.warning(

@@ -26,16 +26,17 @@ An answer to a call that began before the interval was last lengthened says noth
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from typing import Final
 
 from notifier.contract import Outcome
+from notifier.dispatch.alarm import Alarm
 from notifier.dispatch.breaker import Breaker, Evidence
 from syncer.model.attempt import AttemptState
 
@@ -76,12 +77,11 @@ class Pace:
         """Note that a call begins."""
         self._called = now
 
-    def on_unsent(self) -> None:
-        """Note that nothing was sent: a call that was denied must not delay those that are allowed."""
-        self._called = -math.inf
-
     def on_outcome(self, outcome: Outcome, began: float, now: float) -> None:
         """Process the result of a call that began at `began`."""
+        if outcome.by_rule:
+            # Nothing was sent: a call that was denied must not delay those that are allowed.
+            self._called = -math.inf
         if outcome.code == TOO_MANY:
             asked = max(QUIET_LEAST, outcome.retry_after or 0.0)
             self._quiet = max(self._quiet, now + min(asked, QUIET_MOST))
@@ -93,6 +93,8 @@ class Pace:
             self.interval = shorter if shorter >= INTERVAL_LEAST else 0.0
 
 
+#: What has failed least, and the first of these; a job itself takes three times as long to compare.
+_LEAST_TRIED: Final = attrgetter("tried", "due", "rank", "arrival")
 #: Namespaces with nothing under way or waiting that a receiver remembers.
 _KNOWN: Final = 256
 
@@ -126,11 +128,12 @@ class Job:
 class ReceiverQueue:
     """The queue of one receiver."""
 
-    def __init__(self, channel: str, breaker: Breaker, pace: Pace) -> None:
+    def __init__(self, channel: str, breaker: Breaker, pace: Pace, alarm: Alarm) -> None:
         """Start empty."""
         self.channel = channel
         self.breaker = breaker
         self.pace = pace
+        self.alarm = alarm
         #: Uids of waiting attempts.
         self.keys: set[str] = set()
         self.running = 0
@@ -139,8 +142,6 @@ class ReceiverQueue:
         #: Running attempts by namespace, for namespaces seen since the queue was last idle (a bounded
         #: number).
         self.busy: dict[str, int] = {}
-        self.timer: asyncio.TimerHandle | None = None
-        self.timer_at = math.inf
         #: A heap of the waiting attempts of each namespace, in the order of their turns; none is empty.
         self._namespaces: OrderedDict[str, list[Job]] = OrderedDict()
 
@@ -184,7 +185,7 @@ class ReceiverQueue:
             for jobs in waiting:
                 if retries := [job for job in jobs if job.tried]:
                     return min(retries, key=lambda job: (-job.tried, job))
-        least = [min(jobs, key=lambda job: (job.tried, job)) for jobs in waiting if jobs]
+        least = [min(jobs, key=_LEAST_TRIED) for jobs in waiting if jobs]
         return next((job for job in least if not job.tried), least[0] if least else usual)
 
     def start(self, job: Job) -> None:
@@ -222,10 +223,4 @@ class ReceiverQueue:
         """Drop all waiting jobs."""
         self._namespaces.clear()
         self.keys.clear()
-        self.stop_timer()
-
-    def stop_timer(self) -> None:
-        """Cancel the timer."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        self.alarm.cancel()

@@ -19,18 +19,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from notifier.dispatch.alarm import Alarm
 from syncer.rules.backoff import exponential
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
 
-#: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps, the
-#: boot clock does not.
-_MAX_SLEEP: Final = 5.0
 #: Seconds before a failed key is handled again, at first and at most. The longest wait is reached
 #: while a server is away; if Redis answers, the resync requests an earlier check of what is due.
 _RETRY_FIRST: Final = 0.2
@@ -60,8 +57,7 @@ class WorkQueue:
         self._failures: dict[str, int] = {}
         #: Workers without a key, the longest waiting first.
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
+        self._alarm = Alarm(monotonic, self._on_alarm)
 
     def __len__(self) -> int:
         """Keys ready or in hand, delayed ones excluded."""
@@ -97,7 +93,7 @@ class WorkQueue:
             self._heap = [(due, delayed) for delayed, due in self._delayed.items()]
             heapq.heapify(self._heap)
         if self._idle:
-            self._set_timer()
+            self._set_alarm()
 
     def retry(self, key: str) -> float:
         """Queue a key again after a failure, later each time; returns the wait in seconds."""
@@ -126,7 +122,7 @@ class WorkQueue:
         """Wait to be woken; a worker that is cancelled then passes the wake-up on."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._idle.append(woken)
-        self._set_timer()
+        self._set_alarm()
         try:
             await woken
         except asyncio.CancelledError:
@@ -143,24 +139,15 @@ class WorkQueue:
                 woken.set_result(None)
                 return
 
-    def _set_timer(self) -> None:
-        """Set the timer for the earliest delay, unless it is set already."""
-        if not self._heap:
-            return
-        at = self._heap[0][0]
-        if self._timer is not None:
-            if self._timer_at <= at:
-                return
-            self._timer.cancel()
-        self._timer_at = at
-        wait = min(_MAX_SLEEP, max(0.0, at - self.monotonic()))
-        self._timer = asyncio.get_running_loop().call_later(wait, self._on_timer)
+    def _set_alarm(self) -> None:
+        """Set the alarm for the earliest delay."""
+        if self._heap:
+            self._alarm.set(self._heap[0][0])
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _on_alarm(self) -> None:
         self._add_due()
         if self._idle:
-            self._set_timer()
+            self._set_alarm()
 
     def done(self, key: str) -> None:
         """Give a key back."""

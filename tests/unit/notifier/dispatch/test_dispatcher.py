@@ -284,7 +284,7 @@ class Timed:
 
     def wakes_in(self) -> float:
         """Seconds until the queue wakes by itself."""
-        timer = self.dispatcher._queues[SLACK].timer
+        timer = self.dispatcher._queues[SLACK].alarm.timer
         assert timer is not None
         return timer.when() - asyncio.get_running_loop().time()
 
@@ -467,7 +467,7 @@ async def test_nothing_waits_after_closing(sends: Sends) -> None:
     timed = Timed()
     timed.breaker.until = timed.now + 30
     timed.submit("a")
-    timer = timed.dispatcher._queues[SLACK].timer
+    timer = timed.dispatcher._queues[SLACK].alarm.timer
     assert timer is not None
     timed.dispatcher.close()
     assert timer.cancelled()

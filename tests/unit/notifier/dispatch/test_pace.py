@@ -27,7 +27,7 @@ def test_the_operators_rate_holds_beside_it() -> None:
     assert pace.at == 100.5
     pace.interval = 2.0
     assert pace.at == 102.0
-    pace.on_unsent()
+    pace.on_outcome(Outcome.denied("not yours"), 100.0, 100.0)
     assert pace.at < 100.0
 
 

@@ -56,8 +56,8 @@ async def test_a_timer_is_set_for_the_earliest_delay(queue: WorkQueue) -> None:
         await asyncio.sleep(0)
         for at, wait in ((103.0, 3.0), (100.5, 0.5), (102.0, 0.5), (100.001, 0.001)):
             queue.add_at(f"at-{at}", at)
-            assert queue._timer is not None
-            left = queue._timer.when() - asyncio.get_running_loop().time()
+            assert queue._alarm.timer is not None
+            left = queue._alarm.timer.when() - asyncio.get_running_loop().time()
             assert wait - 0.4 < left <= wait
 
 
