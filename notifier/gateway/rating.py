@@ -129,7 +129,8 @@ class Rating:
             raise Unavailable("the digest was not created in time")
         if digest.made.cancelled():
             raise Unavailable("the gateway is shutting down")
-        return replace(digest.made.result(), digested=True)
+        made = digest.made.result()
+        return made if made.taken else replace(made, result="digested")
 
     def _ended(self, task: asyncio.Task[Submitted]) -> None:
         self._tasks.discard(task)

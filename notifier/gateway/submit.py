@@ -69,6 +69,7 @@ _PAUSE_MOST: Final = 1.0
 _LATE: Final = 120.0
 #: Events of one namespace about which the API server is asked at once.
 _TOGETHER: Final = 16
+_TAKEN_RESULT: Final = "taken"
 #: Names that are known to be taken.
 _TAKEN: Final = 10_000
 #: Objects of one page, and pages that are read.
@@ -87,29 +88,21 @@ class Submitted:
 
     Attributes:
         duplicate: Whether it was there before this request.
-        digested: Whether it stands for more events than the request's.
-        thinned: Whether the request was a repeat on purpose, too early for the window.
-        taken: Whether the object that has the event's name does not say that it is the event's.
+        result: What became of the event: `created`, `duplicate`, `thinned` (a repeat on purpose, too early
+            for the window), `digested` (the object stands for more events than this one), or `taken` (the
+            object that has the event's name does not say that it is the event's).
     """
 
     name: str
     namespace: str
     uid: str
     duplicate: bool
-    thinned: bool = False
-    taken: bool = False
-    digested: bool = False
+    result: str
 
     @property
-    def result(self) -> str:
-        """The result of the event, in one word."""
-        if self.digested:
-            return "digested"
-        if self.taken:
-            return "taken"
-        if self.thinned:
-            return "thinned"
-        return "duplicate" if self.duplicate else "created"
+    def taken(self) -> bool:
+        """Whether the event has no object, since another one has its name."""
+        return self.result == _TAKEN_RESULT
 
 
 class Objects(Protocol):
@@ -117,15 +110,12 @@ class Objects(Protocol):
 
     async def create(self, namespace: str, body: Json) -> Json:
         """Create an object; the PortError is `Conflict` if the name is taken."""
-        ...
 
     async def get(self, namespace: str, name: str) -> Json:
         """Read an object; the PortError is `Gone` if there is none."""
-        ...
 
     async def of_event(self, namespace: str, label: str) -> list[Json]:
         """Read the objects with this label of an event."""
-        ...
 
 
 class KubeObjects:
@@ -199,7 +189,10 @@ class Submitter:
                 raise Unavailable(last) from None
             except PortError as error:
                 if isinstance(error, Rejected) and not _passes(error):
-                    raise _refusal(error) from None
+                    # The server's words name the member at fault; `syncer.kube.errors` has bounded them.
+                    reason = f"the API server refuses the object: {error}"
+                    status = 413 if error.reason == "TooLarge" else 422
+                    raise Refused(reason, status=status) from None
                 last = str(error)
                 wanted = error.retry_after or 0.0
             self.problem = last
@@ -272,7 +265,7 @@ class Submitter:
         if not _same(there, desired):
             # Not refused: its name is a hash of the event, and whoever may patch the annotation could
             # have the sender, which tries no more after a 4xx, lose the event for all of its peers.
-            return replace(found, taken=True)
+            return replace(found, result=_TAKEN_RESULT)
         again = await self._again(desired, there)
         return found if again is None else await self._once(again)
 
@@ -297,7 +290,7 @@ class Submitter:
         since = [
             each
             for each in await self.objects.of_event(desired.namespace, label)
-            if _incident(each) == other and _order(each) > _order(there)
+            if incident_of(_extensions(each)) == other and _order(each) > _order(there)
         ]
         newest = max(since, key=_order, default=None)
         if newest is None or not (late or _ends(desired.manifest, newest)):
@@ -337,12 +330,6 @@ def _passes(error: Rejected) -> bool:
     )
 
 
-def _refusal(error: Rejected) -> Refused:
-    # The server's words name the member at fault; `syncer.kube.errors` has bounded them.
-    status = 413 if error.reason == "TooLarge" else 422
-    return Refused(f"the API server refuses the object: {error}", status=status)
-
-
 def _created(document: Json) -> int:
     return time_of((document.get("metadata") or {}).get("creationTimestamp"))
 
@@ -350,10 +337,6 @@ def _created(document: Json) -> int:
 def _order(document: Json) -> tuple[int, int]:
     """The order of an incident, as the controller has it: the API server's times are whole seconds."""
     return _created(document), incident_time(_extensions(document))
-
-
-def _incident(document: Json) -> tuple[str, str]:
-    return incident_of(_extensions(document))
 
 
 def _extensions(document: Json) -> Json:
@@ -393,5 +376,9 @@ def _submitted(document: Json, desired: Desired, *, duplicate: bool) -> Submitte
         namespace=str(meta.get("namespace", "")),
         uid=str(meta.get("uid", "")),
         duplicate=duplicate,
-        thinned=duplicate and desired.repeat,
+        result="thinned"
+        if duplicate and desired.repeat
+        else "duplicate"
+        if duplicate
+        else "created",
     )

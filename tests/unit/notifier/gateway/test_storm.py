@@ -132,28 +132,27 @@ async def test_each_namespace_has_a_rate_of_its_own() -> None:
         await here.rating.submit(replace(desired(flux(name)), namespace=namespace), until)
         for namespace, name in (("a", "1"), ("a", "2"), ("b", "3"), ("b", "4"))
     ]
-    assert [m.digested for m in made] == [False] * 4
+    assert [m.result == "digested" for m in made] == [False] * 4
     third, fourth = await asyncio.gather(
         *(
             here.rating.submit(replace(desired(flux(name)), namespace="a"), until)
             for name in ("5", "6")
         )
     )
-    assert third.digested
-    assert fourth.digested
+    assert third.result == fourth.result == "digested"
 
 
 async def test_what_is_above_the_rate_becomes_one_notification() -> None:
     """Two are created, five wait and are answered with the digest that lists them."""
     here = Rated(source())
     made = await here.send(*"abcdefg")
-    assert [m.digested for m in made] == [False] * 2 + [True] * 5
+    assert [m.result == "digested" for m in made] == [False] * 2 + [True] * 5
     assert len({m.name for m in made}) == 3
     assert made[-1].name.startswith("dg-")
     assert len(here.objects.created) == 3
     # A retry of what has its object takes nothing of the rate and is part of no digest.
     (again,) = await here.send("a")
-    assert (again.name, again.duplicate, again.digested) == (made[0].name, True, False)
+    assert (again.name, again.duplicate, again.result) == (made[0].name, True, "duplicate")
     count = here.registry.get_sample_value(
         "notification_ledger_gateway_over_rate_total", {"source": "s", "result": "digest"}
     )
@@ -178,7 +177,7 @@ async def test_duplicates_take_nothing_of_the_rate() -> None:
         await here.send("b", patience=0.2)
     here.objects.errors.clear()
     made = await here.send("b")
-    assert [m.digested for m in made] == [False]
+    assert [m.result == "digested" for m in made] == [False]
 
 
 @pytest.mark.parametrize(("kind", "status"), [("flux", 429), ("alertmanager", 503)])
@@ -214,7 +213,7 @@ async def test_the_end_of_an_incident_is_part_of_no_digest() -> None:
     over = desired(flux("c", severity="info", reason="ReconciliationSucceeded"))
     until = asyncio.get_running_loop().time() + 5
     made = await here.rating.submit(over, until)
-    assert (made.digested, made.duplicate) == (False, False)
+    assert (made.result, made.duplicate) == ("created", False)
     members = [desired(flux("b", message=f"{n}")) for n in range(2)]
     assert {each.incident for each in members} == {(members[0].incident[0], "firing")}
     assert digest_of("s", members).incident == ("", "")

@@ -87,12 +87,17 @@ async def test_what_never_passes_is_refused_at_once(reason: str, status: int) ->
     assert (objects.errors, objects.created) == ([], [])
 
 
+def duplicate(name: str) -> Submitted:
+    """An object that was there before."""
+    return Submitted(name, "ns", f"uid-{name}", duplicate=True, result="duplicate")
+
+
 async def test_an_object_that_exists_is_a_duplicate() -> None:
     """Retry and twin get the object's name and uid; that one says another identity is told, not refused."""
     objects = Objects()
     objects.put("am-0", "d", ago=60)
     made = await submit(objects, desired())
-    assert made == Submitted("am-0", "ns", "uid-am-0", duplicate=True)
+    assert made == duplicate("am-0")
     objects.put("am-0", "other", ago=60)
     made = await submit(objects, desired())
     assert (made.name, made.duplicate, made.taken, made.result) == ("am-0", True, True, "taken")
@@ -116,9 +121,9 @@ async def test_a_repeat_that_comes_too_early_is_told_apart() -> None:
     objects = Objects()
     objects.put("am-0", "d", ago=60)
     for slot in (0, 1):
-        assert (await submit(objects, desired(slot, repeat=True))).thinned
-        assert not (await submit(objects, desired(slot))).thinned
-    assert not (await submit(Objects(), desired(repeat=True))).thinned
+        assert (await submit(objects, desired(slot, repeat=True))).result == "thinned"
+        assert (await submit(objects, desired(slot))).result == "duplicate"
+    assert (await submit(Objects(), desired(repeat=True))).result == "created"
 
 
 async def test_an_own_create_whose_answer_was_lost() -> None:
@@ -152,9 +157,13 @@ async def test_an_event_that_has_its_object_is_found() -> None:
     objects.put("am-1", "other", ago=0)
     assert await find(objects, desired(1)) is None
     objects.put("am-1", "d", ago=0)
-    assert await find(objects, desired(1)) == Submitted("am-1", "ns", "uid-am-1", duplicate=True)
+    assert await find(objects, desired(1)) == Submitted(
+        "am-1", "ns", "uid-am-1", duplicate=True, result="duplicate"
+    )
     objects.put("am-0", "d", ago=WINDOW - 1)
-    assert await find(objects, desired(1)) == Submitted("am-0", "ns", "uid-am-0", duplicate=True)
+    assert await find(objects, desired(1)) == Submitted(
+        "am-0", "ns", "uid-am-0", duplicate=True, result="duplicate"
+    )
     assert objects.created == []
 
 
@@ -301,20 +310,6 @@ def test_a_server_that_asks_for_time_gets_a_second() -> None:
     assert tries(60.0, patience=4.5) == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0])
     times = tries(0.5, patience=3.0)
     assert all(after - before >= 0.5 for before, after in pairwise(times))
-
-
-@pytest.mark.parametrize(
-    ("made", "word"),
-    [
-        (Submitted("n", "ns", "u", duplicate=False), "created"),
-        (Submitted("n", "ns", "u", duplicate=True), "duplicate"),
-        (Submitted("n", "ns", "u", duplicate=True, thinned=True), "thinned"),
-        (Submitted("n", "ns", "u", duplicate=True, thinned=True, digested=True), "digested"),
-    ],
-)
-def test_what_became_of_an_event_is_one_word(made: Submitted, word: str) -> None:
-    """The value of a label, and of the answer."""
-    assert made.result == word
 
 
 def about(state: str, *, incident: str = "gw/am/1", opposite: str = "") -> Desired:
