@@ -18,6 +18,7 @@ just ended still show that there were more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -28,10 +29,13 @@ from notifier.gateway.draft import (
     ALERTS,
     DATA_BYTES,
     Draft,
+    Incoming,
+    Kind,
     Options,
     Reader,
     Refused,
     cut,
+    json_object,
     priority_of,
     utc,
     worst_of,
@@ -65,7 +69,6 @@ class _Alert:
     labels: dict[str, str]
     annotations: dict[str, str]
     starts: int
-    ends: int
     fingerprint: str
     links: tuple[tuple[str, str, str], ...]
     members: Json
@@ -73,6 +76,38 @@ class _Alert:
     @property
     def name(self) -> str:
         return self.labels.get("alertname", "")
+
+
+def group_kind(
+    name: str,
+    prefix: str,
+    version: str,
+    described: str,
+    *,
+    patience: float,
+    key: Callable[[Reader], tuple[object, ...]] = lambda _: (),
+) -> Kind:
+    """
+    Return the kind of a program that sends groups.
+
+    Args:
+        name: In the gateway's file, and in the words by which people look for an event.
+        prefix: Of the names of its objects.
+        version: Of its webhook.
+        described: What a request of another version is told.
+        patience: Seconds for which the program waits for an answer, or a little less.
+        key: What tells its groups apart, before receiver and group key.
+    """
+
+    def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
+        group = Reader(json_object(incoming.body))
+        if group.text("version", None) != version:
+            raise Refused(f"must be {version}, {described}", path="version")
+        return drafts_of(group, options, program=name, key=key(group))
+
+    return Kind(
+        name=name, prefix=prefix, read=read, patience=patience, max_body=8 << 20, window=1800.0
+    )
 
 
 def drafts_of(
@@ -106,11 +141,9 @@ def drafts_of(
     alerts.sort(key=lambda alert: (alert.status, alert.starts, alert.fingerprint))
     firing = [alert for alert in alerts if alert.status == FIRING]
     over = alerts[len(firing) :]
-    # Prometheus repeats for a quarter of an hour what has ended: that must not crowd out what ends now.
-    last = sorted(over, key=lambda alert: alert.ends, reverse=True)
-    own = {a.fingerprint: a for a in (*firing[:ALERTS], *over[:ALERTS], *last[:ALERTS])}
-    rest = [alert for alert in alerts if alert.fingerprint not in own] or over
-    return (*map(reading.single, own.values()), reading.whole(rest))
+    own = (*firing[:ALERTS], *over[:ALERTS])
+    rest = [*firing[ALERTS:], *over[ALERTS:]] or over
+    return (*map(reading.single, own), reading.whole(rest))
 
 
 def _alert(of: Reader) -> _Alert:
@@ -122,7 +155,6 @@ def _alert(of: Reader) -> _Alert:
         labels=labels,
         annotations=of.texts("annotations"),
         starts=of.time("startsAt"),
-        ends=of.time("endsAt"),
         fingerprint=fingerprint,
         links=tuple((service, of.text(key), label) for service, key, label in _LINKS),
         members=of.members,
