@@ -34,7 +34,7 @@ from syncer.configfile import (
 )
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
-from syncer.runtime.proxies import is_loopback
+from syncer.runtime.proxies import in_clear
 from syncer.settings import (
     CREDENTIALS_DIR,
     LABEL,
@@ -339,7 +339,7 @@ class AuditWebhookSettings(Group):
     @field_validator("token_file")
     @classmethod
     def _not_in_clear(cls, path: str, info: ValidationInfo) -> str:
-        if path and _in_clear(info.data.get("url", "")):
+        if path and in_clear(info.data.get("url", "")):
             raise ValueError(
                 "must not be set beside an http:// URL: the token would be read on its way"
             )
@@ -385,7 +385,7 @@ class DatastorageSettings(AuditWebhookSettings):
         """The file with the token that is sent, None where anybody could read it on its way."""
         if self.token_file:
             return Path(self.token_file)
-        return None if _in_clear(self.url) else API_TOKEN
+        return None if in_clear(self.url) else API_TOKEN
 
 
 class AuditSettings(Group):
@@ -593,49 +593,45 @@ def remarks(source: Document, settings: Settings | None) -> list[Finding]:
     if settings is None:
         return found
 
-    def remark(path: str, message: str, fix: str) -> None:
-        line = source.line(path)
-        found.append(Finding(Severity.WARNING, path, message, fix, line))
-
-    if settings.controller.leader_election:
-        remark(
+    delivery, store = settings.delivery, settings.datastorage
+    for wrong, path, message, fix in (
+        (
+            settings.controller.leader_election,
             "controller.leaderElection",
             "has no effect: replicas share work by shards",
             "set it to false, or remove it",
-        )
-    if not settings.delivery.console.enabled:
-        remark(
+        ),
+        (
+            not delivery.console.enabled,
             "delivery.console.enabled",
             "has no effect: the console channel is always on",
             "remove it; route to no receiver with consoleConfigs instead",
-        )
-    if settings.delivery.log.format not in LOG_FORMATS:
-        remark(
+        ),
+        (
+            delivery.log.format not in LOG_FORMATS,
             "delivery.log.format",
             "has no effect: it is neither json nor text",
             "write json or text",
-        )
-    if settings.egress.mode == "operator" and settings.egress.allow:
-        remark(
+        ),
+        (
+            settings.egress.mode == "operator" and settings.egress.allow,
             "egress.allow",
             "has no effect unless egress.mode is strict",
             "set egress.mode: strict, or remove the list",
-        )
-    if settings.datastorage and settings.datastorage.token is None:
-        remark(
+        ),
+        (
+            store is not None and store.token is None,
             "datastorage.url",
-            "is http://, so no token is sent, which could be read on its way: a store that asks for"
-            " one answers 401",
+            (
+                "is http://, so no token is sent, which could be read on its way: a store that asks"
+                " for one answers 401"
+            ),
             "use https://, or ignore this if the store asks for no token",
-        )
+        ),
+    ):
+        if wrong:
+            found.append(Finding(Severity.WARNING, path, message, fix, source.line(path)))
     return [*found, *settings.redis.remarks(source)]
-
-
-def _in_clear(url: str) -> bool:
-    """Whether what is sent there can be read on its way."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return parts.scheme == "http" and host != "localhost" and not is_loopback(host)
 
 
 def _grace(text: str) -> float | None:

@@ -22,7 +22,7 @@ from notifier.channels.targets import parse_target
 from notifier.cli.faults import fix_of_unread, of_fault, of_unread
 from notifier.cli.files import Files, files_of, native_kinds
 from notifier.cli.pictures import never_matching
-from notifier.routing.config import RoutingConfig, in_clear
+from notifier.routing.config import RoutingConfig
 from notifier.routing.credentials import look
 from notifier.routing.models import WebhookConfig
 from notifier.routing.parse import examine
@@ -36,6 +36,7 @@ from syncer.ledger.url import holds_password, parse_redis_url, split_redis_url
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
 from syncer.rules.text import plain
+from syncer.runtime.proxies import in_clear
 from syncer.settings import CREDENTIALS_DIR, with_redis_secrets
 from syncer.yamlfile import Document, read_file
 

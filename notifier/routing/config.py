@@ -1,7 +1,7 @@
 """
 A checked routing file: a frozen tree of routes, the receivers, and where each channel name leads.
 
-`parse` makes it. A channel name leads to one entry of one receiver (`channel_targets`), of all receivers,
+`parse` makes it. A channel name leads to one entry of one receiver (`targets`), of all receivers,
 matched or not, because a plan that was frozen earlier may still need them.
 """
 
@@ -11,6 +11,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ from notifier.routing.receivers import (
     named_credentials,
 )
 from syncer.model.finding import Finding
-from syncer.runtime.proxies import is_loopback
+from syncer.runtime.proxies import in_clear
 
 CONSOLE_FALLBACK: Final = "console-fallback"
 DEFAULT_CONSOLE_FALLBACK: Final = "default-console-fallback"
@@ -77,7 +78,7 @@ class Reference(NamedTuple):
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RoutingConfig:
     """
     A checked routing file.
@@ -98,16 +99,21 @@ class RoutingConfig:
     findings: tuple[Finding, ...] = field(default=(), compare=False)
     doubts: int = 0
     lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
-    _by_name: Mapping[str, Receiver] = field(init=False, repr=False, compare=False)
-    _targets: Mapping[str, Target] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Index receivers and channels."""
-        by_name = {receiver.name: receiver for receiver in self.receivers}
-        object.__setattr__(self, "_by_name", MappingProxyType(by_name))
+    @cached_property
+    def _by_name(self) -> dict[str, Receiver]:
+        return {receiver.name: receiver for receiver in self.receivers}
+
+    @cached_property
+    def targets(self) -> Mapping[str, Target]:
+        """
+        Where every channel name leads, of all receivers, matched or not.
+
+        Holds `console` always, and for the first entry of a list both of its possible names.
+        """
         targets: dict[str, Target] = {}
         others: dict[str, Target] = {}
-        for receiver in by_name.values():
+        for receiver in self._by_name.values():
             for name, target in receiver.channels(self.native):
                 targets.setdefault(name, target)
                 # A list that grew or shrank to one entry renames its first channel.
@@ -120,7 +126,7 @@ class RoutingConfig:
         for name, target in others.items():
             targets.setdefault(name, target)
         targets.setdefault("console", Target("console", DEFAULT_CONSOLE_FALLBACK, 0, LocalConfig()))
-        object.__setattr__(self, "_targets", MappingProxyType(targets))
+        return MappingProxyType(targets)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -131,21 +137,13 @@ class RoutingConfig:
         """Return the receiver of a name, None for an unknown one."""
         return self._by_name.get(name)
 
-    def channel_targets(self) -> Mapping[str, Target]:
-        """
-        Where every channel name leads, of all receivers, matched or not.
-
-        Holds `console` always, and for the first entry of a list both of its possible names.
-        """
-        return self._targets
-
     def denial(self, channel: str, namespace: str) -> str | None:
         """
         Return why a namespace may not use a channel, None if it may.
 
         The bare channels (console, file, log) are the controller's own and belong to no receiver.
         """
-        target = self._targets.get(channel)
+        target = self.targets.get(channel)
         receiver = self._by_name.get(target.receiver) if target and channel != target.kind else None
         if receiver is None or receiver.accepts(namespace):
             return None
@@ -247,13 +245,3 @@ def sends_in_clear(config: WebhookConfig, url: str) -> bool:
         return False
     known = http.bearer_token or http.bearer_token_ref or http.basic_auth.username
     return bool(known or urlsplit(url).username or urlsplit(url).password)
-
-
-def in_clear(url: str) -> bool:
-    """Whether what is sent to a URL can be read on its way: http://, and not to this machine."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    host = parts.hostname or ""
-    return parts.scheme == "http" and host != "localhost" and not is_loopback(host)

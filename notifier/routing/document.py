@@ -152,6 +152,10 @@ class Reader:
         message = text.removeprefix(_PARSE).removeprefix(f"{path}: ").removeprefix(f"{path} ")
         self.errors.append(Finding(Severity.ERROR, path, message, fix, line))
 
+    def refuse_key(self, path: str, reason: str, fix: str) -> None:
+        """Refuse the file for what stands at a path, which the text begins with."""
+        self.refuse(f"{path}: {reason}", path, fix)
+
     def line(self, path: str) -> int:
         """Return the line of a path, or of what is nearest above it."""
         return line_of(self.lines, path)

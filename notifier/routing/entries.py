@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic.alias_generators import to_camel
 
-from notifier.routing.config import in_clear, quoted, sends_in_clear
+from notifier.routing.config import quoted, sends_in_clear
 from notifier.routing.document import MAX_NAME, Reader
 from notifier.routing.mail import (
     PORTS,
@@ -38,6 +38,7 @@ from notifier.templates.request import WebhookSource, webhook_wording
 from notifier.templates.wording import Wording, wording_of
 from syncer.configfile import parse_duration
 from syncer.model.finding import Severity
+from syncer.runtime.proxies import in_clear
 
 _MAIL_FIXES: Final = {
     "to": "write addresses, separated by commas: ops@example.org, on-call@example.org",
@@ -118,21 +119,17 @@ def fallback_of(
 ) -> Fallback | None:
     """Return what is used where a receiver cannot be reached; whether that exists is checked later."""
     name, text = section.fallback, section.fallback_after
-
-    def refuse(key: str, why: str, fix: str) -> None:
-        reader.refuse(f"{path}.{key}: {why}", f"{path}.{key}", fix)
-
-    after = _USUAL_WAIT
+    at, after = f"{path}.fallbackAfter", _USUAL_WAIT
     try:
         after = parse_duration(text) if text else after
     except ValueError as error:
-        refuse("fallbackAfter", str(error), "write a time: 5m")
+        reader.refuse_key(at, str(error), "write a time: 5m")
     if text and not name:
-        refuse("fallbackAfter", "needs a fallback", "add fallback: NAME")
+        reader.refuse_key(at, "needs a fallback", "add fallback: NAME")
     if text and not 1 <= after <= _LONGEST_WAIT:
-        refuse("fallbackAfter", "must be from 1s to 24h", "write a time: 5m")
+        reader.refuse_key(at, "must be from 1s to 24h", "write a time: 5m")
     if name and name == instead_of:
-        refuse("fallback", "names the receiver itself", "name another receiver")
+        reader.refuse_key(f"{path}.fallback", "names the receiver itself", "name another receiver")
     return Fallback(name, after) if name else None
 
 
@@ -147,9 +144,8 @@ def _wordings(
                 wordings[kind] = wording_of(kind, source)
             except ValueError as error:
                 place, _, reason = str(error).partition(": ")
-                at = f"{path}.templates.{place}"
                 fix = "correct the template; docs/templates.md has the language"
-                reader.refuse(f"{at}: {reason}", at, fix)
+                reader.refuse_key(f"{path}.templates.{place}", reason, fix)
     if source and not wordings:
         reader.warn(
             f"{path}.templates",
@@ -197,20 +193,19 @@ def _worded(
     for name, value in config.headers.items():
         wrong = not _HEADER.fullmatch(name) or not _HEADER_VALUE.fullmatch(value) or "{{" in value
         if wrong or name.lower() in _RESERVED:
-            at = f"{path}.headers.{name}"
-            reader.refuse(
-                f"{at}: is no header that may be set, or no plain text",
-                at, "write a constant text; credentials go into httpConfig",
-            )  # fmt: skip
+            reader.refuse_key(
+                f"{path}.headers.{name}",
+                "is no header that may be set, or no plain text",
+                "write a constant text; credentials go into httpConfig",
+            )
     if not config.model_fields_set & set(WebhookSource.model_fields):
         return config
     try:
         return config.model_copy(update={"wording": webhook_wording(config, templates)})
     except ValueError as error:
         place, _, reason = str(error).partition(": ")
-        at = f"{path}.{place}"
         fix = "correct it; docs/receivers.md has entries that work"
-        reader.refuse(f"{at}: {reason}", at, fix)
+        reader.refuse_key(f"{path}.{place}", reason, fix)
         return config
 
 
@@ -317,10 +312,7 @@ def _each_recipient_once(
 
 def _check_authentication(reader: Reader, config: WebhookConfig, path: str) -> None:
     http, basic = config.http_config, config.http_config.basic_auth
-
-    def refuse(at: str, why: str, fix: str) -> None:
-        reader.refuse(f"{at}: {why}", at, fix)
-
+    refuse = reader.refuse_key
     bearer, passwords = (
         http.bearer_token or http.bearer_token_ref,
         basic.password or basic.password_ref,

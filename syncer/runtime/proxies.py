@@ -38,6 +38,16 @@ def is_loopback(host: str) -> bool:
     return bool(literal(host)) and ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
+def in_clear(url: str) -> bool:
+    """Whether what is sent to a URL can be read on its way: http://, and not to this machine."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    return parts.scheme == "http" and host != "localhost" and not is_loopback(host)
+
+
 def proxy_for(scheme: str, host: str, port: int, environment: Mapping[str, str]) -> str:
     """
     The proxy that the environment names for a target; empty for none.

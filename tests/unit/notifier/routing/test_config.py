@@ -10,12 +10,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.routing.config import RoutingConfig, console_fallback, in_clear
+from notifier.routing.config import RoutingConfig, console_fallback
 from notifier.routing.mail import recipient_tag
 from notifier.routing.models import EmailConfig, LocalConfig, PagerDutyConfig, WebhookConfig
 from notifier.routing.parse import parse
 from notifier.routing.receivers import named_credentials
 from syncer.model.errors import ConfigError
+from syncer.runtime.proxies import in_clear
 from tests.examples import examples
 
 CANARY = "c4n4ry-s3cret"
@@ -327,7 +328,7 @@ def test_a_receiver_names_its_channels(case: str) -> None:
     channels = config.receivers[0].channels()
     assert tuple(name for name, _ in channels) == names
     for name, target in channels:
-        assert config.channel_targets()[name] == target
+        assert config.targets[name] == target
         assert name.partition(":")[0] == target.kind
 
 
@@ -340,7 +341,7 @@ def test_native_kinds_are_named_by_receiver() -> None:
         f"- {{name: b, emailConfigs: [{{to: 'b@x', {whole}}}, {{to: c@x, {whole}}}]}}\n"
     )
     a, b, c = (recipient_tag(each) for each in ("a@x", "b@x", "c@x"))
-    targets = parse(text, native=frozenset({"email"})).channel_targets()
+    targets = parse(text, native=frozenset({"email"})).targets
     mails = {n: t.config.to for n, t in targets.items() if isinstance(t.config, EmailConfig)}
     assert mails == {
         "email:a": "a@x", f"email:a:{a}": "a@x", f"email:b:{b}": "b@x", "email:b": "b@x",
@@ -355,7 +356,7 @@ def test_targets_know_receivers_that_no_route_names() -> None:
         "route: {receiver: a}\nreceivers:\n- {name: a}\n"
         "- {name: b, slackConfigs: [{credentialRef: s1, channel: '#c'}, {credentialRef: s2}]}\n"
     )
-    target = config.channel_targets()["slack:b:1"]
+    target = config.targets["slack:b:1"]
     assert (target.receiver, target.index) == ("b", 1)
     assert named_credentials(target.config) == (("s2", "credentialRef"),)
 
@@ -365,10 +366,10 @@ def test_the_first_entry_answers_to_both_of_its_names() -> None:
     one = parse(receivers("- {name: b, slackConfigs: [{credentialRef: s}]}"))
     two = parse(receivers("- {name: b, slackConfigs: [{credentialRef: s}, {credentialRef: t}]}"))
     for config in (one, two):
-        targets = config.channel_targets()
+        targets = config.targets
         assert targets["slack:b"] == targets["slack:b:0"]
         assert targets["slack:b"].credential_refs == ("s",)
-    assert two.channel_targets()["slack:b:1"].credential_refs == ("t",)
+    assert two.targets["slack:b:1"].credential_refs == ("t",)
 
 
 def test_a_real_name_beats_a_second_name() -> None:
@@ -379,7 +380,7 @@ def test_a_real_name_beats_a_second_name() -> None:
             "- {name: 'b:0', slackConfigs: [{credentialRef: two}]}"
         )
     )
-    assert config.channel_targets()["slack:b:0"].credential_refs == ("two",)
+    assert config.targets["slack:b:0"].credential_refs == ("two",)
 
 
 def test_a_shared_channel_name_leads_to_the_first_receiver() -> None:
@@ -390,14 +391,14 @@ def test_a_shared_channel_name_leads_to_the_first_receiver() -> None:
             "- {name: 'a:1', slackConfigs: [{credentialRef: u}]}"
         )
     )
-    assert config.channel_targets()["slack:a:1"].credential_refs == ("t",)
+    assert config.targets["slack:a:1"].credential_refs == ("t",)
 
 
 def test_the_console_is_always_a_target() -> None:
     """The fallback channel exists whatever the file says."""
     config = parse(receivers("- {name: a, slackConfigs: [{credentialRef: s}]}"))
-    assert config.channel_targets()["console"].config == LocalConfig()
-    assert console_fallback().channel_targets()["console"].receiver == "console-fallback"
+    assert config.targets["console"].config == LocalConfig()
+    assert console_fallback().targets["console"].receiver == "console-fallback"
 
 
 def test_of_equal_names_the_last_receiver_is_used() -> None:
@@ -408,7 +409,7 @@ def test_of_equal_names_the_last_receiver_is_used() -> None:
             "- {name: a, slackConfigs: [{credentialRef: new}]}"
         )
     )
-    assert config.channel_targets()["slack:a"].credential_refs == ("new",)
+    assert config.targets["slack:a"].credential_refs == ("new",)
     assert said(config) == ("receivers[0] is not used: a later receiver has the same name",)
 
 
@@ -417,7 +418,7 @@ def test_a_pagerduty_url_is_kept() -> None:
     config = parse(
         receivers("- {name: a, pagerdutyConfigs: [{credentialRef: k, url: 'http://p'}]}")
     )
-    assert config.channel_targets()["pagerduty:a"].config == PagerDutyConfig(
+    assert config.targets["pagerduty:a"].config == PagerDutyConfig(
         credential_ref="k", url="http://p"
     )
 
@@ -430,7 +431,7 @@ def test_inline_tokens_are_read_and_not_shown() -> None:
             f"{CANARY}, basicAuth: {{username: u, password: {CANARY}}}}}}}]}}"
         )
     )
-    webhook = config.channel_targets()["webhook"].config
+    webhook = config.targets["webhook"].config
     assert isinstance(webhook, WebhookConfig)
     http, basic = webhook.http_config, webhook.http_config.basic_auth
     assert (http.bearer_token, basic.username, basic.password) == (CANARY, "u", CANARY)
@@ -496,7 +497,7 @@ def test_credentials_over_http_need_a_word(url: str, more: str | None) -> None:
             continue
         config = parse(text, native=frozenset({"webhook"}))
         assert config.warnings == ()
-        webhook = config.channel_targets()["webhook:x"].config
+        webhook = config.targets["webhook:x"].config
         assert isinstance(webhook, WebhookConfig)
         assert webhook.http_config.credentials_over_http is bool(more)
 
@@ -755,7 +756,7 @@ def test_any_json_is_a_config_or_a_config_error(route: object, entry: object) ->
         return
     config = parsed(text)
     if config is not None:
-        assert config.channel_targets()
+        assert config.targets
 
 
 @examples(300)
