@@ -43,19 +43,15 @@ class Router(Protocol):
         Raises:
             PortError: it cannot be done now; look again later.
         """
-        ...
 
     def channel(self, name: str) -> Channel | None:
         """The channel of that name as configured now, None if there is none."""
-        ...
 
     def denial(self, name: str, namespace: str) -> str | None:
         """Why a channel takes no notification of a namespace, None if it does."""
-        ...
 
     def not_ready(self, name: str) -> NotReady | None:
         """Why a channel cannot send now, None if it can."""
-        ...
 
 
 class FollowingRouter(Router, Protocol):
@@ -64,26 +60,21 @@ class FollowingRouter(Router, Protocol):
     @property
     def problem(self) -> str | None:
         """Why the routing in force is not that of the files, None if it is."""
-        ...
 
     @property
     def in_force(self) -> str:
         """The routing in force, in words that are equal for equal files."""
-        ...
 
     @property
     def doubts(self) -> int:
         """Number of keys of the routing in force that look like typos."""
-        ...
 
     @property
     def channels(self) -> Iterable[str]:
         """Full names of all channels of the routing in force."""
-        ...
 
     async def run(self) -> None:
         """Follow the files until cancelled."""
-        ...
 
 
 class LiveRouter:
@@ -92,7 +83,8 @@ class LiveRouter:
     def __init__(self, routing: Routing, channels: ChannelRegistry) -> None:
         """`channels` are made from the routing in force of `routing`."""
         self._routing = routing
-        self._channels = channels
+        self.channel, self.not_ready = channels.channel, channels.not_ready
+        self.run = routing.run
 
     async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """
@@ -115,7 +107,7 @@ class LiveRouter:
         spec, body_hash = request.content()
         attributes = attributes_of(spec, namespace=request.namespace, name=request.name)
         resolution = resolve(self._routing.current.config, attributes, clean=sanitise)
-        targets = self._routing.current.config.channel_targets()
+        targets = self._routing.current.config.targets
         standing_by = dict.fromkeys(each.channel for each in resolution.fallbacks)
         channels = (*resolution.channels, *standing_by)
         plan = Plan(
@@ -133,17 +125,9 @@ class LiveRouter:
         )
         return Routed(plan, resolution.doubts)
 
-    def channel(self, name: str) -> Channel | None:
-        """See `Router.channel`."""
-        return self._channels.channel(name)
-
     def denial(self, name: str, namespace: str) -> str | None:
         """See `Router.denial`."""
         return self._routing.current.config.denial(name, namespace)
-
-    def not_ready(self, name: str) -> NotReady | None:
-        """See `Router.not_ready`."""
-        return self._channels.not_ready(name)
 
     @property
     def problem(self) -> str | None:
@@ -163,8 +147,4 @@ class LiveRouter:
     @property
     def channels(self) -> Iterable[str]:
         """See `FollowingRouter.channels`."""
-        return self._routing.current.config.channel_targets().keys()
-
-    async def run(self) -> None:
-        """See `FollowingRouter.run`."""
-        await self._routing.run()
+        return self._routing.current.config.targets.keys()

@@ -36,7 +36,7 @@ def rendered(config: RoutingConfig, document: Json, channel: str) -> Json:
     Raises:
         ValueError: the notification is not of the schema's shape.
     """
-    target = config.channel_targets()[channel]
+    target = config.targets[channel]
     message = compose(document, channel, "preview", live=False)
     digest = problem = ""
     if target.wording is not None:

@@ -88,7 +88,7 @@ class Snapshot:
         """
         if (known := self._targets.get(channel)) is not None:
             return known
-        target = self.config.channel_targets().get(channel)
+        target = self.config.targets.get(channel)
         if target is None:
             return None
         refs = target.credential_refs

@@ -57,7 +57,6 @@ class Resolution:
     Attributes:
         receivers: Names in order, each once.
         channels: Names in order, each once; never empty.
-        rules: What the condition lists as matched; empty for a fallback.
         reason: `RoutingRuleMatched` or `RoutingFallback`.
         message: Text of the condition, at most 1,024 bytes.
         doubts: Why this may not be what the file means; empty as a rule.
@@ -66,7 +65,6 @@ class Resolution:
 
     receivers: tuple[str, ...]
     channels: tuple[str, ...]
-    rules: tuple[str, ...]
     reason: str
     message: str
     doubts: tuple[str, ...] = ()
@@ -93,7 +91,6 @@ def resolve(
         return Resolution(
             receivers=(DEFAULT_CONSOLE_FALLBACK,),
             channels=("console",),
-            rules=(),
             reason=FALLBACK,
             message=fallback_message(attributes, clean),
             doubts=("no rule with a receiver matched", *_doubts(config, attributes, receivers)),
@@ -111,7 +108,6 @@ def resolve(
     return Resolution(
         receivers=rules,
         channels=channels,
-        rules=rules,
         reason=RULE_MATCHED,
         message=matched_message(
             rules, channels, attributes, clean, dict.fromkeys(f.channel for f in fallbacks)

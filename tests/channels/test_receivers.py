@@ -90,7 +90,7 @@ def told(
 
 def made(name: str, message: Message) -> Made:
     """The request that it becomes."""
-    wording = CONFIGS[name].channel_targets()[f"webhook:{name}"].wording
+    wording = CONFIGS[name].targets[f"webhook:{name}"].wording
     assert wording is not None
     words = worded(message, wording).words
     assert words is not None

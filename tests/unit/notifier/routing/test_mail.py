@@ -144,7 +144,7 @@ def _routing(entries: str) -> RoutingConfig:
 def _mails(config: RoutingConfig) -> dict[str, str]:
     return {
         name: target.config.to
-        for name, target in config.channel_targets().items()
+        for name, target in config.targets.items()
         if isinstance(target.config, EmailConfig)
     }
 
@@ -157,7 +157,7 @@ def test_each_recipient_is_a_channel() -> None:
     """A list becomes one channel per recipient, so each has a record and retries of its own."""
     config = _routing(f"{{to: 'a@x, b@x', {WHOLE}}}, {{to: c@x, {WHOLE}}}")
     assert _named(config) == [f"email:r:{recipient_tag(each)}" for each in ("a@x", "b@x", "c@x")]
-    target = config.channel_targets()[f"email:r:{recipient_tag('b@x')}"]
+    target = config.targets[f"email:r:{recipient_tag('b@x')}"]
     assert target.config == EmailConfig(
         to="b@x", sender="n@x", smarthost="mail:25", sender_name="Alerts", host="mail", port=25
     )
@@ -204,7 +204,7 @@ PROTECTION: dict[str, tuple[str, Security]] = {
 def test_way_to_the_server_is_protected(case: str) -> None:
     """Plain text is spoken only where the file says so."""
     text, wanted = PROTECTION[case]
-    config = _routing(f"{{to: a@x, from: n@x, {text}}}").channel_targets()["email:r"].config
+    config = _routing(f"{{to: a@x, from: n@x, {text}}}").targets["email:r"].config
     assert isinstance(config, EmailConfig)
     assert config.security is wanted
 

@@ -146,7 +146,7 @@ def test_channels_of_several_receivers_are_counted_once() -> None:
     )
     resolution = resolve(config, {})
     assert resolution.channels == ("slack:a", "slack:b", "console", "log")
-    assert resolution.rules == ("a", "b", "c")
+    assert resolution.receivers == ("a", "b", "c")
     assert resolution.reason == RULE_MATCHED
 
 
@@ -210,7 +210,7 @@ def test_an_empty_file_routes_to_the_console_by_rule() -> None:
     """Upstream's quirk: its built-in configuration counts as matched."""
     resolution = resolve(console_fallback(), {"type": "Simple"})
     assert resolution.reason == RULE_MATCHED
-    assert resolution.rules == ("console-fallback",)
+    assert resolution.receivers == ("console-fallback",)
     assert resolution.channels == ("console",)
 
 
@@ -220,7 +220,7 @@ def test_nothing_matched_is_a_fallback() -> None:
     resolution = resolve(config, {"type": "Simple", "a": "b"})
     assert resolution.reason == FALLBACK
     assert resolution.channels == ("console",)
-    assert resolution.rules == ()
+    assert resolution.receivers == ("default-console-fallback",)
     assert resolution.message == (
         "No routing rules matched (attributes: a=b, type=Simple), using console fallback"
     )
