@@ -46,8 +46,9 @@ class HealthGate:
         self._period = period
         self._failures = PATIENCE if url else 0
         self._why = "not asked yet"
-        self._remark = (
-            "" if url else "its health is not asked for: datastorage.healthUrl is not set"
+        #: Why nothing is known of its health, although the gate is open.
+        self.remark = (
+            None if url else "its health is not asked for: datastorage.healthUrl is not set"
         )
 
     @property
@@ -57,11 +58,6 @@ class HealthGate:
             return None
         return f"the audit store is not healthy: {self._why}"
 
-    @property
-    def remark(self) -> str | None:
-        """Why nothing is known of its health, although the gate is open."""
-        return self._remark or None
-
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
@@ -70,12 +66,12 @@ class HealthGate:
 
     async def ask(self) -> None:
         """Ask once, and note the answer."""
-        outcome = await self._http_client.get(
-            self._target, timeout_s=self._timeout_s, kind="audit health"
+        outcome = await self._http_client.post(
+            self._target, None, {}, timeout_s=self._timeout_s, kind="audit health", method="GET"
         )
         absent = outcome.code == _NO_SUCH_PAGE
-        self._remark = (
-            "its health is not known: datastorage.healthUrl answers 404" if absent else ""
+        self.remark = (
+            "its health is not known: datastorage.healthUrl answers 404" if absent else None
         )
         if absent or outcome.state is AttemptState.SUCCESS:
             self._failures, self._why = 0, ""

@@ -53,15 +53,12 @@ class Sink(Protocol):
     @property
     def name(self) -> str:
         """For logs."""
-        ...
 
     async def write(self, lines: Sequence[bytes]) -> Written:
         """Store complete events, in order; in bounded time."""
-        ...
 
     def close(self) -> None:
         """Release what is held."""
-        ...
 
 
 class _HttpSink:
@@ -77,12 +74,13 @@ class _HttpSink:
     """
 
     _content_type = "application/json"
+    _path = ""
 
     def __init__(
         self, http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None = None
     ) -> None:
         self._http_client = http_client
-        self._url = url
+        self._url = url.rstrip("/") + self._path if self._path else url
         self._timeout_s = timeout_s
         self._token_file = token_file
 
@@ -128,12 +126,7 @@ class StoreSink(_HttpSink):
     """The audit store, of which `url` is the base."""
 
     name = "datastorage"
-
-    def __init__(
-        self, http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None = None
-    ) -> None:
-        url = url.rstrip("/") + BATCH_PATH
-        super().__init__(http_client, url, timeout_s=timeout_s, token_file=token_file)
+    _path = BATCH_PATH
 
 
 class WebhookSink(_HttpSink):

@@ -2,8 +2,7 @@
 The one client for outbound HTTP.
 
 Every request to a receiver goes through `HttpClient.post` and comes back as an `Outcome`; nothing
-here raises for what a receiver, a name server or a proxy did. `HttpClient.get` asks the audit store
-for its health under the same rules. What it promises:
+here raises for what a receiver, a name server or a proxy did. What it promises:
 
 - POST once: no redirect is followed, nothing is re-sent.
 - A connection serves again only within half a second, after a rest, and while its socket is silent: one
@@ -263,7 +262,7 @@ class HttpClient:
     async def post(
         self,
         target: Target,
-        body: bytes,
+        body: bytes | None,
         headers: Mapping[str, str],
         *,
         timeout_s: float,
@@ -277,7 +276,7 @@ class HttpClient:
 
         Args:
             target: Where to.
-            body: Sent as it is.
+            body: Sent as it is; None for none.
             headers: Besides User-Agent, Host and Content-Length.
             timeout_s: Deadline in seconds for the whole exchange.
             kind: Channel type as the texts name it (`slack`).
@@ -295,17 +294,6 @@ class HttpClient:
         if judge is None or not outcome.code:
             return outcome
         return judge(outcome, text_of(bytes(state.body), state.encoding))
-
-    async def get(self, target: Target, *, timeout_s: float, kind: str) -> Outcome:
-        """
-        Ask for a resource; only whether it is answered with 2xx counts, as for `post`.
-
-        Raises:
-            RuntimeError: the client is not open.
-        """
-        return await self._exchange(
-            "GET", target, None, {}, _RequestState(), timeout_s=timeout_s, kind=kind
-        )
 
     async def _exchange(
         self,

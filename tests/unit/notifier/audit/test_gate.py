@@ -15,8 +15,18 @@ class Client:
         self.answers = list(answers)
         self.asked: list[tuple[float, str]] = []
 
-    async def get(self, _target: object, *, timeout_s: float, kind: str) -> Outcome:
+    async def post(
+        self,
+        _target: object,
+        body: None,
+        _headers: object,
+        *,
+        timeout_s: float,
+        kind: str,
+        method: str,
+    ) -> Outcome:
         """Answer."""
+        assert (body, method) == (None, "GET")
         self.asked.append((timeout_s, kind))
         return self.answers.pop(0)
 
