@@ -42,7 +42,7 @@ from syncer.model.rendering import render_status
 from syncer.model.resource import Json, Spec
 from syncer.rules.merge import merge
 from syncer.rules.plan import Deliver
-from syncer.runtime.clock import LedgerTime, MonotonicClock
+from syncer.runtime.clock import MonotonicClock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.offload import SMALL, Breath, offload
 from syncer.sync.notifications import Notification, Notifications
@@ -84,12 +84,8 @@ _KEPT: Final = 16
 class Composer:
     """Composes messages, and keeps the sanitised specs of large ones."""
 
-    time: LedgerTime
+    ports: Ports
     decisions: Decisions
-    #: The installation's id, which incidents are told apart by.
-    installation: Callable[[], str]
-    #: Address of the explorer, empty if no message is to have a link there.
-    explorer: str = ""
     #: By uid and generation: the spec may come after the object.
     _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, init=False)
 
@@ -112,7 +108,8 @@ class Composer:
         status: Json | None = None
         if with_status:
             facts = self.decisions.facts(notification)
-            merged = merge(notification.status, notification.view, facts, now=self.time.now())
+            now = self.ports.notifications.time.now()
+            merged = merge(notification.status, notification.view, facts, now=now)
             status = render_status(merged.status)
         size = len(request.raw)
         known = (request.uid, request.generation)
@@ -127,7 +124,7 @@ class Composer:
                 intent.attempt_id,
                 spec=self._specs.get(known),
                 live=with_status,
-                installation=self.installation(),
+                installation=self.ports.installation(),
                 breath=Breath() if size > SMALL else None,
             )
             if size > SMALL:
@@ -137,10 +134,12 @@ class Composer:
             return message
 
         message = await offload(work, size=size, seconds=_SECONDS, author=request.namespace)
-        if not self.explorer:
+        if not self.ports.explorer:
             return message
         # What `explain` says, for whoever reads the message; behind the links of its author.
-        page = f"{self.explorer.rstrip('/')}/n/{quote(request.namespace)}/{quote(request.name)}"
+        page = (
+            f"{self.ports.explorer.rstrip('/')}/n/{quote(request.namespace)}/{quote(request.name)}"
+        )
         links = (
             *message.spec.action_links,
             ("explorer", page, "What happened to this notification"),

@@ -61,13 +61,11 @@ class Wording:
     The templates of a receiver for one kind of channel.
 
     Attributes:
-        kind: Of the channel.
         digest: Of the templates as they are written.
         texts: Of subject, body and title link, as far as there are any.
         payload: Of what only this kind has: a tree, a page of HTML, requests, or None.
     """
 
-    kind: str
     digest: str
     texts: Mapping[str, Template] = field(compare=False, repr=False)
     payload: Rendering | None = field(compare=False, repr=False)
@@ -85,7 +83,7 @@ def wording_of(kind: str, source: Mapping[str, Any]) -> Wording:
         payload = _payload(kind, source[place]) if place in source else None
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
-    return Wording(kind, digest_of(source), texts, payload)
+    return Wording(digest_of(source), texts, payload)
 
 
 def texts_of(kind: str, source: Mapping[str, Any]) -> dict[str, Template]:

@@ -59,9 +59,11 @@ class World:
         monkeypatch.setattr(module, "compose", composing)
         monkeypatch.setattr(module, "offload", offloading)
         facts = SimpleNamespace(facts=lambda _: Facts(1, RetryPolicy(), False))
-        self.composer = Composer(
-            cast("Any", SimpleNamespace(now=lambda: 5_000)), cast("Any", facts), lambda: "nl@1"
+        time = SimpleNamespace(now=lambda: 5_000)
+        self.ports = SimpleNamespace(
+            notifications=SimpleNamespace(time=time), installation=lambda: "nl@1", explorer=""
         )
+        self.composer = Composer(cast("Any", self.ports), cast("Any", facts))
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ async def test_a_message_is_that_of_the_attempt(world: World) -> None:
 async def test_a_message_leads_to_its_page(world: World) -> None:
     """Where the explorer's address is configured; behind its author's links."""
     plain = await world.composer.compose(notification(1), INTENT, with_status=False)
-    world.composer.explorer = "https://ledger.example/x/"
+    world.ports.explorer = "https://ledger.example/x/"
     linked = await world.composer.compose(notification(1), INTENT, with_status=False)
     assert linked.spec.action_links == (
         *plain.spec.action_links,
