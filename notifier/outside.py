@@ -52,15 +52,12 @@ class Admin(Protocol):
 
     def check(self, name: str, check: Callable[[], str | None]) -> None:
         """Add a check that readiness depends on; replaces one with the same name."""
-        ...
 
     def detail(self, name: str, check: Callable[[], str | None]) -> None:
         """Add a detail that readiness shows but does not depend on."""
-        ...
 
     def on_scrape(self, refresh: Callable[[], Awaitable[float]]) -> None:
         """Register a function that updates gauges right before a scrape."""
-        ...
 
 
 class RedisFactory(Protocol):
@@ -84,7 +81,6 @@ class RedisFactory(Protocol):
         Raises:
             ConfigError: the URL cannot be used.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,15 @@ import asyncio
 from contextlib import aclosing
 from typing import Final
 
-from syncer.cli.access import access
+from syncer.cli.access import access, where_of
 from syncer.cli.arguments import STATES
-from syncer.cli.exits import NOT_COMPARED, OK, SILENT
-from syncer.cli.following import COLOURS, Follower, Wanted, columns_of
+from syncer.cli.exits import NOT_COMPARED, OK
+from syncer.cli.following import COLOURS, Follower, WakeUps, Wanted, columns_of
 from syncer.cli.installation import StoreState, namespaces_of, trusted_store
 from syncer.cli.known import read_request
 from syncer.cli.output import Table, write_remark
 from syncer.cli.times import moment_of
+from syncer.model.errors import Ambiguous, Unavailable
 from syncer.model.times import format_time
 
 #: Seconds between sweeps, unless they take long.
@@ -27,7 +28,8 @@ MOST: Final = 1000
 
 async def run(options: argparse.Namespace) -> int:
     """Show what has happened, and what happens; returns the exit code."""
-    async with access(options) as at:
+    wake_ups = WakeUps()
+    async with access(where_of(options), on_wake_up=wake_ups.put if options.follow else None) as at:
         now = await at.now()
         wanted = Wanted(
             states=tuple(options.state or (s for s in STATES if s != "intent")),
@@ -48,27 +50,31 @@ async def run(options: argparse.Namespace) -> int:
                     " `explain --records` all of one"
                 )
             if options.follow:
-                await _follow(follower, table)
+                await _follow(follower, wake_ups, table)
         finally:
             table.report_cut()
             write_remark(f"to continue from here: --since {format_time(follower.resume)}")
     return NOT_COMPARED if store.state is StoreState.NEW else OK
 
 
-async def _follow(follower: Follower, table: Table) -> None:
+async def _follow(follower: Follower, wake_ups: WakeUps, table: Table) -> None:
     """Show what is appended, until cancelled."""
-    away = False
+    # The next sweep has its time, however many wake-ups come before it.
+    clock = asyncio.get_running_loop().time
+    away, due = False, clock() + follower.pause(_PERIOD)
     while True:
-        await asyncio.sleep(_AWAY if away else follower.pause(_PERIOD))
         try:
-            async with aclosing(follower.sweep()) as pages:
-                async for events in pages:
-                    table.write(events)
-        except SILENT as error:
+            if uids := await wake_ups.wait(max(0.0, due - clock())):
+                table.write(await follower.look(uids))
+            if clock() >= due:
+                async with aclosing(follower.sweep()) as pages:
+                    async for events in pages:
+                        table.write(events)
+                due = clock() + follower.pause(_PERIOD)
+                if away:
+                    write_remark("Redis answers again; nothing was missed")
+                away = False
+        except (Unavailable, Ambiguous, TimeoutError) as error:
             if not away:
                 write_remark(f"Redis does not answer, retrying: {error}")
-            away = True
-        else:
-            if away:
-                write_remark("Redis answers again; nothing was missed")
-            away = False
+            away, due = True, clock() + _AWAY

@@ -145,8 +145,7 @@ def judge(
         if about.complete(request.created, request.retention_days):
             return Judgement(Verdict.DISREGARDED, f"{said}, and nothing was ever sent for it")
         # What was journaled has to be joined with a log, so its end is none to rest on.
-        kept_until = request.created + 1000 * retention_seconds(request.retention_days)
-        gone = founded or about.now >= kept_until
+        gone = founded or _expired(request, about)
         if status.terminal and status.journal is None and gone:
             return Judgement(Verdict.AGREES, "finished, and its log is gone")
     return Judgement(Verdict.DOUBTED, said)
@@ -220,3 +219,8 @@ def _folds_more(rollup: Rollup | None, view: LogView) -> bool:
         )
         for channel in rollup.channels
     )
+
+
+def _expired(request: NotificationRequest, about: Circumstances) -> bool:
+    kept = 1000 * retention_seconds(request.retention_days)
+    return about.now >= request.created + kept

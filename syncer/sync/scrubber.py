@@ -15,7 +15,6 @@ competes with delivery.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
@@ -126,9 +125,10 @@ class Scrubber:
 
     async def _object(self, notification: Notification) -> NotificationRequest | None:
         request = notification.request
-        with contextlib.suppress(PortError, ContractError, TimeoutError):
+        try:
             return await self.objects.get(request.namespace, request.name)
-        return None
+        except (PortError, ContractError, TimeoutError):
+            return None
 
     def _state(self, notification: Notification) -> tuple[object, ...] | None:
         """What must be the same before and after the reads; None if it is not at rest."""

@@ -51,7 +51,6 @@ from tests.e2e.harness import (
     QUICK as POLICY,
 )
 from tests.e2e.harness import (
-    SEND_TIMEOUT,
     NotifierProcess,
     Stage,
     Step,
@@ -206,9 +205,7 @@ async def _place(
 ) -> AsyncIterator[_Place]:
     """Set up an installation whose shards are shared out."""
     async with (
-        stage(
-            plane, redis_url, folder, default=(_ANSWER,), sampled=False, send_timeout=SEND_TIMEOUT
-        ) as here,
+        stage(plane, redis_url, folder, default=(_ANSWER,), sampled=False) as here,
         contextlib.AsyncExitStack() as stack,
     ):
         place = _Place(here, [], [])

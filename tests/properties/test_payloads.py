@@ -460,7 +460,7 @@ def test_any_routing_file(
         return
     assert len(config.warnings) <= 101
     assert not any(CANARY in warning for warning in config.warnings)
-    targets = config.channel_targets()
+    targets = config.targets
     for receiver in config.receivers:
         names = [name for name, _ in receiver.channels(native)]
         assert names
