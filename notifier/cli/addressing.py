@@ -51,26 +51,29 @@ def attributes_for(
     if config.receiver(receiver) is None:
         names = ", ".join(sorted({r.name for r in config.receivers}))
         raise Refused(f"there is no receiver {quoted(receiver)}; the receivers are {names}")
-    reasons: dict[str, None] = {}
-    ways = list(_ways(config.route, receiver))
+    ways, reasons = list(_ways(config.route, receiver)), list[str]()
     if not ways:
         raise Refused(
             f"no notification reaches receiver {quoted(receiver)}: no route names it; add one, such as"
             f" {{match: {{notification-target: {receiver}}}, receiver: {receiver}}}"
         )
     for way in ways:
-        for attributes in _tried(config, receiver, way, given, reasons):
+        try:
+            tried = list(_tried(config, receiver, way, given))
+        except Refused as refused:
+            reasons.append(str(refused))
+            continue
+        for attributes in tried:
             reached = resolve(config, attributes).receivers
-            if reached != (receiver,):
-                others = ", ".join(quoted(name) for name in reached if name != receiver)
-                also = "also reaches" if receiver in reached else "reaches"
-                reasons[f"a notification that takes {way.route.path} {also} {others}"] = None
-                continue
-            if denied := _denied(config, attributes):
-                reasons[denied] = None
-                continue
-            return attributes
-    named = "; ".join(list(reasons)[:_NAMED])
+            others = ", ".join(quoted(name) for name in reached if name != receiver)
+            also = "also reaches" if receiver in reached else "reaches"
+            wrong = f"a notification that takes {way.route.path} {also} {others}"
+            if reached == (receiver,):
+                wrong = _denied(config, attributes)
+                if not wrong:
+                    return attributes
+            reasons.append(wrong)
+    named = "; ".join(list(dict.fromkeys(reasons))[:_NAMED])
     raise Refused(
         f"no notification was found that reaches receiver {quoted(receiver)} alone: {named}"
     )
@@ -101,33 +104,23 @@ def _clash(route: Route, above: Mapping[str, str]) -> str:
 
 
 def _tried(
-    config: RoutingConfig,
-    receiver: str,
-    way: _Path,
-    given: Mapping[str, str],
-    reasons: dict[str, None],
+    config: RoutingConfig, receiver: str, way: _Path, given: Mapping[str, str]
 ) -> Iterator[dict[str, str]]:
-    """Yield attributes that lead along a path, the least disturbing first; say why if there are none."""
+    """Yield attributes that lead along a path, the least disturbing first; Refused if there are none."""
     if way.clash:
-        reasons[way.clash] = None
-        return
+        raise Refused(way.clash)
     attributes = dict(given)
     for key, value in way.exact.items():
         if attributes.get(key, value) != value:
-            reasons[f"{way.route.path} wants {key} to be {quoted(value)}"] = None
-            return
-        if value:
-            attributes[key] = value
+            raise Refused(f"{way.route.path} wants {key} to be {quoted(value)}")
+        attributes |= {key: value} if value else {}
     for pattern in way.patterns:
-        if pattern.key in attributes:
-            continue
-        sample = _sample(pattern)
+        sample = attributes.get(pattern.key) or _sample(pattern)
         if sample is None:
-            reasons[
+            raise Refused(
                 f"{way.route.path} wants {pattern.key} to match {quoted(pattern.text)}; give a value with"
                 f" --attributes {pattern.key}=VALUE"
-            ] = None
-            return
+            )
         attributes[pattern.key] = sample
     if "namespace" not in attributes and (home := _home(config, receiver)):
         attributes["namespace"] = home

@@ -65,7 +65,10 @@ def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        return int(import_module(f"notifier.cli.{options.command}").run(options))
+        module = options.command
+        if module in {"run", "gateway"}:
+            module = "preview" if options.action else "program"
+        return int(import_module(f"notifier.cli.{module}").run(options))
     except (LedgerError, TimeoutError) as error:
         return failed(error, "notifier")
 
@@ -77,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "-config", "--config", metavar="FILE", dest="replacing",
         help="without a command: run the controller as in place of Kubernaut's, whose arguments these are",
     )  # fmt: skip
-    parser.set_defaults(grace="")
+    parser.set_defaults(grace="", action=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_to(commands.add_parser(name, help=command.help, description=command.help))

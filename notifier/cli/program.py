@@ -11,6 +11,7 @@ for every thread at its end. The process therefore ends without waiting for such
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import logging
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from syncer.model.errors import ConfigError, LedgerError
@@ -60,7 +62,28 @@ def named(config: str) -> str:
     return config
 
 
-def run(prepare: Callable[[], Program]) -> int:
+def run(options: argparse.Namespace) -> int:
+    """`notifier run`, `notifier gateway`: until SIGTERM; returns the exit code, or exits with it."""
+    return serve(partial(_controller if options.command == "run" else _gateway, options))
+
+
+def _controller(options: argparse.Namespace) -> Program:
+    from notifier.process.production import run as start
+    from notifier.settings import load
+
+    loaded = load(named(options.config), os.environ, grace=options.grace)
+    return Program(loaded.settings.logging, loaded.warnings, partial(start, loaded))
+
+
+def _gateway(options: argparse.Namespace) -> Program:
+    from notifier.gateway.process import run as start
+    from notifier.gateway.settings import load
+
+    loaded = load(named(options.config), os.environ)
+    return Program(loaded.settings.logging, loaded.warnings, partial(start, loaded))
+
+
+def serve(prepare: Callable[[], Program]) -> int:
     """
     Run what `prepare` returns until SIGTERM, and return the exit code; if a thread hangs, exit with it.
 

@@ -7,6 +7,7 @@ warning and not an error, because an extension may have any name.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -36,27 +37,12 @@ def parse_attributes(words: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for word in words:
-        for pair in _parts(word):
-            key, equals, value = pair.partition("=")
+        for part in re.findall(r"(?:\\.|[^,\\]|\\$)+", word) or [""]:
+            key, equals, value = re.sub(r"\\(.)", r"\1", part).partition("=")
             if not equals or not key.strip():
-                raise ConfigError(f"--attributes: {pair!r} is not of the form KEY=VALUE")
+                raise ConfigError(f"--attributes: {part!r} is not of the form KEY=VALUE")
             found[key.strip()] = value
     return found
-
-
-def _parts(word: str) -> Iterator[str]:
-    part = ""
-    rest = iter(word)
-    for c in rest:
-        if c == "\\":
-            part += next(rest, c)
-        elif c == ",":
-            yield part
-            part = ""
-        else:
-            part += c
-    if part or not word:
-        yield part
 
 
 def doubtful(attributes: Mapping[str, str]) -> Iterator[str]:

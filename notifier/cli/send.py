@@ -34,7 +34,7 @@ from notifier.routing.config import RoutingConfig, quoted
 from notifier.routing.tree import resolve
 from syncer.cli.access import kubeconfig_of, operator_name
 from syncer.cli.exits import DIFFERENT, OK, Refused
-from syncer.cli.output import write_json, write_lines, write_remark
+from syncer.cli.output import write_answer, write_json, write_lines, write_remark
 from syncer.cli.times import seconds_of
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import list_path, object_path, readable
@@ -216,12 +216,13 @@ async def _create_and_follow(options: argparse.Namespace, chosen: Chosen, timeou
         except (PortError, TimeoutError) as error:
             error.add_note(f"the API server at {kube.address}, by {source}")
             raise
-        if not options.wait:
-            _show_made(options, chosen, made)
-            return OK
-        if options.output == "text":
-            write_lines([f"created {chosen.key}"])
-        return await _follow(options, kube, chosen, timeout)
+        if options.wait and options.output == "json":
+            return await _follow(options, kube, chosen, timeout)
+        meta, receivers = made.get("metadata") or {}, chosen.receivers
+        document = {key: meta.get(key) for key in ("namespace", "name", "uid")}
+        document["receivers"] = None if receivers is None else list(receivers)
+        write_answer(document, [f"created {chosen.key}"], as_json=options.output == "json")
+        return await _follow(options, kube, chosen, timeout) if options.wait else OK
 
 
 async def _create(kube: KubeClient, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -237,19 +238,6 @@ async def _create(kube: KubeClient, manifest: dict[str, Any]) -> dict[str, Any]:
             )
         except Gone:
             raise error from None
-
-
-def _show_made(options: argparse.Namespace, chosen: Chosen, made: Mapping[str, Any]) -> None:
-    if options.output == "json":
-        meta = made.get("metadata") or {}
-        write_json(
-            {
-                "namespace": meta.get("namespace"), "name": meta.get("name"), "uid": meta.get("uid"),
-                "receivers": list(chosen.receivers) if chosen.receivers is not None else None,
-            }
-        )  # fmt: skip
-    else:
-        write_lines([f"created {chosen.key}"])
 
 
 async def _follow(
@@ -281,7 +269,9 @@ async def _follow(
                     if options.output == "text":
                         write_lines([plain(line_of(attempt, seen))])
             if seen.status.terminal:
-                return _ended(options, seen)
+                said = [plain(f"{seen.status.phase}: {seen.status.message}")]
+                write_answer(_document(seen), said, as_json=options.output == "json")
+                return OK if seen.status.phase == SENT else DIFFERENT
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
             return _not_ended(options, chosen, seen, timeout)
@@ -303,24 +293,15 @@ def line_of(attempt: Attempt, seen: NotificationRequest) -> str:
     return text
 
 
-def _ended(options: argparse.Namespace, seen: NotificationRequest) -> int:
-    status = seen.status
-    if options.output == "json":
-        write_json(_document(seen))
-    else:
-        write_lines([plain(f"{status.phase}: {status.message}")])
-    return OK if status.phase == SENT else DIFFERENT
-
-
 def _not_ended(
     options: argparse.Namespace, chosen: Chosen, seen: NotificationRequest | None, timeout: float
 ) -> int:
     if options.output == "json" and seen is not None:
         write_json(_document(seen))
-    phase = seen.status.phase if seen is not None else ""
-    state = f"it is {phase}" if phase else "no controller has picked it up"
-    why = f": {seen.status.message}" if seen is not None and seen.status.message else ""
-    write_remark(f"{chosen.key} has not ended within {timeout:g} s: {state}{why}", "notifier")
+    state = "no controller has picked it up"
+    if seen is not None and seen.status.phase:
+        state = f"it is {seen.status.phase}: {seen.status.message}".removesuffix(": ")
+    write_remark(f"{chosen.key} has not ended within {timeout:g} s: {state}", "notifier")
     return NOT_ENDED
 
 

@@ -69,6 +69,7 @@ class _Alert:
     labels: dict[str, str]
     annotations: dict[str, str]
     starts: int
+    ends: int
     fingerprint: str
     links: tuple[tuple[str, str, str], ...]
     members: Json
@@ -141,9 +142,11 @@ def drafts_of(
     alerts.sort(key=lambda alert: (alert.status, alert.starts, alert.fingerprint))
     firing = [alert for alert in alerts if alert.status == FIRING]
     over = alerts[len(firing) :]
-    own = (*firing[:ALERTS], *over[:ALERTS])
-    rest = [*firing[ALERTS:], *over[ALERTS:]] or over
-    return (*map(reading.single, own), reading.whole(rest))
+    # Prometheus repeats for a quarter of an hour what has ended: that must not crowd out what ends now.
+    last = sorted(over, key=lambda alert: alert.ends, reverse=True)
+    own = {a.fingerprint: a for a in (*firing[:ALERTS], *over[:ALERTS], *last[:ALERTS])}
+    rest = [alert for alert in alerts if alert.fingerprint not in own] or over
+    return (*map(reading.single, own.values()), reading.whole(rest))
 
 
 def _alert(of: Reader) -> _Alert:
@@ -155,6 +158,7 @@ def _alert(of: Reader) -> _Alert:
         labels=labels,
         annotations=of.texts("annotations"),
         starts=of.time("startsAt"),
+        ends=of.time("endsAt"),
         fingerprint=fingerprint,
         links=tuple((service, of.text(key), label) for service, key, label in _LINKS),
         members=of.members,

@@ -15,8 +15,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -42,34 +42,14 @@ _SLOW: Final = 2.5
 _WATCHES: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
-    """The options that locate Redis and the API server, None for those not given."""
-
-    config: str | None = None
-    redis_url: str | None = None
-    key_prefix: str | None = None
-    kubeconfig: str | None = None
-    context: str | None = None
-    #: What has given the URL of Redis, for texts.
-    redis_from: str = "--redis-url"
-
-    def load(self) -> LoadedSyncer:
-        """Read the settings; ConfigError if they cannot be used."""
-        if not (self.config or self.redis_url):
-            raise ConfigError(
-                "nothing says where Redis is: give --config FILE, --redis-url URL or $REDIS_URL; a settings"
-                " file is found without them only in a pod of the controller"
-            )
-        return load(self.config, redis_url=self.redis_url, env=os.environ)
-
-
-def where_of(options: argparse.Namespace) -> Where:
-    """Return where the command line says to look."""
-    return Where(
-        options.config, options.redis_url, options.key_prefix, options.kubeconfig, options.context,
-        options.redis_from,
-    )  # fmt: skip
+def _load(options: argparse.Namespace) -> LoadedSyncer:
+    """Read the settings; ConfigError if they cannot be used."""
+    if not (options.config or options.redis_url):
+        raise ConfigError(
+            "nothing says where Redis is: give --config FILE, --redis-url URL or $REDIS_URL; a settings"
+            " file is found without them only in a pod of the controller"
+        )
+    return load(options.config, redis_url=options.redis_url, env=os.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +136,10 @@ class _Kube(KubeClient):
             write_remark(f"{self.where}, has not answered for {_SLOW:g} s")
 
 
-def _redis_at(where: Where, url: str) -> str:
+def _redis_at(options: argparse.Namespace, url: str) -> str:
     """Return the address of Redis, without user, password and options, and where it was configured."""
     place = place_of(parse_redis_url(url))
-    return f"Redis at {place}, by {where.redis_from if where.redis_url else where.config}"
+    return f"Redis at {place}, by {options.redis_from if options.redis_url else options.config}"
 
 
 def kubeconfig_of(
@@ -189,49 +169,35 @@ def kubeconfig_of(
 
 
 @asynccontextmanager
-async def access(
-    where: Where, *, cluster: bool = True, on_wake_up: Callable[[str], None] | None = None
-) -> AsyncIterator[Access]:
+async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
     """
-    Connect while the block runs.
-
-    Args:
-        where: What to connect to.
-        cluster: Whether the API server is wanted.
-        on_wake_up: As of `LedgerClient`.
+    Connect while the block runs, where the options of the command line say.
 
     Raises:
         ConfigError: the settings cannot be used.
     """
-    loaded = where.load()
+    loaded = _load(options)
     settings = loaded.settings
     url = settings.redis.url.get_secret_value()
-    client = _Redis(
-        url, prefix=where.key_prefix or settings.redis.key_prefix, timeout=settings.redis.timeout,
-        on_wake_up=on_wake_up,
-    )  # fmt: skip
-    client.where = _redis_at(where, url)
-    async with opened(client):
-        kube, problem = None, "not asked"
-        if cluster:
-            kubeconfig, source = kubeconfig_of(where.kubeconfig)
-            try:
-                kube = await _Kube.connect(
-                    kubeconfig, user_agent="syncer", context=where.context or "", watches=_WATCHES
-                )
-                kube.where = f"the API server at {kube.address}, by {source}"
-            except (ConfigError, PortError) as error:
-                problem = f"{error} ({source})"
+    prefix = options.key_prefix or settings.redis.key_prefix
+    client = _Redis(url, prefix=prefix, timeout=settings.redis.timeout)
+    client.where = _redis_at(options, url)
+    async with opened(client), AsyncExitStack() as stack:
+        kube, problem = None, ""
+        kubeconfig, source = kubeconfig_of(options.kubeconfig)
         try:
-            store = NotificationRequestClient(kube, timeout=_TIMEOUT) if kube is not None else None
-            yield Access(
-                settings, client, RedisLog(client, patience=_PATIENCE), kube, store,
-                problem if kube is None else "",
-                configured=where.config is not None, warnings=loaded.warnings,
-            )  # fmt: skip
-        finally:
-            if kube is not None:
-                await kube.close()
+            kube = await _Kube.connect(
+                kubeconfig, user_agent="syncer", context=options.context or "", watches=_WATCHES
+            )
+            kube.where = f"the API server at {kube.address}, by {source}"
+            stack.push_async_callback(kube.close)
+        except (ConfigError, PortError) as error:
+            problem = f"{error} ({source})"
+        store = NotificationRequestClient(kube, timeout=_TIMEOUT) if kube is not None else None
+        yield Access(
+            settings, client, RedisLog(client, patience=_PATIENCE), kube, store, problem,
+            configured=options.config is not None, warnings=loaded.warnings,
+        )  # fmt: skip
 
 
 @asynccontextmanager

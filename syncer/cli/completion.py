@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from syncer.cli.exits import OK
@@ -85,33 +85,16 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
     `words` is what stands on the line after the program's name; the last one is being written.
     """
     *before, current = list(words) or [""]
-    chosen = _chosen(parser, before)
-    options = _options(chosen)
-    previous = before[-1] if before else ""
-    action = options.get(previous)
-    if action is not None and action.nargs != 0:
-        values = [str(c) for c in action.choices or ()]
-        return sorted(v for v in values if v.startswith(current))
-    if current.startswith("-"):
-        return sorted(o for o in options if o.startswith(current))
-    # Its commands are choices, too.
-    free = [a for a in chosen._actions if not a.option_strings and a.choices]  # noqa: SLF001 - argparse offers no other way to its actions
-    return sorted(str(c) for a in free for c in a.choices or () if str(c).startswith(current))
-
-
-def _chosen(parser: argparse.ArgumentParser, before: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of the command that the words before name, or of its own command."""
     for word in before:
-        parser = _commands(parser).get(word, parser)
-    return parser
-
-
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its actions
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse offers no other way to its actions
-            return dict(action.choices)
-    return {}
-
-
-def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    return dict(parser._option_string_actions)  # noqa: SLF001 - argparse offers no other way to its actions
+        below = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]  # noqa: SLF001 - argparse offers no other way to its actions
+        parser = below[0].choices.get(word, parser) if below else parser
+    options = parser._option_string_actions  # noqa: SLF001 - likewise
+    action = options.get(before[-1]) if before else None
+    if action is not None and action.nargs != 0:
+        known: Iterable[object] = action.choices or ()
+    elif current.startswith("-"):
+        known = options
+    else:
+        # Its commands are choices, too.
+        known = [c for a in parser._actions if not a.option_strings for c in a.choices or ()]  # noqa: SLF001 - likewise
+    return sorted(word for word in map(str, known) if word.startswith(current))

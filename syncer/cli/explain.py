@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from syncer.cli import explanation
-from syncer.cli.access import access, where_of
+from syncer.cli.access import access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent
 from syncer.cli.installation import StoreState, namespaces_of
 from syncer.cli.known import Asker, Known, find_event, find_key, is_key, know
@@ -32,7 +32,7 @@ _ANSWER: Final = 5.0
 
 async def run(options: argparse.Namespace) -> int:
     """Explain one notification; returns the exit code."""
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         asker, namespaces = Asker(_ANSWER, strict=True), await namespaces_of(at, options)
         found, key = None, options.object or ""
         if options.event:

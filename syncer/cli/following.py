@@ -24,7 +24,6 @@ from syncer.model.errors import Gone, LedgerError
 from syncer.model.record import Kind, Record
 from syncer.model.times import format_time
 from syncer.rules.holds import on_channel
-from syncer.runtime.supervise import elapse
 
 #: States that can be asked for: `syncer.cli.arguments.STATES`, with the records that state them.
 _STATES: Final = {
@@ -176,8 +175,6 @@ class Wanted:
         )
 
 
-#: Wake-ups that wait; who sends more is answered by the next sweep.
-_WAITING: Final = 1_000
 #: A pause is at least so many times as long as the sweep before it took.
 _RESTS: Final = 4
 #: Records that are read, and in memory, together; a log that has more is read by itself.
@@ -189,28 +186,6 @@ LATE: Final = 10_000
 _TOGETHER: Final = 16
 _ANSWER: Final = 4.0
 _TOLD: Final = 5_000
-
-
-class WakeUps:
-    """Uids from wake-ups; anybody may send one, so each is only a reason to read the log."""
-
-    def __init__(self) -> None:
-        self._uids: dict[str, None] = {}
-        self._event = asyncio.Event()
-
-    def put(self, uid: str) -> None:
-        """Take a message; dropped where too many wait."""
-        if len(self._uids) < _WAITING:
-            self._uids[uid] = None
-            self._event.set()
-
-    async def wait(self, seconds: float) -> list[str]:
-        """Return the waiting uids as soon as there are any, or none when the time is over."""
-        await elapse(seconds, self._event)
-        uids = list(self._uids)
-        self._uids.clear()
-        self._event.clear()
-        return uids
 
 
 class Follower:
@@ -275,13 +250,6 @@ class Follower:
             async for events in pages:
                 if events:
                     yield await self._named(sorted(events, key=lambda event: event.at))
-
-    async def look(self, uids: Sequence[str]) -> list[Event]:
-        """Return what is wanted of what was appended to some logs; errors as of a sweep."""
-        if self._uids:
-            uids = [uid for uid in uids if uid in self._uids]
-        events = await self._page(uids, self._known, first=False)
-        return await self._named(sorted(events, key=lambda event: event.at))
 
     async def _named(self, events: list[Event]) -> list[Event]:
         """Add subject and severity, which no log has, from the objects; without if that takes long."""

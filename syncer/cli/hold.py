@@ -14,17 +14,18 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
-from syncer.cli.access import Access, access, operator_name, where_of
+from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import NOT_COMPARED, OK, SILENT, Misused, Refused, message_of
 from syncer.cli.explanation import Rules, explain
 from syncer.cli.installation import holds_at, namespaces_of
 from syncer.cli.output import Column, Table, in_words, write_answer, write_remark
 from syncer.cli.resend import parse_reason
-from syncer.cli.scan import PAGE, Joined, read_logs, walk
+from syncer.cli.scan import Joined, Scan, objects, read_logs
 from syncer.cli.times import end_of, now_here, rate_of
 from syncer.kube.delivery_holds import DeliveryHolds
 from syncer.ledger.reading import read_log
@@ -53,7 +54,7 @@ async def run(options: argparse.Namespace) -> int:
             "`hold end`, and nothing else, takes the names of holds; `hold list` shows them"
         )
     rate = rate_of(options.rate) if options.rate else 0.0
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         holds = await holds_at(at)
         if not await holds.served():
             raise ConfigError(
@@ -330,29 +331,23 @@ async def _counted(here: _Here, holds: Sequence[Hold]) -> _Count:
     """Count the notifications with a due attempt that each hold keeps back; one may wait for two."""
     at, unread = here.at, 0
     found = _Count(await _now(at), channels=_routed())
-    wanted: list[tuple[str, NotificationRequest]] = []
-
-    async def look() -> None:
-        for joined in await read_logs(at, wanted) if wanted else ():
-            _take(found, joined, holds, rules)
-        wanted.clear()
-
     try:
         watched = await namespaces_of(at, argparse.Namespace(config=here.options.config))
         found.namespaces.update(watched)
         # What is dropped is counted as what is held: by the rule it would be over already.
         rules = Rules.of(at, tuple(replace(hold, drop_before=0) for hold in holds))
-        async for one in walk(at, watched):
-            if not isinstance(one, NotificationRequest):
-                unread += 1
-                continue
-            found.namespaces.add(one.namespace)
-            found.channels.update(c.name for c in one.status.channels)
-            if not one.status.terminal and any(concerns(h, one) for h in holds):
-                wanted.append((one.uid, one))
-            if len(wanted) >= PAGE:
-                await look()
-        await look()
+        async with aclosing(objects(at, Scan(), watched)) as pages:
+            async for page in pages:
+                requests = [one for one in page if isinstance(one, NotificationRequest)]
+                unread += len(page) - len(requests)
+                found.namespaces.update(one.namespace for one in requests)
+                found.channels.update(c.name for one in requests for c in one.status.channels)
+                wanted = [
+                    (one.uid, one) for one in requests
+                    if not one.status.terminal and any(concerns(hold, one) for hold in holds)
+                ]  # fmt: skip
+                for joined in await read_logs(at, wanted) if wanted else ():
+                    _take(found, joined, holds, rules)
     except (LedgerError, TimeoutError) as error:
         found.problem = f"how many notifications wait could not be counted: {message_of(error)}"
         found.walked = False
@@ -361,17 +356,15 @@ async def _counted(here: _Here, holds: Sequence[Hold]) -> _Count:
     return found
 
 
-def _take(found: _Count, joined: Joined, holds: Sequence[Hold], rules: Any) -> None:
+def _take(found: _Count, joined: Joined, holds: Sequence[Hold], rules: Rules) -> None:
     """Count a notification for the holds that keep a due channel of it."""
-    request = joined.request
-    if request is None:
-        return
-    log = read_log(joined.elements)
-    found.channels.update(log.view.plan.channels if log.view.plan is not None else ())
-    kept = [channel for channel, _ in withheld(explain(request, log, rules, now=found.now).rule)]
-    found.held.update(
-        h.name for h in holds if concerns(h, request) and any(holds_channel(h, c) for c in kept)
-    )
+    request, log = joined.request, read_log(joined.elements)
+    if request is not None:
+        found.channels.update(log.view.plan.channels if log.view.plan is not None else ())
+        kept = [c for c, _ in withheld(explain(request, log, rules, now=found.now).rule)]
+        found.held.update(
+            h.name for h in holds if concerns(h, request) and any(holds_channel(h, c) for c in kept)
+        )
 
 
 def _routed() -> set[str]:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from syncer.cli.access import Access
@@ -21,7 +21,7 @@ from syncer.cli.installation import (
 )
 from syncer.cli.output import write_remark
 from syncer.cli.owner import Owner, find_owner, log_by_status, store_without_redis
-from syncer.cli.scan import Joined, read_logs, walk
+from syncer.cli.scan import bounds_of, read_logs, walk
 from syncer.cli.times import now_here
 from syncer.ledger.log import RedisLog
 from syncer.ledger.reading import Line, lines_of, read_log
@@ -38,7 +38,6 @@ from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Finding
 from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.text import plain
-from syncer.rules.verification import Bounds
 
 #: Seconds for an object.
 _ANSWER: Final = 5.0
@@ -340,11 +339,14 @@ async def know(
         owner, rules = await _around(at, request, asker, store, home)
         shown = log if log is not None else log_by_status(request)
         explanation = explain(request, shown, rules, now=now, owner=owner, unread=unread)
+    findings: tuple[Finding, ...] = ()
+    if joined is not None and (request is not None or gone):
+        findings = joined.check(replace(bounds_of(at), now=now))
     return Known(
         key, uid, request, problem, log, unread,
         tuple(lines_of(log, joined.elements)) if log is not None and joined is not None else (),
         joined.ttl if joined is not None else -2, store, explanation,
-        _findings(at, joined, now) if request is not None or gone else (), gone, now, refused,
+        findings, gone, now, refused,
     )  # fmt: skip
 
 
@@ -361,12 +363,3 @@ async def _around(
         ), rules
     except Missing as error:
         return Owner(unread=(f"who works on it is not known: {error}",)), rules
-
-
-def _findings(at: Access, joined: Joined | None, now: int) -> tuple[Finding, ...]:
-    if joined is None:
-        return ()
-    delivery, sync = at.settings.delivery, at.settings.sync
-    return joined.check(
-        Bounds(now, at_most_once=delivery.at_most_once, status_bytes=sync.max_status_bytes)
-    )

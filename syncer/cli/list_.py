@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import aclosing
 
-from syncer.cli.access import access, where_of
+from syncer.cli.access import access
 from syncer.cli.exits import ABSENT, NOT_COMPARED, OK, SILENT, reason_of
 from syncer.cli.installation import (
     StoreState,
@@ -14,7 +14,7 @@ from syncer.cli.installation import (
     report_missing,
     trusted_store,
 )
-from syncer.cli.output import Progress, Table, write_remark
+from syncer.cli.output import Table, write_remark
 from syncer.cli.rows import COLOURS, UNREAD, Head, Placed, Query, Row, RowMaker, columns_of
 from syncer.cli.scan import Scan, objects, problem_of
 from syncer.cli.times import moment_of, now_here
@@ -27,7 +27,7 @@ _MOST = 10_000
 async def run(options: argparse.Namespace) -> int:
     """List what matches; returns the exit code."""
     unread: list[str] = []
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         placed, compared, silent = Placed(now=now_here()), True, ""
         try:
             store = await trusted_store(at, new=True)
@@ -48,35 +48,31 @@ async def run(options: argparse.Namespace) -> int:
             as_json=lambda pair: pair[0].as_json(placed, pair[1]),
         )  # fmt: skip
         namespaces = await namespaces_of(at, options)
-        count, maker = 0, RowMaker()
+        count, maker, scan = 0, RowMaker(), Scan()
         newest: list[tuple[Row, Head]] = []
-        with Progress("objects") as progress:
-            async with aclosing(objects(at, Scan(), namespaces, labels=wanted.labels)) as pages:
-                async for page in pages:
-                    unread += [
-                        f"{o.key}: {problem_of(o)}" for o in page if isinstance(o, Unreadable)
-                    ]
-                    rows = [maker.row(o) for o in page if not isinstance(o, Unreadable)]
-                    heads = [UNREAD] * len(rows)
-                    if not silent:
-                        found = await at.log.read_headers([row.uid for row in rows])
-                        heads = [Head.of(head) for head in found]
-                    progress.step(len(page))
-                    some = [
-                        (row, head)
-                        for row, head in zip(rows, heads, strict=True)
-                        if wanted.matches(row, placed, head)
-                    ]
-                    count += len(some)
-                    if options.unfinished:
-                        newest = sorted([*newest, *some], key=lambda pair: -pair[0].created)[:_MOST]
-                    else:
-                        table.write(some)
+        async with aclosing(objects(at, scan, namespaces, labels=wanted.labels)) as pages:
+            async for page in pages:
+                unread += [f"{o.key}: {problem_of(o)}" for o in page if isinstance(o, Unreadable)]
+                rows = [maker.row(o) for o in page if not isinstance(o, Unreadable)]
+                heads = [UNREAD] * len(rows)
+                if not silent:
+                    found = await at.log.read_headers([row.uid for row in rows])
+                    heads = [Head.of(head) for head in found]
+                some = [
+                    pair
+                    for pair in zip(rows, heads, strict=True)
+                    if wanted.matches(pair[0], placed, pair[1])
+                ]
+                count += len(some)
+                if options.unfinished:
+                    newest = sorted([*newest, *some], key=lambda pair: -pair[0].created)[:_MOST]
+                else:
+                    table.write(some)
         table.write(newest)
-        absent = not progress.done and await report_missing(at, options)
+        absent = not scan.objects and await report_missing(at, options)
         if not count and not absent:
             among = f" in {', '.join(namespaces)}" if namespaces else ""
-            write_remark(f"none of {progress.done} notification(s){among} matches")
+            write_remark(f"none of {scan.objects} notification(s){among} matches")
             if options.event:
                 write_remark("--event is an event's whole text; `explain` finds one by a part")
         for text in unread:

@@ -1,9 +1,8 @@
 """
-Output: tables for people, JSON lines for programs, a progress line on a terminal.
+Output: tables for people, JSON lines for programs.
 
-Answers go to standard output, everything else to standard error. The progress line is written only to a
-terminal, so that neither a file nor a pipe ever holds it, and is erased before anything else is written,
-which may be the same terminal. Texts from objects and receivers are shown without control characters.
+Answers go to standard output, everything else to standard error. Texts from objects and receivers are
+shown without control characters.
 
 A width of 0 means no limit: output to a file or a pipe is never cut unless asked for. A colour never
 carries a meaning by itself; the word stands beside it.
@@ -16,19 +15,16 @@ import os
 import re
 import sys
 import textwrap
-import time
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Self, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 from syncer.rules.text import escaped_json, plain
 
-#: Seconds between updates of the progress line.
-_REFRESH: Final = 0.2
 #: Stands for what was cut.
 MARK: Final = "…"
 _CODES: Final = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
@@ -234,14 +230,12 @@ class Table:
 
 def write_lines(lines: Iterable[str]) -> None:
     """Write lines of an answer."""
-    Progress.clear()
     for line in lines:
         sys.stdout.write(line + "\n")
 
 
 def write_json(document: Any) -> None:
     """Write one JSON document on one line."""
-    Progress.clear()
     sys.stdout.write(escaped_json(json.dumps(document, ensure_ascii=False)) + "\n")
 
 
@@ -255,7 +249,6 @@ def write_answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
 
 def write_remark(text: str, program: str = "syncer") -> None:
     """Write a remark that is not part of the answer."""
-    Progress.clear()
     sys.stderr.write(f"{program}: {plain(text)}\n")
 
 
@@ -295,60 +288,3 @@ def translated(error: str) -> str:
     for pattern, text in _PLAIN:
         error = pattern.sub(text, error)
     return error
-
-
-class Progress:
-    """A progress line for long work; silent unless the stream is a terminal."""
-
-    #: The one whose line is on the terminal now.
-    _drawn: Progress | None = None
-
-    def __init__(self, what: str, *, total: int = 0, stream: TextIO | None = None) -> None:
-        """`total` is 0 where it is not known."""
-        self._what = what
-        self._total = total
-        self._stream = stream if stream is not None else sys.stderr
-        self._shown = self._stream.isatty()
-        self._began = time.monotonic()
-        self._next = 0.0
-        self._width = 0
-        self.done = 0
-
-    def __enter__(self) -> Self:
-        """Return the line, which the first step draws."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Erase the line."""
-        self.erase()
-
-    @classmethod
-    def clear(cls) -> None:
-        """Erase whichever line is on the terminal; the next step draws it anew."""
-        if Progress._drawn is not None:
-            Progress._drawn.erase()
-
-    def erase(self) -> None:
-        """Erase the line, until the next step."""
-        if self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
-            self._stream.flush()
-        self._width = 0
-        if Progress._drawn is self:
-            Progress._drawn = None
-
-    def step(self, count: int = 1) -> None:
-        """Count so many more as done."""
-        self.done += count
-        now = time.monotonic()
-        if self._shown and now >= self._next:
-            self._next = now + _REFRESH
-            self._draw(now)
-
-    def _draw(self, now: float) -> None:
-        rate = self.done / max(0.001, now - self._began)
-        text = f"{self._what} {self.done}{f'/{self._total}' if self._total else ''}  {rate:.0f}/s"
-        self._stream.write("\r" + text.ljust(self._width))
-        self._stream.flush()
-        self._width = max(self._width, len(text))
-        Progress._drawn = self

@@ -9,8 +9,7 @@ second. What cannot be found out is reported with the reason; it is never taken 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from syncer.cli.access import Access
@@ -80,43 +79,32 @@ async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home
         uid: Of the notification.
         home: Namespace of the controller, empty if that is not known.
     """
-    unread: list[str] = []
-    watched = _watched(at, namespace, home or store.home, unread)
-    if store.state is StoreState.NEW:
-        return Owner(watched, unread=tuple(unread), missing=store.text)
-    if store.map is None:
-        unread.append(f"who owns its shard is not known: {store.text}")
-        return Owner(watched, unread=tuple(unread))
-    return replace(await _owner(at, store, uid, unread), watched=watched, unread=tuple(unread))
-
-
-def _watched(at: Access, namespace: str, home: str, unread: list[str]) -> bool | None:
+    named, unread = at.settings.controller.namespaces if at.configured else "", list[str]()
+    home = home or store.home
+    watched = (
+        None
+        if not (named or (home and at.configured))
+        else (named == "*" or namespace in (named or (home,)))
+    )
     if not at.configured:
         unread.append("which namespaces are watched is not known without --config")
-        return None
-    watched: str | Sequence[str] = at.settings.controller.namespaces
-    if watched == "*":
-        return True
-    if not watched and not home:
+    elif watched is None:
         unread.append("which namespace is watched is not known: it is the controller's own")
-        return None
-    return namespace in (watched or (home,))
-
-
-async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> Owner:
+    if store.state is StoreState.NEW:
+        return Owner(watched, unread=tuple(unread), missing=store.text)
     sharding = sharding_of(store.map or {})
-    if sharding is None or at.kube is None:
-        unread.append(
-            "who owns its shard is not known: the installation does not say how many there are"
-        )
-        return Owner()
-    shard = sharding.of(uid)
-    try:
-        holder, idle, note = await read_shard(at.kube, store.home, store.lease, shard)
-    except PortError as error:
-        unread.append(f"who owns its shard is not known: {error}")
-        return Owner(shard=shard)
-    return Owner(shard=shard, holder=holder, idle=idle, note=note)
+    shard = -1 if sharding is None else sharding.of(uid)
+    found, problem = ShardHolder(None), store.text
+    if store.map is not None:
+        problem = "the installation does not say how many there are"
+        if at.kube is not None and sharding is not None:
+            try:
+                found, problem = await read_shard(at.kube, store.home, store.lease, shard), ""
+            except PortError as error:
+                problem = str(error)
+    if problem:
+        unread.append(f"who owns its shard is not known: {problem}")
+    return Owner(watched, shard, found.holder, found.idle, tuple(unread), note=found.note)
 
 
 def sharding_of(lease: Json) -> Sharding | None:
@@ -126,9 +114,9 @@ def sharding_of(lease: Json) -> Sharding | None:
 
 
 class ShardHolder(NamedTuple):
-    """Who holds a shard's Lease, empty if none does; its other members are as of `Owner`."""
+    """Who holds a shard's Lease; its members are as of `Owner`."""
 
-    holder: str
+    holder: str | None
     idle: str = ""
     note: Note | None = None
 

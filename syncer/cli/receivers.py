@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from syncer.cli.access import Access, access, where_of
+from syncer.cli.access import Access, access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, SILENT, reason_of
 from syncer.cli.installation import namespaces_of
 from syncer.cli.output import Column, Table, age, translated, write_remark
@@ -186,7 +186,7 @@ class Overview:
 async def run(options: argparse.Namespace) -> int:
     """Show every receiver, those that are bad first; returns the exit code."""
     now, silent = now_here(), ""
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         counts = Overview(Placed(now=now), moment_of(options.since, "--since", now))
         unread = await count(at, counts, await namespaces_of(at, options))
         try:

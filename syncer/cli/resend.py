@@ -19,11 +19,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from syncer.cli.access import Access, access, operator_name, where_of
+from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent, Misused, Refused
 from syncer.cli.installation import namespaces_of, trusted_store
 from syncer.cli.known import read_request
-from syncer.cli.output import Progress, write_answer, write_lines, write_remark
+from syncer.cli.output import write_answer, write_lines, write_remark
 from syncer.cli.scan import walk
 from syncer.cli.times import moment_of, rate_of
 from syncer.kube.notification_requests import Unreadable
@@ -289,7 +289,7 @@ async def run(options: argparse.Namespace) -> int:
     if options.command == "resend" and options.failed:
         raise Misused("name a notification, or --failed")
     reason, by = parse_reason(options.reason), operator_name(options.by)
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         await trusted_store(at, writes=not options.dry_run)
         request = await read_request(at, options.object)
         log, now = read_log(await at.log.elements(request.uid)), await at.now()
@@ -315,7 +315,7 @@ async def _many(options: argparse.Namespace) -> int:
     where = f"receiver {', '.join(options.receiver)}" if options.receiver else "every receiver"
     reason = parse_reason(options.reason or f"after an incident of {where}")
     requested, unread, chosen = 0, 0, []
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         await trusted_store(at, writes=not options.dry_run)
         since = moment_of(options.since, "--since", await at.now()) if options.since else 0
         async for one in walk(at, await namespaces_of(at, options)):
@@ -323,28 +323,26 @@ async def _many(options: argparse.Namespace) -> int:
                 unread += 1
             elif _failed(one, options, since):
                 chosen.append((one.key, one.uid))
-        with Progress("resent", total=len(chosen)) as progress:
-            for key, uid in chosen:
-                progress.step()
-                try:
-                    request = await read_request(at, key)
-                    channels = _failed(request, options, since) if request.uid == uid else ()
-                    if not channels:
-                        continue
-                    made = resend_requests(
-                        request, read_log(await at.log.elements(uid)), channels=channels, by=by,
-                        reason=reason, at=await at.now(),
-                        at_most_once=at.settings.delivery.at_most_once,
-                    )  # fmt: skip
-                except (Absent, Refused) as error:
-                    write_remark(f"{key}: {error}")
+        for key, uid in chosen:
+            try:
+                request = await read_request(at, key)
+                channels = _failed(request, options, since) if request.uid == uid else ()
+                if not channels:
                     continue
-                if requested and not options.dry_run:
-                    await asyncio.sleep(pause)
-                if not options.json:
-                    write_lines([key])
-                await write_records(at, request, made, options, by=by)
-                requested += 1
+                made = resend_requests(
+                    request, read_log(await at.log.elements(uid)), channels=channels, by=by,
+                    reason=reason, at=await at.now(),
+                    at_most_once=at.settings.delivery.at_most_once,
+                )  # fmt: skip
+            except (Absent, Refused) as error:
+                write_remark(f"{key}: {error}")
+                continue
+            if requested and not options.dry_run:
+                await asyncio.sleep(pause)
+            if not options.json:
+                write_lines([key])
+            await write_records(at, request, made, options, by=by)
+            requested += 1
     summary = {"requested": requested, "unread": unread, "dryRun": options.dry_run}
     verb = "would be requested" if options.dry_run else "requested"
     line = f"one more attempt {verb} for {requested} notification(s)"

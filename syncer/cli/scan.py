@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from syncer.cli.access import Access
-from syncer.cli.output import Progress
 from syncer.kube.notification_requests import ObjectPage, Unreadable
 from syncer.ledger.answers import StoredLog
 from syncer.ledger.codec import decode_header
@@ -121,7 +120,7 @@ class Joined:
 
 
 async def join(
-    at: Access, scan: Scan, namespaces: Sequence[str], progress: Progress
+    at: Access, scan: Scan, namespaces: Sequence[str]
 ) -> AsyncGenerator[list[Joined], None]:
     """
     Read all objects with their logs, page by page; then the logs without an object.
@@ -130,7 +129,6 @@ async def join(
         at: Open connections.
         scan: Is kept up to date.
         namespaces: Only these; empty for all.
-        progress: Counts each object and each log without one.
 
     Raises:
         PortError: one of the servers does not answer, or refuses.
@@ -140,7 +138,6 @@ async def join(
             found = await read_logs(at, [(o.uid, o) for o in page])
             scan.logs += sum(bool(p.elements) for p in found)
             scan.records += sum(max(0, len(p.elements) - 1) for p in found)
-            progress.step(len(page))
             yield found
     async for uids in at.log.scan():
         strangers = [u for u in dict.fromkeys(uids) if not scan.saw(u)]
@@ -153,7 +150,6 @@ async def join(
             if not namespaces or not p.key or p.key.partition("/")[0] in namespaces
         ]  # fmt: skip
         scan.logs += len(wanted)
-        progress.step(len(wanted))
         yield wanted
 
 
@@ -185,13 +181,11 @@ async def objects(
 async def walk(
     at: Access, namespaces: Sequence[str], *, labels: str = ""
 ) -> AsyncGenerator[NotificationRequest | Unreadable, None]:
-    """Yield every object once, and count them on the terminal; arguments and errors as of `objects`."""
-    with Progress("objects") as progress:
-        async with aclosing(objects(at, Scan(), namespaces, labels=labels)) as pages:
-            async for page in pages:
-                for one in page:
-                    yield one
-                progress.step(len(page))
+    """Yield every object once; arguments and errors as of `objects`."""
+    async with aclosing(objects(at, Scan(), namespaces, labels=labels)) as pages:
+        async for page in pages:
+            for one in page:
+                yield one
 
 
 async def _listed(
@@ -292,7 +286,6 @@ async def diverging(
     scan: Scan,
     bounds: Bounds,
     namespaces: Sequence[str],
-    progress: Progress,
 ) -> AsyncIterator[Result]:
     """
     Check everything, and yield what is still wrong when it is checked again.
@@ -302,10 +295,9 @@ async def diverging(
         scan: Is kept up to date.
         bounds: Of the check; its time and latest epoch are taken anew here.
         namespaces: Only these; empty for all.
-        progress: Counts each notification.
     """
     suspects: list[Name] = []
-    async with aclosing(join(at, scan, namespaces, progress)) as pages:
+    async with aclosing(join(at, scan, namespaces)) as pages:
         async for page in pages:
             here = await _current(at, bounds, scan)
             for joined in page:
@@ -321,9 +313,7 @@ async def diverging(
         yield result
 
 
-async def by_status(
-    at: Access, scan: Scan, namespaces: Sequence[str], progress: Progress
-) -> AsyncIterator[Result]:
+async def by_status(at: Access, scan: Scan, namespaces: Sequence[str]) -> AsyncIterator[Result]:
     """
     Check each object by itself, and read no log; yield those with findings.
 
@@ -331,14 +321,12 @@ async def by_status(
         at: Open connections; Redis is not asked.
         scan: Is kept up to date.
         namespaces: Only these; empty for all.
-        progress: Counts each object.
 
     Raises:
         PortError: the API server does not answer, or refuses.
     """
     async with aclosing(objects(at, scan, namespaces)) as pages:
         async for page in pages:
-            progress.step(len(page))
             for found in page:
                 if isinstance(found, Unreadable):
                     text = problem_of(found)

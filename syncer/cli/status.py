@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
-from syncer.cli.access import Access, access, where_of
+from syncer.cli.access import Access, access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, reason_of
 from syncer.cli.installation import check_store, controller_namespace, namespaces_of, read_holds
 from syncer.cli.output import Column, Table, age
@@ -54,13 +54,9 @@ COLUMNS: Final = (
 
 async def run(options: argparse.Namespace) -> int:
     """Show where things stand; returns the exit code."""
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         namespaces = await namespaces_of(at, options)
-
-        async def counted(counts: Overview) -> list[str]:
-            return await count(at, counts, namespaces)
-
-        lines = await report(at, counted)
+        lines = await report(at, lambda counts: count(at, counts, namespaces))
     table = Table(
         COLUMNS,
         json=options.json,
@@ -122,27 +118,23 @@ async def _replicas(at: Access, home: str) -> list[Line]:
 
 def replicas(sessions: list[LeaseRecord], now: int) -> list[Line]:
     """Return the lines about replicas, and about the routing that they have in force, by their sessions."""
-    alive, dead, idle, stale = [], [], False, []
-    for lease in sessions:
-        silent = (now - time_of(lease.renew_time)) / 1000
-        if silent > _SILENT:
-            dead.append(f"{lease.holder} has been silent for {silent:.0f} s")
-            continue
-        problem = lease.annotation(PROBLEM)
-        idle = idle or bool(problem)
-        alive.append(f"{lease.holder}{f' (sends nothing: {problem})' if problem else ''}")
-        if problem := lease.annotation(ROUTING_PROBLEM):
-            stale.append(f"{lease.holder}: {problem}")
-    text = f"{len(alive)} alive" + (f": {', '.join(sorted(alive))}" if alive else "")
-    good = bool(alive) and not idle and not dead
-    lines = [Line("REPLICAS", good, "; ".join([text, *sorted(dead)]), "" if good else "doctor")]
-    force = {lease.annotation(ROUTING) for lease in sessions} - {""}
-    if stale:
-        lines.append(Line("ROUTING", False, "; ".join([*sorted(force), *sorted(stale)]), "doctor"))
-    elif force:
-        text = "; ".join(sorted(force)) + (": the replicas differ" if len(force) > 1 else "")
-        lines.append(Line("ROUTING", len(force) == 1, text, "" if len(force) == 1 else "doctor"))
-    return lines
+    silent = {s.holder: (now - time_of(s.renew_time)) / 1000 for s in sessions}
+    living = [s for s in sessions if silent[s.holder] <= _SILENT]
+    idle = {s.holder: s.annotation(PROBLEM) for s in living}
+    alive = sorted(f"{who} (sends nothing: {why})" if why else who for who, why in idle.items())
+    dead = sorted(
+        f"{who} has been silent for {seconds:.0f} s" for who, seconds in silent.items()
+        if who not in idle
+    )  # fmt: skip
+    text = f"{len(alive)} alive{': ' if alive else ''}{', '.join(alive)}"
+    good = bool(alive) and not any(idle.values()) and not dead
+    lines = [Line("REPLICAS", good, "; ".join([text, *dead]), "" if good else "doctor")]
+    force = sorted({s.annotation(ROUTING) for s in sessions} - {""})
+    stale = sorted(f"{s.holder}: {why}" for s in living if (why := s.annotation(ROUTING_PROBLEM)))
+    good = len(force) == 1 and not stale
+    text = "; ".join([*force, *stale]) + ("" if good or stale else ": the replicas differ")
+    routing = Line("ROUTING", good, text, "" if good else "doctor")
+    return [*lines, routing] if force or stale else lines
 
 
 async def _redis(at: Access) -> list[Line]:

@@ -7,15 +7,14 @@ import asyncio
 from contextlib import aclosing
 from typing import Final
 
-from syncer.cli.access import access, where_of
+from syncer.cli.access import access
 from syncer.cli.arguments import STATES
-from syncer.cli.exits import NOT_COMPARED, OK
-from syncer.cli.following import COLOURS, Follower, WakeUps, Wanted, columns_of
+from syncer.cli.exits import NOT_COMPARED, OK, SILENT
+from syncer.cli.following import COLOURS, Follower, Wanted, columns_of
 from syncer.cli.installation import StoreState, namespaces_of, trusted_store
 from syncer.cli.known import read_request
 from syncer.cli.output import Table, write_remark
 from syncer.cli.times import moment_of
-from syncer.model.errors import Ambiguous, Unavailable
 from syncer.model.times import format_time
 
 #: Seconds between sweeps, unless they take long.
@@ -28,8 +27,7 @@ MOST: Final = 1000
 
 async def run(options: argparse.Namespace) -> int:
     """Show what has happened, and what happens; returns the exit code."""
-    wake_ups = WakeUps()
-    async with access(where_of(options), on_wake_up=wake_ups.put if options.follow else None) as at:
+    async with access(options) as at:
         now = await at.now()
         wanted = Wanted(
             states=tuple(options.state or (s for s in STATES if s != "intent")),
@@ -50,31 +48,27 @@ async def run(options: argparse.Namespace) -> int:
                     " `explain --records` all of one"
                 )
             if options.follow:
-                await _follow(follower, wake_ups, table)
+                await _follow(follower, table)
         finally:
             table.report_cut()
             write_remark(f"to continue from here: --since {format_time(follower.resume)}")
     return NOT_COMPARED if store.state is StoreState.NEW else OK
 
 
-async def _follow(follower: Follower, wake_ups: WakeUps, table: Table) -> None:
+async def _follow(follower: Follower, table: Table) -> None:
     """Show what is appended, until cancelled."""
-    # The next sweep has its time, however many wake-ups come before it.
-    clock = asyncio.get_running_loop().time
-    away, due = False, clock() + follower.pause(_PERIOD)
+    away = False
     while True:
+        await asyncio.sleep(_AWAY if away else follower.pause(_PERIOD))
         try:
-            if uids := await wake_ups.wait(max(0.0, due - clock())):
-                table.write(await follower.look(uids))
-            if clock() >= due:
-                async with aclosing(follower.sweep()) as pages:
-                    async for events in pages:
-                        table.write(events)
-                due = clock() + follower.pause(_PERIOD)
-                if away:
-                    write_remark("Redis answers again; nothing was missed")
-                away = False
-        except (Unavailable, Ambiguous, TimeoutError) as error:
+            async with aclosing(follower.sweep()) as pages:
+                async for events in pages:
+                    table.write(events)
+        except SILENT as error:
             if not away:
                 write_remark(f"Redis does not answer, retrying: {error}")
-            away, due = True, clock() + _AWAY
+            away = True
+        else:
+            if away:
+                write_remark("Redis answers again; nothing was missed")
+            away = False

@@ -3,23 +3,377 @@
 
 While Redis does not answer nothing is compared; each status is checked by itself, and what was journaled is
 counted.
+
+`plan_repair` is pure: it computes the steps from a log, its object and the findings. A step appends
+facts (attempts and the plan that the status shows and the log lacks), replaces a log that cannot be
+read by a legible one, or wakes the owner, who alone claims and writes statuses. Every repair leaves a
+`repair` record in the log, which names who did it and why; appending it also removes a wrong expiry.
+
+No repair lowers what is known: facts are joined, and a rebuilt log holds everything legible of the old
+one and of the status, and an `unknown` for each attempt of which only the name is legible. So the worst
+effect of a repair is that one send fewer is allowed than might have been.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
 
-from syncer.cli.access import Access, access, where_of
-from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK, SILENT, reason_of
+from syncer.cli.access import Access, access, operator_name
+from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK, SILENT, Misused, reason_of
 from syncer.cli.installation import namespaces_of, report_missing, trusted_store
-from syncer.cli.output import Progress, screen_of, table, write_json, write_lines, write_remark
-from syncer.cli.repair import repair
-from syncer.cli.scan import Scan, bounds_of, by_status, diverging
+from syncer.cli.known import read_request
+from syncer.cli.output import screen_of, table, write_answer, write_json, write_lines, write_remark
+from syncer.cli.scan import Joined, Name, Result, Scan, bounds_of, by_status, check_again, diverging
+from syncer.ledger.answers import Answer
+from syncer.ledger.codec import encode_log, salvage
+from syncer.ledger.reading import read_log
+from syncer.model.attempt import (
+    NO_EPOCH,
+    Attempt,
+    AttemptId,
+    AttemptState,
+    FailureClass,
+    epoch_key,
+)
+from syncer.model.errors import ContractError
+from syncer.model.record import Header, Kind, Record, attempt_record, repair_record
+from syncer.model.resource import NotificationRequest
 from syncer.rules.advice import ADVICE
-from syncer.rules.divergence import VERIFIED, Divergence
+from syncer.rules.divergence import VERIFIED, Divergence, Finding, Remedy
+from syncer.rules.fold import LogView
+from syncer.rules.merge import lacking
+from syncer.rules.restore import highest_epoch, missing_plan, seed_of
+from syncer.rules.text import plain
+from syncer.rules.verification import Bounds
+
+#: At most so many notifications are repaired in one run.
+LIMIT: Final = 1000
+#: Seconds that the owner has to do its part.
+WAIT = 30.0
+#: How long the copy of a log that was replaced is kept.
+ASIDE_SECONDS: Final = 30 * 86_400
+_WAIT_STEP: Final = 0.5
+
+
+class Act(StrEnum):
+    """What a step does."""
+
+    APPEND = "append"
+    REBUILD = "rebuild"
+    WAKE = "poke"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    One step of a repair.
+
+    Attributes:
+        text: What it does, for a person.
+        records: What is appended.
+        elements: What takes the place of the log.
+        lost: Elements of which nothing is legible, so that a log built anew would not hold them.
+        phase: Final phase that is accepted although no attempt leads to it.
+    """
+
+    act: Act
+    text: str
+    records: tuple[Record, ...] = ()
+    elements: tuple[bytes, ...] = ()
+    lost: int = 0
+    phase: str = ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it does nothing."""
+        return self.act is Act.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What the operator has agreed to besides facts and wake-ups."""
+
+    rebuild: bool = False
+    accept_loss: bool = False
+    #: What nobody but a status says enters the log.
+    unwitnessed: bool = False
+
+
+def plan_repair(
+    joined: Joined, findings: Sequence[Finding], *, allowed: Allowed, now: int, by: str
+) -> tuple[Step, ...]:
+    """
+    Return the steps that would repair one notification.
+
+    Args:
+        joined: Its log and object as read.
+        findings: What is wrong with it.
+        allowed: What the operator has agreed to.
+        now: Redis time in milliseconds.
+        by: Name of the operator.
+    """
+    kinds = {f.kind for f in findings}
+    remedies = {k.remedy for k in kinds}
+    steps: list[Step] = []
+    replaced = False
+    if Remedy.REBUILD in remedies:
+        rebuilt, refusal = _rebuilt(joined, kinds, now=now, by=by), ""
+        if not allowed.rebuild:
+            refusal = f"would need --rebuild: {rebuilt.text}"
+        elif rebuilt.lost and not allowed.accept_loss:
+            refusal = (
+                f"would need --accept-loss: of {rebuilt.lost} record(s) nothing is legible, so a success"
+                " among them could be sent again"
+            )
+        replaced = not refusal
+        steps.append(Step(Act.NOTHING, refusal) if refusal else rebuilt)
+    # Behind a record that cannot be read nothing that is appended would be read either.
+    if not replaced and Remedy.FACTS in remedies and Divergence.UNREADABLE not in kinds:
+        records = _facts(joined.request, read_log(joined.elements).view)
+        texts = [f"{r.kind} {r.id}" for r in records]
+        what = f"append {', '.join(texts)}" if texts else "append a note, which removes the expiry"
+        if records and not allowed.unwitnessed:
+            steps.append(Step(Act.NOTHING, f"would need --unwitnessed: {what}"))
+        else:
+            steps += [Step(Act.APPEND, what, tuple(records)), Step(Act.WAKE, "wake the owner")]
+    elif replaced or Remedy.OWNER in remedies:
+        steps.append(Step(Act.WAKE, "have the owner check it"))
+    phase = joined.request.status.phase if joined.request and allowed.unwitnessed else ""
+    if phase and Divergence.PHASE in kinds:
+        steps.append(Step(Act.WAKE, f"accept the phase {phase}", phase=phase))
+        kinds.discard(Divergence.PHASE)
+    left = [kind for kind in Divergence if kind in kinds and kind.remedy is Remedy.PERSON]
+    return (*steps, *(Step(Act.NOTHING, f"{kind}: {ADVICE[kind]}") for kind in left))
+
+
+def _facts(request: NotificationRequest | None, view: LogView) -> list[Record]:
+    """Return what the status shows and a log lacks, as seeds; the plan last, since it needs a log."""
+    if request is None:
+        return []
+    records = [seed_of(attempt) for attempt in lacking(view, request.status)]
+    plan = missing_plan(view, request.status)
+    return records if plan is None else [*records, plan]
+
+
+def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) -> Step:
+    """Return the step that puts a log built anew in its place."""
+    log = read_log(joined.elements)
+    records: list[Record] = list(log.records)
+    lost = damaged = 0
+    for element in joined.elements[1 + len(log.records) :]:
+        remains = salvage(element)
+        if remains is None:
+            lost += 1
+            continue
+        record = remains.record
+        if record is None:
+            damaged += 1
+            record = _from_name(remains.kind, remains.id, remains.channel, now)
+        if record is not None:
+            records.append(record)
+    epochs = [NO_EPOCH, *([log.header.epoch] if log.header is not None else [])]
+    epochs += [highest_epoch(joined.request.status)] if joined.request is not None else []
+    key = joined.request.key if joined.request is not None else joined.key
+    # The same epoch, nothing marked.
+    header = Header(key, max(epochs, key=epoch_key))
+    records += _facts(joined.request, read_log(encode_log(header, records)).view)
+    did = f"rebuilt: {len(records)} record(s), {damaged} of them by name alone, {lost} lost"
+    what = " ".join(sorted(kinds))
+    records.append(repair_record(f"repair:{now}", at=now, by=by, what=what, did=did))
+    text = f"keep the log aside and replace it by one that is {did}"
+    return Step(Act.REBUILD, text, elements=tuple(encode_log(header, records)), lost=lost)
+
+
+def _from_name(kind: Kind, identity: str, channel: str, now: int) -> Record | None:
+    """Return what the name of a record alone still states; None for a note, whose text is gone."""
+    state = kind.state
+    if state is None:
+        return None
+    bare = Record(kind, identity, channel)
+    attempt = Attempt(AttemptId(bare.attempt_id), channel, AttemptState.SUCCESS, ended=now)
+    if state is not AttemptState.SUCCESS:
+        # Whether it failed for good, or is still on the wire, is not known any more.
+        attempt = replace(
+            attempt, state=AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN,
+            error="the record of this attempt was damaged",
+        )  # fmt: skip
+    return attempt_record(attempt, seed=True)
+
+
+# -- carrying it out -------------------------------------------------------------------------------------
+
+
+async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> str:
+    """
+    Carry out the steps of a repair; returns why that was not done, empty if it was.
+
+    Args:
+        at: Open connections.
+        result: What is wrong with the notification.
+        steps: Of `plan_repair`.
+        by: Name of the operator.
+
+    Raises:
+        PortError: Redis does not answer; may be done in part, and doing it again is safe.
+    """
+    joined, noted = result.joined, False
+    for step in steps:
+        match step.act:
+            case Act.APPEND:
+                for record in step.records:
+                    if record.kind is Kind.PLAN:
+                        await at.log.note(joined.uid, record)
+                    else:
+                        await at.log.outcome(joined.uid, record, None, name=joined.key)
+            case Act.REBUILD:
+                mark = await at.now()
+                await at.log.keep_aside(joined.uid, joined.elements, mark=mark, ttl=ASIDE_SECONDS)
+                answer = await at.log.rebuild(joined.uid, joined.elements, step.elements)
+                if answer is not Answer.OK:
+                    return "the log has changed meanwhile; run the command again"
+                noted = True
+            case Act.WAKE:
+                if not noted:
+                    noted, now = True, await at.now()
+                    what = " ".join(sorted({f.kind for f in result.findings}))
+                    did = "; ".join(s.text for s in steps if not s.idle)[:512]
+                    phase = next((s.phase for s in steps if s.phase), "")
+                    note = repair_record(
+                        f"repair:{now}", at=now, by=by, what=what, did=did, phase=phase
+                    )
+                    # A log that cannot take a record stays as it is.
+                    with suppress(ContractError):
+                        await at.log.note(joined.uid, note)
+                await at.log.wake_owner(joined.uid)
+    return ""
+
+
+async def wait_clean(
+    at: Access, scan: Scan, bounds: Bounds, repaired: Sequence[Result], *, seconds: float
+) -> list[Result]:
+    """
+    Wait until what was repaired agrees, or the time is over; returns what is still wrong.
+
+    The time that a record may take to be published is not granted here: it is what is waited for.
+
+    Args:
+        at: Open connections.
+        scan: Its latest epoch is kept up to date.
+        bounds: Of the check.
+        repaired: What was repaired.
+        seconds: To wait at most.
+    """
+    impatient = replace(bounds, settle=0)
+    left = [r.joined.name for r in repaired]
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        wrong = [r async for r in check_again(at, scan, impatient, left)] if left else []
+        left = [r.joined.name for r in wrong]
+        if not left or asyncio.get_running_loop().time() >= deadline:
+            return wrong
+        await asyncio.sleep(_WAIT_STEP)
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+async def repair(options: argparse.Namespace) -> int:
+    """Repair what diverges; returns the exit code."""
+    if (options.unwitnessed or options.moved) and not options.by:
+        which = "--moved" if options.moved else "--unwitnessed"
+        raise Misused(f"{which} requires --by, the name of who vouches for what the status says")
+    by = operator_name(options.by)
+    async with access(options) as at:
+        # What was moved comes before the controller, into a store that nobody has used.
+        await trusted_store(at, writes=not options.dry_run, new=options.moved)
+        scan, bounds = Scan(), bounds_of(at)
+        planned, more = await _plan(at, scan, bounds, options, by=by)
+        if not options.object and not scan.objects and await report_missing(at, options):
+            return ABSENT
+        for result, steps in planned:
+            _write_plan(result, steps, options, by=by)
+        if more:
+            write_remark(f"{more} more are left for the next run; run it again")
+        idle = sum(all(step.idle for step in steps) for _, steps in planned)
+        found = len(planned) + more
+        if options.dry_run or not planned:
+            _write_summary({"found": found, "leftAlone": idle, "dryRun": options.dry_run}, options)
+            return DIFFERENT if planned else OK
+        done = []
+        for result, steps in planned:
+            problem = await carry_out(at, result, steps, by=by)
+            if problem:
+                write_remark(f"{result.joined.key}: {problem}")
+            elif not all(step.idle for step in steps):
+                done.append(result)
+        # An owner that is yet to start does its part later.
+        wrong = [] if options.moved else await wait_clean(at, scan, bounds, done, seconds=WAIT)
+    for joined, findings in wrong:
+        for kind, text in findings:
+            write_remark(f"still {kind}: {joined.key} ({text})")
+    repaired = len(done) - len(wrong)
+    summary = {
+        "found": found, "repaired": repaired, "leftAlone": idle,
+        # What was left alone, put off, or had changed by then diverges as it did.
+        "stillDiverging": found - repaired,
+    }  # fmt: skip
+    _write_summary(summary, options)
+    return OK if repaired == found else DIFFERENT
+
+
+async def _plan(
+    at: Access, scan: Scan, bounds: Bounds, options: argparse.Namespace, *, by: str
+) -> tuple[list[tuple[Result, tuple[Step, ...]]], int]:
+    """Return what is to be repaired, with the steps of each, and how many more are beyond the limit."""
+    allowed = Allowed(options.rebuild, options.accept_loss, options.unwitnessed or options.moved)
+    planned: list[tuple[Result, tuple[Step, ...]]] = []
+    more = 0
+    if options.object:
+        requests = [await read_request(at, key) for key in options.object]
+        found = check_again(at, scan, bounds, [Name(r.uid, r.key) for r in requests])
+    else:
+        found = diverging(at, scan, bounds, await namespaces_of(at, options))
+    async for joined, findings in found:
+        wanted = tuple(f for f in findings if not options.moved or f.kind is Divergence.LOG_MISSING)
+        if wanted and (len(planned) < LIMIT or options.moved):
+            steps = plan_repair(joined, wanted, allowed=allowed, now=await at.now(), by=by)
+            planned.append((Result(joined, wanted), steps))
+        else:
+            more += bool(wanted)
+    return planned, more
+
+
+def _write_plan(
+    result: Result, steps: Sequence[Step], options: argparse.Namespace, *, by: str
+) -> None:
+    joined = result.joined
+    kinds = sorted({f.kind.value for f in result.findings})
+    document = {
+        "uid": joined.uid, "object": joined.key or None, "classes": kinds, "by": by,
+        "steps": [{"act": s.act.value, "what": s.text} for s in steps],
+        "dryRun": options.dry_run,
+    }  # fmt: skip
+    verb = "would" if options.dry_run else "do"
+    lines = [
+        f"{joined.key or '?'}  {joined.uid}  {' '.join(kinds)}",
+        *(f"  {'leave' if s.idle else verb}: {plain(s.text)}" for s in steps),
+    ]
+    write_answer(document, lines, as_json=options.json)
+
+
+def _write_summary(summary: dict[str, Any], options: argparse.Namespace) -> None:
+    said = ", ".join(f"{k} {v}" for k, v in summary.items())
+    line = said if summary["found"] else "nothing to repair"
+    write_answer({"summary": summary}, [line], as_json=options.json)
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -28,30 +382,29 @@ async def run(options: argparse.Namespace) -> int:
         return await repair(options)
     counts: Counter[Divergence] = Counter()
     notifications = 0
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         silent, since = await _silence(at)
         scan, bounds = Scan(), replace(bounds_of(at), since=since)
         rows = [("NOTIFICATION", "UID", "CLASS", "WHAT")]
-        with Progress("verified") as progress:
-            namespaces = await namespaces_of(at, options)
-            found = (
-                by_status(at, scan, namespaces, progress) if silent
-                else diverging(at, scan, bounds, namespaces, progress)
-            )  # fmt: skip
-            async for joined, findings in found:
-                notifications += 1
-                for kind, text in findings:
-                    counts[kind] += 1
-                    if options.json:
-                        write_json(
-                            {
-                                "uid": joined.uid, "object": joined.key or None,
-                                "class": kind.value, "remedy": kind.remedy.value, "what": text,
-                                "cause": ADVICE[kind].cause, "do": ADVICE[kind].do,
-                            }
-                        )  # fmt: skip
-                    else:
-                        rows.append((joined.key or "?", joined.uid, kind, text))
+        namespaces = await namespaces_of(at, options)
+        found = (
+            by_status(at, scan, namespaces) if silent
+            else diverging(at, scan, bounds, namespaces)
+        )  # fmt: skip
+        async for joined, findings in found:
+            notifications += 1
+            for kind, text in findings:
+                counts[kind] += 1
+                if options.json:
+                    write_json(
+                        {
+                            "uid": joined.uid, "object": joined.key or None,
+                            "class": kind.value, "remedy": kind.remedy.value, "what": text,
+                            "cause": ADVICE[kind].cause, "do": ADVICE[kind].do,
+                        }
+                    )  # fmt: skip
+                else:
+                    rows.append((joined.key or "?", joined.uid, kind, text))
         if not scan.objects and await report_missing(at, options):
             return ABSENT
     if options.json:

@@ -55,6 +55,7 @@ from syncer.model.errors import (
 from syncer.rules.backoff import exponential
 
 Json = dict[str, Any]
+#: No PUT, which aiohttp would repeat without asking.
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -235,16 +236,19 @@ class KubeClient:
             raise Rejected("the body cannot be written as JSON") from error
         call = _Call(method, path, params, data, content_type, timeout, accept, max_bytes)
         try:
-            async with asyncio.timeout(timeout):
-                session = await self._current()
-                try:
-                    return await self._once(session, call)
-                except Unauthorised as error:
-                    if not await self._renew(session, error):
-                        raise
-                return await self._once(self._session, call)
+            async with asyncio.timeout(timeout), AsyncExitStack() as stack:
+                response = await self._answer(stack, call)
+                with Mapped(write=call.write):
+                    found = await body_of(response, call.max_bytes)
         except TimeoutError as error:
             raise no_answer(f"no answer within {timeout:g} s", write=call.write) from error
+        try:
+            answer = orjson.loads(found)
+        except orjson.JSONDecodeError as error:
+            raise no_answer("the answer is not JSON", write=call.write) from error
+        if not isinstance(answer, dict):
+            raise no_answer("the answer is not a JSON object", write=call.write)
+        return answer
 
     @asynccontextmanager
     async def stream(
@@ -277,33 +281,20 @@ class KubeClient:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(connect_timeout):
-                    session = await self._current()
-                    try:
-                        opened = await stack.enter_async_context(self._open(session, call))
-                    except Unauthorised as error:
-                        if not await self._renew(session, error):
-                            raise
-                        opened = await stack.enter_async_context(self._open(self._session, call))
+                    opened = await self._answer(stack, call)
             except TimeoutError as error:
                 raise Unavailable(f"no answer within {connect_timeout:g} s") from error
             yield lines_of(opened, idle_timeout)
 
-    async def _once(self, session: Session, call: _Call) -> Json:
-        async with session as http:
-            response = await self._send(http, session, call)
-            try:
-                await self._check(response, call)
-                with Mapped(write=call.write):
-                    body = await body_of(response, call.max_bytes)
-            finally:
-                response.close()
+    async def _answer(self, stack: AsyncExitStack, call: _Call) -> aiohttp.ClientResponse:
+        """Have a call answered, once more with other credentials if they are refused; `stack` ends it."""
+        session = await self._current()
         try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise no_answer("the answer is not JSON", write=call.write) from error
-        if not isinstance(answer, dict):
-            raise no_answer("the answer is not a JSON object", write=call.write)
-        return answer
+            return await stack.enter_async_context(self._open(session, call))
+        except Unauthorised as error:
+            if not await self._renew(session, error):
+                raise
+        return await stack.enter_async_context(self._open(self._session, call))
 
     @asynccontextmanager
     async def _open(self, session: Session, call: _Call) -> AsyncIterator[aiohttp.ClientResponse]:

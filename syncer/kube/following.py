@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 from syncer.model.resource import version_key
@@ -38,14 +37,6 @@ class Owned(Protocol):
 
     def on_change(self, call: Callable[[], None]) -> None:
         """Register a function to be called whenever a shard is acquired or lost."""
-
-
-class Novelty(Enum):
-    """The meaning of an event for a scope."""
-
-    NEWS = "to be taken"
-    KNOWN = "not newer than what is known of its shard"
-    FOREIGN = "of a shard that is not followed"
 
 
 @dataclass(slots=True)
@@ -118,11 +109,7 @@ class Following:
             shard.known = version if number in terms else max(shard.known, watched, key=version_key)
         return min(version, watched, key=version_key)
 
-    def novelty(self, shard: int, version: str) -> Novelty:
-        """What an event means that brings a version of an object in a shard."""
-        found = self._shards.get(shard)
-        if found is None or not found.known:
-            return Novelty.FOREIGN
-        if version_key(version) <= version_key(found.known):
-            return Novelty.KNOWN
-        return Novelty.NEWS
+    def lacks(self, shard: int, version: str) -> bool:
+        """Whether an event brings a later version than is known of a shard that is followed."""
+        known = self._shards[shard].known if self.follows(shard) else ""
+        return bool(known) and version_key(version) > version_key(known)

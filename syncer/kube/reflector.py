@@ -41,7 +41,7 @@ from syncer.kube.answers import event_of
 from syncer.kube.client import KubeClient
 from syncer.kube.comparison import Comparison
 from syncer.kube.errors import OversizedLine
-from syncer.kube.following import Following, Novelty, Owned
+from syncer.kube.following import Following, Owned
 from syncer.kube.listing import PAGE_BYTES, Listed, Lister
 from syncer.kube.mirror import Mirror, Shared, Sink
 from syncer.kube.notification_requests import Meta, Part, list_path, parse, uid_of
@@ -427,8 +427,7 @@ class Reflector:
         if uid := uid_of(document):
             version = document["metadata"].get("resourceVersion")
             shard = self.selection.shard_of(uid)
-            novelty = scope.following.novelty(shard, version) if isinstance(version, str) else None
-            if novelty in (Novelty.FOREIGN, Novelty.KNOWN):
+            if isinstance(version, str) and not scope.following.lacks(shard, version):
                 if shard not in scope.asked:
                     self.selection.note(part, foreign=1)
                 self._advance(scope, version)

@@ -50,11 +50,6 @@ class AttemptState(IntEnum):
         """The state as logs, status and metrics spell it."""
         return self.name.lower()
 
-    @classmethod
-    def parse(cls, word: str) -> AttemptState:
-        """Read a state from its word; KeyError if it names none."""
-        return cls[word.upper()]
-
 
 def shared_text(text: str) -> str:
     """

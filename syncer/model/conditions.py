@@ -47,19 +47,13 @@ def set_condition(conditions: tuple[Condition, ...], wanted: Condition) -> tuple
     message = bounded(wanted.message, MESSAGE_BYTES)
     if message != wanted.message:
         wanted = replace(wanted, message=message)
-    out: list[Condition] = []
-    found = False
-    for current in conditions:
-        if current.type != wanted.type:
-            out.append(current)
-        elif not found:
-            found = True
-            if current.status == wanted.status and current.transition != wanted.transition:
-                wanted = replace(wanted, transition=current.transition)
-            out.append(wanted)
-    if not found:
-        out.append(wanted)
-    return tuple(out)
+    known = find_condition(conditions, wanted.type)
+    if known is None:
+        return (*conditions, wanted)
+    if known.status == wanted.status and known.transition != wanted.transition:
+        wanted = replace(wanted, transition=known.transition)
+    kept = (c for c in conditions if c is known or c.type != wanted.type)
+    return tuple(wanted if c is known else c for c in kept)
 
 
 def find_condition(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:

@@ -22,7 +22,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, attempt_key
 from syncer.model.carried import MESSAGE_CHARS, fold, message_of
 from syncer.model.carried import fits as carries
 from syncer.model.conditions import bounded
-from syncer.model.rendering import render_attempt, render_members, render_status
+from syncer.model.rendering import render_attempt, render_members
 from syncer.model.resource import ChannelRollup, Rollup, Status
 from syncer.rules.channel_state import counts
 
@@ -39,11 +39,6 @@ _UTF8_BYTES: Final = 4
 _LIST_BYTES: Final = len(',"deliveryAttempts":[') - 1 + len("]")
 #: The schema's bound on the list.
 MAX_ENTRIES: Final = 500
-
-
-def size_of(status: Status) -> int:
-    """Bytes of the status as JSON."""
-    return len(orjson.dumps(render_status(status)))
 
 
 def fits(status: Status, limit: int) -> bool:

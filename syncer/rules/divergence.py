@@ -140,13 +140,15 @@ class Finding(NamedTuple):
 # -- rules of both checks -------------------------------------------------------------------------
 
 
+def _found(wrong: object, kind: Divergence, text: str) -> list[Finding]:
+    return [Finding(kind, text)] if wrong else []
+
+
 def two_open(view: LogView) -> list[Finding]:
     """Find channels with two attempts open at once, which the rules exclude."""
     opened = Counter(a.channel for a in view.attempts.values() if a.open)
     twice = sum(count > 1 for count in opened.values())
-    if not twice:
-        return []
-    return [Finding(Divergence.TWO_OPEN, f"{twice} channel(s) have two attempts open at once")]
+    return _found(twice, Divergence.TWO_OPEN, f"{twice} channel(s) have two attempts open at once")
 
 
 def conflicting(records: Sequence[Record]) -> list[Finding]:
@@ -158,9 +160,7 @@ def conflicting(records: Sequence[Record]) -> list[Finding]:
         if state is not None and state >= AttemptState.FAILED and not record.kind.resolution:
             definite.setdefault(record.attempt_id, set()).add(state)
     both = sum(len(states) > 1 for states in definite.values())
-    if not both:
-        return []
-    return [Finding(Divergence.CONFLICT, f"{both} attempt(s) have two definite results")]
+    return _found(both, Divergence.CONFLICT, f"{both} attempt(s) have two definite results")
 
 
 def unfounded(status: Status, states: Sequence[ChannelState]) -> list[Finding]:
@@ -176,15 +176,14 @@ def unfounded(status: Status, states: Sequence[ChannelState]) -> list[Finding]:
     delivered, total = sum(s.state is State.DELIVERED for s in states), len(deciding(states))
     going = [s for s in states if not s.state.finished]
     uncertain = any(s.last and s.last.state is AttemptState.UNKNOWN for s in going)
-    if states and (
+    wrong = (
         (status.phase == SENT and delivered < (total or 1))
         or (status.phase == PARTIALLY_SENT and not delivered)
         or (status.terminal and going and not uncertain)
-    ):
-        text = f"the phase is {status.phase}, {delivered} of {total} channel(s) are delivered"
-        more = f" and {len(going)} have attempts left" if going else ""
-        return [Finding(Divergence.PHASE, text + more)]
-    return []
+    )
+    text = f"the phase is {status.phase}, {delivered} of {total} channel(s) are delivered"
+    more = f" and {len(going)} have attempts left" if going else ""
+    return _found(states and wrong, Divergence.PHASE, text + more)
 
 
 def unplanned(view: LogView, status: Status) -> list[Finding]:
@@ -195,38 +194,30 @@ def unplanned(view: LogView, status: Status) -> list[Finding]:
     # What the replaced controller has tried, it has named in its way.
     tried = {a.channel for a in view.attempts.values() if attempt_epoch(a.id) != NO_EPOCH} - planned
     shown = {c.name for c in status.channels} - planned
-    if not tried and not shown:
-        return []
-    return [
-        Finding(
-            Divergence.CHANNELS,
-            f"the plan does not name {len(tried)} channel(s) of the log's attempts and {len(shown)} of the"
-            " status",
-        )
-    ]
+    return _found(
+        tried or shown,
+        Divergence.CHANNELS,
+        f"the plan does not name {len(tried)} channel(s) of the log's attempts and {len(shown)} of the"
+        " status",
+    )
 
 
 def respecified(view: LogView, digest: str) -> list[Finding]:
     """Find a plan that was made for another spec than that with this digest; empty if it is not known."""
     frozen = view.plan.body_hash if view.plan else ""
-    if not frozen or not digest or frozen == digest:
-        return []
-    return [
-        Finding(Divergence.SPEC, f"the plan is for the spec {frozen[:12]}, it is {digest[:12]}")
-    ]
+    return _found(
+        frozen and digest and frozen != digest,
+        Divergence.SPEC,
+        f"the plan is for the spec {frozen[:12]}, it is {digest[:12]}",
+    )
 
 
 def log_behind(view: LogView, status: Status) -> list[Finding]:
     """Find attempts and results that the status shows and the log lacks."""
     lost = len(lacking(view, status))
-    if not lost:
-        return []
-    return [
-        Finding(
-            Divergence.LOG_BEHIND,
-            f"the log lacks {lost} attempt(s) or result(s) of the status",
-        )
-    ]
+    return _found(
+        lost, Divergence.LOG_BEHIND, f"the log lacks {lost} attempt(s) or result(s) of the status"
+    )
 
 
 def status_behind(
@@ -243,11 +234,9 @@ def status_behind(
     """
     if exceeds(fold(records[:acked]), status):
         return [Finding(Divergence.ACKED, Divergence.ACKED.message)]
-    if unwritten:
-        return [
-            Finding(Divergence.STATUS_BEHIND, "the log holds results that the status does not show")
-        ]
-    return []
+    return _found(
+        unwritten, Divergence.STATUS_BEHIND, "the log holds results that the status does not show"
+    )
 
 
 # -- the self-audit -------------------------------------------------------------------------------

@@ -145,7 +145,8 @@ def judge(
         if about.complete(request.created, request.retention_days):
             return Judgement(Verdict.DISREGARDED, f"{said}, and nothing was ever sent for it")
         # What was journaled has to be joined with a log, so its end is none to rest on.
-        gone = founded or _expired(request, about)
+        kept_until = request.created + 1000 * retention_seconds(request.retention_days)
+        gone = founded or about.now >= kept_until
         if status.terminal and status.journal is None and gone:
             return Judgement(Verdict.AGREES, "finished, and its log is gone")
     return Judgement(Verdict.DOUBTED, said)
@@ -219,8 +220,3 @@ def _folds_more(rollup: Rollup | None, view: LogView) -> bool:
         )
         for channel in rollup.channels
     )
-
-
-def _expired(request: NotificationRequest, about: Circumstances) -> bool:
-    kept = 1000 * retention_seconds(request.retention_days)
-    return about.now >= request.created + kept

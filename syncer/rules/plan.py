@@ -39,49 +39,42 @@ PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 
 
 @dataclass(frozen=True, slots=True)
-class Resolve:
-    """No plan is on record: resolve the channels and freeze them first."""
-
+class _OfNoChannel:
     channels: ClassVar[tuple[str, ...]] = ()
     then: ClassVar[float | None] = None
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Deliver:
+class _OfDueChannels:
+    channels: tuple[str, ...]
+    then: float | None
+    reason: str
+    held: tuple[tuple[str, str], ...] = ()
+
+
+class Resolve(_OfNoChannel):
+    """No plan is on record: resolve the channels and freeze them first."""
+
+
+class Deliver(_OfDueChannels):
     """
     Start an attempt on these channels now.
 
     `held` are other channels that are due and held back, each with its reason.
     """
 
-    channels: tuple[str, ...]
-    then: float | None
-    reason: str
-    held: tuple[tuple[str, str], ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Withhold:
+class Withhold(_OfDueChannels):
     """
     These channels are due and are held back until the cause is removed.
 
     `held` has the reason of each, and is empty where `reason` is that of all.
     """
 
-    channels: tuple[str, ...]
-    then: float | None
-    reason: str
-    held: tuple[tuple[str, str], ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(_OfDueChannels):
     """These channels are due but are given up; that has to be recorded."""
-
-    channels: tuple[str, ...]
-    then: float | None
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +86,12 @@ class WaitUntil:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Await:
+class Await(_OfNoChannel):
     """Everything unfinished is on the wire; its end brings the next decision."""
 
-    channels: ClassVar[tuple[str, ...]] = ()
-    then: ClassVar[float | None] = None
-    reason: str
 
-
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(_OfNoChannel):
     """No further attempt will be made."""
-
-    channels: ClassVar[tuple[str, ...]] = ()
-    then: ClassVar[float | None] = None
-    reason: str
 
 
 #: Each names due channels that it concerns, and when to decide again, a second of the monotonic clock.

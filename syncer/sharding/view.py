@@ -128,7 +128,8 @@ class LeaseView:
 
     def put(self, lease: LeaseRecord) -> None:
         """Note a Lease that was created or written."""
-        renewal = self._is_renewal(lease)
+        known = self.sessions.get(lease.uid)
+        renewal = known is not None and lease.renews(known.lease)
         self._see(lease)
         self.version = lease.resource_version
         if not renewal:
@@ -178,11 +179,6 @@ class LeaseView:
         for uid, gone in list(self.departed.items()):
             if now >= gone.at + self.lasts(gone.lease):
                 del self.departed[uid]
-
-    def _is_renewal(self, lease: LeaseRecord) -> bool:
-        """Whether a later write merely renews a session."""
-        known = self.sessions.get(lease.uid)
-        return known is not None and lease.renews(known.lease)
 
     def _see(self, lease: LeaseRecord) -> None:
         known = self.leases.get(lease.name)

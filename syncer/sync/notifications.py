@@ -106,10 +106,8 @@ class Notifications:
     def has(self, uid: str, resource_version: str) -> bool:
         """Whether this very version is known already, as after every own write."""
         notification = self.cache.entries.get(uid)
-        if notification is not None:
-            return notification.request.resource_version == resource_version
-        finished = self.cache.finished.get(uid)
-        return finished is not None and finished.resource_version == resource_version
+        known = notification.request if notification else self.cache.finished.get(uid)
+        return known is not None and known.resource_version == resource_version
 
     def delete(
         self,

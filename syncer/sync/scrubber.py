@@ -15,6 +15,7 @@ competes with delivery.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
@@ -125,10 +126,9 @@ class Scrubber:
 
     async def _object(self, notification: Notification) -> NotificationRequest | None:
         request = notification.request
-        try:
+        with contextlib.suppress(PortError, ContractError, TimeoutError):
             return await self.objects.get(request.namespace, request.name)
-        except (PortError, ContractError, TimeoutError):
-            return None
+        return None
 
     def _state(self, notification: Notification) -> tuple[object, ...] | None:
         """What must be the same before and after the reads; None if it is not at rest."""

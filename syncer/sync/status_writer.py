@@ -126,16 +126,6 @@ class Limits:
     at_most_once: bool = False
 
 
-def ends_badly(notification: Notification, wanted: Status) -> bool:
-    """Whether a write would end a notification in another way than with Sent."""
-    return wanted.terminal and wanted.phase != SENT and not notification.status.terminal
-
-
-def is_kept(stored: Status, wanted: Status) -> bool:
-    """Whether an answer shows what was written: the list, and the condition that names its entries."""
-    return len(stored.attempts) == len(wanted.attempts) and stored.log == wanted.log
-
-
 logger = logging.getLogger("ledger.sync")
 
 #: What a write shows that shows nothing of the log.
@@ -337,7 +327,8 @@ class StatusWriter:
             before = known.status
             merged = self._merged(notification, term)
             wanted = compact(merged.status, limit=limit)
-            if ends_badly(notification, wanted) and not (reread or self._journals(notification)):
+            ends = wanted.terminal and not notification.status.terminal
+            if ends and wanted.phase != SENT and not (reread or self._journals(notification)):
                 # Before a notification is called failed, the log is read once more: another process
                 # may have recorded a late success.
                 if not await self._read_again(notification, term):
@@ -541,7 +532,8 @@ class StatusWriter:
             notification.publication.final_at(ending)
             self.metrics.patches.labels("unavailable").inc()
             raise
-        if not is_kept(stored.status, wanted):
+        shown = stored.status
+        if len(shown.attempts) != len(wanted.attempts) or shown.log != wanted.log:
             # Mutating admission may take away entries and conditions, and answers 200.
             self.metrics.patches.labels("unclear").inc()
             notification.publication.unclear()

@@ -51,7 +51,7 @@ from tests.benchmarks.replicas import SHARDS
 from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.strategies import Optimistic
 from tests.e2e.checker import Kind, unlogged
-from tests.e2e.harness import BUSY, OK, NotifierProcess, Stage, stage, until
+from tests.e2e.harness import BUSY, OK, SEND_TIMEOUT, NotifierProcess, Stage, stage, until
 from tests.fakes.proxy import Proxy
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
@@ -205,7 +205,9 @@ async def _installation(
 ) -> AsyncIterator[Installation]:
     async with contextlib.AsyncExitStack() as stack:
         redis = await stack.enter_async_context(RedisServer(find_binary("redis-server")))
-        here = await stack.enter_async_context(stage(plane, redis.url, folder, sampled=False))
+        here = await stack.enter_async_context(
+            stage(plane, redis.url, folder, sampled=False, send_timeout=SEND_TIMEOUT)
+        )
         delivery = {
             **scale.settings.get("delivery", {}),
             "logOutage": "journal", "journalAfter": f"{scale.after}s", "journalPerSecond": per_second,

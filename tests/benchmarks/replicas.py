@@ -51,6 +51,7 @@ from tests.e2e.harness import (
     QUICK as POLICY,
 )
 from tests.e2e.harness import (
+    SEND_TIMEOUT,
     NotifierProcess,
     Stage,
     Step,
@@ -205,7 +206,9 @@ async def _place(
 ) -> AsyncIterator[_Place]:
     """Set up an installation whose shards are shared out."""
     async with (
-        stage(plane, redis_url, folder, default=(_ANSWER,), sampled=False) as here,
+        stage(
+            plane, redis_url, folder, default=(_ANSWER,), sampled=False, send_timeout=SEND_TIMEOUT
+        ) as here,
         contextlib.AsyncExitStack() as stack,
     ):
         place = _Place(here, [], [])

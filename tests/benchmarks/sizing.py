@@ -2,9 +2,8 @@
 How much memory it takes: Redis for the logs, a replica for what it holds.
 
 Two formulas, linear in what a user knows: attempts, channels, lengths of texts. They are fitted to
-what `memory` measures, on Redis 7.0 with jemalloc and on Python 3.11; `test_memory.py` holds them to new
-measurements with other shapes, to 15 %. docs/scale.md states the same
-numbers, which a test compares.
+what `memory` measures, on Redis 7.0 with jemalloc and on Python 3.11, and which holds them to it, to 15 %.
+docs/scale.md states the same numbers, which a test compares.
 
 A log is text: what the scripts keep of names, ids, times and errors. The allocator rounds each block up
 by 0 to 25 %, a tenth on the average; that is why the formula cannot be exact for one log, and fits many.

@@ -28,7 +28,7 @@ from tests.benchmarks.load import SHARED, plane_of, programs, progress
 from tests.benchmarks.replicas import SHARDS, SHORT
 from tests.benchmarks.report import Goal, Report
 from tests.e2e.checker import Kind
-from tests.e2e.harness import BUSY, OK, NotifierProcess, Stage, _stamp, stage, until
+from tests.e2e.harness import BUSY, OK, SEND_TIMEOUT, NotifierProcess, Stage, _stamp, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
@@ -133,7 +133,7 @@ async def _fault(
 async def _installation(
     plane: ControlPlane, redis_url: str, folder: Path, scale: Scale, n: int, result: Result
 ) -> None:
-    async with stage(plane, redis_url, folder, sampled=False) as here:
+    async with stage(plane, redis_url, folder, sampled=False, send_timeout=SEND_TIMEOUT) as here:
         pair = [here.notifier(to="slack", **scale.settings) for _ in range(2)]
         for process in pair:
             process.start()

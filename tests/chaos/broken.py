@@ -14,40 +14,31 @@ Each break names the invariant that falls with it. A suite that stays green with
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
 import notifier.cli.main
 from notifier.contract import Outcome
 from notifier.reconciler.attempt import Attempts, Sender
-from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm
-from syncer.kube.notification_requests import (
-    FIELD_MANAGER,
-    NotificationRequestClient,
-    object_path,
-    readable,
-)
 from syncer.ledger import lua
 from syncer.ledger.answers import Answer, Appended
 from syncer.model.attempt import Attempt, FailureClass
 from syncer.model.errors import PortError
 from syncer.model.record import Record, intent_record
 from syncer.rules import merge
-from syncer.rules.journal import Basis
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.sessions import SessionLease
 from syncer.sync import claim as startup
 from syncer.sync import status_writer as loop
 from syncer.sync.attempts import Outcomes
-from syncer.sync.claim import Claimer
-from syncer.sync.journal import Journal
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import Flushed, StatusWriter
-from syncer.sync.sweeps import Resync
+from tests.simulation import mutants
 
 NONE: Final = "none"
 
@@ -105,29 +96,6 @@ def _intent_with(changes: dict[str, str]) -> None:
     lua.INTENT.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-def ack_before_patch() -> None:
-    """The log is marked as published before it is: `acked` no longer means "in the status"."""
-    write = StatusWriter._write
-
-    async def broken(self: StatusWriter, notification: Any, wanted: Any, patch: Any) -> Any:
-        position, chain = notification.view.publishable
-        if notification.claim is not None and position:
-            await self.recorder.log.ack(notification.uid, position, chain, ttl=0)
-        return await write(self, notification, wanted, patch)
-
-    StatusWriter._write = broken  # type: ignore[method-assign]  # broken on purpose
-
-
-def overwrite_instead_of_union() -> None:
-    """The status becomes what the log says, so whatever the log lost vanishes from the record."""
-
-    def only_the_log(status: Any, view: Any) -> list[Attempt]:
-        return list(view.attempts.values())
-
-    merge._unite = only_the_log
-    startup.lacking = lambda *_: ()  # type: ignore[attr-defined]  # broken on purpose
-
-
 def send_before_intent() -> None:
     """The request leaves before it is on record: a crash in between leaves a call nobody knows."""
     run, send = Attempts.run, Sender.send
@@ -180,36 +148,6 @@ def send_without_log() -> None:
     Outcomes.open = broken  # type: ignore[method-assign]  # broken on purpose
 
 
-def no_resource_version() -> None:
-    """A status is written over whatever is there: a late writer takes back what others showed."""
-
-    async def broken(
-        self: NotificationRequestClient, namespace: str, name: str, status: Any,
-        *, resource_version: str,
-    ) -> Any:  # fmt: skip
-        return readable(
-            await self._client.request(
-                "PATCH",
-                f"{object_path(namespace, name)}/status",
-                params={"fieldManager": FIELD_MANAGER},
-                body={"status": status},
-                content_type=MERGE_PATCH,
-                timeout=self._timeout,
-            )
-        )
-
-    NotificationRequestClient.patch = broken  # type: ignore[method-assign]  # broken on purpose
-
-
-def no_recover() -> None:
-    """Attempts that a dead sender left open stay open, and so does their notification."""
-
-    async def broken(self: Claimer, notification: Any, term: Any) -> None:
-        return None
-
-    Claimer._recover = broken  # type: ignore[method-assign]  # broken on purpose
-
-
 def unknown_as_failed() -> None:
     """A request without an answer counts as refused: nothing explains the repeat after it."""
 
@@ -237,15 +175,6 @@ def numbers_from_count() -> None:
     merge._publish = broken
 
 
-def no_resync() -> None:
-    """Only events, wake-ups and timers have anything looked at: what none of them tells of is forgotten."""
-
-    async def broken(self: Resync) -> None:
-        return None
-
-    Resync.round = broken  # type: ignore[method-assign]  # broken on purpose
-
-
 def silent_session_kept() -> None:
     """Nobody ends the session of a replica that is gone: what it held has no owner for ever."""
 
@@ -271,57 +200,33 @@ def one_session() -> None:
     SessionLease._begin = broken  # type: ignore[method-assign]  # broken on purpose
 
 
-def journal_without_write() -> None:
-    """A journaled attempt is in no status: a crash after the send leaves a call nobody knows."""
-
-    async def broken(self: StatusWriter, notification: Any, term: Any, journal: str) -> Flushed:
-        return Flushed.WRITTEN
-
-    StatusWriter.write_ahead = broken  # type: ignore[method-assign]  # broken on purpose
-
-
-def trust_every_object() -> None:
-    """Without the log every status is taken for all that was recorded, also of a former owner's object."""
-
-    def broken(self: Journal, notification: Any, term: Any) -> Basis:
-        return Basis.MEMORY
-
-    Journal.basis = broken  # type: ignore[method-assign]  # broken on purpose
-
-
-def note_stays() -> None:
-    """The Lease says for ever that attempts are journaled, and they are opened in the log all the same."""
-
-    def never(self: Journal, uid: str) -> bool:
-        return self.active
-
-    async def nothing(self: ShardManager) -> int:
-        return 0
-
-    Journal.blocks = never  # type: ignore[method-assign]  # broken on purpose
-    ShardManager.remove_notes = nothing  # type: ignore[method-assign]  # broken on purpose
-
-
 def journal_without_deadline() -> None:
     """A journaled attempt is sent although its lease is over: nothing but the deadline fences it."""
     _trust_the_clock()
 
 
-def journal_without_version() -> None:
-    """An attempt is written ahead over whatever is there: who was frozen takes back what others showed."""
-    no_resource_version()
-
-
-BREAKS: Final[dict[str, Callable[[], None]]] = {
-    f.__name__.replace("_", "-"): f
-    for f in (
-        no_deadline, no_fence, no_stamp, ack_before_patch, overwrite_instead_of_union, send_before_intent,
-        send_without_log, no_resource_version, no_recover, unknown_as_failed,
-        numbers_from_count, no_resync, silent_session_kept, one_session,
-        journal_without_write, trust_every_object, note_stays, journal_without_deadline,
-        journal_without_version,
-    )
-}  # fmt: skip
+#: By name; what the simulation switches off likewise is written there.
+BREAKS: Final[dict[str, Callable[[], AbstractContextManager[None] | None]]] = {
+    "no-deadline": no_deadline,
+    "no-fence": no_fence,
+    "no-stamp": no_stamp,
+    "ack-before-patch": mutants.ack_before_patch,
+    "overwrite-instead-of-union": mutants.overwrite,
+    "send-before-intent": send_before_intent,
+    "send-without-log": send_without_log,
+    "no-resource-version": mutants.no_resource_version,
+    "no-recover": mutants.no_recovery,
+    "unknown-as-failed": unknown_as_failed,
+    "numbers-from-count": numbers_from_count,
+    "no-resync": mutants.no_resync,
+    "silent-session-kept": silent_session_kept,
+    "one-session": one_session,
+    "journal-without-write": mutants.not_written_ahead,
+    "trust-every-object": mutants.every_object_trusted,
+    "note-stays": mutants.note_stays,
+    "journal-without-deadline": journal_without_deadline,
+    "journal-without-version": mutants.no_resource_version,
+}
 
 
 def keep_finished_for(seconds: int) -> None:
@@ -338,10 +243,12 @@ def main(arguments: Sequence[str]) -> int:
     name, ttl, *rest = arguments
     if int(ttl):
         keep_finished_for(int(ttl))
-    if name != NONE:
-        BREAKS[name]()
-        sys.stderr.write(f'{{"event":"broken","break":"{name}"}}\n')
-    return notifier.cli.main.main(rest)
+    with contextlib.ExitStack() as for_good:
+        if name != NONE:
+            if switched_off := BREAKS[name]():
+                for_good.enter_context(switched_off)
+            sys.stderr.write(f'{{"event":"broken","break":"{name}"}}\n')
+        return notifier.cli.main.main(rest)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ async def refused(foreign: Api, at: str, *, by: str) -> None:
         answer = await foreign.ask("PATCH", f"{at}/status", change)
         return answer.code == 403 and f"'{by}-" in answer.message
 
-    await until(so, f"{at} is protected by {by}", within=30)
+    await until(so, f"{at} is protected by {by}")
 
 
 async def leases_are_refused(foreign: Api) -> None:
@@ -99,7 +99,7 @@ async def test_only_its_controller_writes_what_a_release_decides_by(
             await refused(foreign, first, by=ACCOUNT)
             notifier = as_the_release_says(here)
             await notifier.start().wait_ready(60)
-            await until(lambda: bool(here.receiver.calls("first")), notifier.tail, within=30)
+            await until(lambda: bool(here.receiver.calls("first")), notifier.tail)
             await state(notifier, "in-force")
             assert "status-policy" not in (await notifier.ask("/readyz"))[1]
             await leases_are_refused(foreign)
@@ -110,7 +110,7 @@ async def test_only_its_controller_writes_what_a_release_decides_by(
             may, here, "notifications", "notificationrequests/status", "record", granted=False
         )
         later = await here.create("later")
-        await until(lambda: bool(here.receiver.calls("later")), notifier.tail, within=30)
+        await until(lambda: bool(here.receiver.calls("later")), notifier.tail)
 
         reason = (
             f"[-] status: status writes are refused in namespace {here.namespace} (403 Forbidden: User"
@@ -217,7 +217,7 @@ async def test_a_hold_names_who_places_it(control_plane: ControlPlane, namespace
                 answer = await alice.ask("POST", where, hold("bob"))
                 return answer.code == 403 and "spec.author must be who places" in answer.message
 
-            await until(so, "the policy is in force", within=30)
+            await until(so, "the policy is in force")
             own = hold(f"system:serviceaccount:{namespace}:alice")
             assert (await alice.ask("POST", where, own)).code == 201
             assert (await controller.ask("POST", where, hold("bob"))).code == 201

@@ -129,7 +129,7 @@ async def test_the_rights_suffice_and_a_missing_one_is_named(here: Stage) -> Non
     first = await here.create("first")
     await here.wait_phase(first)
     events = f"/api/v1/namespaces/{here.namespace}/events"
-    await until(lambda: len(get(here, events)["items"]) >= 2, "events are written", within=30)
+    await until(lambda: len(get(here, events)["items"]) >= 2, "events are written")
     # Everything it asked for was granted; the definition could be read as well.
     text = notifier.log.read_text()
     assert "Forbidden" not in text
@@ -307,7 +307,7 @@ async def test_helm_has_the_password_made_first(here: Stage) -> None:
     def taken_away() -> bool:
         return {api.request("GET", path).status for path in (job, role)} == {404}
 
-    await until(taken_away, "the Job and its right are gone", within=30)
+    await until(taken_away, "the Job and its right are gone")
     await asyncio.to_thread(uninstall, here, major="4")
     assert api.request("GET", secret).status == 200, "as Redis's disk, it stays"
 

@@ -30,7 +30,7 @@ ON_CLUSTER: Final = "tests/cluster/documented.py::run_block"
 IN_KUBERNAUT: Final = "tests/kubernaut/run.py::chart"
 _LAYOUT: Final = "no command: the layout of a record"
 _FORMULA: Final = (
-    "no command: a formula, which tests/benchmarks/test_memory.py compares with the code"
+    "no command: a formula, which tests/docs/test_scale_page.py compares with the code"
 )
 
 #: By page: the first line of each block, and the test that runs it or the reason why none does.
@@ -47,7 +47,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
     },
     "CONTRIBUTING.md": {
         "scripts/test  ": (
-            "a table of commands; that each exists says tests/unit/test_repository.py"
+            "a table of commands; that each exists says scripts/gates/repository.py"
         ),
     },
     "charts/notification-ledger/README.md": {

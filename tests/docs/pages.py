@@ -440,3 +440,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The commands of a parser."""
+    found = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return {name: each for choices in found for name, each in choices.items()}
+
+
+def options_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
+    """The options of a parser, by what is typed."""
+    return dict(parser._option_string_actions)

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import notifier.cli.main
 import syncer.cli.main
-from syncer.cli.completion import _commands, _options
 from tests.chart.helm import objects, template
 from tests.cluster.documented import TURNS
 from tests.docs.blocks import BLOCKS, MARKED, ON_CLUSTER, ROOT, Block, blocks, fates, pages
+from tests.docs.pages import commands_of, options_of
 from tests.servers.controlplane import ControlPlane
 
 
@@ -142,15 +142,15 @@ def test_our_commands_have_what_the_pages_use() -> None:
             or words[0] in {"COMMAND", "ui"}
         ):
             continue
-        known = _commands(PARSERS[program])
+        known = commands_of(PARSERS[program])
         if words[0] not in known:
             wrong.append(f"{page}: {program} {words[0]}")
             continue
         seen += 1
         parser = known[words[0]]
         if len(words) > 1:
-            parser = _commands(parser).get(words[1], parser)
-        options = _options(parser)
+            parser = commands_of(parser).get(words[1], parser)
+        options = options_of(parser)
         used = [w.partition("=")[0] for w in words[1:] if re.match("--?[a-z]", w)]
         wrong += [f"{page}: {program} {words[0]} {o}" for o in used if o not in options]
     assert seen > 60
@@ -253,15 +253,3 @@ def test_helm_is_given_the_documented_release() -> None:
                 wrong.append(f"{page}: {' '.join(words)}")
     assert seen >= 5
     assert wrong == []
-
-
-def test_the_page_on_security_names_tests_that_exist() -> None:
-    """Each sentence about a side door stands on a test; `::name` is one of the file before it."""
-    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
-    file, gone = "", []
-    for path, name in re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", text):
-        file = path or file
-        if name not in _tests_of(file):
-            gone.append((file, name))
-    assert file
-    assert gone == []

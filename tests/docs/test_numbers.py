@@ -7,7 +7,6 @@ is judged, since somebody has read it: each sentence is made of the constants an
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,7 @@ from notifier.dispatch.breaker import FAILURES, OPEN_FIRST, OPEN_MOST, WINDOW
 from notifier.dispatch.receiver_queue import QUIET_MOST
 from notifier.gateway import access, alertgroups, draft, manifest, rating, reviews, silence
 from notifier.gateway import server as gateway
-from notifier.gateway.auth import Signature
+from notifier.gateway.auth import TOLERANCE
 from notifier.gateway.identity import BYTES_WINDOW
 from notifier.gateway.kinds import KINDS
 from notifier.reconciler import operator_holds
@@ -40,8 +39,6 @@ from syncer.rules.backoff import RETRY_AFTER_MOST
 from syncer.rules.journal import BORN_MARGIN
 from syncer.runtime import connections
 
-#: Seconds; of a field with this default.
-TOLERANCE: Final[float] = inspect.signature(Signature).parameters["tolerance"].default
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 

@@ -84,11 +84,11 @@ async def test_each_question_is_answered(here: Stage, capsys: pytest.CaptureFixt
         ):
             uid = await here.create(name, subject=subject, severity=severity, **more)
             await here.wait_phase(uid, phase)
-            await until(partial(tried, here, uid), "it is tried", within=20)
+            await until(partial(tried, here, uid), "it is tried")
         document = notification("deploy-done", subject="Deploy done", severity="info")
         document["metadata"]["annotations"] = {"notification-ledger/hold": "until Monday"}
         await here.api.ask("POST", here.api.requests, document)
-        await until(lambda: "deploy-done" in str(here.watcher.versions), "it is seen", within=20)
+        await until(lambda: "deploy-done" in str(here.watcher.versions), "it is seen")
         found, shown, page = [], [], ""
         for command, *wanted in questions():
             words = shlex.split(command.removeprefix("$ kubectl ledger"))

@@ -15,10 +15,9 @@ import yaml
 import notifier.cli.main
 from notifier.settings import DeliverySettings, Settings
 from syncer.cli.arguments import SETTINGS_FILES
-from syncer.cli.completion import _commands, _options
 from syncer.configfile import Group, build, unknown_keys
 from tests.docs.metrics import families, named, series
-from tests.docs.pages import DOCS, PAGES, ROOT, dead_links, documents
+from tests.docs.pages import DOCS, PAGES, ROOT, commands_of, dead_links, documents, options_of
 from tests.docs.settings_examples import _settings_examples
 
 DASHBOARDS: Final = ROOT / "charts" / "notification-ledger" / "files" / "dashboards"
@@ -79,7 +78,7 @@ def test_commands_in_a_pod_find_the_settings() -> None:
     ]
     assert len(ran) >= 2
     assert [c for c in ran if "--config" in c] == []
-    default = _options(_commands(notifier.cli.main._parser())["run"])["--config"].default
+    default = options_of(commands_of(notifier.cli.main._parser())["run"])["--config"].default
     assert (mounted, default) == SETTINGS_FILES
 
 

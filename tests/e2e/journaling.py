@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from syncer.model.resource import Json
 from tests.e2e.harness import NotifierProcess, Stage, until
 
 #: It is the default; only sooner.
@@ -21,6 +22,7 @@ async def journaling(process: NotifierProcess) -> None:
     )
 
 
-def replica(here: Stage) -> NotifierProcess:
+def replica(here: Stage, sharding: Json | None = None) -> NotifierProcess:
     """A replica that journals soon."""
-    return here.notifier(delivery=JOURNAL, sync={"window": "100ms", "holdNotice": "2s"}).start()
+    sync = {"window": "100ms", "holdNotice": "2s"}
+    return here.notifier(delivery=JOURNAL, sync=sync, sharding=sharding or {}).start()

@@ -367,7 +367,7 @@ async def test_an_end_that_a_late_report_undid_is_told_again(
             # The one gives up a report at once, the other tries again for ten seconds.
             early.firing, late.firing = 400, 503
             await pair.post(alert("Disk", "b", pair.began))
-            await until(lambda: late.refused > 0, "the other one tries", within=20)
+            await until(lambda: late.refused > 0, "the other one tries")
             now = time.time()
             await pair.post(*(alert("Disk", i, pair.began, now) for i in ("a", "b")))
             pages.append("[RESOLVED:2] Disk: disk is full")
@@ -422,7 +422,8 @@ async def test_every_incident_that_ends_is_closed_whatever_dies(
             await pair.mend(server)
             await until(pair.settled, pair.why, within=150, every=1.0)
             await asyncio.sleep(_SETTLE)
-            assert pair.left() == []
+            # Alertmanager may have told of something again meanwhile.
+            await until(pair.settled, pair.why, within=60, every=1.0)
             assert pair.misordered() == []
             assert {kind: len(groups) for kind, groups in outside.said.items()} == {
                 "slack": GROUPS, "teams": GROUPS,

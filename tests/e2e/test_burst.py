@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from notifier.dispatch.breaker import OPEN_MOST
-from tests.e2e.harness import BUSY, OK, PATIENT, Stage, stage, until
+from tests.e2e.harness import BUSY, OK, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -47,9 +47,8 @@ async def test_a_burst_that_is_refused_once_is_sent_soon(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
     """Two calls each and no more, and all Sent long before a breaker's longest wait is over."""
-    # A late answer would be an unknown result, and its repeat a call too many.
     folder = tmp_path / "stage"
-    async with stage(control_plane, redis_url, folder, sampled=False, send_timeout=PATIENT) as here:
+    async with stage(control_plane, redis_url, folder, sampled=False) as here:
         for _ in range(2):
             await here.notifier(sharding=_SHARDS).start().wait_ready()
         here.receiver.default = (BUSY, OK)

@@ -108,7 +108,7 @@ async def test_what_was_never_handled_is_delivered(here: Stage, running: bool) -
         delivered, lambda: f"{[n for n in FORGED if not here.receiver.calls(n)]}", within=40
     )
     for name, uid in uids.items():
-        await here.wait_phase(uid, within=20)
+        await here.wait_phase(uid)
         await here.wait_acked([uid])
         status = here.watcher.last(uid).status  # type: ignore[union-attr]  # it has a phase
         shown = [(a["status"], a["attempt"]) for a in status["deliveryAttempts"]]
@@ -131,7 +131,7 @@ async def test_a_writer_that_does_not_stop(here: Stage) -> None:
             here, "n", {"phase": "Sent", "deliveryAttempts": [entry("success", f"0.1-{n}")]}
         )
         await asyncio.sleep(0.1)
-    await until(lambda: len(here.receiver.calls("n")) == 3, "it is delivered", within=30)
+    await until(lambda: len(here.receiver.calls("n")) == 3, "it is delivered")
     await until(
         lambda: (v := here.watcher.last(uid)) is not None and v.status.get("totalAttempts") == 3,
         "the status is the truth again", within=60,
@@ -195,7 +195,8 @@ async def test_what_another_controller_left_is_adopted(here: Stage) -> None:
     await write(here, "old-sent", sent)
     await asyncio.sleep(2)
     process = await unprotected(here)
-    process.kill()
+    process.sigterm()
+    await process.wait_exit()
     # The other one has gone on meanwhile.
     await here.create("later-sent")
     await write(here, "later-sent", sent)

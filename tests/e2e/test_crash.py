@@ -23,6 +23,7 @@ from syncer.model.resource import Json
 from syncer.runtime.failpoints import Failpoint
 from tests.e2e.checker import Kind
 from tests.e2e.harness import (
+    BRISK,
     BUSY,
     LEASE_SECONDS,
     OK,
@@ -82,7 +83,7 @@ CRASHES = {
 
 #: Settings with which a session that has to run out does so after more than `_LONG` seconds: whatever
 #: does not wait for that is told from what does, however busy the machine is.
-_PATIENT: Final[Json] = {"margin": "30s"}
+_SLOW: Final[Json] = {"margin": "30s"}
 _LONG: Final = 30.0
 #: LeaseDuration of the other settings, with the time that the receiver has here.
 _LEASE_SECONDS: Final = LEASE_SECONDS - SEND_TIMEOUT + PATIENT
@@ -95,7 +96,7 @@ async def _killed(
     here: Stage, crash: Crash, sharding: Json | None = None
 ) -> tuple[NotifierProcess, str]:
     """Have a controller killed at the failpoint; returns it, and the uid of the notification."""
-    first = here.notifier(sharding=sharding or {}, sync={"window": _WINDOW})
+    first = here.notifier(sharding=sharding or BRISK, sync={"window": _WINDOW})
     uid = await here.create("n")
     first.start(f"{crash.at}=kill")
     assert await first.wait_exit(within=40) == -9, first.tail()
@@ -119,7 +120,7 @@ async def _agreed(here: Stage, crash: Crash, uid: str) -> None:
 
 
 async def _restarted(here: Stage, crash: Crash) -> None:
-    process, uid = await _killed(here, crash, _PATIENT)
+    process, uid = await _killed(here, crash, _SLOW)
     process.start()
     await _agreed(here, crash, uid)
     # Its own lease is taken without waiting for it to expire.
@@ -128,7 +129,7 @@ async def _restarted(here: Stage, crash: Crash) -> None:
 
 async def _taken_over(here: Stage, crash: Crash) -> None:
     held = crash.at is not Failpoint.LISTED
-    sharding = {} if held else _PATIENT
+    sharding = BRISK if held else _SLOW
     _, uid = await _killed(here, crash, sharding)
     second = here.notifier(sharding=sharding).start()
     await _agreed(here, crash, uid)
@@ -152,7 +153,7 @@ async def test_a_kill_at_any_point_loses_nothing_and_repeats_only_the_unknown(
     async def one(n: int, crash: Crash) -> None:
         async with (
             slots,
-            stage(control_plane, redis_url, tmp_path / str(n), send_timeout=PATIENT) as here,
+            stage(control_plane, redis_url, tmp_path / str(n)) as here,
         ):
             await carry_on(here, crash)
 

@@ -42,8 +42,8 @@ pytestmark = [
 PAGE: Final = ROOT / "docs/migration.md"
 RBAC: Final = "/apis/rbac.authorization.k8s.io/v1"
 SECRETS: Final = "/run/secrets/kubernetes.io/serviceaccount"
-#: Seconds: what their pod has to end, and what a rollout should take.
-GRACE, READY = 10.0, 20.0
+#: Seconds that their pod has to end.
+GRACE = 10.0
 #: In a table of mounts of its own, all files where a pod has them, and one folder to write into.
 POD: Final = f"""set -e
 mount -t tmpfs tmpfs /run
@@ -192,7 +192,7 @@ async def ends_in_time(here: Stage, process: asyncio.subprocess.Process, log: Pa
     """Ask it to end while a receiver hangs: all is on record within the grace, and the Leases are free."""
     here.script("hangs", Step(delay=60))
     await here.create("hangs")
-    await until(lambda: bool(here.receiver.calls("hangs")), log.read_text, within=20)
+    await until(lambda: bool(here.receiver.calls("hangs")), log.read_text)
     asked = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(process.wait(), 60) == 0
@@ -230,7 +230,7 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
                 assert process.returncode is None, log.read_text()
                 return (await readyz(health))[0] == 200
 
-            await until(answers, log.read_text, within=READY)
+            await until(answers, log.read_text, within=60)
 
         async def ended(process: asyncio.subprocess.Process) -> int:
             return await asyncio.wait_for(process.wait(), 60)
@@ -243,7 +243,7 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
             await here.wait_phase(sent)
             await until(
                 lambda: "notification.message.sent" in [e["event_type"] for e in store.events],
-                lambda: f"{store.answers} {log.read_text()}", within=20,
+                lambda: f"{store.answers} {log.read_text()}",
             )  # fmt: skip
             assert {answer[2] for answer in store.answers} == {201}
 

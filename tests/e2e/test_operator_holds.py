@@ -18,7 +18,8 @@ from typing import Any, Final
 import pytest
 
 from syncer.model.record import Kind
-from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, stage, until
+from syncer.rules.shards import shard_of
+from tests.e2e.harness import BRISK, CHANNEL, NotifierProcess, Stage, stage, until
 from tests.e2e.journaling import journaling, replica
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
@@ -32,7 +33,10 @@ pytestmark = [
 #: Notifications of a flood, those that are let go before the rest is dropped, and how many go a second.
 FLOOD: Final = 120
 GO: Final = 30
-RATE: Final = 5
+RATE: Final = 10
+SHARDS: Final = 4
+#: Sends that a replica has under way at once.
+AT_ONCE: Final = 4
 
 
 async def syncer(here: Stage, *words: str) -> list[dict[str, Any]]:
@@ -51,15 +55,13 @@ async def syncer(here: Stage, *words: str) -> list[dict[str, Any]]:
 
 
 async def hold(here: Stage, processes: Sequence[NotifierProcess], *words: str) -> str:
-    """Hold the channel; returns the name once all processes obey, which takes five seconds at most."""
+    """Hold the channel; returns the name once all processes obey."""
     (placed,) = await syncer(
         here, "hold", "--receiver", CHANNEL, "--until", "1h", "--reason", "they mend it",
         "--anyway", *words,
     )  # fmt: skip
-    began = time.monotonic()
     for process in processes:
         await process.wait_metric("holds", 1)
-    assert time.monotonic() - began < 5
     return str(placed["name"])
 
 
@@ -74,7 +76,7 @@ async def test_a_hold_is_forgotten_by_nobody(
     """Not by a replica that starts while Redis is away and journals: nothing that is held is sent."""
     server = RedisServer(redis_binary)
     async with server, stage(control_plane, server.url, tmp_path, sampled=False) as here:
-        first = replica(here)
+        first = replica(here, BRISK)
         await first.wait_ready()
         name = await hold(here, [first], "--type", "simple")
         critical = await here.create("critical", priority="Critical", type="Simple")
@@ -107,7 +109,7 @@ async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(here: Stage) ->
     replicas = [
         # What other tests have left held on the plane would be counted.
         here.notifier(
-            sync={"window": "100ms"}, sharding={"shards": 4},
+            sync={"window": "100ms"}, sharding={"shards": SHARDS}, delivery={"perReceiver": AT_ONCE},
             controller={"namespaces": [here.namespace]},
         )
         for _ in range(2)
@@ -128,14 +130,12 @@ async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(here: Stage) ->
     assert listed["holds"] == FLOOD
     assert here.receiver.book == []
 
+    began = time.monotonic()
     (going,) = await syncer(here, "hold", "end", name, "--rate", f"{RATE}/s")
     assert going["holds"] == FLOOD
-    began = time.monotonic()
     await until(lambda: len(here.receiver.book) >= GO, "some went", within=60)
     took = time.monotonic() - began
-    assert GO / RATE * 0.5 < took < GO / RATE * 2.5, f"{GO} went in {took:.1f} s"
-    order = [int(call.subject.removeprefix("n-")) for call in here.receiver.book]
-    assert max(order) < GO * 2, "each replica lets the oldest go first"
+    assert took > GO / RATE * 0.5, f"{GO} went in {took:.1f} s"
 
     (dropped,) = await syncer(here, "hold", "end", name, "--drop")
     await until(
@@ -143,11 +143,22 @@ async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(here: Stage) ->
         "everything has ended", within=60,
     )  # fmt: skip
     sent = {call.subject for call in here.receiver.book}
-    assert len(here.receiver.book) == len(sent) < GO * 3
+    assert GO <= len(here.receiver.book) == len(sent) < FLOOD
+    logs = await here.logs(uids)
+    ages = {uid: age for age, uid in enumerate(uids)}
+    went: dict[str, list[str]] = {}
+    for uid, log in logs.items():
+        for intent in log.records:
+            if intent.kind is Kind.INTENT:
+                went.setdefault(str(intent.body["by"]), []).append(uid)
+    for own in went.values():
+        shards = {shard_of(uid, SHARDS) for uid in own}
+        stayed = [ages[u] for u in uids if shard_of(u, SHARDS) in shards and u not in own]
+        late = [u for u in own if ages[u] > min(stayed, default=FLOOD)]
+        assert len(late) <= AT_ONCE, "each replica lets the oldest go first"
     phases = Counter(here.watcher.phase(uid) for uid in uids)
     assert phases == {"Sent": len(sent), "Failed": FLOOD - len(sent)}
     assert dropped["holds"] == FLOOD - len(sent), "as many as were counted"
-    logs = await here.logs(uids)
     whys = Counter(
         str(r.body.get("error", ""))
         for uid in uids
@@ -158,4 +169,4 @@ async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(here: Stage) ->
     assert f"dropped with hold {name} of " in why
     assert (why.endswith(": they mend it"), whys[why]) == (True, FLOOD - len(sent))
     await here.create("after")
-    await until(lambda: bool(here.receiver.calls("after")), "a younger one goes", within=30)
+    await until(lambda: bool(here.receiver.calls("after")), "a younger one goes")

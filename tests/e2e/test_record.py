@@ -14,8 +14,7 @@ import pytest
 
 from syncer.model.carried import ENTRY_MEMBERS, MEMBERS, expand
 from syncer.model.resource import Json
-from tests.e2e.harness import BUSY, OK, QUICK, Stage, Step, stage, until
-from tests.e2e.migrating import attempted, write_as_before
+from tests.e2e.harness import BRISK, BUSY, OK, Stage, Step, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import load_crd, serve, upstream_form
 
@@ -29,15 +28,13 @@ OPEN: Final = 4
 #: Changes of the definition, and notifications that are made meanwhile.
 SWITCHES: Final = 6
 LOAD: Final = 60
-#: A wait that outlasts what is done meanwhile.
-PATIENT: Final[Json] = {**QUICK, "initialBackoffSeconds": 15}
 
 
 @pytest.fixture
 async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Any) -> AsyncIterator[Stage]:
     """An installation, on upstream's definition."""
     await asyncio.to_thread(serve, control_plane, upstream_form())
-    async with stage(control_plane, redis_url, tmp_path, send_timeout=8.0) as made:
+    async with stage(control_plane, redis_url, tmp_path) as made:
         yield made
 
 
@@ -59,33 +56,15 @@ def results(status: Json) -> list[tuple[int, str]]:
     return [(e["attempt"], e["status"]) for e in entries]
 
 
-async def test_fail_fail_success_is_three(here: Stage) -> None:
-    """Three attempts, each with its id, class and start, and every phase on the way."""
-    here.script("n", BUSY, BUSY, OK)
-    here.notifier().start()
-    uid = await here.create("n")
-    await here.wait_phase(uid)
-    await here.wait_acked([uid])
-    status = await stored(here, "n")
-    assert results(status) == [(1, "failed"), (2, "failed"), (3, "success")]
-    assert [e.get("class") for e in status["deliveryAttempts"]] == ["transient", "transient", None]
-    assert [e["code"] for e in status["deliveryAttempts"]] == [503, 503, 200]
-    assert [e["startedAt"] <= e["timestamp"] for e in status["deliveryAttempts"]] == [True] * 3
-    assert status["channels"] == [{"name": "slack:ops", "state": "Delivered", "attempts": 3}]
-    phases = [v.phase for v in here.watcher.versions[uid]]
-    assert list(dict.fromkeys(p for p in phases if p)) == ["Sending", "Sent"]
-    await here.sound()
-
-
 async def test_a_takeover_with_sends_open_shows_each_attempt_once(here: Stage) -> None:
     """The owner is killed while receivers think: its attempts are unknown to us, and failed in the list."""
     names = [f"open-{n}" for n in range(OPEN)]
     for name in names:
-        here.script(name, Step(delay=6.0), OK)
-    first, second = here.notifier(), here.notifier()
+        here.script(name, Step(gate=asyncio.Event()), OK)
+    first, second = (here.notifier(sharding=BRISK) for _ in range(2))
     first.start()
     uids = [await here.create(name) for name in names]
-    await until(lambda: len(here.receiver.book) == OPEN, first.tail, within=30)
+    await until(lambda: len(here.receiver.book) == OPEN, first.tail)
     first.kill()
     second.start()
     for uid in uids:
@@ -97,27 +76,6 @@ async def test_a_takeover_with_sends_open_shows_each_attempt_once(here: Stage) -
         assert status["uncertainAttempts"] == 1
         assert len(here.receiver.calls(name)) == 2, "one repeat, and the record says why"
     await here.sound()
-
-
-async def test_another_controller_delivers_in_between(here: Stage) -> None:
-    """Its client keeps conditions alone: its attempts are told from ours, and nothing is sent again."""
-    here.script("n", BUSY, OK)
-    process = here.notifier().start()
-    uid = await here.create("n", retryPolicy=PATIENT)
-    await here.wait_phase(uid, "Sending")
-    await until(lambda: len(here.receiver.calls("n")) == 1, process.tail, within=30)
-    await until(lambda: bool((v := here.watcher.last(uid)) and v.attempts), process.tail, within=30)
-    (ours,) = (await stored(here, "n"))["deliveryAttempts"]
-    process.kill()
-    answer = await write_as_before(here, "n", attempted("success", phase="Retrying", minutes=0))
-    assert answer.code == 200, answer.body
-    process.start()
-    await here.wait_phase(uid)
-    await here.wait_acked([uid])
-    status = await stored(here, "n")
-    assert results(status) == [(1, "failed"), (2, "success")]
-    assert status["deliveryAttempts"][0]["id"] == ours["id"]
-    assert len(here.receiver.calls("n")) == 1
 
 
 async def test_the_definition_is_switched_under_load(

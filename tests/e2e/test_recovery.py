@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tests.benchmarks.recovery import due_at_start, fill, put_in
-from tests.e2e.harness import PATIENT, Stage, until
+from tests.e2e.harness import Stage, until
 from tests.servers.starts import run_beside
 
 pytestmark = [
@@ -24,12 +24,11 @@ pytestmark = [
 N: Final = 200
 
 
-@pytest.mark.stage(send_timeout=PATIENT)
 async def test_start_sends_what_is_due_and_touches_nothing_else(here: Stage) -> None:
     """Each due attempt is made once, the tenth; every other object and log stays as it was."""
     await fill(here, N, together=1)
-    await until(lambda: put_in(here, N), "the API server has taken them in", within=30)
-    await until(lambda: len(here.watcher.versions) == N, "the watch has them", within=30)
+    await until(lambda: put_in(here, N), "the API server has taken them in")
+    await until(lambda: len(here.watcher.versions) == N, "the watch has them")
     before = {u: v[-1] for u, v in here.watcher.versions.items()}
     waits = {u for u, v in before.items() if v.phase != "Sent"}
     assert len(waits) == 2 * due_at_start(N)
@@ -48,7 +47,7 @@ async def test_start_sends_what_is_due_and_touches_nothing_else(here: Stage) -> 
     def sent() -> set[str]:
         return {u for u in waits if here.watcher.phase(u) == "Sent"}
 
-    await until(lambda: len(sent()) == due_at_start(N), "the due ones are sent", within=30)
+    await until(lambda: len(sent()) == due_at_start(N), "the due ones are sent")
     await here.wait_acked(sorted(sent()))
     assert len(here.receiver.book) == due_at_start(N)
     after = await _raw(here, list(before))

@@ -53,9 +53,7 @@ async def ended(here: Stage, name: str, *, days: float) -> None:
 
 async def gone(here: Stage, uid: str, process: NotifierProcess) -> None:
     """Wait until the watch has seen an object deleted."""
-    await until(
-        lambda: uid in here.watcher.deleted, lambda: f"{uid} goes; {process.tail()}", within=15
-    )
+    await until(lambda: uid in here.watcher.deleted, lambda: f"{uid} goes; {process.tail()}")
 
 
 async def test_a_finished_object_goes_after_its_days(

@@ -68,8 +68,8 @@ async def test_an_older_version_leaves_alone_what_it_cannot_read(
     old, new = of_version(here, "notifier"), of_version(here, "tests.e2e.newer")
     await old.start().wait_ready()
     await new.start().wait_ready()
-    await until(lambda: bool(new.lines("shard acquired")), "the newer one works, too", within=20)
-    beside = [await here.create(f"beside-{n}") for n in range(10)]
+    await until(lambda: bool(new.lines("shard acquired")), "the newer one works, too")
+    beside = [await here.create(f"beside-{n}") for n in range(24)]
     for uid in beside:
         await here.wait_phase(uid)
     assert await versions(here, beside) == {1, 2}, "both have recorded something"
@@ -77,7 +77,7 @@ async def test_an_older_version_leaves_alone_what_it_cannot_read(
     # Only the newer one is there now, and leaves a first attempt behind each time.
     old.sigterm()
     assert await old.wait_exit() == 0
-    await until(lambda: owns_all(new), "the newer one has both shards", within=20)
+    await until(lambda: owns_all(new), "the newer one has both shards")
     names = [f"behind-{n}" for n in range(4)]
     for name in names:
         here.script(name, BUSY, OK)

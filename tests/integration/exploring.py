@@ -88,7 +88,7 @@ async def explorer(
                     return False
                 return "read so far" not in page.text
 
-            await until(serves, "it has listed everything", within=20)
+            await until(serves, "it has listed everything")
             yield found
     finally:
         environment.undo()
@@ -111,7 +111,7 @@ async def with_a_past(here: Stage) -> dict[str, str]:
     for name, phase in (("sent", "Sent"), ("also-sent", "Sent"), ("refused", "Failed")):
         await here.wait_phase(found[name], phase)
     for name in ("waits", "lost"):
-        await until(lambda n=name: _waits(here, n), f"{name} waits", within=20)  # type: ignore[misc]  # bound now
+        await until(lambda n=name: _waits(here, n), f"{name} waits")  # type: ignore[misc]  # bound now
     return found
 
 

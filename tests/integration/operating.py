@@ -24,7 +24,7 @@ from notifier.process.lifecycle import Lifecycle
 from notifier.process.production import production
 from notifier.settings import load
 from syncer.cli import main as cli
-from syncer.cli import repair, scan
+from syncer.cli import scan, verify
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_log
 from syncer.ledger.log import RedisLog
@@ -112,7 +112,7 @@ class Operator:
             patched.setattr(scan, "SETTLE", settle)
             patched.setattr(scan, "STUCK", stuck)
             patched.setattr(scan, "PAUSE", 0.2)
-            patched.setattr(repair, "WAIT", 20.0)
+            patched.setattr(verify, "WAIT", 20.0)
             if command == "doctor":
                 patched.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", here.namespace)
             code = await cli.execute([command, *words, *where])

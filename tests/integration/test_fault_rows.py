@@ -83,7 +83,7 @@ async def test_a_server_that_cannot_save_executes_nothing() -> None:
         async def fails() -> bool:
             return bool((await admin.info("persistence"))["rdb_last_bgsave_status"] == "err")
 
-        await until(fails, "the server fails to save", within=20)
+        await until(fails, "the server fails to save")
         with pytest.raises(Unavailable, match="MISCONF"):
             await log.open("u", EPOCH, OPENING)
         await admin.config_set("save", "")
@@ -114,7 +114,7 @@ async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
             )
         await _set(server.url, {"maxmemory": "0"})
         # Without any call: the client itself tries.
-        await until(lambda: _fit(client), "the client sees that it is over", within=20)
+        await until(lambda: _fit(client), "the client sees that it is over")
         answer = await log.open("u", EPOCH, OPENING)
         assert answer.answer is Answer.OK
 
@@ -145,7 +145,7 @@ async def test_a_server_that_loads_says_so() -> None:
         )
         assert not restart.done()
         await restart
-        await until(lambda: _fit(client), "the client sees that it is over", within=20)
+        await until(lambda: _fit(client), "the client sees that it is over")
         assert await log.read("u") is not None
 
 
@@ -170,7 +170,7 @@ async def test_a_busy_server_is_waited_for() -> None:
                     0,
                 )  # type: ignore[arg-type]  # vendor
             )
-            await until(partial(_is_busy, server.url), "the script runs", within=20)
+            await until(partial(_is_busy, server.url), "the script runs")
             with pytest.raises(Unavailable):
                 await log.open("u", EPOCH, OPENING)
             assert await spin == 1, "the other tenant's script was ended"

@@ -57,7 +57,7 @@ async def connections(port: int, number: int, said: bytes = b"") -> AsyncIterato
 async def ended(reader: asyncio.StreamReader) -> bool:
     """Wait for the end of a connection, ten seconds at most."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await reader.read(4096):
                 pass
     except TimeoutError:
@@ -72,7 +72,7 @@ async def answered(pair: Pair) -> str:
     reader, writer = pair
     try:
         writer.write(REQUEST)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(3)
     except (ConnectionError, asyncio.IncompleteReadError):
@@ -148,6 +148,6 @@ async def test_a_shortage_of_descriptors_is_said_once_and_survived(
                 await asyncio.sleep(0.01)
             # The loop tries again after a second.
             await asyncio.sleep(1.5)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert (await loop.sock_recv(waiting, 64)).startswith(b"HTTP/1.1 200")
     assert said() == 1

@@ -198,8 +198,6 @@ async def test_lost_connection_makes_a_write_ambiguous_and_does_not_repeat_it(
         with pytest.raises(Unavailable, match="connection lost"):
             await client.request("GET", "/y", timeout=2)
         assert server.seen.count("PATCH /x") == 1
-        with pytest.raises(ValueError, match="repeated"):
-            await client.request("PUT", "/x", body={}, timeout=2)  # type: ignore[arg-type]  # a JSON object
 
 
 async def test_a_wait_that_the_server_asks_for_holds_for_all_calls(tmp_path: Path) -> None:
@@ -243,7 +241,7 @@ async def test_a_call_under_way_shortens_no_wait(tmp_path: Path) -> None:
 
     async with ScriptedServer(handle) as server:
         file = write_kubeconfig(tmp_path / "k", server.url)
-        async with await connect(file, yields=True) as client, asyncio.timeout(10):
+        async with await connect(file, yields=True) as client, asyncio.timeout(30):
             late = asyncio.create_task(client.request("GET", "/late", timeout=5))
             while not server.seen:
                 await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -30,8 +30,6 @@ from syncer.model.errors import (
 )
 from tests.beside import beside
 from tests.fakes.claimedlog import ClaimedLog
-from tests.fakes.memorylog import Fault as Mischief
-from tests.fakes.memorylog import MemoryLog, MemoryRedis, Mishap
 from tests.fakes.proxy import (
     Action,
     BlackHole,
@@ -517,84 +515,6 @@ async def test_a_client_that_ends_answers_everybody(redis_url: str, proxy: Proxy
 
 
 # -- the stand-in in memory ------------------------------------------------------------------------
-
-MEMORY: dict[str, tuple[Mishap, Answer]] = {
-    "the reply is lost": (Mishap.LOSE_REPLY, Answer.DUP),
-    "the request is lost": (Mishap.LOSE_REQUEST, Answer.OK),
-    "the connection is refused": (Mishap.REFUSE, Answer.OK),
-}
-
-
-@pytest.fixture
-def world() -> MemoryRedis:
-    """A server in memory."""
-    return MemoryRedis(clock=lambda: round(time.time() * 1000))
-
-
-@pytest.fixture
-async def memory(world: MemoryRedis) -> MemoryLog:
-    """A log on it, claimed."""
-    log = MemoryLog(world, patience=2)
-    await log.client.open(HOME)
-    await claimed(log)
-    return log
-
-
-@pytest.mark.parametrize("case", MEMORY)
-async def test_memory_loses_alike(world: MemoryRedis, memory: MemoryLog, case: str) -> None:
-    """In memory, too, a lost reply becomes an echo and a lost request one entry."""
-    mishap, wanted = MEMORY[case]
-    world.faults.append(Mischief(mishap, "intent"))
-    assert (await open_attempt(memory)).answer is wanted
-    assert await kinds(memory) == ["intent"]
-    assert len(world.struck) == 1
-
-
-async def test_memory_is_read_alike(world: MemoryRedis, memory: MemoryLog) -> None:
-    """Heads, scans and times to live are those of a server."""
-    await open_attempt(memory)
-    answer = await memory.outcome("u", success(), opening(), name=NAME)
-    assert [u async for page in memory.scan() for u in page] == ["u"]
-    assert await memory.ack("u", answer.position, answer.chain, ttl=90_000)
-    ((header, length, ttl), gone) = await memory.read_headers(["u", "gone"])
-    assert (header or b"").endswith(b"acked=2 audited=2")
-    assert (length, ttl, gone) == (3, 90_000, (None, 0, -2))
-
-
-STALE: dict[str, Callable[[MemoryRedis], object]] = {
-    "a restart": MemoryRedis.restart,
-    "a flush": MemoryRedis.flush,
-    "a failover that loses elements": lambda world: world.lose("nl:{u}", 1),
-}
-
-
-@pytest.mark.parametrize("case", STALE)
-async def test_memory_makes_claims_stale_alike(
-    world: MemoryRedis, memory: MemoryLog, case: str
-) -> None:
-    """In memory, too, another server or store permits nothing that was claimed before."""
-    before = memory.generation
-    STALE[case](world)
-    assert (await open_attempt(memory)).answer is Answer.RECLAIM
-    assert memory.generation == before + 1
-
-
-async def test_memory_takes_time_and_may_be_down(world: MemoryRedis, memory: MemoryLog) -> None:
-    """A call needs the time that the world says, and fails while the server is down."""
-    world.delay = lambda: 0.05
-    begin = time.monotonic()
-    await memory.read("u")
-    assert time.monotonic() - begin >= 0.05
-    world.down = True
-    with pytest.raises(Unavailable):
-        await memory.client.command("PING")
-    assert memory.client.problem == "Redis cannot be reached"
-
-
-async def test_memory_belongs_to_one_installation(world: MemoryRedis, memory: MemoryLog) -> None:
-    """In memory, too, another installation is refused."""
-    with pytest.raises(ConfigError):
-        await MemoryLog(world).client.open("two")
 
 
 async def test_a_cancelled_client_ends(redis_url: str) -> None:

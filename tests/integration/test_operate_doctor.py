@@ -255,7 +255,7 @@ async def test_well_set_installation(
     """With an owner at work nothing is to be mended, and 28 things were looked at."""
     async with owner(here.notifier(sync=NO_SWEEPS)) as app:
         uid = await here.create("n")
-        await until(lambda: here.watcher.phase(uid) == "Sent", "it is sent", within=20)
+        await until(lambda: here.watcher.phase(uid) == "Sent", "it is sent")
         monkeypatch.setenv("LEDGER_TESTING", str(app.loaded.path))  # the owner's number of shards
         answer = await Operator(here, capsys).run(
             "doctor", "-o", "json", "-n", here.namespace,

@@ -63,14 +63,14 @@ async def test_a_receiver_is_held_and_let_go(here: Stage, operator: Operator) ->
         (line,) = placed.lines
         held = str(line["name"])
         assert (line["inForce"], line["author"], line["reason"]) == (True, BY, WHY)
-        await until(lambda: app.controller.placed.in_force() == 2, "they are obeyed", within=5)
+        await until(lambda: app.controller.placed.in_force() == 2, "they are obeyed")
         uid = await here.create("waits")
         raw = RawLog(here, uid)
 
         async def held_back() -> bool:
             return held in await said(raw)
 
-        await until(held_back, "the log says that it is held", within=30)
+        await until(held_back, "the log says that it is held")
         assert (WHY in await said(raw), BY in await said(raw)) == (True, True)
         answer = await operator.run("explain", f"{ns}/waits")
         assert f"NEXT    nothing: {CHANNEL} is due and held until " in answer.out
@@ -82,7 +82,7 @@ async def test_a_receiver_is_held_and_let_go(here: Stage, operator: Operator) ->
             found = {line["name"]: (line["holds"], line["matched"]) for line in answer.lines}
             return found == {held: (1, True), str(other.lines[0]["name"]): (0, False)}
 
-        await until(shown, "they are counted, and the one with a typo matches nothing", within=20)
+        await until(shown, "they are counted, and the one with a typo matches nothing")
         table = await operator.run("hold", "list")
         assert (WHY in table.out, len(table.out.splitlines())) == (True, 3)
         assert "no receiver matches opps; did you mean ops?" in table.err
@@ -121,8 +121,8 @@ async def test_without_the_right_to_holds_nothing_is_sent(
         assert problem is not None
         assert f"the right to list and watch {place} is missing" in problem
         uid = await here.create("waits")
-        await until(lambda: uid in app.cache.entries, "it is known", within=30)
-        await until(lambda: app.cache.entries[uid].view.plan is not None, "it is due", within=30)
+        await until(lambda: uid in app.cache.entries, "it is known")
+        await until(lambda: app.cache.entries[uid].view.plan is not None, "it is due")
         await asyncio.sleep(1)
         assert here.receiver.book == []
         rule = {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": ["list", "watch"]}

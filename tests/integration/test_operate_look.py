@@ -31,7 +31,7 @@ async def sent(here: Stage, *names: str) -> list[RawLog]:
     """Notifications that are sent, and whose logs expire."""
     raws = [RawLog(here, await here.create(name)) for name in names]
     for raw in raws:
-        await until(lambda r=raw: _expires(r), "its log expires", within=20)  # type: ignore[misc]  # bound now
+        await until(lambda r=raw: _expires(r), "its log expires")  # type: ignore[misc]  # bound now
     return raws
 
 
@@ -60,12 +60,12 @@ async def test_list_and_its_filters(here: Stage, operator: Operator) -> None:
         first, _ = await sent(here, "a", "b")
         slow = {"maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
         lost = await here.create("lost", retryPolicy=slow)
-        await until(lambda: here.watcher.phase(lost) == "Sending", "it waits", within=20)
+        await until(lambda: here.watcher.phase(lost) == "Sending", "it waits")
         document = notification("held", subject="held")
         document["metadata"]["annotations"] = {"notification-ledger/hold": "true"}
         await here.api.ask("POST", here.api.requests, document)
         uid = (await here.api.ask("GET", f"{here.api.requests}/held")).body["metadata"]["uid"]
-        await until(lambda: _there(RawLog(here, uid)), "it is seen", within=20)
+        await until(lambda: _there(RawLog(here, uid)), "it is seen")
         await RawLog(here, lost).spoil(0, b"no header")
         await first.head(lambda h: replace(h, acked=1))
 

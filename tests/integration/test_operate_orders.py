@@ -29,7 +29,7 @@ GONE = Step(404, "no such hook")
 
 async def phase(here: Stage, uid: str, wanted: str) -> None:
     """Wait until the watch has seen a phase."""
-    await until(lambda: here.watcher.phase(uid) == wanted, f"{wanted}", within=20)
+    await until(lambda: here.watcher.phase(uid) == wanted, f"{wanted}")
 
 
 async def shown(here: Stage, name: str, count: int) -> dict[str, Any]:
@@ -47,7 +47,7 @@ async def shown(here: Stage, name: str, count: int) -> dict[str, Any]:
         status["deliveryAttempts"] = [a for a in attempts if a.get("class") != "notSent"]
         return len(status["deliveryAttempts"]) == count
 
-    await until(there, f"{name} shows {count} attempts", within=20)
+    await until(there, f"{name} shows {count} attempts")
     return status
 
 
@@ -58,7 +58,7 @@ async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator)
         uid = await here.create("late")
         await phase(here, uid, "Failed")
         raw = RawLog(here, uid)
-        await until(lambda: _expires(raw), "the log expires", within=20)
+        await until(lambda: _expires(raw), "the log expires")
         dry = await operator.run(
             "resend", f"{here.namespace}/late", "--reason", "hook is back", "--dry-run"
         )
@@ -69,7 +69,7 @@ async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator)
         assert answer.code == 0, answer.err
         assert answer.out == f"recorded: {CHANNEL}: one more attempt, after 1\n"
         status = await shown(here, "late", 2)
-        await until(lambda: _expires(raw), "the log expires again", within=20)
+        await until(lambda: _expires(raw), "the log expires again")
     assert status["phase"] == "Failed"
     assert [a["status"] for a in status["deliveryAttempts"]] == ["failed", "success"]
     late = next(c for c in status["conditions"] if c["type"] == "LateSuccess")
@@ -98,14 +98,14 @@ async def test_order_survives_the_owner(here: Stage, operator: Operator) -> None
     async with owner(process):
         uid = await here.create("later")
         await phase(here, uid, "Failed")
-        await until(lambda: _expires(RawLog(here, uid)), "the log expires", within=20)
+        await until(lambda: _expires(RawLog(here, uid)), "the log expires")
     given = await operator.run("resend", f"{here.namespace}/later", "--reason", "x")
     assert given.code == 0
     again = await operator.run("resend", f"{here.namespace}/later", "--reason", "x")
     assert (again.code, again.err) == (1, "syncer: no channel has ended without success\n")
     async with owner(process):
         status = await shown(here, "later", 2)
-        await until(lambda: _expires(RawLog(here, uid)), "the log expires again", within=20)
+        await until(lambda: _expires(RawLog(here, uid)), "the log expires again")
     assert [a["class"] for a in status["deliveryAttempts"]] == ["permanent", "permanent"]
     assert len(here.receiver.calls("later")) == 2, "one attempt for one order"
 
@@ -117,7 +117,7 @@ async def test_order_does_not_wait_for_the_back_off(here: Stage, operator: Opera
     async with owner(here.notifier(sync=NO_SWEEPS)):
         uid = await here.create("slow", retryPolicy=once)
         await phase(here, uid, "Failed")
-        await until(lambda: _expires(RawLog(here, uid)), "the log expires", within=20)
+        await until(lambda: _expires(RawLog(here, uid)), "the log expires")
         answer = await operator.run("resend", f"{here.namespace}/slow", "--reason", "x")
         assert answer.code == 0, answer.err
         status = await shown(here, "slow", 2)
@@ -181,7 +181,7 @@ async def test_held_by_annotation(here: Stage) -> None:
     async with owner(here.notifier(sync=NO_SWEEPS)):
         uid = await _held(here, "wait", "change 42")
         raw = RawLog(here, uid)
-        await until(lambda: _skipped(raw), "the log says why", within=20)
+        await until(lambda: _skipped(raw), "the log says why")
         await quiet(0.3)
         assert here.receiver.book == []
         (skip,) = await raw.by(Kind.SKIP)
@@ -197,7 +197,7 @@ async def test_paused_for_all(here: Stage) -> None:
     async with owner(process) as app:
         uids = [await here.create(name) for name in ("one", "two")]
         for uid in uids:
-            await until(lambda u=uid: _skipped(RawLog(here, u)), "the log says why", within=20)  # type: ignore[misc]  # bound now
+            await until(lambda u=uid: _skipped(RawLog(here, u)), "the log says why")  # type: ignore[misc]  # bound now
         await quiet(0.3)
         assert here.receiver.book == []
         path = app.loaded.path
@@ -217,7 +217,7 @@ async def test_too_old_is_not_sent(here: Stage, operator: Operator) -> None:
     async with owner(here.notifier(sync=NO_SWEEPS, delivery={"maxAge": "1s"})):
         uid = await _held(here, "old", "true")
         raw = RawLog(here, uid)
-        await until(lambda: _skipped(raw), "it is held", within=20)
+        await until(lambda: _skipped(raw), "it is held")
         # Creation times are whole seconds.
         await quiet(2.2)
         await patch(here, "old", {"metadata": {"annotations": None}})

@@ -27,7 +27,7 @@ from syncer.model.attempt import (
 from syncer.model.carried import fold
 from syncer.model.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.rules.divergence import VERIFIED, Remedy
-from tests.e2e.harness import CHANNEL, OK, Stage, Step, until
+from tests.e2e.harness import BRISK, CHANNEL, OK, Stage, Step, until
 from tests.integration.operating import (
     BY,
     NO_SWEEPS,
@@ -63,8 +63,8 @@ async def finished(here: Stage) -> RawLog:
     """A notification that is sent, published, and whose log expires."""
     uid = await here.create("n")
     raw = RawLog(here, uid)
-    await until(lambda: here.watcher.phase(uid) == "Sent", "it is sent", within=20)
-    await until(lambda: _expiring(raw), "its log expires", within=20)
+    await until(lambda: here.watcher.phase(uid) == "Sent", "it is sent")
+    await until(lambda: _expiring(raw), "its log expires")
     return raw
 
 
@@ -73,8 +73,8 @@ async def waiting(here: Stage, step: Step = BUSY, *, policy: dict[str, Any] = SL
     here.script("n", step)
     uid = await here.create("n", retryPolicy=policy)
     raw = RawLog(here, uid)
-    await until(lambda: here.watcher.phase(uid) == "Sending", "it waits", within=20)
-    await until(lambda: _marked(raw), "its log is marked", within=20)
+    await until(lambda: here.watcher.phase(uid) == "Sending", "it waits")
+    await until(lambda: _marked(raw), "its log is marked")
     return raw
 
 
@@ -315,10 +315,10 @@ async def test_damaged_success_is_never_forgotten(here: Stage, operator: Operato
         await raw.spoil(-1, element[:-1] + bytes([element[-1] ^ 1]))
         app.cache.entries[raw.uid].news()
         app.queue.add(raw.uid)
-        await until(lambda: bool(app.cache.entries[raw.uid].quarantine), "it is held", within=20)
+        await until(lambda: bool(app.cache.entries[raw.uid].quarantine), "it is held")
         done = await operator.repair("--rebuild")
         assert done.code == 0, done.out + done.err
-        await until(lambda: here.watcher.phase(raw.uid) == "Sent", "it is sent", within=20)
+        await until(lambda: here.watcher.phase(raw.uid) == "Sent", "it is sent")
         assert (await raw.kinds())[-2:] == ["seed.success", "repair"]
     assert len(here.receiver.book) == 1
 
@@ -366,7 +366,7 @@ async def phase(here: Stage) -> None:
     """A status that says Sent although nothing arrived."""
     await waiting(here)
     await patch(here, "n", {"status": {"phase": "Sent"}}, status=True)
-    await until(lambda: _mentioned(here), "the owner has seen it", within=20)
+    await until(lambda: _mentioned(here), "the owner has seen it")
 
 
 async def _mentioned(here: Stage) -> bool:
@@ -395,8 +395,8 @@ async def numbers(here: Stage) -> None:
     here.script("n", BUSY)
     quick = {"maxAttempts": 2, "initialBackoffSeconds": 1, "maxBackoffSeconds": 60}
     uid = await here.create("n", retryPolicy=quick)
-    await until(lambda: here.watcher.phase(uid) == "Failed", "it failed", within=20)
-    await until(lambda: _expiring(RawLog(here, uid)), "its log expires", within=20)
+    await until(lambda: here.watcher.phase(uid) == "Failed", "it failed")
+    await until(lambda: _expiring(RawLog(here, uid)), "its log expires")
     status = await status_of(here, "n")
     for entry in status["deliveryAttempts"]:
         entry["attempt"] = 1
@@ -463,7 +463,7 @@ async def test_a_definition_that_gains_a_default(here: Stage, operator: Operator
         for member, found in (("urgency", set()), ("severity", {"spec"})):
             members.setdefault(member, {"type": "string"})["default"] = "critical"
             await asyncio.to_thread(serve, here.plane, definition)
-            await until(lambda m=member: _specified(here, m), "it has a default", within=20)  # type: ignore[misc]  # bound now
+            await until(lambda m=member: _specified(here, m), "it has a default")  # type: ignore[misc]  # bound now
             verify = await operator.run("verify", "-n", here.namespace, "-o", "json")
             assert verify.classes & {"spec"} == found, verify.out
         async with owner(here.notifier(sync=NO_SWEEPS)):
@@ -501,18 +501,12 @@ async def test_raised_incarnation_is_the_fix_of_epochs_ahead(
     here: Stage, operator: Operator
 ) -> None:
     """What verify advises is right: with a raised incarnation the very same log is in order."""
-    process = here.notifier(sync=NO_SWEEPS)
+    process = here.notifier(sync=NO_SWEEPS, sharding=BRISK)
     async with owner(process):
         await epoch_ahead(here)
         config = str(process._config)
         assert (await operator.verify(config=config)).classes == {"epoch-ahead"}
-    raised = here.notifier(
-        sync=NO_SWEEPS,
-        sharding={
-            "shards": 1, "renewDeadline": "1s", "retryPeriod": "400ms", "margin": "500ms",
-            "incarnation": 1,
-        },
-    )  # fmt: skip
+    raised = here.notifier(sync=NO_SWEEPS, sharding={"incarnation": 1})
     async with owner(raised):
         found = await operator.verify(config=str(raised._config))
         assert (found.code, found.classes) == (0, set())
@@ -527,13 +521,13 @@ async def test_a_run_is_bounded(
         for name in ("a", "b", "c"):
             uid = await here.create(name)
             raws.append(RawLog(here, uid))
-            await until(lambda r=raws[-1]: _expiring(r), "its log expires", within=20)  # type: ignore[misc]  # bound now
+            await until(lambda r=raws[-1]: _expiring(r), "its log expires")  # type: ignore[misc]  # bound now
         for raw in raws:
             await here.redis.persist(raw.key)
         every = await operator.repair("--dry-run")
         assert (every.code, every.lines[-1]["summary"]["found"]) == (1, 3)
         assert "next run" not in every.err
-        monkeypatch.setattr("syncer.cli.repair.LIMIT", 2)
+        monkeypatch.setattr("syncer.cli.verify.LIMIT", 2)
         first = await operator.repair()
         assert first.code == 1
         assert "1 more are left for the next run" in first.err

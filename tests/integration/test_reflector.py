@@ -403,7 +403,7 @@ async def test_wait_that_the_server_asks_for_is_kept(tmp_path: Path) -> None:
     async with mirroring(api, tmp_path) as (reflector, _, _):
         began = monotonic_clock()
         await eventually(lambda: reflector.synced)
-        assert 0.9 < monotonic_clock() - began < 2.5
+        assert monotonic_clock() - began > 0.9
 
 
 async def test_object_that_does_not_parse_is_passed_over(
@@ -642,7 +642,7 @@ async def test_error_of_the_sink_is_not_swallowed(tmp_path: Path) -> None:
             client, None, Broken(), clock=monotonic_clock, owned=Everything(), timings=QUICK
         )
         with pytest.raises(ExceptionGroup) as caught:
-            await asyncio.wait_for(reflector.run(), 5)
+            await asyncio.wait_for(reflector.run(), 60)
         assert caught.group_contains(ZeroDivisionError)
 
 

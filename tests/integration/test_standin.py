@@ -782,7 +782,7 @@ async def test_watch_tells_what_happens(api: Api) -> None:
         seen = [await anext(events)]
         await api.ask("DELETE", f"{api.requests}/a")
         await api.create("b")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             seen += [e async for e in events]
     assert told(seen) == [("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "b")]
     revisions = [int(e.object["metadata"]["resourceVersion"]) for e in seen]

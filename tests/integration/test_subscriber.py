@@ -132,12 +132,12 @@ async def test_a_silent_server_is_left(
 ) -> None:
     """A server that falls silent is connected to anew, and heard when it speaks again."""
     monkeypatch.setattr(subscriber, "_BEAT", 0.2)
-    monkeypatch.setattr(subscriber, "_SILENCE", 2.0)
+    monkeypatch.setattr(subscriber, "_SILENCE", 1.0)
     async with heard(redis_url) as both:
         await both.poke_until_heard("first")
         before = subscribers(redis_server)
         await redis_server.pause()
-        await asyncio.sleep(3.0)
+        await asyncio.sleep(5.0)
         await redis_server.resume()
         await both.poke_until_heard("second")
         assert len(before) == 1

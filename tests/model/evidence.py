@@ -1,5 +1,5 @@
 """
-The seventh model: somebody who writes any status, at any time.
+The sixth model: somebody who writes any status, at any time.
 
 One notification, one channel, one owner after another. The rule is the product's own
 (`syncer.rules.evidence.judge`), and each option is one clause of it, or of what is made of its verdict. A

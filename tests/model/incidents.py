@@ -1,5 +1,5 @@
 """
-The sixth model: the notifications of one incident, and a receiver that keeps its state.
+The fifth model: the notifications of one incident, and a receiver that keeps its state.
 
 Each notification is with a process of its own, which is the worst case. It looks (unless it begins the
 incident), records its intent, asks for the others, reads their logs, and sends; each is a step. A request
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
@@ -125,15 +126,21 @@ def _with(s: State, i: int, note: Note) -> State:
 
 def _look(s: State, o: Options, i: int, knew: int) -> tuple[bool, bool]:
     """Whether something newer supersedes a notification, and whether it has to wait."""
-    mates = [
-        Mate(str(n), (n, 0), _STATES[o.story[n]], [_attempt(t) for t in other.tries])
-        for n, other in enumerate(s.notes[:knew])
-        if n != i
-    ]
     if o.waits_its_turn:
         if o.story[i] == "R":
             return False, any(n.step != "over" for n in s.notes[:i])
         return any(n.step == "over" and n.tries for n in s.notes[i + 1 : knew]), False
+    return _ruled(tuple(n.tries for n in s.notes[:knew]), o, i)
+
+
+@cache
+def _ruled(known: tuple[tuple[Try, ...], ...], o: Options, i: int) -> tuple[bool, bool]:
+    """The product's rule; few logs differ, and many states."""
+    mates = [
+        Mate(str(n), (n, 0), _STATES[o.story[n]], [_attempt(t) for t in tries])
+        for n, tries in enumerate(known)
+        if n != i
+    ]
     counting = [m for m in mates if not o.ends_only or m.state == "resolved"]
     gone = o.supersedes and bool(superseded_by((i, 0), counting))
     timeout = 1 if o.gives_time else 0

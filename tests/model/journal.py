@@ -1,5 +1,5 @@
 """
-The fifth model: delivered while the log is away, with the status as the journal.
+The fourth model: delivered while the log is away, with the status as the journal.
 
 One notification, one channel, two replicas, one shard. An attempt is written ahead into the log if its
 sender reaches it, else into the object's status as `unknown`, if its sender knows all that was ever
@@ -45,13 +45,59 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
 from tests.model.components import Part
-from tests.model.delivery import F, I, Id, Result, S, U, View, has, join, leq
 from tests.model.fairness import Promises
 from tests.model.search import replaced
+
+#: (epoch, number within the epoch)
+Id = tuple[int, int]
+
+
+class Result(IntEnum):
+    """State of an attempt; a join takes the larger."""
+
+    INTENT = 0
+    UNKNOWN = 1
+    FAILED = 2
+    SUCCESS = 3
+
+
+I, U, F, S = Result  # noqa: E741 - the letters of the lattice
+
+#: (id, epoch, state)
+Attempt = tuple[Id, int, Result]
+#: A set of attempts: sorted, with at most one entry per id, so that equal sets are equal states.
+View = tuple[Attempt, ...]
+
+
+@cache
+def join(a: View, b: View) -> View:
+    """The union of two views; per id the higher state."""
+    if a == b or not b:
+        return a
+    out = {e[0]: e for e in a}
+    for entry in b:
+        known = out.get(entry[0])
+        if known is None or known[2] < entry[2]:
+            out[entry[0]] = entry
+    return tuple(sorted(out.values()))
+
+
+@cache
+def leq(a: View, b: View) -> bool:
+    """Whether everything in `a` is in `b` with at least that state."""
+    known = {e[0]: e[2] for e in b}
+    return all(known.get(e[0], -1) >= e[2] for e in a)
+
+
+@cache
+def has(view: View, result: Result) -> bool:
+    """Whether an attempt of the view is in exactly that state."""
+    return any(e[2] == result for e in view)
+
 
 NOBODY = -1
 
@@ -465,8 +511,8 @@ def is_goal(s: State, o: Options) -> bool:
     )
 
 
-def measures(s: State, _: Options) -> dict[str, int]:
-    """Numbers whose largest value is part of a result, and what has come about."""
+def marks(s: State, _: Options) -> dict[str, int]:
+    """What has come about in a state, so that a run can be asked whether it has met it."""
     shown = s.status.attempts if s.status else ()
     owner = s.replicas[s.holder] if s.holder != NOBODY else Replica()
     return {

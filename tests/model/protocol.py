@@ -1,5 +1,5 @@
 """
-The second model: the scripts, the caches and the status write, step by step.
+The first model: the scripts, the caches and the status write, step by step.
 
 One notification, one channel, two processes. The log is a list of records under a header, and a
 chain value is modelled by what it stands for: the history itself. A process holds its epoch, how
@@ -650,14 +650,6 @@ def is_goal(s: State, o: Options) -> bool:
     return all(p.pc is Pc.IDLE and p.write is None for p in s.processes)
 
 
-def measures(s: State, _: Options) -> dict[str, int]:
-    """Numbers whose largest value is part of a result."""
-    return {
-        "processed": len(s.witness.processed),
-        "beyond 1 + unknown": len(s.witness.processed) - 1 - len(s.witness.doubt),
-    }
-
-
 def _put(s: State, i: int, p: Process, **changes: object) -> State:
     processes = (p, s.processes[1]) if i == 0 else (s.processes[0], p)
     return s._replace(processes=processes, **changes)  # type: ignore[arg-type]  # fields by name
@@ -920,7 +912,7 @@ def _note_verdict(done: State, s: State, o: Options, verdict: Verdict) -> Iterat
 
 
 def marks(s: State, _: Options) -> dict[str, int]:
-    """What runs with verdicts must have seen, 1 in a state that shows it."""
+    """What runs with verdicts must have seen, 1 in a state that shows it; and how many were processed."""
     records = records_of(s.log)
     said = [(n, r) for n, r in enumerate(records) if r.verdict]
     view, own = dict(fold(records)), dict(results(records))
@@ -929,6 +921,7 @@ def marks(s: State, _: Options) -> dict[str, int]:
     shown = dict(s.status.attempts)
     delivered = [k for k, r in called if r == S and own.get(k, -1) != S]
     return {
+        "processed": len(s.witness.processed),
         "stands": any(view[k] == F and own.get(k, -1) < F for k in failed),
         "overtaken by a success": any(own.get(k) == S for k in failed),
         "overtaken by a refusal": any(own.get(k) == R for k in failed),

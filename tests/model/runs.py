@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tests.model import delivery, journal, protocol, sessions, wakeups
+from tests.model import journal, protocol, sessions, wakeups
 from tests.model.components import Components
 from tests.model.fairness import Fairness, Promise
 from tests.model.search import Found, search
@@ -26,7 +26,6 @@ STUCK = "stuck"
 #: What kills a mutant that breaks no property but a promise.
 PROMISES = ("LOOK", "HAND", "DONE", "OWNED", "SESS", "GONE", "GO", "END")
 
-D = delivery.Options
 P = protocol.Options
 K = wakeups.Options
 S = sessions.Options
@@ -35,7 +34,7 @@ Faults = wakeups.Budget
 Lost = sessions.Budget
 Out = journal.Budget
 
-MODELS: Final[dict[type, Any]] = {D: delivery, P: protocol, K: wakeups, S: sessions, O: journal}
+MODELS: Final[dict[type, Any]] = {P: protocol, K: wakeups, S: sessions, O: journal}
 
 #: One step per status write, no lost replies: what a mutant needs seldom lies there.
 QUIET = P(atomic=True, lean=True, quiet=True, give_ups=0)
@@ -64,18 +63,14 @@ class Run:
         name: Short name.
         says: What happens in it.
         options: Of the model that their type belongs to.
-        states: How many there are, None if the run is bounded.
-        transitions: Likewise.
-        largest: What its measures come to at most; checked if given.
-        seen: What must have come about in it (measures, `protocol.marks`), or it says nothing of that.
+        largest: What its marks come to at most; checked if given.
+        seen: What must have come about in it (`marks` of its model), or it says nothing of that.
         max_states: Bound.
     """
 
     name: str
     says: str
-    options: D | P | K | S | O
-    states: int | None = None
-    transitions: int | None = None
+    options: P | K | S | O
     largest: tuple[tuple[str, int], ...] = ()
     seen: tuple[str, ...] = ()
     max_states: int = 3_000_000
@@ -98,22 +93,14 @@ class Mutant:
 
     name: str
     says: str
-    options: D | P | K | S | O
+    options: P | K | S | O
     killed_by: str
     later: bool = False
     large: bool = False
     max_states: int = 3_000_000
 
 
-A = D()
-PROCESSED_2_1 = (("late", 1), ("processed", 2))
-
 SMALL: tuple[Run, ...] = (
-    Run("A", "crash, takeover, expiry", A, 51_797, 206_465, PROCESSED_2_1),
-    Run("A grace", "lease timing holds", D(grace=True), 27_559, 91_201, PROCESSED_2_1),
-    Run(
-        "A fenced outcomes", "outcomes need the fence too", D(fence_outcomes=True), 45_822, 186_688
-    ),
     Run("D1", "no fault", P()),
     Run("D5", "crash, step by step", P(crashes=1)),
     Run("D2", "crash, late INTENT", P(crashes=1, late_intents=True, atomic=True, lean=True)),
@@ -306,20 +293,6 @@ SMALL: tuple[Run, ...] = (
 )  # fmt: skip
 
 LARGE: tuple[Run, ...] = (
-    Run(
-        "A at most once", "three attempts, two takeovers",
-        D(at_most_once=True, takeovers=2, attempts=3), 105_202, 433_790,
-        (("late", 0), ("processed", 1)),
-    ),
-    Run(
-        "A at most once, loss", "one loss",
-        D(at_most_once=True, losses=1, own_recovery=True), 92_131, 335_866,
-        (("processed", 2),),
-    ),
-    Run(
-        "A loss", "one loss", D(losses=1, own_recovery=True), 433_985, 1_714_807, PROCESSED_2_1
-    ),
-    Run("B", "status sync step by step", D(stepwise=True), max_states=3_000_000),
     Run("D2s", "crash, late INTENT, step by step", P(crashes=1, late_intents=True)),
     Run("E2", "takeover, two attempts, quiet", replace(QUIET, takeovers=1)),
     Run("E3", "takeover, two attempts, lost replies", replace(LOSSY, takeovers=1)),
@@ -463,51 +436,6 @@ LARGE: tuple[Run, ...] = (
         "O34", "journal: outage, crash, Lease deleted by hand, one attempt",
         O(attempts=1, lean=True, phases=True, faults=Out(outages=1, leases=1, crashes=1)),
     ),
-)  # fmt: skip
-
-DELIVERY_MUTANTS: tuple[Mutant, ...] = (
-    Mutant("M1", "no fence", D(fence=False), "intent after a recorded success"),
-    Mutant("M2", "id from the length of the log", D(ids_from_memory=False, losses=1), "id reused"),
-    Mutant(
-        "M3", "ACK before the patch", D(ack_after_patch=False, stepwise=True),
-        "acknowledged but not published",
-    ),
-    Mutant("M4", "no guard after a success", D(guard=False), "intent after a recorded success"),
-    Mutant("M5", "send before the intent", D(write_ahead=False), "delivered without a record"),
-    Mutant(
-        "M6", "patch without version", D(compare_version=False, stepwise=True),
-        "the status goes back",
-    ),
-    Mutant(
-        "M7", "overwrite instead of union", D(unite=False, stepwise=True), "the status goes back",
-        large=True,
-    ),
-    Mutant(
-        "M8", "old view of the status at the claim", D(fresh_view=False),
-        "intent after a recorded success",
-    ),
-    Mutant(
-        "M9", "failover without a new claim", D(reclaim_on_failover=False, losses=1, crashes=0),
-        "intent after a recorded success",
-    ),
-    Mutant(
-        "M9b", "a new claim only where the log lacks what was read",
-        D(reclaim_on_failover=False, proof=True, grace=True, losses=1, crashes=0),
-        "intent after a recorded success",
-    ),
-    Mutant(
-        "M10", "dangling intents neither settled nor blocking",
-        D(recover=False, dangling_blocks=False), "two open intents",
-    ),
-    Mutant(
-        "M10b", "dangling intents not settled", D(takeovers=0, attempts=1, recover=False), STUCK
-    ),
-    Mutant("M11", "own dangling intents not settled", D(losses=1), STUCK, large=True),
-    Mutant(
-        "M12", "fence not higher, instead of equal", D(exact_fence=False),
-        "intent after a recorded success",
-    ),
-    Mutant("M13", "no seeds", D(seed=False, losses=1, own_recovery=True), STUCK, large=True),
 )  # fmt: skip
 
 T = replace(QUIET, takeovers=1)
@@ -1119,7 +1047,7 @@ _SHARED_STATES: Final = 200_000
 
 
 def execute(
-    options: D | P | K | S | O,
+    options: P | K | S | O,
     *,
     live: bool = True,
     watch: tuple[str, ...] | None = None,
@@ -1135,19 +1063,13 @@ def execute(
     """
     model: Any = MODELS[type(options)]
     start: Any = model.start(options)
-    components: Components[Any] | None = None
-    parts: Any = ()
-    # Steps of the first read too much for remembering them to take less time than taking them.
-    if isinstance(options, D):
-        steps = _under(options)(model.steps)
-        lift: Callable[[Any], Any] = _under(options)
-    else:
-        parts = model.parts(options)
-        components, steps = _components(parts, start, options)
-        start, lift = components.number(start, options), components.lift
-    judged = isinstance(options, P) and options.verdicts
+    parts = model.parts(options)
+    components, steps = _components(parts, start, options)
+    start, lift = components.number(start, options), components.lift
+    # Without verdicts the first has nothing to mark, and the second never has.
+    marked = options.verdicts > 0 if isinstance(options, P) else not isinstance(options, K)
     goal = fairness = None
-    if live and isinstance(options, D | P):
+    if live and isinstance(options, P):
         goal = lift(model.is_goal)
     elif live:
         fairness = _fairness(model, lift)
@@ -1157,14 +1079,14 @@ def execute(
         goal=goal,
         fairness=fairness,
         watch=watch,
-        measures=lift(_judged_measures if judged else model.measures),
+        measures=lift(model.marks) if marked else None,
         max_states=max_states,
         max_seconds=max_seconds,
         name=name,
     )
-    if components is not None and found.states > _SHARED_STATES:
+    if found.states > _SHARED_STATES:
         del _SHARED[parts]
-    if found.violation is None or components is None:
+    if found.violation is None:
         return found
     states = tuple(map(components.state, found.violation.states))
     return replace(found, violation=replace(found.violation, states=states))
@@ -1178,14 +1100,6 @@ def _components(parts: Any, start: Any, options: Any) -> tuple[Components[Any], 
     return _SHARED[parts]
 
 
-def _under(options: D) -> Callable[[Any], Any]:
-    return lambda function: lambda state: function(state, options)
-
-
-def _judged_measures(state: protocol.State, options: P) -> dict[str, int]:
-    return protocol.measures(state, options) | protocol.marks(state, options)
-
-
 def _fairness(model: Any, lift: Callable[[Any], Any]) -> Fairness[Any]:
     promises = model.PROMISES.items()
     return Fairness(
@@ -1197,10 +1111,6 @@ def complaint(run: Run, found: Found[Any]) -> str:
     """What is wrong with the result of a run, empty if nothing is."""
     if found.violation is not None or found.stuck or found.unkept:
         return found.verdict
-    if run.states is not None and (found.states, found.transitions) != (
-        run.states, run.transitions
-    ):  # fmt: skip
-        return f"{run.states:,} states and {run.transitions:,} transitions were expected"
     for key, value in run.largest:
         if found.largest[key] != value:
             return f"{key}: {found.largest[key]}, expected {value}"
@@ -1251,7 +1161,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def _mutants() -> list[Mutant]:
     return [
-        *DELIVERY_MUTANTS,
         *PROTOCOL_MUTANTS,
         *WAKEUP_MUTANTS,
         *SESSION_MUTANTS,

@@ -1,5 +1,5 @@
 """
-The fourth model: who may act for a shard, if replicas have sessions.
+The third model: who may act for a shard, if replicas have sessions.
 
 A replica renews one Lease, its *session*, and nothing else. A shard's Lease names the session under which
 it was acquired and is written at acquisition and release only. Whoever takes over first ends the
@@ -389,7 +389,7 @@ PROMISES: Promises[State, Options] = {
 }
 
 
-def measures(s: State, _: Options) -> dict[str, int]:
+def marks(s: State, _: Options) -> dict[str, int]:
     """What has come about in a state, so that a run can be asked whether it has met it."""
     return {
         "taken over": any(shard.holder > 0 for shard in s.shards),

@@ -1,10 +1,10 @@
 """
-The third model: who looks again at what is due.
+The second model: who looks again at what is due.
 
-The other two ask whether the record can be wrong. This one asks whether the message goes out: one
+The first asks whether the record can be wrong. This one asks whether the message goes out: one
 notification, one channel, one or two replicas, each with its work queue (a key is queued, in hand, in
 hand and wanted again, waiting for a timer), its per-receiver queue, and the lease term of the shard.
-What the first two have settled is taken for granted and done in one step: a claim, an append, a status
+What the first has settled is taken for granted and done in one step: a claim, an append, a status
 write. A look reads the log as it is.
 
 Whatever wakes a replica may be *lost* where `lossy` is set, any number of times: the event of a watch,
@@ -365,21 +365,6 @@ PROMISES: Promises[State, Options] = {
     "HAND": (_is_handing, lambda _: False),
     "DONE": (_is_unfinished, lambda _: False),
 }
-
-
-def measures(s: State, _: Options) -> dict[str, int]:
-    """What has come about in a state, so that a run can be asked whether it has met it."""
-    known = [known for _, known in s.log]
-    return {
-        "requests": len(s.left),
-        "not sent": known.count(Known.UNSENT),
-        "unknown": known.count(Known.UNKNOWN),
-        "late success": s.phase is Phase.FAILED and Known.SUCCESS in known,
-        "failed": s.phase is Phase.FAILED,
-        "quarantine": any(r.quarantine for r in s.replicas),
-        "status backs off": any(r.backing for r in s.replicas),
-        "retired": s.retired,
-    }
 
 
 # -- changes --------------------------------------------------------------------------------------

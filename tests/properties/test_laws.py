@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import replace
 
 import fakeredis
+import orjson
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -64,7 +65,7 @@ from syncer.rules.backoff import (
     near_jitter,
     next_delay,
 )
-from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits, size_of
+from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits
 from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.rules.merge import Facts, exceeds, lacking, merge
 from tests.examples import examples
@@ -598,7 +599,7 @@ def test_compaction_preserves_the_fold(view: LogView, limit: int) -> None:
     before, after = (Counter(a.channel for a in s.attempts) for s in (whole, cut))
     assert all(after[c] >= min(before[c], KEEP_PER_CHANNEL) for c in before)
     foldable = any(a.state is FAILED and after[a.channel] > KEEP_PER_CHANNEL for a in cut.attempts)
-    assert size_of(cut) <= limit or not foldable
+    assert len(orjson.dumps(render_status(cut))) <= limit or not foldable
     counters = (whole.total_attempts, whole.successful, whole.failed, whole.uncertain)
     again = merge(parse_status(render_status(cut)), view, LONG, now=NOW + 1).status
     assert (again.total_attempts, again.successful, again.failed, again.uncertain) == counters
@@ -631,7 +632,7 @@ def test_what_fits_without_measuring_fits(
     )  # fmt: skip
     entries = tuple(replace(largest, channel=c, error=character * n) for c, n in more)
     status = replace(status, attempts=status.attempts + entries)
-    assert not fits(status, size_of(status) - 1)
+    assert not fits(status, len(orjson.dumps(render_status(status))) - 1)
     assert fits(Status(), 2_048)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -64,10 +65,21 @@ from tests.fakes.memorylog import ScriptTwin
 _running: set[asyncio.Task[Any]] = set()
 
 
+def _takes_the_calls_of(was: Any, made: Any) -> None:
+    """TypeError for what could not be called in its place: a call that fails would kill every mutant."""
+    was, made = (getattr(each, "__func__", each) for each in (was, made))
+    if not inspect.isfunction(was):
+        return
+    given = inspect.signature(was).parameters.values()
+    named = {p.name: None for p in given if p.kind is p.KEYWORD_ONLY}
+    inspect.signature(made).bind(*(p for p in given if p.kind < p.VAR_POSITIONAL), **named)
+
+
 @contextlib.contextmanager
 def _instead(*changes: tuple[object, str, object]) -> Iterator[None]:
     before = [(place, name, vars(place)[name]) for place, name, _ in changes]
-    for place, name, made in changes:
+    for (place, name, made), (_, _, was) in zip(changes, before, strict=True):
+        _takes_the_calls_of(was, made)
         setattr(place, name, made)
     try:
         yield
@@ -261,8 +273,8 @@ def only_claimed() -> AbstractContextManager[None]:
     """The resync leaves out what is not claimed, as the sweep of live logs does."""
     reason: Any = vars(Resync)["_reason"]
 
-    def claimed(self: Resync, notification: Notification, now: float) -> Any:
-        return reason(self, notification, now) if notification.claim is not None else None
+    def claimed(self: Resync, notification: Notification, now: float, *, away: bool) -> Any:
+        return reason(self, notification, now, away=away) if notification.claim else None
 
     return _instead((Resync, "_reason", claimed))
 
@@ -447,8 +459,10 @@ def result_not_kept() -> AbstractContextManager[None]:
     """A journaled attempt's result is in the view alone, which the next claim replaces."""
     close: Any = vars(Outcomes)["close_in_memory"]
 
-    def unkept(self: Outcomes, notification: Notification, attempt: Any, intent: Any) -> None:
-        close(self, notification, attempt, intent)
+    def unkept(
+        self: Outcomes, notification: Notification, attempt: Any, intent: Any, **rest: Any
+    ) -> None:
+        close(self, notification, attempt, intent, **rest)
         notification.in_flight.unrecorded.pop(attempt.id, None)
         notification.view.forget(attempt.id)
 

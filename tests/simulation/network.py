@@ -58,6 +58,12 @@ def _lost(text: str, *, write: bool) -> PortError:
     return Ambiguous(text) if write else Unavailable(text)
 
 
+def _answer(waiting: asyncio.Future[Any], got: object) -> None:
+    """Answer whoever still waits."""
+    if not waiting.done():
+        waiting.set_result(got)
+
+
 # -- the API server -------------------------------------------------------------------------------
 
 
@@ -218,7 +224,7 @@ class KubeServer:
 
     # -- requests -------------------------------------------------------------------------------
 
-    def take(  # noqa: C901 (one branch for each mishap)
+    def take(
         self, process: Process, request: Request, answer: asyncio.Future[Response | PortError]
     ) -> None:
         """Accept a request that has just been sent."""
@@ -230,11 +236,7 @@ class KubeServer:
             delay += world.dice.uniform(2.0, 20.0)
 
         def reply(got: Response | PortError, after: float) -> None:
-            def arrive() -> None:
-                if not answer.done():
-                    answer.set_result(got)
-
-            world.loop.world_call(after, arrive)
+            world.loop.world_call(after, lambda: _answer(answer, got))
 
         def arrive() -> None:
             write = request.method != "GET"
@@ -308,8 +310,7 @@ class KubeServer:
                     got = self._open(opened, process, request, stream)
                 else:
                     got = opened
-            if not answer.done():
-                answer.set_result(got)
+            _answer(answer, got)
 
         world.loop.world_call(world.dice.kube_delay(), arrive)
 
@@ -510,8 +511,7 @@ class SimLane(MemoryClient):
         if self._connection != redis.starts:
             # What the old connection still owes will not come once there is a new one.
             for owed in self._owed:
-                if not owed.done():
-                    owed.set_result(Ambiguous("no reply from Redis (ConnectionError)"))
+                _answer(owed, Ambiguous("no reply from Redis (ConnectionError)"))
             self._owed.clear()
             self._there = self._back = 0.0
             self._meet()
@@ -541,11 +541,7 @@ class SimLane(MemoryClient):
         def tell(got: object, delay: float) -> None:
             self._back = max(self._back + TICK, loop.time() + delay)
 
-            def arrive() -> None:
-                if not answer.done():
-                    answer.set_result(got)
-
-            loop.world_call(self._back - loop.time(), arrive)
+            loop.world_call(self._back - loop.time(), lambda: _answer(answer, got))
 
         def arrive() -> None:
             if self.redis.starts != starts or self.redis.down:
@@ -637,17 +633,13 @@ class SimChannel:
             return Outcome.transient("connection refused")
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-        def tell(code: int) -> None:
-            if not answer.done():
-                answer.set_result(code)
-
         def arrive() -> None:
             code = world.receivers.arrive(self.name, message, body, behaviour)
             if behaviour == "hang":
                 return
             slow = behaviour == "slow"
             delay = world.dice.uniform(0.2, 2.0) * self.timeout_s if slow else world.dice.tiny()
-            world.loop.world_call(delay, lambda: tell(code))
+            world.loop.world_call(delay, lambda: _answer(answer, code))
 
         delay = world.dice.exponential(0.02)
         if behaviour == "late":

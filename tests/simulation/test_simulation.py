@@ -30,7 +30,7 @@ from tests.simulation import campaign, legal
 from tests.simulation.campaign import NEW, Tally, keep, kept, main
 from tests.simulation.checks import MARKS
 from tests.simulation.killers import KILLERS, NIGHTLY, hunt
-from tests.simulation.loop import OWNER, Blocked, Deadlock, Gate, SimLoop, simulate
+from tests.simulation.loop import OWNER, Blocked, Gate, SimLoop, simulate
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.world import FAULTS, Profile, run
 
@@ -60,30 +60,6 @@ class _Process:
         self.kept.append(handle)
 
 
-def test_hours_pass_in_no_time() -> None:
-    """The clock jumps to the next timer instead of waiting for it."""
-    seen: list[float] = []
-
-    async def sleeper(loop: SimLoop) -> None:
-        await asyncio.sleep(7200)
-        seen.append(loop.time())
-
-    began = time.monotonic()
-    simulate(1, sleeper)
-    assert seen == [8200.0]
-    assert time.monotonic() - began < 60
-
-
-def test_the_private_hook_is_still_called() -> None:
-    """The standard loop runs our turn; were it not, the seeded order would be lost silently."""
-
-    async def turns(_loop: SimLoop) -> None:
-        for _ in range(10):
-            await asyncio.sleep(0)
-
-    assert simulate(1, turns).turns >= 10
-
-
 def test_ready_callbacks_run_in_a_seeded_order() -> None:
     """Each seed has its order, and it is not always that of arrival."""
 
@@ -101,16 +77,6 @@ def test_ready_callbacks_run_in_a_seeded_order() -> None:
 
     assert order(5) == order(5)
     assert len({order(seed) for seed in range(8)}) > 4
-
-
-def test_waiting_for_nothing_is_a_deadlock() -> None:
-    """A wait that nobody can end is an error, not a hang."""
-
-    async def wait(_loop: SimLoop) -> None:
-        await asyncio.Event().wait()
-
-    with pytest.raises(Deadlock, match="nothing is ready"):
-        simulate(1, wait)
 
 
 @pytest.mark.parametrize(
@@ -312,14 +278,6 @@ def said(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
     return lambda: capsys.readouterr().out  # type: ignore[return-value]  # a str
 
 
-def test_the_command_repeats_a_seed(said: Callable[[], str]) -> None:
-    """One seed is told with its profile, its trace and its verdict."""
-    assert main(["--seed", "3", "--mode", "safety", "--trace", "5"]) == 0
-    out = said()
-    assert "everything held" in out
-    assert f"trace {digest_of(3, live=False)}" in out
-
-
 def test_the_command_is_red_and_names_how_to_repeat(said: Callable[[], str]) -> None:
     """A violation ends with exit code 1 and the command that shows it again."""
     arguments = ["--seeds", "1", "--jobs", "1", "--mutant", "ack before patch"]
@@ -345,12 +303,3 @@ def test_what_fails_in_a_new_world_is_kept(
     ((seed, live, finding),) = kept()
     assert (seed, live) == (0, False)
     assert finding.startswith("S10: ")
-
-
-def test_digests_are_those_of_the_runs(tmp_path: Path) -> None:
-    """One line for each world, sorted, so that two files can be compared."""
-    file = tmp_path / "digests"
-    assert main(["--digests", str(file), "--first", "3", "--seeds", "1", "--jobs", "1"]) == 0
-    liveness, safety = file.read_text().splitlines()
-    assert liveness.startswith("000000003 liveness ")
-    assert safety == f"000000003 safety {digest_of(3, live=False)}"

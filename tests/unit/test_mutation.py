@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from tests.mutation import run
 from tests.mutation.operators import mutants
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -72,107 +68,3 @@ def test_the_changes(case: str) -> None:
     """A piece of code becomes what a slip of the hand would have made of it."""
     source, wanted = CHANGES[case]
     assert {mutant.now for mutant in mutants("m.py", source + "\n")} == wanted
-
-
-TINY: Final = '''\
-"""Prices."""
-
-MANY = 10
-FACTOR = 2
-
-
-def price(count: int) -> int:
-    """Return the price."""
-    if count > MANY:
-        return count * FACTOR
-    return count
-
-
-def unused(count: int) -> int:
-    """No test calls it."""
-    return count
-'''
-
-TESTS: Final = """\
-from syncer.calc import price
-
-def test_many(): assert price(30) == 60
-
-def test_few(): assert price(1) == 1
-
-def test_wrong(): assert price(1) == 2
-"""
-
-EQUIVALENT: Final = """
-[[mutant]]
-module = "syncer/calc.py"
-scope = "price"
-was = "if count > MANY:"
-now = "if count >= MANY:"
-why = "made up"
-"""
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """Return a repository with one module, its tests and this sampler."""
-    root = tmp_path / "tiny"
-    for package in ("notifier", "syncer", "tests/unit"):
-        (root / package).mkdir(parents=True)
-    for package in ("notifier", "syncer", "tests"):
-        (root / package / "__init__.py").touch()
-    shutil.copy(ROOT / "tests" / "scheduling.py", root / "tests")
-    shutil.copytree(ROOT / "tests" / "mutation", root / "tests" / "mutation")
-    (root / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
-    (root / "syncer" / "calc.py").write_text(TINY)
-    (root / "tests" / "unit" / "test_calc.py").write_text(TESTS)
-    (root / run.EQUIVALENT).write_text(EQUIVALENT)
-    (root / ".gitignore").write_text(".mutation/\n__pycache__/\n")
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True, timeout=30)
-    return root
-
-
-def _run(root: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
-    report = root.parent / "report.json"
-    options = ["--tests", "tests/unit", "--jobs", "1", "--json", str(report), *arguments]
-    code = run.run(root, run.parser().parse_args(options))
-    return code, json.loads(report.read_text())
-
-
-@pytest.mark.slow("runs of the sampler, each with a server of tests")
-@pytest.mark.timeout(400)
-def test_survivors_and_kills(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a test notices is killed, the rest survives and is shown; the tree stays as it was."""
-    code, report = _run(tiny, "--module", "syncer/calc.py")
-    was: dict[str, set[tuple[str, ...]]] = {"killed": set(), "survived": set()}
-    for row in report["results"]:
-        was["killed" if row["killed"] else "survived"].add(tuple(row["mutant"][1:]))
-    assert was == {
-        "killed": {
-            ("", "FACTOR = 2", "FACTOR = 4"),
-            ("price", "if count > MANY:", "if not (count > MANY):"),
-            ("price", "return count * FACTOR", "return None"),
-            ("price", "return count * FACTOR", "return count / FACTOR"),
-            ("price", "return count", "return None"),
-        },
-        "survived": {("", "MANY = 10", "MANY = 20"), ("unused", "return count", "return None")},
-    }
-    assert code == 1
-    assert report["rate"] == 5 / 7
-    # A test that fails without a mutant judges none.
-    assert not any(row["by"].endswith("test_wrong") for row in report["results"])
-    printed = capsys.readouterr()
-    assert "-MANY = 10\n+MANY = 20" in printed.out
-    assert "test_wrong" in printed.err
-    assert "7 of 7, 71.4% killed, " in printed.err
-    row = next(line for line in printed.out.splitlines() if line.startswith("syncer/calc.py"))
-    assert row.split() == ["syncer/calc.py", "8", "5", "1", "1", "1", "71.4%"]
-    assert (tiny / "syncer" / "calc.py").read_text() == TINY
-
-    (tiny / "tests" / "unit" / "test_border.py").write_text(
-        "from syncer.calc import price\ndef test_border(): assert price(11) == 22\n"
-    )
-    (tiny.parent / "survivors.json").write_text(json.dumps(report))
-    code, report = _run(tiny, "--again", str(tiny.parent / "survivors.json"), "--goal", "50")
-    assert code == 0
-    assert [row["mutant"][3] for row in report["results"] if row["killed"]] == ["MANY = 20"]

@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from syncer.cli.access import Access, access, where_of
+from syncer.cli.access import Access, access
 from syncer.cli.doctor.cluster import (
     ClusterFacts,
     check_api_server,
@@ -45,7 +45,7 @@ async def run(options: argparse.Namespace) -> int:
     """Make every check; returns the exit code."""
     if options.service_account:
         namespace_and_name(options.service_account)
-    async with access(where_of(options)) as at:
+    async with access(options) as at:
         results, _ = await examine(
             at, namespaces=await namespaces_of(at, options), home=controller_namespace(),
             account=options.service_account or "",

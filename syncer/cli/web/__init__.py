@@ -14,7 +14,7 @@ import asyncio
 import signal
 import sys
 
-from syncer.cli.access import access, where_of
+from syncer.cli.access import access
 from syncer.cli.exits import OK
 from syncer.cli.installation import controller_namespace, namespaces_of
 from syncer.cli.output import write_lines
@@ -28,10 +28,10 @@ from syncer.runtime.supervise import end
 async def run(options: argparse.Namespace) -> int:
     """Serve until a signal; returns the exit code."""
     home = controller_namespace()
-    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    async with access(where_of(options)) as at:
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with access(options) as at:
         namespaces, index = await namespaces_of(at, options), Index()
         follower = Follower(at, index, namespaces)
         explorer = Explorer(at, index, follower, namespaces=namespaces, home=home)
@@ -52,6 +52,4 @@ async def run(options: argparse.Namespace) -> int:
         finally:
             await end(following)
             await explorer.close()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
     return OK

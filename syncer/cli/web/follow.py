@@ -38,33 +38,8 @@ _PAUSE_MOST: Final = 15.0
 #: Seconds after which the server ends a watch, and for an answer.
 _LASTS: Final = 240
 _ANSWER: Final = 10.0
-#: Seconds that a watch must have lasted for its end to be none of several in a row.
+#: Seconds that list and watch must have lasted for their end to be none of several in a row.
 _STEADY: Final = 60.0
-
-
-class FailureStreak:
-    """
-    Watches of one namespace that ended with an error, one soon after the other.
-
-    A server may open each watch and end it at once with an error after which everything is listed anew.
-    That it was opened, or has said something, must not make the next list follow at once.
-    """
-
-    def __init__(self) -> None:
-        """None has failed."""
-        self.failures = 0
-        self._opened: float | None = None
-
-    def opened(self) -> None:
-        """Note that a watch is open, or has brought something."""
-        if self._opened is None:
-            self._opened = time.monotonic()
-
-    def ended(self, *, failed: bool) -> None:
-        """Note the end of a watch, or that there was none."""
-        lasted = 0.0 if self._opened is None else time.monotonic() - self._opened
-        self._opened = None
-        self.failures = 0 if not failed else 1 if lasted >= _STEADY else self.failures + 1
 
 
 class Follower:
@@ -101,25 +76,26 @@ class Follower:
                 group.create_task(self._follow(namespace))
 
     async def _follow(self, namespace: str | None) -> None:
-        version, streak = "", FailureStreak()
+        version, failures = "", 0
         while True:
+            began = time.monotonic()
             try:
                 if not version:
                     version = await self._list(namespace)
                 async with aclosing(changes(self._at, namespace, version)) as news:
                     async for change in news:
-                        streak.opened()
                         version = change.version
                         self._take(change)
                         self._mended(namespace)
-                streak.ended(failed=False)
-            except Expired:
-                streak.ended(failed=True)
-                version = ""
+                failures = 0
             except (LedgerError, TimeoutError) as error:
-                streak.ended(failed=True)
-                self._failed(namespace, message_of(error))
-            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, streak.failures + 1))
+                # A server may end each watch at once with an error after which everything is listed anew.
+                failures = 1 if time.monotonic() - began >= _STEADY else failures + 1
+                if isinstance(error, Expired):
+                    version = ""
+                else:
+                    self._failed(namespace, message_of(error))
+            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
 
     def _take(self, change: Change) -> None:
         found = change.found

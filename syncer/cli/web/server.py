@@ -85,6 +85,16 @@ _ASSETS: Final = {
     "explorer.css": "text/css", "explorer.js": "text/javascript", "icon.svg": "image/svg+xml",
 }  # fmt: skip
 
+#: What is said of a request that gets no page, by the code.
+_NOTHING: Final = ("No such page", "There is nothing at this address.")
+_PROBLEMS: Final = {
+    403: ("Not for other sites", "Open this page by its address."),
+    405: ("Read only", "Nothing can be changed here."),
+    421: ("Not here", "This server answers to 127.0.0.1 and localhost."),
+    500: ("Internal error", "This page could not be rendered; the log says why."),
+    503: ("Not in time", f"There was no answer within {_SECONDS:g} s."),
+}
+
 logger = logging.getLogger("ledger.explorer")
 
 
@@ -167,17 +177,16 @@ class Explorer:
             name: files("syncer.cli.web").joinpath("assets", name).read_bytes() for name in _ASSETS
         }
         index.on_change = self._updates.tell
-        app = web.Application(middlewares=[self._guard])
-        self._app = app
+        self._app = web.Application(middlewares=[self._guard])
         self._connections = Connections()
         self._listeners: list[Listener] = []
-        app.router.add_get("/", self._page(self._now))
-        app.router.add_get("/list", self._page(self._list))
-        app.router.add_get("/n/{namespace}/{name}", self._page(self._notification))
-        app.router.add_get("/receivers", self._page(self._receivers))
-        app.router.add_get("/health", self._page(self._health))
-        app.router.add_get("/events", self._events)
-        app.router.add_get("/assets/{name}", self._asset)
+        handlers: dict[str, Handler] = {
+            "/": self._page(self._now), "/list": self._page(self._list),
+            "/n/{namespace}/{name}": self._page(self._notification),
+            "/receivers": self._page(self._receivers), "/health": self._page(self._health),
+            "/events": self._events, "/assets/{name}": self._asset,
+        }  # fmt: skip
+        self._app.add_routes([web.get(path, handler) for path, handler in handlers.items()])
 
     async def listen(self, port: int) -> int:
         """Listen on loopback; returns the port. OSError if it cannot be bound."""
@@ -211,22 +220,21 @@ class Explorer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._connections.on_request(request.transport)
+        code = 0
         if not host_allowed(request.headers.get("Host")):
-            answer = self._problem(
-                421, "Not here", "This server answers to 127.0.0.1 and localhost."
-            )
+            code = 421
         elif not asked_from_here(request.headers):
-            answer = self._problem(403, "Not for other sites", "Open this page by its address.")
+            code = 403
         elif request.method not in _METHODS:
-            answer = self._problem(405, "Read only", "Nothing can be changed here.")
-            answer.headers["Allow"] = "GET, HEAD"
-        else:
-            try:
+            code = 405
+        try:
+            if not code:
                 return await handler(request)
-            except web.HTTPException as error:
-                answer = self._problem(
-                    error.status, "No such page", "There is nothing at this address."
-                )
+        except web.HTTPException as error:
+            code = error.status
+        answer = _problem(code)
+        if code == 405:
+            answer.headers["Allow"] = "GET, HEAD"
         # What was sent along is not read, so the connection cannot go on.
         answer.force_close()
         return answer
@@ -237,26 +245,18 @@ class Explorer:
                 async with asyncio.timeout(_SECONDS), self._making:
                     text = await make(request)
             except TimeoutError:
-                return self._problem(
-                    503, "Not in time", f"There was no answer within {_SECONDS:g} s."
-                )
+                return _problem(503)
             except Exception:
                 # A page that cannot be made must not end the others; what it was is in the log.
                 logger.exception("a page could not be rendered: %s", request.path)
-                return self._problem(
-                    500, "Internal error", "This page could not be rendered; the log says why."
-                )
+                return _problem(500)
             if text is None:
-                return self._problem(
+                return _problem(
                     404, "No such notification", "There is no notification of this name."
                 )
             return _html(200, text)
 
         return handle
-
-    @staticmethod
-    def _problem(code: int, title: str, text: str) -> web.Response:
-        return _html(code, pages.page("problem", title=title, here="", text=text))
 
     # -- pages ------------------------------------------------------------------------------------
 
@@ -329,7 +329,7 @@ class Explorer:
         order = [Grade.FAIL, Grade.WARN, Grade.UNKNOWN, Grade.OK]
         shards_of = defaultdict[str, list[str]](list)
         for number, shard in enumerate(leases.shards):
-            shards_of[shard.holder].append(str(number))
+            shards_of[shard.holder or ""].append(str(number))
         return pages.page(
             "health", title="Health", here="/health", leases=leases, shards_of=shards_of, missing=missing,
             results=sorted(results, key=lambda r: order.index(r.grade)),
@@ -339,16 +339,16 @@ class Explorer:
 
     async def _read_report(self) -> tuple[list[Line], Overview]:
         """Read what `syncer status` says, and count over the index."""
-        kept: list[Overview] = []
+        counts = Overview(Placed(now=now_here()), 0)
 
-        async def counted(counts: Overview) -> list[str]:
-            kept.append(counts)
+        async def counted(fresh: Overview) -> list[str]:
+            nonlocal counts
+            counts = fresh
             async for row in self._index.walk():
                 counts.take(row)
             return []
 
-        lines = await report(self._at, counted, home=self._home)
-        return lines, kept[0] if kept else Overview(Placed(now=now_here()), 0)
+        return await report(self._at, counted, home=self._home), counts
 
     async def _examine(self) -> tuple[list[Result], ClusterFacts]:
         async with asyncio.timeout(_DOCTOR):
@@ -396,9 +396,7 @@ class Explorer:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         with self._updates.join(request.query.get("key", "")) as client:
             if client is None:
-                return self._problem(
-                    503, "Too many pages", "Too many pages are open; this one is not live."
-                )
+                return _problem(503, "Too many pages", "This one is not live.")
             answer = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
             await answer.prepare(request)
             if request.method == "HEAD":
@@ -410,6 +408,11 @@ class Explorer:
             except ConnectionError:
                 pass  # the page was closed
             return answer
+
+
+def _problem(code: int, title: str = "", text: str = "") -> web.Response:
+    said = (title, text) if title else _PROBLEMS.get(code, _NOTHING)
+    return _html(code, pages.page("problem", title=said[0], here="", text=said[1]))
 
 
 def _html(code: int, text: str) -> web.Response:

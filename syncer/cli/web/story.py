@@ -9,13 +9,14 @@ No I/O, no clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from syncer.cli.explanation import result_of, word_of
 from syncer.cli.output import span
-from syncer.model.attempt import Attempt, AttemptState
-from syncer.model.record import Kind, Record
+from syncer.model.attempt import AttemptState
+from syncer.model.record import NO_CHANNEL, Kind, Record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.fold import LogView, ReadLog
 
@@ -26,6 +27,9 @@ _BY_HAND: Final = {
     Kind.RESOLVE_SUCCESS: "resolved as delivered",
     Kind.REPAIR: "repaired",
 }
+_TONES: Final = {
+    AttemptState.SUCCESS: "good", AttemptState.FAILED: "bad", AttemptState.UNKNOWN: "odd",
+}  # fmt: skip
 #: Moments that are shown, the latest; a log has as many records as its notification had attempts.
 MOST: Final = 500
 
@@ -94,7 +98,7 @@ def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
         where = ", ".join(view.plan.channels) or "no channel"
         detail = ": ".join(t for t in (view.plan.reason, view.plan.message) if t)
         moments.append(Moment(view.plan.at, f"routed to {where}", detail=detail))
-    moments += [found for record in records if (found := _noted(record)) is not None]
+    moments += [_noted(r) for r in records if r.kind is Kind.SKIP or r.kind in _BY_HAND]
     moments += _attempts(request, view, records)
     if request is not None and request.status.completed_at:
         status = request.status
@@ -107,25 +111,19 @@ def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
     return Story(tuple(moments[-MOST:]), max(0, len(moments) - MOST))
 
 
-def _noted(record: Record) -> Moment | None:
+def _noted(record: Record) -> Moment:
     """Return what a person did, or why something due was not sent."""
-    body = record.body
-    at = int(body.get("at", 0))
+    body, about = record.body, record.channel if record.channel != NO_CHANNEL else ""
+    at, detail = int(body.get("at", 0)), str(body.get("why") or body.get("did") or "")
     if record.kind is Kind.SKIP:
-        why = str(body.get("why", ""))
-        return Moment(at, "not sent", "odd", record.channel, detail=why)
-    if record.kind not in _BY_HAND:
-        return None
-    about = record.channel if record.channel != "-" else ""
-    detail = str(body.get("why") or body.get("did") or "")
-    return Moment(
-        at, _BY_HAND[record.kind], "", about, detail=detail, by=str(body.get("by") or "somebody")
-    )
+        return Moment(at, "not sent", "odd", about, detail=detail)
+    by = str(body.get("by") or "somebody")
+    return Moment(at, _BY_HAND[record.kind], "", about, detail=detail, by=by)
 
 
 def _attempts(
     request: NotificationRequest | None, view: LogView, records: tuple[Record, ...]
-) -> list[Moment]:
+) -> Iterator[Moment]:
     intents = {r.id: r for r in records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
     orders = {r.id: r for r in records if r.kind is Kind.ORDER}
     shown = request.status.attempts if request is not None else ()
@@ -135,29 +133,17 @@ def _attempts(
     # The times between the attempts of a channel, from its plan or its object on.
     began = view.plan.at if view.plan is not None else request.created if request is not None else 0
     before: dict[str, int] = {}
-    out = []
     for attempt in sorted(known, key=lambda a: a.started or a.ended):
         start = attempt.started or max(0, attempt.ended - attempt.duration)
         since = before.get(attempt.channel, began)
         before[attempt.channel] = attempt.ended or start
-        moment = _attempt(attempt, start, max(0, start - since) if since and start else -1)
-        if attempt.id in stated and (word := word_of(attempt, records)):
-            title = f"{moment.title}, {word}"
-            moment = replace(moment, title=title, duration=attempt.duration or -1)
+        word = word_of(attempt, records) if attempt.id in stated else ""
+        took = attempt.duration or (-1 if word else attempt.ended - start)
         order = str(intents[attempt.id].body.get("order", "")) if attempt.id in intents else ""
-        if order:
-            by = orders[order].body.get("by") if order in orders else order
-            moment = replace(moment, by=str(by))
-        out.append(replace(moment, restored=attempt.id not in view.attempts))
-    return out
-
-
-def _attempt(attempt: Attempt, start: int, wait: int) -> Moment:
-    tones = {
-        AttemptState.SUCCESS: "good", AttemptState.FAILED: "bad", AttemptState.UNKNOWN: "odd",
-    }  # fmt: skip
-    took = attempt.duration or attempt.ended - start
-    return Moment(
-        start, result_of(attempt), tones.get(attempt.state, ""), attempt.channel, attempt.id, wait,
-        took if attempt.ended and took >= 0 else -1, attempt.code, attempt.error,
-    )  # fmt: skip
+        yield Moment(
+            start, ", ".join(filter(None, [result_of(attempt), word])), _TONES.get(attempt.state, ""),
+            attempt.channel, attempt.id, max(0, start - since) if since and start else -1,
+            took if attempt.ended and took >= 0 else -1, attempt.code, attempt.error,
+            by=str(orders[order].body.get("by")) if order in orders else order,
+            restored=attempt.id not in view.attempts,
+        )  # fmt: skip

@@ -122,7 +122,7 @@ def test_the_gateway_is_a_process_that_lasts(files: Path, monkeypatch: pytest.Mo
         prepared.append(prepare())
         return 7
 
-    monkeypatch.setattr(program, "run", run)
+    monkeypatch.setattr(program, "serve", run)
     assert main(["gateway", "--config", "gateway.yaml"]) == 7
     (made,) = prepared
     assert made.logging.level == "DEBUG"

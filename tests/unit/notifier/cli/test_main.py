@@ -40,7 +40,7 @@ def test_a_start_without_its_file_names_the_option(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Outside a pod the default names a file that is not there, and nobody has typed its name."""
-    monkeypatch.setattr(program, "run", lambda prepare: prepare())
+    monkeypatch.setattr(program, "serve", lambda prepare: prepare())
     file = tmp_path / "none"
     assert cli.main([command, "--config", str(file)]) == 2
     said = f"notifier: there is no {file}: name the settings with --config FILE\n"
@@ -59,7 +59,7 @@ def test_it_starts_with_the_arguments_of_the_controller_that_it_replaces(
         found.append(loaded)
 
     monkeypatch.setattr("notifier.process.production.run", start)
-    monkeypatch.setattr(program, "run", lambda prepare: asyncio.run(prepare().start(None)) or 0)
+    monkeypatch.setattr(program, "serve", lambda prepare: asyncio.run(prepare().start(None)) or 0)
     for name, value in {
         "KUBERNAUT_CONTROLLER_NAMESPACE": "n", "REDIS_URL": "redis://h", "GRACE_PERIOD": variable,
     }.items():  # fmt: skip
@@ -195,7 +195,8 @@ def test_a_process_that_is_over_soon_is_set_up_as_one(
     begun: list[str] = []
     monkeypatch.setattr(cli, "begin", lambda: begun.append(case))
     monkeypatch.setattr(sys, "argv", ["notifier", *words])
-    monkeypatch.setattr(f"notifier.cli.{words[0]}.run", lambda _options: 0)
+    for module in ("program", "preview", "show"):
+        monkeypatch.setattr(f"notifier.cli.{module}.run", lambda _options: 0)
     assert cli.main(None if own else words) == 0
     assert bool(begun) is (own and short)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,6 @@ import pytest
 
 from syncer.cli.access import (
     Access,
-    Where,
     _Redis,
     _redis_at,
     access,
@@ -21,6 +21,13 @@ from syncer.cli.access import (
 )
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError, Unavailable
+
+
+def where(**given: str) -> argparse.Namespace:
+    """Options that say where to look."""
+    known = ("config", "redis_url", "key_prefix", "kubeconfig", "context")
+    return argparse.Namespace(**{**dict.fromkeys(known), "redis_from": "--redis-url", **given})
+
 
 #: Option, $KUBECONFIG, whether ~/.kube/config is there, and what is used; `~` is the home directory.
 USED: Final[dict[str, tuple[str | None, str, bool, tuple[str, str]]]] = {
@@ -69,8 +76,8 @@ async def test_a_context_is_of_a_kubeconfig(
                     {name: second, context: {cluster: two, user: u}}]}
         """
     )
-    where = Where(redis_url="redis://127.0.0.1:1/0", kubeconfig=kubeconfig, context=context)
-    async with access(where) as at:
+    there = where(redis_url="redis://127.0.0.1:1/0", kubeconfig=kubeconfig, context=context)
+    async with access(there) as at:
         assert at.problem.startswith(wanted)
         assert (at.kube is None) is bool(wanted)
         if at.kube is not None:
@@ -98,10 +105,10 @@ async def test_whether_the_settings_are_the_controller_s(given: bool, tmp_path: 
     """They are if a file was named; without one a command judges by defaults."""
     file = tmp_path / "config.yaml"
     file.write_text("redis: {url: 'redis://127.0.0.1:1/0'}")
-    where = Where(config=str(file)) if given else Where(redis_url="redis://127.0.0.1:1/0")
-    async with access(where, cluster=False) as at:
+    there = where(config=str(file)) if given else where(redis_url="redis://127.0.0.1:1/0")
+    async with access(there) as at:
         assert at.configured is given
-        with pytest.raises(ConfigError, match="this needs the API server: not asked"):
+        with pytest.raises(ConfigError, match="this needs the API server: "):
             await at.objects.get("ns", "n")
 
 
@@ -117,7 +124,7 @@ async def test_several_replies_of_redis_are_those_of_redis(monkeypatch: pytest.M
         return reply
 
     monkeypatch.setattr(LedgerClient, "gather", gather)
-    async with access(Where(redis_url="redis://127.0.0.1:1/0"), cluster=False) as at:
+    async with access(where(redis_url="redis://127.0.0.1:1/0")) as at:
         commands = [("LLEN", "a"), ("LLEN", "b")]
         assert await at.client.gather(commands) == [1, 2]
         with pytest.raises(Unavailable) as caught:
@@ -138,7 +145,7 @@ async def test_several_replies_of_redis_are_those_of_redis(monkeypatch: pytest.M
 )
 def test_an_error_names_the_address_and_no_password(url: str, place: str) -> None:
     """Whatever is in the URL beside hosts and ports stays out of it."""
-    assert _redis_at(Where(redis_url=url), url) == f"Redis at {place}, by --redis-url"
+    assert _redis_at(where(redis_url=url), url) == f"Redis at {place}, by --redis-url"
 
 
 @pytest.mark.parametrize("call", ["evaluate", "command", "probe", "gather"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from notifier.cli import main as notifier
 from syncer.cli import main as cli
-from syncer.cli.completion import SHELLS, _commands, candidates, script, typed_after
+from syncer.cli.completion import SHELLS, candidates, script, typed_after
 
 COMPLETED = {
     "the first letters of a command": (["ver"], ["verify"]),
@@ -155,11 +154,6 @@ def test_complete_answers(capsys: pytest.CaptureFixture[str]) -> None:
     """The hidden command prints candidates, one a line."""
     assert cli.main(["complete", "--", "list", "--phase", "f"]) == 0
     assert capsys.readouterr().out == "failed\n"
-
-
-def test_a_parser_without_commands() -> None:
-    """It has none to offer."""
-    assert _commands(argparse.ArgumentParser()) == {}
 
 
 def test_what_ends_the_options_is_none_of_the_words() -> None:

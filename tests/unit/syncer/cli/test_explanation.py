@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pytest
@@ -52,87 +52,190 @@ def explained(
     return as_json(answer), "\n".join(as_text(answer))
 
 
-def test_explains_a_fallback() -> None:
-    """For what it stands by and from when it is used; that it was not needed at the end."""
-    stands_by = (Fallback("file", (C,), 90_000),)
-    plan = plan_record(Plan((C, "file"), "r", "m", at=NOW - 60_000, fallbacks=stands_by))
-    found, text = explained(plan, opened(A1), failed(A1, wait=60_000))
-    assert (found["next"]["decision"], found["next"]["at"]) == (
-        "WaitUntil", "2027-01-15T08:00:11.000Z",
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Told:
+    """What is known of one, what its text says and does not, and what its document has."""
+
+    records: tuple[Record, ...]
+    says: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    next: dict[str, Any] = field(default_factory=dict)
+    channel: dict[str, Any] = field(default_factory=dict)
+    rules: Rules | None = None
+    found: NotificationRequest | None = None
+    notes: list[str] | None = None
+
+
+SUCCESS: Final = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW))
+UNKNOWN: Final = Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
+LONG: Final = Attempt(A1, C, AttemptState.FAILED, failure=FailureClass.PERMANENT, error="x" * 101)
+#: `file` stands by for the other channel.
+STOOD_BY: Final = plan_record(
+    Plan((C, "file"), "r", "m", at=NOW - 60_000, fallbacks=(Fallback("file", (C,), 90_000),))
+)
+REFUSED: Final = (PLAN, opened(A1), failed(A1, wait=0))
+LATER: Final = (PLAN, opened(A1), failed(A1, wait=60_000))
+WAITING: Final[dict[str, Any]] = {
+    "decision": "WaitUntil", "reason": "next attempt not due yet", "channels": [],
+    "at": "2027-01-15T08:00:11.000Z", "blocked": None, "held": {},
+}  # fmt: skip
+ORDER: Final = resend_record("order:slack:2", C, at=NOW, by="me", why="hook is back")
+ENDED: Final = request(entry("failed"), phase="Failed")
+HELD: Final = Hold(
+    "00000001", "1", NOW - 5, NOW + 60_000, "alice@desk", "they mend it", receivers=(C,)
+)
+WHY: Final = reason_of(HELD)
+
+
+def resolved(*, delivered: bool) -> Record:
+    """What an operator says of the attempt whose result is unknown."""
+    return resolution_record(UNKNOWN, delivered=delivered, at=NOW, by="me", why="looked")
+
+
+TOLD: Final = {
+    "a fallback stands by, and is used when its time has come": Told(
+        (STOOD_BY, opened(A1), failed(A1, wait=600_000)),
+        (f"to file if {C} fails, or has not succeeded after 1m30s",
+         "Not sent to file yet, the fallback."),
+        next={"decision": "WaitUntil", "at": "2027-01-15T08:00:30.000Z"},
+    ),
+    "a retry comes before the fallback": Told(
+        (STOOD_BY, opened(A1), failed(A1, wait=60_000)), next={"at": "2027-01-15T08:00:11.000Z"}
+    ),
+    "a fallback that was not needed": Told(
+        (STOOD_BY, opened(A1), SUCCESS), ("No fallback to file was needed.",)
+    ),
+    "the next attempt has a time and a reason": Told(
+        LATER,
+        ("NEXT    an attempt at 2027-01-15T08:00:11.000Z (in 11 seconds)",
+         "\n  next attempt at 2027-01-15T08:00:11.000Z (in 11 seconds)\n"),
+        next=WAITING, channel={"state": "Retrying", "rule": "attempts left"},
+    ),
+    "its time is that of the log": Told(
+        (PLAN, opened(A1), failed(A1, wait=49_500)),
+        channel={"nextAttempt": "2027-01-15T08:00:00.500Z"},
+    ),
+    "a wait that is over names no time": Told(
+        (PLAN, opened(A1), failed(A1, wait=49_000)), silent=("next attempt at",),
+        next={"decision": "Deliver", "at": None},
+    ),
+    "a failure for good": Told(
+        REFUSED, ("NEXT    nothing: every channel is finished",),
+        next={"reason": "every channel is finished"}, channel={"rule": "permanent failure recorded"},
+    ),
+    "no attempt is left": Told(
+        (PLAN, opened(A1), failed(A1), opened(A2), failed(A2)), channel={"rule": "attempts used up"}
+    ),
+    "its author holds it": Told(
+        (PLAN,), (f"NEXT    nothing: {C} is due and held: the annotation",),
+        found=request(hold="change 42"),
+    ),
+    "all are paused": Told(
+        (PLAN,), ("is due and held: delivery is paused for all (delivery.paused)",),
+        rules=Rules(paused=True),
+    ),
+    "it is too old": Told(
+        (PLAN,), (f"NEXT    {C} is given up: not sent: older than delivery.maxAge (1m0s)",),
+        rules=Rules(max_age=60),
+    ),
+    "an operator holds it": Told(
+        (PLAN,),
+        (f"NEXT    nothing: {C} is due and held until 2027-01-15T08:01:00Z by alice@desk",
+         "they mend it (syncer hold end 00000001)"),
+        next={
+            "decision": "Withhold", "reason": WHY, "channels": [C],
+            "at": "2027-01-15T08:01:00.000Z", "blocked": None, "held": {C: WHY},
+        },
+        rules=Rules(holds=(HELD,)),
+    ),
+    "a hold that is over": Told(
+        (PLAN,), (f"NEXT    an attempt is due now on {C}",),
+        rules=Rules(holds=(replace(HELD, until=NOW),)),
+    ),
+    "holds that are not known": Told(
+        (PLAN,), ("! operators' holds are not known: the right is missing",),
+        rules=Rules(holds_problem="the right is missing"),
+    ),
+    "a breaker was open": Told(
+        (PLAN, skip_record("skip:1", C, at=NOW, why="slack circuit breaker is open")),
+        (f"NEXT    an attempt is due now on {C}; {C} was last not tried: slack circuit breaker is open\n",
+         "last due attempt was not made: slack circuit breaker is open"),
+        channel={"skipped": "slack circuit breaker is open"},
+    ),
+    "what is ordered is due after the end": Told(
+        (*REFUSED, ORDER),
+        ("\n  one more attempt requested by order:slack:2\n",
+         "resend requested by me: slack:ops: hook is back"),
+        next={"decision": "Deliver"}, channel={"ordered": "order:slack:2"}, found=ENDED,
+    ),
+    "what is ordered waits for no back-off": Told((*LATER, ORDER), next={"decision": "Deliver"}),
+    "an order that was carried out": Told(
+        (*REFUSED, ORDER, opened(A2, order=ORDER.id)), ("order:slack:2",),
+        next={"decision": "Finish"}, found=ENDED,
+    ),
+    "nothing is ordered": Told(
+        (PLAN, opened(A1), failed(A1)), ("it was due",), ("one more attempt requested", "restored")
+    ),
+    "an attempt was made by an order": Told(
+        (PLAN, opened(A1, order="resend:1"), failed(A1)), ("resend:1",), ("it was due",)
+    ),
+    "nobody recorded the begin of an attempt": Told(
+        (PLAN, failed(A1)), ("restored",), ("it was due",)
+    ),
+    "there is no plan": Told(
+        (), ("NEXT    its channels are resolved: no plan on record",), ("ROUTED",)
+    ),
+    "nothing was tried": Told(
+        (PLAN,), (f"NEXT    an attempt is due now on {C}\n", "\n  no attempt yet")
+    ),
+    "an attempt is under way": Told(
+        (PLAN, opened(A1)),
+        ("NEXT    the result of what is being sent: attempts under way", "  under way  "),
+    ),
+    "a long error is cut in the table": Told(
+        (PLAN, opened(A1), attempt_record(LONG)), (" " + "x" * 99 + "…",)
+    ),
+    "a repair": Told(
+        (PLAN, repair_record("repair:1", at=NOW, by="me", what="log-behind", did="append")),
+        ("\n\n! 2027-01-15T08:00:00.000Z repaired by me: log-behind: append",),
+        notes=["2027-01-15T08:00:00.000Z repaired by me: log-behind: append"],
+    ),
+    "a repair that says nothing of itself": Told(
+        (PLAN, Record(Kind.REPAIR, "repair:1", "-", {})), notes=[" repaired by ?: : "]
+    ),
+    "an operator saw it arrive": Told(
+        (PLAN, opened(A1), attempt_record(UNKNOWN), resolved(delivered=True)),
+        notes=["2027-01-15T08:00:00.000Z resolved as delivered by me: slack:ops: looked"],
+    ),
+    "an operator saw it fail": Told(
+        (PLAN, opened(A1), attempt_record(UNKNOWN), resolved(delivered=False)),
+        notes=["2027-01-15T08:00:00.000Z resolved as failed by me: slack:ops: looked"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_told(case: str) -> None:
+    """What comes next and why, what was done and by whom: in words, and as members of a document."""
+    told = TOLD[case]
+    document, text = explained(*told.records, rules=told.rules, found=told.found)
+    assert [part for part in told.says if part not in text] == []
+    assert [part for part in told.silent if part in text] == []
+    assert told.next.items() <= document["next"].items()
+    assert not told.channel or told.channel.items() <= document["channels"][0].items()
+    assert told.notes is None or document["notes"] == told.notes
+
+
+def test_members_of_fallbacks_orders_and_errors() -> None:
+    """What a plan says of a fallback, which order an attempt is by, and the whole of a long error."""
+    found, _ = explained(STOOD_BY, opened(A1), SUCCESS)
     assert found["plan"]["fallbacks"] == [{"channel": "file", "of": [C], "afterSeconds": 90.0}]
-    assert f"to file if {C} fails, or has not succeeded after 1m30s" in text
-    assert "Not sent to file yet, the fallback." in text
-    found, _ = explained(plan, opened(A1), failed(A1, wait=600_000))
-    assert found["next"]["at"] == "2027-01-15T08:00:30.000Z"
-    done = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW))
-    found, _ = explained(plan, opened(A1), done)
     assert found["channels"][1]["state"] == "NotNeeded"
     assert found["summary"].endswith("No fallback to file was needed.")
-
-
-def test_explains_a_wait() -> None:
-    """The next attempt has a time, which is that of the log, and a reason."""
-    found, text = explained(PLAN, opened(A1), failed(A1, wait=60_000))
-    assert found["next"] == {
-        "decision": "WaitUntil", "reason": "next attempt not due yet", "channels": [],
-        "at": "2027-01-15T08:00:11.000Z", "blocked": None, "held": {},
-    }  # fmt: skip
-    assert "NEXT    an attempt at 2027-01-15T08:00:11.000Z (in 11 seconds)" in text
-    soon, _ = explained(PLAN, opened(A1), failed(A1, wait=49_500))
-    assert soon["channels"][0]["nextAttempt"] == "2027-01-15T08:00:00.500Z"
-    assert found["plan"]["message"] == "rule 1 matched"
-    (channel,) = found["channels"]
-    assert (channel["state"], channel["rule"]) == ("Retrying", "attempts left")
-    assert channel["attempts"][0]["error"] == "slack said no"
-
-
-def test_explains_what_is_due_now() -> None:
-    """A wait that is over names no time; the channel's own line says when the next attempt is."""
-    found, text = explained(PLAN, opened(A1), failed(A1, wait=49_000))
-    assert (found["next"]["decision"], found["next"]["at"]) == ("Deliver", None)
-    assert "next attempt at" not in text
-    _, text = explained(PLAN, opened(A1), failed(A1, wait=60_000))
-    assert "\n  next attempt at 2027-01-15T08:00:11.000Z (in 11 seconds)\n" in text
-
-
-def test_explains_why_nothing_comes() -> None:
-    """A permanent failure, an exhausted budget, a hold, a pause and an age each have their words."""
-    found, _ = explained(PLAN, opened(A1), failed(A1, wait=0))
-    assert found["next"]["reason"] == "every channel is finished"
-    assert found["channels"][0]["rule"] == "permanent failure recorded"
-    found, _ = explained(PLAN, opened(A1), failed(A1), opened(A2), failed(A2))
-    assert found["channels"][0]["rule"] == "attempts used up"
-    _, text = explained(PLAN, found=request(hold="change 42"))
-    assert f"NEXT    nothing: {C} is due and held: the annotation" in text
-    _, text = explained(PLAN, rules=Rules(paused=True))
-    assert "is due and held: delivery is paused for all (delivery.paused)" in text
-    _, text = explained(PLAN, rules=Rules(max_age=60))
-    assert f"NEXT    {C} is given up: not sent: older than delivery.maxAge (1m0s)" in text
-    skip = skip_record("skip:1", C, at=NOW, why="circuit open")
-    found, text = explained(PLAN, skip)
-    assert found["channels"][0]["skipped"] == "circuit open"
-    assert "last due attempt was not made: circuit open" in text
-
-
-def test_explains_a_hold() -> None:
-    """Until when, by whom and why, and what lets go; the exit of a blocked one says more, not less."""
-    hold = Hold(
-        "00000001", "1", NOW - 5, NOW + 60_000, "alice@desk", "they mend it", receivers=(C,)
-    )
-    why = reason_of(hold)
-    found, text = explained(PLAN, rules=Rules(holds=(hold,)))
-    assert f"NEXT    nothing: {C} is due and held until 2027-01-15T08:01:00Z by alice@desk" in text
-    assert "they mend it (syncer hold end 00000001)" in text
-    assert found["next"] == {
-        "decision": "Withhold", "reason": why, "channels": [C], "at": "2027-01-15T08:01:00.000Z",
-        "blocked": None, "held": {C: why},
-    }  # fmt: skip
-    over = Hold("00000001", "1", NOW - 5, NOW, "alice@desk", "they mend it", receivers=(C,))
-    _, text = explained(PLAN, rules=Rules(holds=(over,)))
-    assert f"NEXT    an attempt is due now on {C}" in text
-    _, text = explained(PLAN, rules=Rules(holds_problem="the right is missing"))
-    assert "! operators' holds are not known: the right is missing" in text
+    found, _ = explained(*REFUSED, ORDER, opened(A2, order=ORDER.id), found=ENDED)
+    assert [a["order"] for a in found["channels"][0]["attempts"]] == [None, "order:slack:2"]
+    found, _ = explained(PLAN, opened(A1), attempt_record(LONG))
+    assert found["channels"][0]["attempts"][0]["error"] == "x" * 101
 
 
 def test_explains_that_some_channels_are_held() -> None:
@@ -148,16 +251,6 @@ def test_explains_that_some_channels_are_held() -> None:
         f"an attempt is due now on pagerduty:x; slack:a, slack:b is due and {why}"
     )
     assert as_json(some)["next"]["held"] == dict(held)
-
-
-def test_explains_why_what_is_due_was_not_tried() -> None:
-    """The first line names a breaker that is open, not only the lines about the channel."""
-    skip = skip_record("skip:1", C, at=NOW, why="slack circuit breaker is open")
-    _, text = explained(PLAN, skip)
-    assert (
-        f"NEXT    an attempt is due now on {C}; {C} was last not tried: slack circuit breaker is open\n"
-        in text
-    )
 
 
 def test_explains_what_can_be_done_at_the_end() -> None:
@@ -177,25 +270,6 @@ def test_explains_what_can_be_done_at_the_end() -> None:
     assert (
         next_step(answer) == "nothing: every channel is finished; the status does not show this yet"
     )
-
-
-def test_explains_an_order() -> None:
-    """An ordered channel is due now, by name of the order; the attempt that follows bears it."""
-    order = resend_record("order:slack:2", C, at=NOW, by="me", why="hook is back")
-    ended = request(entry("failed"), phase="Failed")
-    found, text = explained(PLAN, opened(A1), failed(A1, wait=0), order, found=ended)
-    assert found["next"]["decision"] == "Deliver"
-    assert found["channels"][0]["ordered"] == "order:slack:2"
-    assert "\n  one more attempt requested by order:slack:2\n" in text
-    assert "one more attempt requested" not in explained(PLAN, opened(A1), failed(A1))[1]
-    waiting, _ = explained(PLAN, opened(A1), failed(A1, wait=60_000), order)
-    assert waiting["next"]["decision"] == "Deliver", "it does not wait for the back-off"
-    assert "resend requested by me: slack:ops: hook is back" in text
-    found, _ = explained(
-        PLAN, opened(A1), failed(A1, wait=0), order, opened(A2, order=order.id), found=ended
-    )
-    assert [a["order"] for a in found["channels"][0]["attempts"]] == [None, "order:slack:2"]
-    assert found["next"]["decision"] == "Finish"
 
 
 def test_explains_a_log_that_is_not_there_or_not_legible() -> None:
@@ -319,19 +393,6 @@ def test_an_explanation_as_json() -> None:
     assert as_json(explain(request(), read_log(()), Rules(), now=NOW))["plan"] is None
 
 
-def test_why_an_attempt_was_made() -> None:
-    """By an order, because it was due, or restored, where nobody recorded its begin."""
-    text = explained(PLAN, opened(A1, order="resend:1"), failed(A1))[1]
-    assert "resend:1" in text
-    assert "it was due" not in text
-    text = explained(PLAN, opened(A1), failed(A1))[1]
-    assert "it was due" in text
-    assert "restored" not in text
-    text = explained(PLAN, failed(A1))[1]
-    assert "restored" in text
-    assert "it was due" not in text
-
-
 #: The last record of an attempt, and how its result is called.
 CALLED: dict[str, Attempt] = {
     "failed, may be retried": Attempt(A1, C, AttemptState.FAILED, failure=FailureClass.TRANSIENT),
@@ -355,21 +416,6 @@ def test_what_a_result_is_called(called: str) -> None:
     )
 
 
-def test_explains_what_comes_first() -> None:
-    """Before anything was tried, while it is under way, and when all has ended."""
-    _, text = explained()
-    assert "NEXT    its channels are resolved: no plan on record" in text
-    assert "ROUTED" not in text
-    _, text = explained(PLAN)
-    assert f"NEXT    an attempt is due now on {C}\n" in text
-    assert "\n  no attempt yet" in text
-    _, text = explained(PLAN, opened(A1))
-    assert "NEXT    the result of what is being sent: attempts under way" in text
-    assert "  under way  " in text
-    _, text = explained(PLAN, opened(A1), failed(A1, wait=0))
-    assert "NEXT    nothing: every channel is finished" in text
-
-
 def test_an_explanation_as_text() -> None:
     """Name, phase with its reason, age and route stand above the channels, remarks below."""
     _, text = explained(
@@ -389,32 +435,6 @@ def test_an_explanation_as_text() -> None:
     ]  # fmt: skip
     assert "        RoutingRuleMatched: rule 1 matched\n" in text
     assert "!" not in text
-
-
-def test_a_long_error_is_cut_in_the_table() -> None:
-    """A hundred characters show what it is about, with a mark at their end; JSON has all of it."""
-    long = Attempt(A1, C, AttemptState.FAILED, failure=FailureClass.PERMANENT, error="x" * 101)
-    found, text = explained(PLAN, opened(A1), attempt_record(long))
-    assert text.endswith(" " + "x" * 99 + "…")
-    assert found["channels"][0]["attempts"][0]["error"] == "x" * 101
-
-
-def test_what_people_did_is_said() -> None:
-    """By whom, when, about what and why; a record that lacks it says what there is."""
-    repair = repair_record("repair:1", at=NOW, by="me", what="log-behind", did="append")
-    found, text = explained(PLAN, repair)
-    note = "2027-01-15T08:00:00.000Z repaired by me: log-behind: append"
-    assert found["notes"] == [note]
-    assert text.endswith(f"\n\n! {note}")
-    unknown = Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
-    for delivered, word in ((True, "delivered"), (False, "failed")):
-        said = resolution_record(unknown, delivered=delivered, at=NOW, by="me", why="looked")
-        found, _ = explained(PLAN, opened(A1), attempt_record(unknown), said)
-        assert found["notes"] == [
-            f"2027-01-15T08:00:00.000Z resolved as {word} by me: slack:ops: looked"
-        ]
-    found, _ = explained(PLAN, Record(Kind.REPAIR, "repair:1", "-", {}))
-    assert found["notes"] == [" repaired by ?: : "]
 
 
 def test_what_is_gone_is_told_from_what_has_not_begun() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import pytest
 
 from syncer.cli import following
 from syncer.cli.arguments import STATES
-from syncer.cli.following import _STATES, Event, Follower, WakeUps, Wanted, _batches, columns_of
+from syncer.cli.following import _STATES, Event, Follower, Wanted, _batches, columns_of
 from syncer.ledger.ends import read_ends, read_lengths
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, receiver_of
 from syncer.model.errors import Unavailable
@@ -181,24 +181,75 @@ async def swept(follower: Follower) -> list[str]:
     return [line async for events in follower.sweep() for line in shown(events)]
 
 
-async def test_the_past_then_what_is_new(logs: Logs) -> None:
-    """The past is in the order of time, from when it is asked for; then each record comes once."""
-    logs.append("2", PLAN, opened(A1), failed(A1), opened(A2), SENT)
-    logs.append("1", PLAN, opened(A1), failed(A1, at=NOW - 20_000))
-    logs.append("old", PLAN, failed(A1, at=NOW - 3_600_000))
-    follower = Follower(logs.world.at, replace(ALL, since=NOW - 600_000))
-    assert shown(await follower.past(0)) == ["ns/n2 failed", "ns/n1 failed", "ns/n2 success"]
+def at(record: Record, time: int, **more: Any) -> Record:
+    """A record of another time."""
+    return replace(record, body={**record.body, "at": time}, **more)
+
+
+RECENT: Final = replace(ALL, since=NOW - 600_000)
+#: From when on, how many of the past, and what is appended in turn with what is shown of it.
+Course = tuple[Wanted, int, list[tuple[Callable[[Logs], object], list[str]]]]
+COURSES: Final[dict[str, Course]] = {
+    "the past is in the order of time, then each record comes once": (
+        RECENT, 0, [
+            (lambda w: (w.append("2", PLAN, opened(A1), failed(A1), opened(A2), SENT),
+                        w.append("1", PLAN, opened(A1), failed(A1, at=NOW - 20_000)),
+                        w.append("old", PLAN, failed(A1, at=NOW - 3_600_000))),
+             ["ns/n2 failed", "ns/n1 failed", "ns/n2 success"]),
+            (lambda _: None, []),
+            (lambda w: (w.append("1", opened(A2), SENT), w.append("3", PLAN)), ["ns/n1 success"]),
+            (lambda w: (w.append("3", opened(A1), failed(A1)), w.append("old", opened(A2), LOST)),
+             ["ns/n3 failed", "ns/nold unknown"]),
+            (lambda w: w.append("4", failed(A1)), ["ns/n4 failed"]),
+            (lambda _: None, []),
+        ],
+    ),
+    "of the past the newest are shown": (
+        RECENT, 2,
+        [(lambda w: [w.append(str(n), PLAN, failed(A1, at=NOW - 1_000 * n)) for n in range(5)],
+          ["ns/n1 failed", "ns/n0 failed"])],
+    ),
+    "records of the same moment stay in their order": (
+        ALL, 0, [(lambda w: w.append("1", PLAN, failed(A1, at=NOW), at(LOST, NOW)),
+                  ["ns/n1 failed", "ns/n1 unknown"])],
+    ),
+    "also where only the newest are shown": (
+        ALL, 2, [(lambda w: w.append("1", PLAN, failed(A1, at=NOW), at(LOST, NOW)),
+                  ["ns/n1 failed", "ns/n1 unknown"])],
+    ),
+    "a log that has shrunk was lost, and is shown from its first record on": (
+        ALL, 0, [
+            (lambda w: w.append("1", PLAN, opened(A1), failed(A1), opened(A2), LOST),
+             ["ns/n1 failed", "ns/n1 unknown"]),
+            (lambda w: (w.records.clear(), w.append("1", PLAN, SENT)), ["ns/n1 success"]),
+            (lambda w: (w.records.clear(), w.append("1", failed(A1))), ["ns/n1 failed"]),
+            (lambda w: w.world.redis.twin.logs.clear(), []),
+            (lambda w: (w.records.clear(), w.append("1", PLAN, SENT)), ["ns/n1 success"]),
+        ],
+    ),
+    "the last record may have ended before another, as channels end at once": (
+        replace(ALL, since=NOW - 2_000), 0, [
+            (lambda w: (w.append("1", PLAN, SENT, at(SENT, NOW - 3_000, channel="file")),
+                        w.append("2", PLAN, at(SENT, NOW - 1_000),
+                                 at(SENT, NOW - 3_000, channel="file"))),
+             ["ns/n2 success"]),
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COURSES)
+async def test_what_is_shown_in_the_course_of_things(logs: Logs, case: str) -> None:
+    """The past first, then each record once, whatever becomes of its log."""
+    wanted, limit, ((begins, past), *course) = COURSES[case]
+    follower = Follower(logs.world.at, wanted)
+    begins(logs)
+    assert shown(await follower.past(limit)) == past
     assert follower.checked == NOW
-    assert await swept(follower) == []
-    logs.append("1", opened(A2), SENT)
-    logs.append("3", PLAN)
-    assert await swept(follower) == ["ns/n1 success"]
-    logs.append("3", opened(A1), failed(A1))
-    logs.append("old", opened(A2), LOST)
-    assert await swept(follower) == ["ns/n3 failed", "ns/nold unknown"]
-    logs.append("4", failed(A1))
-    assert await swept(follower) == ["ns/n4 failed"]
-    assert await swept(follower) == []
+    assert follower.passed_over == (3 if case == "of the past the newest are shown" else 0)
+    for happens, found in course:
+        happens(logs)
+        assert await swept(follower) == found
 
 
 async def test_what_it_was_about_is_told(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,24 +269,6 @@ async def test_what_it_was_about_is_told(logs: Logs, monkeypatch: pytest.MonkeyP
     (event,) = [event async for events in follower.sweep() for event in events]
     cells = [c.cell(event) for c in columns_of(dated=False)]
     assert cells[2:6] == ["high", C, "success", "disk full"]
-
-
-async def test_the_past_is_bounded(logs: Logs) -> None:
-    """The newest are shown, and how many are not is known."""
-    for n in range(5):
-        logs.append(str(n), PLAN, failed(A1, at=NOW - 1_000 * n))
-    follower = Follower(logs.world.at, replace(ALL, since=NOW - 600_000))
-    assert shown(await follower.past(2)) == ["ns/n1 failed", "ns/n0 failed"]
-    assert follower.passed_over == 3
-
-
-async def test_records_of_the_same_moment_stay_in_their_order(logs: Logs) -> None:
-    """Whether all of them are shown, or only the newest."""
-    at = NOW - 1_000
-    logs.append("1", PLAN, failed(A1, at=at), replace(LOST, body={**LOST.body, "at": at}))
-    for limit in (0, 2):
-        follower = Follower(logs.world.at, ALL)
-        assert shown(await follower.past(limit)) == ["ns/n1 failed", "ns/n1 unknown"]
 
 
 async def test_old_logs_are_not_read(logs: Logs) -> None:
@@ -271,56 +304,15 @@ async def test_a_log_that_goes_while_it_is_looked_at_is_new_when_it_comes_back(
     assert await swept(follower) == ["ns/n1 success"]
 
 
-async def test_a_wake_up_is_looked_at_alone(logs: Logs) -> None:
-    """What somebody has appended to one log is shown without a sweep, and not once more by it."""
-    logs.append("1", PLAN)
-    logs.append("2", PLAN)
-    follower = Follower(logs.world.at, ALL)
-    await follower.past(0)
-    logs.append("1", failed(A1))
-    logs.append("2", failed(A1))
-    wake_ups = WakeUps()
-    wake_ups.put("1")
-    wake_ups.put("not a log")
-    assert shown(await follower.look(await wake_ups.wait(5))) == ["ns/n1 failed"]
-    assert await swept(follower) == ["ns/n2 failed"]
-    assert await wake_ups.wait(0.01) == []
-
-
-async def test_wake_ups_are_bounded() -> None:
-    """Whoever sends more than can wait is answered by the next sweep."""
-    wake_ups = WakeUps()
-    for n in range(5_000):
-        wake_ups.put(str(n))
-    assert len(await wake_ups.wait(1)) == 1_000
-
-
 async def test_some_notifications_alone(logs: Logs) -> None:
-    """Nothing else is looked at, whoever wakes us."""
+    """Nothing else is looked at."""
     logs.append("1", PLAN, failed(A1))
     logs.append("2", PLAN, failed(A1))
     follower = Follower(logs.world.at, ALL, ["2"])
     assert shown(await follower.past(0)) == ["ns/n2 failed"]
     logs.append("1", SENT)
-    assert await follower.look(["1"]) == []
     assert await swept(follower) == []
     assert "SCAN" not in logs.world.redis.calls
-
-
-async def test_a_log_that_is_another_one_is_new(logs: Logs) -> None:
-    """One that has shrunk was lost and begun anew; one that has expired is forgotten."""
-    logs.append("1", PLAN, opened(A1), failed(A1), opened(A2), LOST)
-    follower = Follower(logs.world.at, ALL)
-    await follower.past(0)
-    logs.records["1"] = []
-    logs.append("1", PLAN, SENT)
-    assert await swept(follower) == ["ns/n1 success"]
-    logs.records["1"] = []
-    logs.append("1", failed(A1))
-    assert await swept(follower) == ["ns/n1 failed"], "its first record, too"
-    logs.world.redis.twin.logs.clear()
-    assert await swept(follower) == []
-    assert follower._known == {}
 
 
 async def test_what_cannot_be_read_is_said_once(
@@ -404,16 +396,6 @@ async def test_what_is_appended_late_is_found_by_who_goes_on(logs: Logs) -> None
     assert Follower(logs.world.at, replace(ALL, since=NOW)).resume == NOW, (
         "never before its own beginning"
     )
-
-
-async def test_the_last_record_may_have_ended_before_another(logs: Logs) -> None:
-    """Channels end at once, and are recorded in any order: the log is read all the same."""
-    other = replace(SENT, channel="file", body={**SENT.body, "at": NOW - 3_000})
-    logs.append("1", PLAN, SENT, other)
-    swapped = replace(SENT, body={**SENT.body, "at": NOW - 1_000})
-    logs.append("2", PLAN, swapped, other)
-    follower = Follower(logs.world.at, replace(ALL, since=NOW - 2_000))
-    assert shown(await follower.past(0)) == ["ns/n2 success"]
 
 
 def test_little_is_read_together() -> None:

@@ -1,16 +1,14 @@
-"""Tables, progress and ages on a terminal."""
+"""Tables, documents and ages."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
 from syncer.cli.output import (
     Column,
-    Progress,
     Screen,
     Table,
     age,
@@ -21,47 +19,6 @@ from syncer.cli.output import (
 )
 from syncer.rules.text import plain
 from tests.unit.syncer.cli.samples import members
-
-
-class Terminal(io.StringIO):
-    """A stream that says that somebody watches."""
-
-    def isatty(self) -> bool:
-        """Yes."""
-        return True
-
-
-def test_progress_is_for_terminals() -> None:
-    """A terminal sees how far it is, and nothing of it in the end; a file holds nothing at all."""
-    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
-        with Progress("verified", total=4, stream=stream) as progress:
-            for _ in range(3):
-                progress.step()
-        text = stream.getvalue()
-        assert ("verified 1/4" in text) is shown
-        assert text.endswith("\r") is shown
-
-
-def test_an_answer_is_not_glued_to_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where both go to one terminal the line is taken away before the answer, and comes back after."""
-    terminal = Terminal()
-    monkeypatch.setattr("sys.stdout", terminal)
-    monkeypatch.setattr("sys.stderr", terminal)
-    with Progress("objects") as progress:
-        writes: list[Callable[[], None]] = [
-            lambda: write_lines(["NAMESPACE  NAME"]), lambda: write_json({"a": 1}),
-            lambda: write_remark("none"),
-        ]  # fmt: skip
-        for write in writes:
-            progress._next = 0.0
-            progress.step()
-            write()
-    screen = terminal.getvalue()
-    for line in ("NAMESPACE  NAME\n", '{"a": 1}\n', "syncer: none\n"):
-        before = screen[: screen.index(line)]
-        shown = before.rpartition("\n")[2].rpartition("\r")[2]
-        assert shown == "", line
-    assert "objects 1" in screen
 
 
 def test_tables_are_plain() -> None:
@@ -86,83 +43,6 @@ def test_tables_are_plain() -> None:
 def test_age(ms: int, wanted: str) -> None:
     """Ages are shown in one unit."""
     assert age(ms) == wanted
-
-
-class Times:
-    """Seconds that a test sets."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1_000.0
-        monkeypatch.setattr("time.monotonic", lambda: self.now)
-
-
-def drawn(terminal: Terminal) -> list[str]:
-    """Each line that was drawn."""
-    return [line.rstrip(" ") for line in terminal.getvalue().split("\r") if line.strip(" ")]
-
-
-def test_progress_says_how_far_and_how_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what was done since the beginning, and of how many, if that is known."""
-    times, terminal = Times(monkeypatch), Terminal()
-    with Progress("verified", total=100, stream=terminal) as progress:
-        for done in (0, 20, 30, 100):
-            times.now += 10
-            progress.step(done - progress.done)
-    assert drawn(terminal) == [
-        "verified 0/100  0/s",
-        "verified 20/100  1/s",
-        "verified 30/100  1/s",
-        "verified 100/100  2/s",
-    ]
-    terminal = Terminal()
-    with Progress("objects", stream=terminal) as progress:
-        times.now += 10
-        progress.step(30)
-    assert drawn(terminal) == ["objects 30  3/s"]
-
-
-def test_progress_is_drawn_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps between are counted."""
-    times, terminal = Times(monkeypatch), Terminal()
-    with Progress("p", total=2, stream=terminal) as progress:
-        progress.step()
-        times.now += 0.1
-        progress.step()
-        assert len(drawn(terminal)) == 1
-        times.now += 0.1
-        progress.step()
-        assert progress.done == 3
-    first, second = drawn(terminal)
-    assert first.startswith("p 1/2  1000/s")
-    assert second.startswith("p 3/2  15/s")
-
-
-def test_a_shorter_line_leaves_nothing_of_a_longer_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is filled with blanks to the longest so far, and erased as a whole, once."""
-    times, terminal = Times(monkeypatch), Terminal()
-    progress = Progress("p", stream=terminal)
-    progress.step(1_000)
-    times.now += 1_000
-    progress.step()
-    long, short = "p 1000  1000000/s", "p 1001  1/s"
-    assert terminal.getvalue() == f"\r{long}\r{short.ljust(len(long))}"
-    progress.erase()
-    progress.erase()
-    assert terminal.getvalue().endswith("\r" + " " * len(long) + "\r")
-    assert terminal.getvalue().count("\r") == 4
-
-
-def test_what_clears_the_line_is_whoever_drew_it() -> None:
-    """Another progress that ends, and drew nothing, leaves it."""
-    one, other = Terminal(), Terminal()
-    shown = Progress("shown", stream=one)
-    shown.step()
-    with Progress("quiet", stream=other):
-        pass
-    Progress.clear()
-    assert one.getvalue().endswith("\r")
-    assert other.getvalue() == ""
-    Progress.clear()
 
 
 @pytest.mark.parametrize("ms", [-5_000, 999])

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from syncer.cli import repair
-from syncer.cli.repair import (
+from syncer.cli import verify
+from syncer.cli.scan import Joined, Result
+from syncer.cli.verify import (
     ASIDE_SECONDS,
     Act,
     Allowed,
@@ -18,7 +19,6 @@ from syncer.cli.repair import (
     plan_repair,
     wait_clean,
 )
-from syncer.cli.scan import Joined, Result
 from syncer.kube.notification_requests import ObjectPage
 from syncer.ledger.codec import encode_record
 from syncer.ledger.reading import read_log
@@ -236,7 +236,7 @@ async def test_a_log_that_takes_no_note_wakes_its_owner_all_the_same(world: Worl
 
 async def test_a_repair_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is checked again until all agrees; what still differs at the end is returned."""
-    monkeypatch.setattr(repair, "_WAIT_STEP", 0.01)
+    monkeypatch.setattr(verify, "_WAIT_STEP", 0.01)
     result = lagging(world)
     world.objects.pages["ns"] = [page() for _ in range(1_000)]
 

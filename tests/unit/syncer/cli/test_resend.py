@@ -57,7 +57,6 @@ async def test_the_place_in_the_list_may_expire(
         return Store(StoreState.OURS)
 
     monkeypatch.setattr(resend, "access", access)
-    monkeypatch.setattr(resend, "where_of", lambda _options: None)
     monkeypatch.setattr(resend, "trusted_store", trusted)
     options = argparse.Namespace(
         command="resend", object=None, receiver=None, failed=True, rate="1000/s", by="me", reason="",

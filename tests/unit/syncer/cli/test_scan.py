@@ -47,7 +47,7 @@ from tests.unit.syncer.cli.world import LOG, Objects, World, logged, named, page
 
 async def joined(world: World, *namespaces: str) -> list[list[Joined]]:
     """Scan everything; the pages."""
-    return [page async for page in join(world.at, world.scan, namespaces, world.progress)]
+    return [page async for page in join(world.at, world.scan, namespaces)]
 
 
 def uids(pages: list[list[Joined]]) -> list[list[str]]:
@@ -79,7 +79,6 @@ async def test_objects_come_with_their_logs_then_logs_without_an_object() -> Non
     assert (stray.key, stray.request, stray.problem) == ("ns/nstray", None, "")
     found = world.scan
     assert (found.objects, found.logs, found.records, found.latest) == (3, 3, 3, "3.77")
-    assert world.progress.done == 4
     assert objects.asked == [(None, 500, ""), (None, 500, "more")]
 
 
@@ -91,12 +90,11 @@ async def test_objects_are_checked_by_themselves_where_logs_are_not_read() -> No
     torn = Unreadable("d", "ns", "nd", "9", problem="status")
     world = World(Objects(page(whole, journaled, wrong, torn)))
     del world.log
-    found = [r async for r in by_status(world.at, world.scan, (), world.progress)]
+    found = [r async for r in by_status(world.at, world.scan, ())]
     assert [(r.joined.uid, [f.kind for f in r.findings]) for r in found] == [
         ("c", [Divergence.PHASE]), ("d", [Divergence.OBJECT]),
     ]  # fmt: skip
     assert (world.scan.objects, world.scan.journaled, world.scan.logs) == (4, 1, 0)
-    assert world.progress.done == 4
 
 
 async def test_only_the_namespaces_that_were_named() -> None:
@@ -111,7 +109,6 @@ async def test_only_the_namespaces_that_were_named() -> None:
     assert uids(pages) == [["a"], ["b"], ["x", "z"]]
     assert [each.key for each in pages[-1]] == ["two/nx", ""]
     assert (world.scan.objects, world.scan.logs) == (2, 2)
-    assert world.progress.done == 4
 
 
 async def test_an_object_that_does_not_parse() -> None:
@@ -264,7 +261,7 @@ async def found_by(world: World) -> list[tuple[str, list[str]]]:
     """Everything that diverges, by uid, as classes."""
     return [
         (r.joined.uid, [f.kind.value for f in r.findings])
-        async for r in diverging(world.at, world.scan, BOUNDS, (), world.progress)
+        async for r in diverging(world.at, world.scan, BOUNDS, ())
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,9 +12,8 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli import tail
-from syncer.cli.access import Access, Where
+from syncer.cli.access import Access
 from syncer.cli.exits import NOT_COMPARED, OK
-from syncer.cli.following import WakeUps
 from syncer.cli.installation import Store, StoreState
 from syncer.cli.main import _parser
 from syncer.model.attempt import Attempt, AttemptState, Epoch
@@ -30,16 +29,10 @@ class Follower:
     def __init__(self, *looks: list[str] | Exception) -> None:
         self.looks = list(looks)
         self.over = asyncio.Event()
-        self.asked: list[Sequence[str]] = []
 
     def pause(self, least: float) -> float:
         """No rest."""
         return 0.0
-
-    async def look(self, uids: Sequence[str]) -> list[str]:
-        """One look at some logs."""
-        self.asked.append(uids)
-        return self._next()
 
     async def sweep(self) -> AsyncIterator[list[str]]:
         """One look at all."""
@@ -55,13 +48,11 @@ class Follower:
         return found
 
 
-async def followed(follower: Follower, wake_ups: WakeUps) -> list[str]:
+async def followed(follower: Follower) -> list[str]:
     """What is shown until nothing happens any more."""
     events: list[Any] = []
     task = asyncio.create_task(
-        tail._follow(
-            cast("Any", follower), wake_ups, cast("Any", SimpleNamespace(write=events.extend))
-        )
+        tail._follow(cast("Any", follower), cast("Any", SimpleNamespace(write=events.extend)))
     )
     try:
         async with asyncio.timeout(20):
@@ -84,7 +75,7 @@ async def test_an_outage_is_said_once_and_survived(
     monkeypatch.setattr(tail, "_AWAY", 0.0)
     away = Unavailable("away")
     follower = Follower(["a"], away, away, TimeoutError(), ["b"], ["c"])
-    assert await followed(follower, WakeUps()) == ["a", "b", "c"]
+    assert await followed(follower) == ["a", "b", "c"]
     assert capsys.readouterr().err == (
         "syncer: Redis does not answer, retrying: away\n"
         "syncer: Redis answers again; nothing was missed\n"
@@ -94,63 +85,24 @@ async def test_an_outage_is_said_once_and_survived(
 async def test_a_refusal_ends_it() -> None:
     """What is refused for good is not asked again."""
     with pytest.raises(Rejected):
-        await followed(Follower(["a"], Rejected("no", reason="x")), WakeUps())
+        await followed(Follower(["a"], Rejected("no", reason="x")))
 
 
-async def test_a_wake_up_comes_before_the_sweep() -> None:
-    """The logs that it names are looked at, and then all of them."""
-    wake_ups = WakeUps()
-    wake_ups.put("u")
-    follower = Follower(["woken"], ["swept"])
-    assert await followed(follower, wake_ups) == ["woken", "swept"]
-    assert follower.asked == [["u"]]
-
-
-class Busy(WakeUps):
-    """Somebody wakes, again and again, before each sweep."""
-
-    async def wait(self, seconds: float) -> list[str]:
-        """One more."""
-        await asyncio.sleep(min(seconds, 0.001))
-        return ["u"]
-
-
-async def test_wake_ups_hold_up_no_sweep() -> None:
-    """However many come, all logs are looked at in time."""
-
-    class Resting(Follower):
-        def pause(self, least: float) -> float:
-            return 0.02
-
-        async def look(self, uids: Sequence[str]) -> list[str]:
-            return []
-
-    assert await followed(Resting(["a"], ["b"]), Busy()) == ["a", "b"]
-
-
-async def test_it_rests_after_each_sweep() -> None:
-    """As long as the follower says, the first time too; meanwhile it waits for who wakes it."""
+async def test_it_rests_after_each_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the follower says; a Redis that is away is left alone for a moment."""
     rests: list[float] = []
 
-    class Asleep(WakeUps):
-        async def wait(self, seconds: float) -> list[str]:
-            rests.append(seconds)
-            await asyncio.sleep(min(seconds, 0.01))
-            if len(rests) > 3:
-                follower.over.set()
-                await asyncio.Event().wait()
-            return []
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) > 3:
+            follower.over.set()
+            await asyncio.Event().wait()
 
-    class Resting(Follower):
-        def pause(self, least: float) -> float:
-            # The first is over at once; the others last an hour.
-            return least * 3600 if rests else 0.0
-
-    follower = Resting(["a"])
-    assert await followed(follower, Asleep()) == ["a"]
-    first, *others = rests
-    assert first == 0
-    assert all(1800 < rest <= 3600 for rest in others)
+    monkeypatch.setattr(tail, "asyncio", SimpleNamespace(sleep=sleep))
+    follower = Follower(["a"], Unavailable("away"), ["b"])
+    assert await followed(follower) == ["a", "b"]
+    period = follower.pause(tail._PERIOD)
+    assert rests == [period, period, tail._AWAY, period]
 
 
 SENT: Final = attempt_record(Attempt(A2, C, AttemptState.SUCCESS, ended=NOW - 10_000))
@@ -192,14 +144,12 @@ async def test_the_past_is_shown(
 
     @asynccontextmanager
     async def opened_world(*_: object, **options: object) -> AsyncIterator[Access]:
-        assert options == {"on_wake_up": None}
         yield world.at
 
     async def trusted(*_: object, **options: object) -> Store:
         assert options == {"new": True}
         return Store(StoreState.OURS if code == OK else StoreState.NEW)
 
-    monkeypatch.setattr(tail, "where_of", lambda _: Where())
     monkeypatch.setattr(tail, "access", opened_world)
     monkeypatch.setattr(tail, "trusted_store", trusted)
     monkeypatch.setattr(tail, "MOST", 1 if case == "the newest" else 1000)
@@ -222,24 +172,3 @@ async def test_the_past_is_shown(
         " one"
     )
     assert said.err.splitlines()[:-1] == ([passed_over] if case == "the newest" else [])
-
-
-async def test_redis_that_is_away_is_left_alone_for_a_moment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It is asked again then, and not before."""
-    monkeypatch.setattr(tail, "_AWAY", 3600.0)
-    rests: list[float] = []
-
-    class Asleep(WakeUps):
-        async def wait(self, seconds: float) -> list[str]:
-            rests.append(seconds)
-            if len(rests) == 2:
-                follower.over.set()
-                await asyncio.Event().wait()
-            return []
-
-    follower = Follower(Unavailable("away"), ["a"])
-    assert await followed(follower, Asleep()) == []
-    assert rests[0] == 0
-    assert 1800 < rests[1] <= 3600

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from syncer.cli.access import Access
-from syncer.cli.output import Progress
 from syncer.cli.scan import Scan
 from syncer.kube.notification_requests import ObjectPage, Page, Unreadable
 from syncer.ledger.reading import read_log
@@ -87,7 +85,6 @@ class World:
         self.store: Objects | None = None
         self.warnings: tuple[str, ...] = ()
         self.scan = Scan()
-        self.progress = Progress("scan", stream=io.StringIO())
 
     async def now(self) -> int:
         return NOW

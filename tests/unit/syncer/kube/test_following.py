@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncer.kube.following import Following, Novelty
+from syncer.kube.following import Following
 from syncer.rules.shards import Sharding
 
 
@@ -46,7 +46,7 @@ def test_half_a_list_has_to_be_let_go_of() -> None:
     assert not following.shards
     assert not following.left()
     assert set(following.coming()) == {1}
-    assert following.novelty(1, "101") is Novelty.FOREIGN
+    assert not following.lacks(1, "101")
     terms.owned.clear()
     assert following.left() == {1}
 
@@ -61,27 +61,23 @@ def test_what_comes_moves_the_watch_back_and_no_shard() -> None:
     coming = following.coming()
     following.begin(coming)
     assert following.add(coming, "105", watched="100") == "100"
-    assert [following.novelty(1, v) for v in ("99", "100", "101")] == [
-        Novelty.KNOWN, Novelty.KNOWN, Novelty.NEWS,
-    ]  # fmt: skip
-    assert [following.novelty(2, v) for v in ("101", "105", "106")] == [
-        Novelty.KNOWN, Novelty.KNOWN, Novelty.NEWS,
-    ]  # fmt: skip
-    assert following.novelty(3, "999") is Novelty.FOREIGN
+    assert [following.lacks(1, v) for v in ("99", "100", "101")] == [False, False, True]
+    assert [following.lacks(2, v) for v in ("101", "105", "106")] == [False, False, True]
+    assert not following.lacks(3, "999")
     terms.owned[3] = object()
     coming = following.coming()
     following.begin(coming)
     # The watch has not caught up yet: what is known of the others is newer than where it is.
     assert following.add(coming, "108", watched="102") == "102"
-    assert following.novelty(2, "105") is Novelty.KNOWN
-    assert following.novelty(1, "102") is Novelty.KNOWN
+    assert not following.lacks(2, "105")
+    assert not following.lacks(1, "102")
 
 
 def watch(following: Following, told: dict[int, list[int]], versions: range) -> None:
     """Bring an event of each shard in each version."""
     for version in versions:
         for shard, so_far in told.items():
-            if following.novelty(shard, str(version)) is Novelty.NEWS:
+            if following.lacks(shard, str(version)):
                 so_far.append(version)
 
 

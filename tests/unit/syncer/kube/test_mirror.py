@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from syncer.kube.mirror import Mirror, Shared, _Recent
@@ -49,6 +51,10 @@ class Bench:
         meta = {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": str(version)}
         self.mirror.upsert(parse({"metadata": meta}), added=added)
 
+    def gone(self, namespace: str, name: str, uid: str) -> None:
+        """Bring a deletion."""
+        self.mirror.delete(Meta(uid, namespace, name, "6"))
+
     def knows(self, namespace: str, name: str, uid: str) -> bool:
         """Whether an object is known."""
         return self.mirror.version_of(Meta(uid, namespace, name, "1")) is not None
@@ -66,45 +72,63 @@ def here() -> Bench:
     return Bench()
 
 
-def test_a_name_in_two_namespaces_is_two_objects(here: Bench) -> None:
-    """Deleting one leaves the other, and an event of another uid deletes nothing."""
-    here.put("a", "x", "u-1", added=True)
-    here.put("b", "x", "v-1", added=True)
-    here.mirror.delete(Meta("v-1", "a", "x", "2"))
-    assert here.told == ["new u-1", "new v-1"]
-    here.mirror.delete(Meta("u-1", "a", "x", "2"))
-    assert here.told == ["gone a/x u-1"]
-    assert (here.knows("a", "x", "u-1"), here.knows("b", "x", "v-1")) == (False, True)
+#: What happens in turn with what the sink is told of it, and what is known in the end.
+Step = tuple[Callable[[Bench], object], list[str]]
+COURSES: dict[str, tuple[list[Step], dict[tuple[str, str, str], bool]]] = {
+    "a name in two namespaces is two objects, and an event of another uid deletes nothing": (
+        [
+            (lambda b: b.put("a", "x", "u-1", added=True), ["new u-1"]),
+            (lambda b: b.put("b", "x", "v-1", added=True), ["new v-1"]),
+            (lambda b: b.gone("a", "x", "v-1"), []),
+            (lambda b: b.gone("a", "x", "u-1"), ["gone a/x u-1"]),
+        ],
+        {("a", "x", "u-1"): False, ("b", "x", "v-1"): True},
+    ),
+    "a new uid under a name is a deletion and an object, and no news to a watch": (
+        [
+            (lambda b: b.put("a", "x", "u-1", 1), ["seen u-1"]),
+            (lambda b: b.put("a", "x", "w-1", 2, added=True), ["gone a/x u-1", "seen w-1"]),
+        ],
+        {("a", "x", "w-1"): True},
+    ),
+    "a list says what is gone of its shards, by uid": (
+        [
+            (lambda b: [b.put("a", f"n-{u}", u) for u in ("u-1", "w-1", "u-2")],
+             ["seen u-1", "seen w-1", "seen u-2"]),
+            (lambda b: b.mirror.keep_only({"w-1", "another-1"}, {1}), ["gone a/n-u-1 u-1"]),
+        ],
+        {("a", "n-u-2", "u-2"): True, ("a", "n-w-1", "w-1"): True},
+    ),
+    "what is let go of is known no more, and what the sink keeps is brought again": (
+        [
+            (lambda b: [b.put("a", u, u) for u in ("u-1", "w-1", "u-2")],
+             ["seen u-1", "seen w-1", "seen u-2"]),
+            (lambda b: (b.sink.busy.add("w-1"), b.mirror.release({1})),
+             ["released u-1", "released w-1"]),
+            (lambda b: b.put("a", "w-1", "w-1"), ["seen w-1"]),
+        ],
+        {("a", "u-1", "u-1"): False, ("a", "u-2", "u-2"): True},
+    ),
+    "what comes late is no news: an older version, and any of what is deleted": (
+        [
+            (lambda b: b.put("a", "x", "u-1", 5), ["seen u-1"]),
+            (lambda b: (b.put("a", "x", "u-1", 4), b.put("a", "x", "u-1", 5)), []),
+            (lambda b: b.gone("a", "x", "u-1"), ["gone a/x u-1"]),
+            (lambda b: b.put("a", "x", "u-1", 7, added=True), []),
+        ],
+        {("a", "x", "u-1"): False},
+    ),
+}  # fmt: skip
 
 
-def test_a_new_uid_under_a_name_is_a_deletion_and_an_object(here: Bench) -> None:
-    """It is no news to a watch, which has shown an object of that name."""
-    here.put("a", "x", "u-1", 1)
-    here.put("a", "x", "w-1", 2, added=True)
-    assert here.told == ["seen u-1", "gone a/x u-1", "seen w-1"]
-
-
-def test_a_list_says_what_is_gone_of_its_shards(here: Bench) -> None:
-    """By uid: what has the name of an object that is gone does not stand in for it."""
-    for uid in ("u-1", "w-1", "u-2"):
-        here.put("a", f"name-of-{uid}", uid)
-    assert len(here.told) == 3
-    here.mirror.keep_only({"w-1", "another-1"}, {1})
-    assert here.told == ["gone a/name-of-u-1 u-1"]
-    assert here.knows("a", "name-of-u-2", "u-2")
-
-
-def test_what_is_let_go_of_is_known_no_more_unless_it_is_kept(here: Bench) -> None:
-    """What the sink keeps stays without a version, so that a later list brings it again."""
-    for uid in ("u-1", "w-1", "u-2"):
-        here.put("a", uid, uid)
-    here.sink.busy = {"w-1"}
-    here.mirror.release({1})
-    assert here.told[3:] == ["released u-1", "released w-1"]
-    assert not here.knows("a", "u-1", "u-1")
-    assert here.mirror.version_of(Meta("w-1", "a", "w-1", "1")) == ""
-    here.put("a", "w-1", "w-1")
-    assert here.told == ["seen w-1"]
+@pytest.mark.parametrize("case", COURSES)
+def test_what_the_sink_is_told(here: Bench, case: str) -> None:
+    """Each object once for each of its versions, and once of its end."""
+    course, known = COURSES[case]
+    for happens, told in course:
+        happens(here)
+        assert here.told == told
+    assert {place: here.knows(*place) for place in known} == known
 
 
 def test_an_empty_namespace_leaves_nothing(here: Bench) -> None:
@@ -146,17 +170,6 @@ def test_an_object_that_cannot_be_read_exists(
     assert here.mirror.version_of(Meta("u-1", "a", "x", "9")) == "3"
     here.mirror.keep_only({"w-1"}, {1})
     assert here.told == ["gone a/x u-1"]
-
-
-def test_what_comes_late_is_no_news(here: Bench) -> None:
-    """An older version, and any version of what is deleted."""
-    here.put("a", "x", "u-1", 5)
-    here.put("a", "x", "u-1", 4)
-    here.put("a", "x", "u-1", 5)
-    here.mirror.delete(Meta("u-1", "a", "x", "6"))
-    here.put("a", "x", "u-1", 7, added=True)
-    assert here.told == ["seen u-1", "gone a/x u-1"]
-    assert not here.knows("a", "x", "u-1")
 
 
 def test_a_uid_is_held_once(here: Bench) -> None:

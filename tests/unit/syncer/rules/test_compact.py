@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from syncer.ledger.codec import stored
@@ -29,13 +30,17 @@ from syncer.rules.compact import (
     compact,
     fits,
     least,
-    size_of,
 )
 from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, merge
 
 _, UNKNOWN, FAILED, SUCCESS = AttemptState
 FACTS = Facts(1, RetryPolicy(max_attempts=1_000))
+
+
+def size_of(status: Status) -> int:
+    """Bytes of a status as JSON."""
+    return len(orjson.dumps(render_status(status)))
 
 
 def attempt(

@@ -11,6 +11,7 @@ from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass
 from syncer.model.record import (
     Header,
+    Kind,
     Plan,
     Record,
     attempt_record,
@@ -45,102 +46,89 @@ def sides(found: NotificationRequest | None, log: tuple[bytes, ...] = (), **more
     return Sides(read_log(log), found, **{"ttl": -1 if log else -2, **more})
 
 
-def test_what_is_on_its_way_is_no_divergence() -> None:
-    """A record younger than the time to settle says nothing; older, it is behind."""
-    log = elements(PLAN, opened(A1), failed(A1))
-    assert classes(sides(request(), log), replace(BOUNDS, now=NOW - 49_000 + 10_000)) == []
-    assert classes(sides(request(), log), BOUNDS) == ["status-behind"]
+TRIED, OPEN = elements(PLAN, opened(A1), failed(A1)), elements(PLAN, opened(A1))
+PENDING = request(channels=[{"name": C, "state": "Pending"}])
+#: Failures that are folded away: one of two, and both are marked as published.
+COUNTED = elements(
+    PLAN, opened(A1), failed(A1), opened(A2), failed(A2),
+    header=Header("ns/n", Epoch("0.7"), acked=3, audited=3),
+)  # fmt: skip
+FOLDED = {"through": 1, "channels": [{"name": C, "failed": 1, "lastId": A1, "number": 1}]}
+ENDED = {"completionTime": "2027-01-15T08:00:00Z"}
+SENT = request(entry("success"), phase="Sent", **ENDED)
+#: What another controller made and finished, and when it says that it ended.
+OLD = entry("success", identity="")
+THEIRS = request(OLD, phase="Sent", log=None)
+EARLY = {"phase": "Sent", "log": None, "completionTime": "2020-01-01T00:00:00Z"}
+BARE, CLAIMED = request(**EARLY), request(OLD, **EARLY)
+CREATED, WEEK = request().created, 7 * 86_400_000
+HERE = replace(BOUNDS, since=CREATED - 1)
+#: An operator has called the attempt failed, and it was delivered.
+WRONG = Record(Kind.RESOLVE_FAILED, f"resolve:{A1}:1", C, {"at": NOW - 40_000})
+DONE = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW - 30_000))
+
+#: What log and object are, the bounds, and the classes of divergence.
+JUDGED: dict[str, tuple[Sides, Bounds, list[str]]] = {
+    "a record younger than the time to settle": (
+        sides(request(), TRIED), replace(BOUNDS, now=NOW - 39_000), [],
+    ),
+    "an older one": (sides(request(), TRIED), BOUNDS, ["status-behind"]),
+    "an attempt that was just opened": (sides(PENDING, OPEN), replace(BOUNDS, stuck=50_000), []),
+    "one that was opened too long ago": (
+        sides(PENDING, OPEN), replace(BOUNDS, stuck=49_999), ["open-attempt"],
+    ),
+    "one that is two minutes old": (sides(PENDING, OPEN), Bounds(NOW + 70_000), []),
+    "one that is older": (sides(PENDING, OPEN), Bounds(NOW + 70_001), ["open-attempt"]),
+    "failures that the status counts alone": (
+        sides(request(rollup=FOLDED), COUNTED), BOUNDS, ["status-behind"],
+    ),
+    "failures that it does not count": (sides(request(), COUNTED), BOUNDS, ["acked"]),
+    "a log that is missing within its retention": (sides(SENT), BOUNDS, ["log-missing"]),
+    "in the last moment of it": (
+        sides(SENT), replace(BOUNDS, now=NOW + WEEK - 1), ["log-missing"],
+    ),
+    "after it": (sides(SENT), replace(BOUNDS, now=NOW + WEEK), []),
+    "what another controller finished": (sides(THEIRS), BOUNDS, []),
+    "the same with a time": (sides(request(OLD, phase="Sent", log=None, **ENDED)), BOUNDS, []),
+    "the same with the mark of a log": (
+        sides(request(OLD, phase="Sent", **ENDED)), BOUNDS, ["log-missing"],
+    ),
+    "an object without attempts": (sides(request()), BOUNDS, []),
+    "a phase where it is not known since when the installation is": (sides(BARE), BOUNDS, []),
+    "a phase of one that may be adopted": (sides(BARE), replace(BOUNDS, since=CREATED), []),
+    "a phase of one that was created here": (sides(BARE), HERE, ["phase"]),
+    "the same once a log would have expired": (
+        sides(BARE), replace(HERE, now=CREATED + WEEK), [],
+    ),
+    "attempts without ids, installation unknown": (sides(CLAIMED), BOUNDS, []),
+    "attempts of one that may be adopted": (sides(CLAIMED), replace(BOUNDS, since=CREATED), []),
+    "attempts of one that was created here": (sides(CLAIMED), HERE, ["phase"]),
+    "these once a log would have expired": (sides(CLAIMED), replace(HERE, now=CREATED + WEEK), []),
+    "a log without an object": (sides(None, elements(PLAN)), BOUNDS, ["orphan"]),
+    "one that expires": (sides(None, elements(PLAN), ttl=60), BOUNDS, []),
+    "one in its last second": (sides(None, elements(PLAN), ttl=0), BOUNDS, []),
+    "nothing at all": (sides(None), BOUNDS, []),
+    "a log in use that does not expire": (sides(PENDING, elements(PLAN)), BOUNDS, []),
+    "one that does": (sides(PENDING, elements(PLAN), ttl=90), BOUNDS, ["expiring"]),
+    "one that does within a second": (sides(PENDING, elements(PLAN), ttl=0), BOUNDS, ["expiring"]),
+    "an object that does not parse": (
+        sides(None, elements(PLAN), problem="the object does not parse"), BOUNDS, ["object"],
+    ),
+    "a verdict that was overtaken by a result": (
+        sides(request(), elements(PLAN, opened(A1), WRONG, DONE)), BOUNDS, ["status-behind"],
+    ),
+    "two results": (
+        sides(request(), elements(PLAN, opened(A1), failed(A1), DONE)), BOUNDS,
+        ["conflict", "status-behind"],
+    ),
+}  # fmt: skip
 
 
-def test_open_attempt_is_somebodys_for_a_while() -> None:
-    """An attempt on the wire is nothing odd until its time is over."""
-    log = elements(PLAN, opened(A1))
-    shown = request(channels=[{"name": C, "state": "Pending"}])
-    assert classes(sides(shown, log), replace(BOUNDS, stuck=50_000)) == []
-    assert classes(sides(shown, log), replace(BOUNDS, stuck=49_999)) == ["open-attempt"]
-    started = NOW - 50_000
-    assert classes(sides(shown, log), Bounds(started + 120_000)) == []
-    assert classes(sides(shown, log), Bounds(started + 120_001)) == ["open-attempt"]
-
-
-def test_what_a_status_counts_alone_is_published() -> None:
-    """Failures folded away are shown by their number: only what is beyond the mark is behind."""
-    log = elements(
-        PLAN, opened(A1), failed(A1), opened(A2), failed(A2),
-        header=Header("ns/n", Epoch("0.7"), acked=3, audited=3),
-    )  # fmt: skip
-    folded = {"through": 1, "channels": [{"name": C, "failed": 1, "lastId": A1, "number": 1}]}
-    assert classes(sides(request(rollup=folded), log)) == ["status-behind"]
-    assert classes(sides(request(), log)) == ["acked"]
-
-
-def test_log_of_a_finished_object_may_be_gone_after_its_time() -> None:
-    """Within the retention a missing log is missed, after it has expired."""
-    ended = {"completionTime": "2027-01-15T08:00:00Z"}
-    sent = request(entry("success"), phase="Sent", **ended)
-    assert classes(sides(sent)) == ["log-missing"]
-    week = 7 * 86_400_000
-    assert classes(sides(sent), replace(BOUNDS, now=NOW + week - 1)) == ["log-missing"]
-    assert classes(sides(sent), replace(BOUNDS, now=NOW + week)) == []
-
-
-def test_objects_of_the_replaced_controller_need_no_log() -> None:
-    """What another controller finished is left alone; an object without attempts has nothing to lose."""
-    old = entry("success")
-    del old["id"]
-    assert classes(sides(request(old, phase="Sent", log=None))) == []
-    # The mark of a log shows that one was there, whoever made the attempts.
-    ended = {"completionTime": "2027-01-15T08:00:00Z"}
-    assert classes(sides(request(old, phase="Sent", **ended))) == ["log-missing"]
-    assert classes(sides(request(old, phase="Sent", log=None, **ended))) == []
-    assert classes(sides(request())) == []
-
-
-def test_what_was_created_here_has_a_log() -> None:
-    """A final phase needs one until its time is over, whatever the status says of when it ended."""
-    created = request().created
-    for attempts in ([], [{**entry("success"), "id": None}]):
-        sent = request(*attempts, phase="Sent", log=None, completionTime="2020-01-01T00:00:00Z")
-        assert classes(sides(sent)) == [], "when the installation began is not known"
-        assert classes(sides(sent), replace(BOUNDS, since=created)) == [], "it may be adopted"
-        bounds = replace(BOUNDS, since=created - 1)
-        assert classes(sides(sent), bounds) == ["phase"]
-        late = replace(bounds, now=created + 7 * 86_400_000)
-        assert classes(sides(sent), late) == []
-
-
-def test_orphan_is_one_that_nobody_lets_go() -> None:
-    """A log without an object is odd only while it has no expiry."""
-    log = elements(PLAN)
-    assert classes(sides(None, log)) == ["orphan"]
-    assert classes(sides(None, log, ttl=60)) == []
-    assert classes(sides(None, log, ttl=0)) == []
-    assert classes(sides(None)) == []
-
-
-def test_a_log_in_use_that_expires() -> None:
-    """A notification that is not finished needs its log: an expiry is odd, down to its last second."""
-    log = elements(PLAN)
-    shown = request(channels=[{"name": C, "state": "Pending"}])
-    for ttl, wanted in ((-1, []), (0, ["expiring"]), (90, ["expiring"])):
-        assert classes(sides(shown, log, ttl=ttl)) == wanted
-    assert "the log expires in 90 s" in check(sides(shown, log, ttl=90), BOUNDS)[0].text
-
-
-def test_object_that_does_not_parse() -> None:
-    """An object that cannot be read is named as such, and its log is not checked."""
-    assert classes(sides(None, elements(PLAN), problem="the object does not parse")) == ["object"]
-
-
-def test_verdict_overtaken_by_a_result_is_no_conflict() -> None:
-    """An operator who said failed and was wrong has broken no rule."""
-    said = Record(
-        plan_record(Plan(())).kind.RESOLVE_FAILED, f"resolve:{A1}:1", C, {"at": NOW - 40_000}
-    )
-    success = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW - 30_000))
-    assert "conflict" not in classes(sides(request(), elements(PLAN, opened(A1), said, success)))
-    both = elements(PLAN, opened(A1), failed(A1), success)
-    assert "conflict" in classes(sides(request(), both))
+@pytest.mark.parametrize("case", JUDGED)
+def test_judged(case: str) -> None:
+    """What is on its way, gone in time, or not ours is no divergence, and is one from a moment on."""
+    found, bounds, wanted = JUDGED[case]
+    assert classes(found, bounds) == wanted
 
 
 SUCCESS = attempt_record(

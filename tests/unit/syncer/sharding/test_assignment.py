@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ class World:
     def __init__(self) -> None:
         self.now = START
         self.version = 10
+        self.ended: set[str] = set()
         self.view = LeaseView("nl", duration=DURATION, clock=lambda: self.now)
         self.view.replace([], "10")
 
@@ -61,14 +63,19 @@ class World:
         self.view.put(lease)
         return lease
 
-    def gone(self, lease: LeaseRecord) -> None:
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    def gone(self, lease: LeaseRecord, after: float = 0.0) -> None:
         """Show that a Lease was deleted."""
+        self.now += after
         last = {f: getattr(lease, f) for f in lease.__dataclass_fields__}
         self.view.remove(LeaseRecord(**{**last, "resource_version": self.next()}))
 
-    def state(self, *ended: str) -> ShardState:
+    def state(self) -> ShardState:
         """Return the state of shard 0 for the replica `me`."""
-        return state_of(self.view, 0, "me", self.now, ended)
+        return state_of(self.view, 0, "me", self.now, self.ended)
 
 
 # -- states ---------------------------------------------------------------------------------------
@@ -80,72 +87,59 @@ def world() -> World:
     return World()
 
 
-@pytest.mark.parametrize("session", ["", "another"])
-def test_a_lease_of_our_name_is_ours_at_once(world: World, session: str) -> None:
-    """A dead predecessor's, or that of a session of ours that is over."""
-    world.shard("me", session)
-    assert world.state().hold is Hold.MINE
+#: What happens in turn, and the state of shard 0 from then on.
+Step = tuple[Callable[[World], object], ShardState]
+MINE = ShardState(Hold.MINE)
+HELD_18 = ShardState(Hold.HELD, until=START + DURATION)
+GONE = ShardState(Hold.ORPHANED, holder="a", session="u-s")
+STATES: dict[str, list[Step]] = {
+    "a dead predecessor's lease is ours at once": [(lambda w: w.shard("me"), MINE)],
+    "so is that of a session of ours that is over": [(lambda w: w.shard("me", "another"), MINE)],
+    "two seconds are what a holder believed in, and no release": [
+        (lambda w: w.shard("", duration=2), ShardState(Hold.HELD, until=START + 2)),
+    ],
+    "a silent session keeps its shards until it is ended": [
+        (lambda w: (w.shard("a", "u-s"), w.session("a", uid="u-s"), w.wait(100 * DURATION)),
+         HELD_18),
+        (lambda w: w.ended.add("u-s"), ShardState(Hold.ORPHANED, holder="a")),
+    ],
+    "a session that has gone is waited for from its last renewal": [
+        (lambda w: (w.shard("a", "u-s"), w.gone(w.session("a", uid="u-s"), after=4)), HELD_18),
+        (lambda w: w.wait(DURATION - 4), GONE),
+    ],
+    "one never seen is waited for from the first sight of its shard": [
+        (lambda w: w.shard("a", "u-s"), HELD_18), (lambda w: w.wait(DURATION), GONE),
+    ],
+    "a shard without a session expires by its own lease": [
+        (lambda w: w.shard("old", "left-behind", duration=10),
+         ShardState(Hold.HELD, until=START + 10)),
+        (lambda w: (w.wait(9), w.shard("old", "left-behind", duration=10)),
+         ShardState(Hold.HELD, until=START + 19)),
+        (lambda w: w.wait(10), ShardState(Hold.ORPHANED, holder="old")),
+    ],
+}  # fmt: skip
 
 
-def test_a_duration_above_the_least_is_no_release(world: World) -> None:
-    """Two seconds are what a holder believed in, and it is waited for."""
-    world.shard("", duration=2)
-    assert world.state() == ShardState(Hold.HELD, until=START + 2)
+@pytest.mark.parametrize("case", STATES)
+def test_states(world: World, case: str) -> None:
+    """Ours at once, another's only once nobody can believe in it any more, or it was ended."""
+    for happens, state in STATES[case]:
+        happens(world)
+        assert world.state() == state
 
 
-def test_a_deleted_lease_of_another_is_waited_for_and_ours_is_not() -> None:
+@pytest.mark.parametrize(("holder", "hold"), [("a", Hold.HELD), ("me", Hold.FREE)])
+def test_a_deleted_lease_of_another_is_waited_for_and_ours_is_not(
+    world: World, holder: str, hold: Hold
+) -> None:
     """The holder may not know yet; we do."""
-    for holder, hold in (("a", Hold.HELD), ("me", Hold.FREE)):
-        world = World()
-        lease = world.shard(holder, "s")
-        world.now += 5
-        world.gone(lease)
-        world.now += DURATION - 0.1
-        assert world.state().hold is hold
-        world.now = START + 5 + DURATION
-        assert world.state().hold is Hold.FREE
-        world.view.forget()
-        assert world.state().hold is Hold.FREE
-
-
-def test_a_silent_session_keeps_its_shards_until_it_is_ended(world: World) -> None:
-    """However long it has been silent: only the compare-and-swap on it tells that it is over."""
-    world.shard("a", "u-s")
-    world.session("a", uid="u-s")
-    world.now += 100 * DURATION
-    assert world.state().hold is Hold.HELD
-    assert [s.uid for s in silent_sessions(world.view, "mine", world.now)] == ["u-s"]
-    assert world.state("u-s") == ShardState(Hold.ORPHANED, holder="a")
-
-
-def test_a_session_that_has_gone_is_waited_for_from_its_last_renewal(world: World) -> None:
-    """Whoever ended it has waited; a human who deletes it does not tell its owner."""
-    world.shard("a", "u-s")
-    lease = world.session("a", uid="u-s")
-    world.now += 4
-    world.gone(lease)
-    assert world.state() == ShardState(Hold.HELD, until=START + DURATION)
-    world.now = START + DURATION
-    assert world.state() == ShardState(Hold.ORPHANED, holder="a", session="u-s")
-
-
-def test_a_session_never_seen_is_waited_for_from_the_first_sight_of_its_shard(world: World) -> None:
-    """Then its end is confirmed before the shard is taken."""
-    world.shard("a", "u-s")
-    assert world.state() == ShardState(Hold.HELD, until=START + DURATION)
-    world.now += DURATION
-    assert world.state() == ShardState(Hold.ORPHANED, holder="a", session="u-s")
-
-
-def test_a_shard_without_a_session_expires_by_its_own_lease(world: World) -> None:
-    """An annotation that was left behind means nothing beside the duration that it writes."""
-    world.shard("old", "left-behind", duration=10)
-    assert world.state() == ShardState(Hold.HELD, until=START + 10)
-    world.now += 9
-    world.shard("old", "left-behind", duration=10)
-    assert world.state() == ShardState(Hold.HELD, until=START + 19)
-    world.now += 10
-    assert world.state() == ShardState(Hold.ORPHANED, holder="old")
+    world.gone(world.shard(holder, "s"), after=5)
+    world.wait(DURATION - 0.1)
+    assert world.state().hold is hold
+    world.now = START + 5 + DURATION
+    assert world.state().hold is Hold.FREE
+    world.view.forget()
+    assert world.state().hold is Hold.FREE
 
 
 # -- sightings ------------------------------------------------------------------------------------
@@ -169,7 +163,6 @@ FREE = ShardState(Hold.FREE, since=START)
 ALMOST = ShardState(Hold.FREE, since=START - DURATION)
 LATE = ShardState(Hold.FREE, since=START - 2 * DURATION)
 ORPHAN = ShardState(Hold.ORPHANED)
-MINE = ShardState(Hold.MINE)
 HELD = ShardState(Hold.HELD)
 
 
@@ -191,24 +184,23 @@ def test_what_is_taken(states: list[ShardState], missing: int, taken: list[int])
     assert found == taken
 
 
+#: Version and Lease of shard 0 that the watch shows in turn, and why a term ends that has written 20.
+LOSSES: list[tuple[Callable[[World], object], str]] = [
+    (lambda w: w.shard("a", "s"), ""),
+    (lambda w: (setattr(w, "version", 19), w.shard("me", "mine", transitions=4)), ""),
+    (lambda w: w.shard("me", "mine", transitions=4), ""),
+    (lambda w: w.shard("human", "mine", transitions=4), "taken by human"),
+    (lambda w: w.shard("me", "other", transitions=4), "taken by another process with our name"),
+    (lambda w: w.shard("me", "mine", transitions=5), "taken by another process with our name"),
+    (lambda w: w.gone(w.shard("me", "mine", transitions=4)), "the lease was deleted"),
+]
+
+
 def test_a_term_ends_with_its_lease(world: World) -> None:
     """By what the watch shows after our own write, and not by what it showed before."""
-    world.shard("a", "s")
-    held = Held("20", 4)
-    assert loss_of(world.view, 0, held, "me", "mine") == ""
-    world.version = 19
-    lease = world.shard("me", "mine", transitions=4)
-    assert loss_of(world.view, 0, held, "me", "mine") == ""
-    world.shard("me", "mine", transitions=4)
-    assert loss_of(world.view, 0, held, "me", "mine") == ""
-    world.shard("human", "mine", transitions=4)
-    assert loss_of(world.view, 0, held, "me", "mine") == "taken by human"
-    for session, transitions in (("other", 4), ("mine", 5)):
-        world.shard("me", session, transitions=transitions)
-        reason = loss_of(world.view, 0, held, "me", "mine")
-        assert reason == "taken by another process with our name"
-    world.gone(lease)
-    assert loss_of(world.view, 0, held, "me", "mine") == "the lease was deleted"
+    for happens, reason in LOSSES:
+        happens(world)
+        assert loss_of(world.view, 0, Held("20", 4), "me", "mine") == reason
 
 
 # -- what is handed over --------------------------------------------------------------------------

@@ -42,6 +42,19 @@ class Bench:
             happens(notification)
         return notification
 
+    def mark(self, uid: str = "u", *, urgent: bool = True) -> None:
+        """Something of it is to be written."""
+        self.cache.mark_dirty(self.cache.entries.get(uid) or self.add(uid), urgent=urgent)
+
+    def pass_(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @property
+    def u(self) -> Notification:
+        """The one that is called so."""
+        return self.cache.entries.get("u") or self.add("u")
+
     def taken(self) -> list[str]:
         """What is due now, taken."""
         out = []
@@ -51,70 +64,77 @@ class Bench:
         return out
 
 
-@pytest.mark.parametrize("happens", ["an attempt begins", "a wait ends"])
-def test_what_is_quiet_no_more_is_written_with_its_window(happens: str) -> None:
-    """Every writer was busy, and meanwhile the reason to write at once has gone: it only waits."""
-    here = Bench()
-    notification = here.add("u")
-    notification.wait("slack:ops", here.now + 30)
-    here.cache.mark_dirty(notification)
-    if happens == "an attempt begins":
-        notification.in_flight.begin(ATTEMPT, "console")
-    else:
-        notification.wait("slack:ops", None)
-    assert here.taken() == []
-    assert here.cache.next_due() == here.now + 0.5
-    here.now += 0.5
-    assert here.taken() == ["u"]
-    assert here.cache.next_due() is None
+@pytest.fixture
+def here() -> Bench:
+    """An empty one."""
+    return Bench()
 
 
-def test_marks_draw_one_ticket() -> None:
-    """However often it is marked, a notification waits once, and again only for an earlier time."""
-    here = Bench()
-    notification = here.add("u")
-    for _ in range(100):
-        here.cache.mark_dirty(notification)
-    assert len(here.cache._heap) == 1
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == ["u"]
-    here.now += 1
-    assert here.taken() == []
-    assert here.cache._heap == []
+Step = tuple[Callable[[Bench], object], list[str]]
+URGENT: Final[Step] = (lambda here: here.mark(), ["u"])
+#: What happens in turn, and what is due to be written from then on.
+COURSES: Final[dict[str, list[Step]]] = {
+    "what is quiet is written with its window once an attempt begins": [
+        (lambda here: here.u.wait("slack:ops", here.now + 30), []),
+        (lambda here: (here.mark(urgent=False), here.u.in_flight.begin(ATTEMPT, "console")), []),
+        (lambda here: here.pass_(0.5), ["u"]), (lambda here: here.pass_(9), []),
+    ],
+    "and once its wait ends": [
+        (lambda here: here.u.wait("slack:ops", here.now + 30), []),
+        (lambda here: (here.mark(urgent=False), here.u.wait("slack:ops", None)), []),
+        (lambda here: here.pass_(0.5), ["u"]), (lambda here: here.pass_(9), []),
+    ],
+    "what comes behind the window is no reason to wait for it": [
+        (lambda here: (here.u.waits({"a": here.now + 0.6, "b": here.now + 9}),
+                       here.mark(urgent=False)), ["u"]),
+    ],
+    "what comes at its end is": [
+        (lambda here: (here.u.waits({"a": here.now + 0.5, "b": here.now + 9}),
+                       here.mark(urgent=False)), []),
+    ],
+    "however often it is marked, it is written once, and at the earliest time": [
+        (lambda here: [here.mark(urgent=False) for _ in range(100)], []),
+        URGENT, (lambda here: here.pass_(1), []),
+    ],
+    "what is marked during its write is written again behind it": [
+        URGENT, (lambda here: (here.u.publication.begin(), here.mark()), []),
+        (lambda here: (here.u.publication.over(), here.mark(urgent=False)), ["u"]),
+    ],
+    "a failed write waits however often it is marked": [
+        URGENT, (lambda here: here.cache.failed(here.u), []),
+        (lambda here: [here.mark() for _ in range(10)], []), (lambda here: here.pass_(0.25), ["u"]),
+    ],
+    "what needs no write any more has not failed": [
+        (lambda here: (here.mark(), here.cache.failed(here.u), here.cache.failed(here.u)), []),
+        (lambda here: here.u.publication.clean(), []), URGENT,
+    ],
+    "of what is gone nothing is written": [
+        (lambda here: (here.mark(), here.u.gone()), []), (lambda here: here.mark(), []),
+        (lambda here: (here.cache.failed(here.u), here.pass_(60)), []),
+    ],
+    "a pause holds for all as long as the longest one asked for": [
+        (lambda here: (here.mark("a"), here.mark("b"), here.cache.pause_writes(2.0)), []),
+        (lambda here: (here.cache.pause_writes(0.0), here.pass_(1.9)), []),
+        (lambda here: here.pass_(0.1), ["a", "b"]),
+    ],
+    "none lasts for minutes": [
+        (lambda here: (here.mark(), here.cache.pause_writes(300.0)), []),
+        (lambda here: here.pass_(29.9), []), (lambda here: here.pass_(0.1), ["u"]),
+    ],
+}  # fmt: skip
 
 
-def test_what_is_marked_during_its_write_is_written_again() -> None:
-    """A ticket that comes up while the write runs is spent; the end of the write draws another."""
-    here = Bench()
-    notification = here.add("u")
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == ["u"]
-    notification.publication.begin()
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == []
-    notification.publication.over()
-    here.cache.mark_dirty(notification)
-    assert here.taken() == ["u"]
-
-
-def test_a_failed_write_waits_however_often_it_is_marked() -> None:
-    """The back-off holds, and ends."""
-    here = Bench()
+@pytest.mark.parametrize("course", COURSES)
+def test_what_is_due_in_the_course_of_things(here: Bench, course: str) -> None:
+    """A change is written once, when its reason says, and no sooner than failures and pauses allow."""
     here.cache._jitter = lambda: 1.0
-    notification = here.add("u")
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == ["u"]
-    here.cache.failed(notification)
-    for _ in range(10):
-        here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == []
-    here.now += 0.25
-    assert here.taken() == ["u"]
+    for happens, due in COURSES[course]:
+        happens(here)
+        assert here.taken() == due
 
 
-def test_namespaces_take_turns() -> None:
+def test_namespaces_take_turns(here: Bench) -> None:
     """Thousands of writes of one author that are due leave each other namespace its turn."""
-    here = Bench()
     for n in range(1000):
         here.cache.mark_dirty(here.add(f"crowd-{n}", "crowd"), urgent=True)
     here.now += 1
@@ -133,9 +153,8 @@ def test_namespaces_take_turns() -> None:
     assert here.cache.next_due() is None
 
 
-def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
+def test_who_waits_for_a_turn_and_is_gone_is_passed_over(here: Bench) -> None:
     """A notification that ends, or is held anew, while its write waits is no longer that one."""
-    here = Bench()
     for uid in ("gone", "lost", "new", "clean", "stays"):
         here.cache.mark_dirty(here.add(uid), urgent=True)
     here.cache.mark_dirty(here.add("first", "other"), urgent=True)
@@ -150,9 +169,8 @@ def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_a_deleted_notification_leaves_no_stub(deleted: bool) -> None:
+def test_a_deleted_notification_leaves_no_stub(here: Bench, deleted: bool) -> None:
     """Its deletion may come while its last status is being written, and comes only once."""
-    here = Bench()
     notification = here.add("u")
     if deleted:
         notification.gone()
@@ -173,10 +191,9 @@ SETTLED: dict[str, tuple[Happened, bool]] = {
 
 
 @pytest.mark.parametrize("case", SETTLED)
-def test_settled_entries_are_retired(case: str) -> None:
+def test_settled_entries_are_retired(here: Bench, case: str) -> None:
     """A notification leaves memory when it is settled, and not before."""
     changed, gone = SETTLED[case]
-    here = Bench()
     notification = here.add("u", "n", expires, changed)
     shows(notification, status=Status(phase="Sent"))
     here.cache.retire_if_settled(notification)
@@ -200,10 +217,9 @@ HELD_WHOLE: Final[dict[str, tuple[Happened, dict[str, Any], bool]]] = {
 
 
 @pytest.mark.parametrize("case", HELD_WHOLE)
-def test_a_journaled_one_shrinks_once_its_status_tells_all(case: str) -> None:
+def test_a_journaled_one_shrinks_once_its_status_tells_all(here: Bench, case: str) -> None:
     """Until the log is back, which may take hours; its summary says that the log is to be claimed."""
     changed, shown, gone = HELD_WHOLE[case]
-    here = Bench()
     notification = here.add("u", "n", lambda e: e.journaling("0.9-1"))
     success = Attempt(AttemptId("0.9-1"), "c", AttemptState.SUCCESS)
     notification.learn([success])
@@ -217,9 +233,8 @@ def test_a_journaled_one_shrinks_once_its_status_tells_all(case: str) -> None:
     )
 
 
-def test_where_the_feed_lags_published_entries_are_retired() -> None:
+def test_where_the_feed_lags_published_entries_are_retired(here: Bench) -> None:
     """Beyond the limit a finished notification does not wait for the feed; what is not published stays."""
-    here = Bench()
     here.cache.audit_limit = 0
     for uid, acked in (("a", 2), ("b", 1)):
         notification = here.add(uid)
@@ -229,9 +244,8 @@ def test_where_the_feed_lags_published_entries_are_retired() -> None:
     assert (set(here.cache.entries), set(here.cache.finished)) == ({"b"}, {"a"})
 
 
-def test_what_is_forgotten() -> None:
+def test_what_is_forgotten(here: Bench) -> None:
     """Nothing of it stays, but for what the audit feed has yet to hand over, while that has space."""
-    here = Bench()
     here.cache.audit_limit = 1
     first, second = here.add("a"), here.add("b")
     for notification in (first, second):
@@ -248,9 +262,8 @@ def test_what_is_forgotten() -> None:
     assert (here.cache.unaudited, here.cache.audit_capacity) == ({}, 1)
 
 
-def test_nothing_waits_for_a_feed_that_does_not_run() -> None:
+def test_nothing_waits_for_a_feed_that_does_not_run(here: Bench) -> None:
     """Without a feed, or with a notification whose log cannot be read, nothing is kept for it."""
-    here = Bench()
     notification = here.add("a")
     here.cache.mark_unaudited(notification)
     assert (here.cache.unaudited, here.cache.auditing, here.cache.audit_capacity) == ({}, False, 0)
@@ -260,9 +273,8 @@ def test_nothing_waits_for_a_feed_that_does_not_run() -> None:
     assert (here.cache.unaudited, here.cache.audit_capacity) == ({}, 5)
 
 
-def test_what_was_audited_only_rises() -> None:
+def test_what_was_audited_only_rises(here: Bench) -> None:
     """A feed that hands over the same again takes nothing back; the notification waits while it lags."""
-    here = Bench()
     here.cache.audit_limit = 5
     notification = here.add("a")
     record = plan_record(Plan(("c",), "r", "m", at=1))
@@ -288,9 +300,8 @@ def test_a_feed_that_lags_keeps_little_in_memory() -> None:
         assert ("a" in here.cache.unaudited) is not brief
 
 
-def test_an_entry_that_was_replaced_is_not_retired() -> None:
+def test_an_entry_that_was_replaced_is_not_retired(here: Bench) -> None:
     """What is held under its uid now is another one."""
-    here = Bench()
     old = here.add("a", "n", expires)
     shows(old, status=replace(old.request.status, phase="Sent"))
     new = here.add("a")
@@ -298,42 +309,11 @@ def test_an_entry_that_was_replaced_is_not_retired() -> None:
     assert here.cache.entries == {"a": new}
 
 
-def test_of_what_is_gone_nothing_is_published() -> None:
-    """Neither what was to be before, nor what is marked or fails later."""
-    here = Bench()
-    notification = here.add("a")
-    here.cache.mark_dirty(notification, urgent=True)
-    notification.gone()
-    assert here.taken() == []
-    here.cache.mark_dirty(notification)
-    here.cache.failed(notification)
-    assert (notification.publication.pending, here.cache.next_due()) == (False, None)
-
-
-def test_what_is_clean_has_not_failed() -> None:
-    """What needs no write any more waits for none, and its next one does not back off."""
-    here = Bench()
-    notification = here.add("a")
-    here.cache.mark_dirty(notification, urgent=True)
-    here.cache.failed(notification)
-    here.cache.failed(notification)
-    assert notification.publication.failures == 2
-    notification.publication.clean()
-    assert (
-        notification.publication.failures,
-        notification.publication.dirty_since,
-        notification.publication.urgent,
-    ) == (0, None, False)
-    here.cache.mark_dirty(notification, urgent=True)
-    assert here.taken() == ["a"]
-
-
-def test_the_writer_is_woken_for_an_earlier_turn_alone() -> None:
+def test_the_writer_is_woken_for_an_earlier_turn_alone(here: Bench) -> None:
     """A mark whose turn comes behind that for which the writer waits already does not wake it."""
-    here = Bench()
     first, second, third = here.add("a"), here.add("b"), here.add("c")
     here.cache.mark_dirty(first)
-    assert here.cache.wake.is_set()
+    assert (here.cache.wake.is_set(), here.cache.next_due()) == (True, here.now + 0.5)
     here.cache.wake.clear()
     here.now += 0.1
     here.cache.mark_dirty(second)
@@ -342,9 +322,8 @@ def test_the_writer_is_woken_for_an_earlier_turn_alone() -> None:
     assert here.cache.wake.is_set()
 
 
-def test_the_age_of_what_is_not_published() -> None:
+def test_the_age_of_what_is_not_published(here: Bench) -> None:
     """It is that of the oldest change, and none where all is published."""
-    here = Bench()
     assert here.cache.oldest_dirty() == 0.0
     for uid in ("a", "b"):
         here.cache.mark_dirty(here.add(uid))
@@ -356,9 +335,8 @@ def test_the_age_of_what_is_not_published() -> None:
     assert here.cache.oldest_dirty() == 2.0
 
 
-def test_a_turn_that_has_come_is_due_at_once() -> None:
+def test_a_turn_that_has_come_is_due_at_once(here: Bench) -> None:
     """Where one of several that are due was taken, the others are waited for no longer."""
-    here = Bench()
     for uid in ("a", "b"):
         here.cache.mark_dirty(here.add(uid), urgent=True)
     assert here.cache.take_due(here.now) is not None
@@ -367,9 +345,8 @@ def test_a_turn_that_has_come_is_due_at_once() -> None:
     assert not here.cache.waiting
 
 
-def test_who_may_not_have_its_turn_keeps_it() -> None:
+def test_who_may_not_have_its_turn_keeps_it(here: Bench) -> None:
     """The next namespace is served meanwhile, and nothing is lost."""
-    here = Bench()
     for uid in ("a-0", "a-1", "b-0"):
         here.cache.mark_dirty(here.add(uid, uid[0]), urgent=True)
     first = here.cache.take_due(here.now, lambda namespace: namespace != "a")
@@ -380,16 +357,14 @@ def test_who_may_not_have_its_turn_keeps_it() -> None:
     assert here.taken() == ["a-0", "a-1"]
 
 
-def test_the_namespace_of_what_is_known() -> None:
+def test_the_namespace_of_what_is_known(here: Bench) -> None:
     """A live notification has its own, what is not known has none."""
-    here = Bench()
     here.add("a", "team")
     assert (here.cache.namespace_of("a"), here.cache.namespace_of("b")) == ("team", "")
 
 
-def test_a_write_takes_what_is_marked_and_leaves_what_comes() -> None:
+def test_a_write_takes_what_is_marked_and_leaves_what_comes(here: Bench) -> None:
     """A mark during the write is a new one, with its own time and no urgency of the old one."""
-    here = Bench()
     notification = here.add("a")
     here.cache.mark_dirty(notification, urgent=True)
     notification.publication.cover()
@@ -402,9 +377,8 @@ def test_a_write_takes_what_is_marked_and_leaves_what_comes() -> None:
         here.cache.write_at(here.add("b"))
 
 
-def test_a_failure_is_remembered_with_its_time_and_share() -> None:
+def test_a_failure_is_remembered_with_its_time_and_share(here: Bench) -> None:
     """The change keeps its age, and each failure draws another share of the wait."""
-    here = Bench()
     shares = [0.5, 0.75]
     here.cache = Cache(window=0.5, monotonic=lambda: here.now, jitter=lambda: shares.pop(0))
     notification = here.add("a")
@@ -421,19 +395,8 @@ def test_a_failure_is_remembered_with_its_time_and_share() -> None:
     assert here.cache.write_at(notification) == 101.375
 
 
-def test_a_retry_that_is_due_behind_the_window_is_quiet() -> None:
-    """Only where nothing else comes within the window is a change written at once."""
-    here = Bench()
-    for uid, wait in (("at", 0.5), ("behind", 0.6)):
-        notification = here.add(uid)
-        notification.waits({"a": here.now + wait, "b": here.now + 9})
-        here.cache.mark_dirty(notification)
-    assert here.taken() == ["behind"]
-
-
-def test_what_is_reopened_is_held_in_full() -> None:
+def test_what_is_reopened_is_held_in_full(here: Bench) -> None:
     """The summary goes; a notification that is there stays, and takes the newer object."""
-    here = Bench()
     notification = here.add("a")
     here.cache.finished["a"] = summary(notification.request)
     newer = replace(notification.request, resource_version="9")
@@ -482,17 +445,15 @@ def test_a_new_entry_is_trusted() -> None:
     assert (notification.publication.dirty_since, notification.closing) == (None, False)
 
 
-def test_without_a_feed_nothing_is_kept_for_one() -> None:
+def test_without_a_feed_nothing_is_kept_for_one(here: Bench) -> None:
     """What is forgotten then is forgotten whole."""
-    here = Bench()
     here.cache.unaudited["a"] = here.add("a")
     here.cache.forget("a")
     assert here.cache.unaudited == {}
 
 
-def test_an_answer_replaces_what_it_is_not_older_than() -> None:
+def test_an_answer_replaces_what_it_is_not_older_than(here: Bench) -> None:
     """The same version of an answer is believed, and one that the watch has overtaken is not."""
-    here = Bench()
     notification = here.cache.entries["a"] = Notification(here.add("a").request, doubtful=True)
     notification.observe(replace(notification.request, resource_version="7"))
     old, same = (
@@ -516,22 +477,3 @@ def test_a_share_of_the_wait_is_drawn_for_each_failure() -> None:
         shares.add(notification.publication.jitter)
     assert len(shares) > 100
     assert 0.5 <= min(shares) < 0.75 < max(shares) <= 1.0
-
-
-def test_a_pause_holds_for_all_as_long_as_the_longest_one_asked_for() -> None:
-    """Calls that were under way may be answered with shorter ones, and none lasts for minutes."""
-    here = Bench()
-    for uid in "ab":
-        here.cache.mark_dirty(here.add(uid), urgent=True)
-    here.cache.pause_writes(2.0)
-    here.cache.pause_writes(0.0)
-    here.now += 1.9
-    assert here.taken() == []
-    here.now += 0.1
-    assert here.taken() == ["a", "b"]
-    here.cache.pause_writes(300.0)
-    here.cache.mark_dirty(here.cache.entries["a"], urgent=True)
-    here.now += 29.9
-    assert here.taken() == []
-    here.now += 0.1
-    assert here.taken() == ["a"]

@@ -19,6 +19,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.carried import expand, fold
 from syncer.model.errors import Ambiguous, Conflict, Unavailable
 from syncer.model.journal import Note
+from syncer.model.ports import LeaseTerm
 from syncer.model.record import attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, Status, parse_status
 from syncer.rules.evidence import Judgement, Verdict
@@ -172,6 +173,17 @@ class Away(World):
         return await self.controller.attempts.run("uid-a", "c")
 
     @property
+    def term(self) -> LeaseTerm:
+        """That of its shard."""
+        found = self.shards.term_of("uid-a")
+        assert found is not None
+        return found
+
+    def back(self) -> None:
+        """Redis is back."""
+        self.redis.down, self.log.client.problem = False, None
+
+    @property
     def known(self) -> list[tuple[str, str | None]]:
         """States and classes of what is known."""
         return [(a.state.word, a.failure and a.failure.value) for a in self.attempts]
@@ -189,11 +201,9 @@ async def test_what_others_may_have_recorded_is_not_known(away: Away) -> None:
     """A log that holds more than was read may say anything of an object older than the note."""
     away.notification.news()
     shows(away.notification, created=WALL - 60_000)
-    term = away.shards.term_of("uid-a")
-    assert term is not None
-    assert away.journal.basis(away.notification, term) is Basis.OLDER
+    assert away.journal.basis(away.notification, away.term) is Basis.OLDER
     away.notification.caught_up(away.notification.told)
-    assert away.journal.basis(away.notification, term) is Basis.MEMORY
+    assert away.journal.basis(away.notification, away.term) is Basis.MEMORY
 
 
 async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None:
@@ -255,7 +265,7 @@ async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, writt
     away.controller.notifications.claimer.objects = cast("Any", away.objects)
 
     async def late(*args: Any, **rest: Any) -> NotificationRequest:
-        away.redis.down, away.log.client.problem = False, None
+        away.back()
         away.notes.note = None
         assert await reconciler.reconcile("uid-a") is not None
         if not written:
@@ -365,14 +375,12 @@ async def test_a_result_of_the_log_is_shown_and_kept(away: Away) -> None:
     # The first write waited for a claim; that it is journaled has it written.
     notification.journaling("")
     notification.publication.clean()
-    term = away.shards.term_of("uid-a")
-    assert term is not None
-    away.journal.take_up(notification, term)
+    away.journal.take_up(notification, away.term)
     assert notification.publication.urgent
     await away.writer.flush(notification)
     assert away.objects.patches[-1]["phase"] == "Sent"
     # A log that is read meanwhile does not know it, and what is decided by does.
-    away.redis.down, away.log.client.problem = False, None
+    away.back()
     await recorder.reread(notification)
     assert away.known == [("success", None)]
 
@@ -395,10 +403,8 @@ async def test_what_a_former_owner_left_is_unknown_and_waited_for() -> None:
     )
     status = replace(status, attempts=(failed, left), journal=NOTE.name)
     shows(away.notification, status=status)
-    term = away.shards.term_of("uid-a")
-    assert term is not None
-    assert away.journal.basis(away.notification, term) is Basis.MARKED
-    away.journal.take_up(away.notification, term)
+    assert away.journal.basis(away.notification, away.term) is Basis.MARKED
+    away.journal.take_up(away.notification, away.term)
     assert away.notification.view.plan is not None
     assert away.notification.view.plan.channels == ("c", "d")
     assert [a.error for a in away.attempts] == ["", SENDER_ENDED]
@@ -421,13 +427,11 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
 
     The log was back and wake-ups were not: it may be away again before anybody listens.
     """
-    term = away.shards.term_of("uid-a")
-    assert term is not None
     client, notification = away.log.client, away.notification
     shows(notification, status=Status(), created=0)
 
     def basis() -> Basis:
-        return away.journal.basis(notification, term)
+        return away.journal.basis(notification, away.term)
 
     notification.hear(client.subscriptions)
     notification.view.learn(Attempt(AttemptId("0.5-1"), "c", AttemptState.UNKNOWN))
@@ -438,7 +442,7 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
     client.problem, client.unheard = "away", False
     away.notes.note = NOTE
     assert basis() is Basis.OLDER
-    shows(notification, created=term.since + BORN_MARGIN)
+    shows(notification, created=away.term.since + BORN_MARGIN)
     away.notes.note = replace(NOTE, since=notification.request.created)
     assert basis() is Basis.OLDER, "it is this term's own, and has an attempt"
     notification.view.forget(AttemptId("0.5-1"))
@@ -452,7 +456,7 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
 
 async def test_a_note_that_is_left_keeps_the_log_unused(away: Away) -> None:
     """Redis is back, and nothing is opened there until the note is gone."""
-    away.redis.down, away.log.client.problem = False, None
+    away.back()
     assert await away.controller.reconciler.reconcile("uid-a") is None
     assert await away.attempt() is None
     await away.journal.look()
@@ -490,7 +494,7 @@ async def test_when_journaling_begins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_marks_are_cleared_once_no_object_carries_one(away: Away) -> None:
     """Redis is back: the Lease says that marks are left until the last of them is gone."""
-    away.redis.down, away.log.client.problem = False, None
+    away.back()
     away.notes.marks_left = frozenset({0})
     shows(away.notification, status=Status(journal=NOTE.name))
     await away.journal.look()
@@ -567,7 +571,7 @@ async def test_who_waits_for_a_turn_goes_when_the_log_is_back(away: Away) -> Non
     await away.journal.allowance.turn("first", (0, 0.0))
     second = away.journal.allowance.turn("second", (0, 0.0))
     assert not second.done()
-    away.redis.down, away.log.client.problem = False, None
+    away.back()
     await away.journal.look()
     assert second.done()
 
@@ -613,18 +617,16 @@ async def test_what_is_wrong_with_one_keeps_it_from_being_journaled(
     away: Away, why: Callable[[Notification], object]
 ) -> None:
     """Each alone is enough."""
-    term = away.shards.term_of("uid-a")
-    assert term is not None
-    assert away.journal.applies(away.notification, term)
+    assert away.journal.applies(away.notification, away.term)
     shows(away.notification, status=replace(away.notification.status, total_attempts=1))
-    assert away.journal.applies(away.notification, term)
+    assert away.journal.applies(away.notification, away.term)
     why(away.notification)
-    assert not away.journal.applies(away.notification, term)
+    assert not away.journal.applies(away.notification, away.term)
 
 
 async def test_marks_are_looked_for_every_few_seconds(away: Away) -> None:
     """A look goes over every object, so there are few."""
-    away.redis.down, away.log.client.problem = False, None
+    away.back()
     away.notes.marks_left = frozenset({0})
     for after, looks in ((60.0, 1), (4.9, 1), (0.1, 2), (4.9, 2)):
         away.now += after
@@ -646,9 +648,7 @@ async def test_what_this_process_knows_better_stays(away: Away) -> None:
     )
     shows(notification, status=Status(attempts=shown, journal=NOTE.name))
     notification.not_journaling(Basis.OLDER)
-    term = away.shards.term_of("uid-a")
-    assert term is not None
-    away.journal.take_up(notification, term)
+    away.journal.take_up(notification, away.term)
     assert list(view.attempts) == ["0.7-1", "0.7-3"]
     assert view.attempts[known.id] == known
     assert notification.due == {}, "an attempt of our own has its wait already"
@@ -674,9 +674,7 @@ async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
     )  # fmt: skip
     status = Status(attempts=attempts, journal=NOTE.name)
     shows(away.notification, status=status)
-    term = away.shards.term_of("uid-a")
-    assert term is not None
-    away.journal.take_up(away.notification, term)
+    away.journal.take_up(away.notification, away.term)
     assert [a.error for a in away.attempts] == ["no answer", WRITTEN_AHEAD, SENDER_ENDED]
     assert (asked, away.notification.due) == ([2], {"c": NOW + 1.0})
 

@@ -87,17 +87,23 @@ async def scene(**scrub: Any) -> AsyncIterator[Scene]:
         yield Scene(here, notification, scrubber, changed)
 
 
-async def test_what_agrees_is_left_alone() -> None:
+@pytest.fixture
+async def here() -> AsyncIterator[Scene]:
+    """One of which everything agrees."""
+    async with scene() as made:
+        yield made
+
+
+async def test_what_agrees_is_left_alone(here: Scene) -> None:
     """A check of what agrees counts itself and changes nothing."""
-    async with scene() as here:
-        before = (list(here.raw), len(here.bench.objects.written))
-        assert await here.scrubber.check(here.notification) is Result.AGREES
-        assert (here.raw, len(here.bench.objects.written)) == before
-        assert (here.found(), here.changed, here.notification.publication.dirty_since) == (
-            set(),
-            [],
-            None,
-        )
+    before = (list(here.raw), len(here.bench.objects.written))
+    assert await here.scrubber.check(here.notification) is Result.AGREES
+    assert (here.raw, len(here.bench.objects.written)) == before
+    assert (here.found(), here.changed, here.notification.publication.dirty_since) == (
+        set(),
+        [],
+        None,
+    )
 
 
 async def memory(here: Scene) -> None:
@@ -204,76 +210,74 @@ def test_every_class_is_planted() -> None:
 
 @pytest.mark.parametrize(("divergence", "plant"), CASES, ids=[p.__name__ for _, p in CASES])
 async def test_divergence(
+    here: Scene,
     divergence: Divergence,
     plant: Callable[[Scene], Awaitable[None]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A planted divergence is found as what it is, counted, and stops sends only if it must."""
-    async with scene() as here:
-        await plant(here)
-        caplog.clear()
-        assert await here.scrubber.check(here.notification) is Result.DIVERGES
-        assert here.found() == {divergence.value}
-        assert bool(here.notification.violation) == (divergence in STOPPING)
-        assert bool(here.notification.quarantine) == (divergence is Divergence.UNREADABLE)
-        # What is said of the sends is what becomes of them.
-        stopped = bool(here.notification.violation or here.notification.quarantine)
-        told = {getattr(record, "sends", None) for record in caplog.records} - {None}
-        assert told == {"stopped" if stopped else "go on"}
-        restored = divergence in (
-            Divergence.HISTORY, Divergence.LOG_BEHIND, Divergence.UNREADABLE,
-        )  # fmt: skip
-        assert (here.notification.claim is None) == restored
-        # Whatever it was, the object is about to be told and the controller to look.
-        assert here.notification.publication.pending
-        assert set(here.changed) == {"u"}
+    await plant(here)
+    caplog.clear()
+    assert await here.scrubber.check(here.notification) is Result.DIVERGES
+    assert here.found() == {divergence.value}
+    assert bool(here.notification.violation) == (divergence in STOPPING)
+    assert bool(here.notification.quarantine) == (divergence is Divergence.UNREADABLE)
+    # What is said of the sends is what becomes of them.
+    stopped = bool(here.notification.violation or here.notification.quarantine)
+    told = {getattr(record, "sends", None) for record in caplog.records} - {None}
+    assert told == {"stopped" if stopped else "go on"}
+    restored = divergence in (
+        Divergence.HISTORY, Divergence.LOG_BEHIND, Divergence.UNREADABLE,
+    )  # fmt: skip
+    assert (here.notification.claim is None) == restored
+    # Whatever it was, the object is about to be told and the controller to look.
+    assert here.notification.publication.pending
+    assert set(here.changed) == {"u"}
 
 
-async def test_a_violation_is_shown_and_taken_back() -> None:
+async def test_a_violation_is_shown_and_taken_back(here: Scene) -> None:
     """The condition names the violation; the first check that finds order takes it away."""
-    async with scene() as here:
-        await memory(here)
-        await here.scrubber.check(here.notification)
-        assert await here.bench.sync.flush(here.notification) is Flushed.WRITTEN
-        condition = find_condition(here.bench.objects.request.status.conditions, QUARANTINED)
-        assert condition is not None
-        assert (condition.reason, condition.message) == ("SelfAudit", Divergence.MEMORY.message)
-        # What was wrong in memory came from the log again; the attempts shown are the log's.
-        assert [a.error for a in here.bench.objects.request.status.attempts] == ["busy"]
-        assert await here.scrubber.check(here.notification) is Result.AGREES
-        assert here.notification.violation == ""
-        assert await here.bench.sync.flush(here.notification) is Flushed.WRITTEN
-        assert find_condition(here.bench.objects.request.status.conditions, QUARANTINED) is None
-        assert here.changed == ["u", "u"]
+    await memory(here)
+    await here.scrubber.check(here.notification)
+    assert await here.bench.sync.flush(here.notification) is Flushed.WRITTEN
+    condition = find_condition(here.bench.objects.request.status.conditions, QUARANTINED)
+    assert condition is not None
+    assert (condition.reason, condition.message) == ("SelfAudit", Divergence.MEMORY.message)
+    # What was wrong in memory came from the log again; the attempts shown are the log's.
+    assert [a.error for a in here.bench.objects.request.status.attempts] == ["busy"]
+    assert await here.scrubber.check(here.notification) is Result.AGREES
+    assert here.notification.violation == ""
+    assert await here.bench.sync.flush(here.notification) is Flushed.WRITTEN
+    assert find_condition(here.bench.objects.request.status.conditions, QUARANTINED) is None
+    assert here.changed == ["u", "u"]
 
 
-async def test_records_of_others_are_taken_in() -> None:
+async def test_records_of_others_are_taken_in(here: Scene) -> None:
     """A log that has grown is no divergence; what it says more is folded in and published."""
-    async with scene() as here:
-        result = Attempt(make_attempt_id(EPOCH, 9), "console", AttemptState.SUCCESS, ended=5)
-        intent = intent_record(result.id, "console", at=4, by="nobody")
-        await here.bench.log.outcome("u", attempt_record(result), intent, name="ns/n")
-        assert await here.scrubber.check(here.notification) is Result.AGREES
-        assert here.notification.view.attempts[result.id].state is AttemptState.SUCCESS
-        assert (here.changed, not here.notification.publication.pending) == (["u"], False)
+    result = Attempt(make_attempt_id(EPOCH, 9), "console", AttemptState.SUCCESS, ended=5)
+    intent = intent_record(result.id, "console", at=4, by="nobody")
+    await here.bench.log.outcome("u", attempt_record(result), intent, name="ns/n")
+    assert await here.scrubber.check(here.notification) is Result.AGREES
+    assert here.notification.view.attempts[result.id].state is AttemptState.SUCCESS
+    assert (here.changed, not here.notification.publication.pending) == (["u"], False)
 
 
 @pytest.mark.parametrize("plant", [status_behind, acked], ids=lambda p: p.__name__)
-async def test_a_pending_write_is_no_divergence(plant: Callable[[Scene], Awaitable[None]]) -> None:
+async def test_a_pending_write_is_no_divergence(
+    here: Scene, plant: Callable[[Scene], Awaitable[None]]
+) -> None:
     """A status that is about to be written may lag, behind the log and behind its mark."""
-    async with scene() as here:
-        await plant(here)
-        here.bench.cache.mark_dirty(here.notification)
-        assert await here.scrubber.check(here.notification) is Result.AGREES
+    await plant(here)
+    here.bench.cache.mark_dirty(here.notification)
+    assert await here.scrubber.check(here.notification) is Result.AGREES
 
 
-async def test_what_is_being_worked_on_is_passed_over() -> None:
+async def test_what_is_being_worked_on_is_passed_over(here: Scene) -> None:
     """Neither an executing attempt nor one that ends between the reads is judged."""
-    async with scene() as here:
-        await memory(here)
-        here.notification.in_flight.begin(make_attempt_id(EPOCH, 5), "console")
-        assert await here.scrubber.check(here.notification) is Result.PASSED
-        here.notification.in_flight.executing.clear()
+    await memory(here)
+    here.notification.in_flight.begin(make_attempt_id(EPOCH, 5), "console")
+    assert await here.scrubber.check(here.notification) is Result.PASSED
+    here.notification.in_flight.executing.clear()
 
     class Moving:
         """Reads objects, and has the log grow meanwhile."""
@@ -282,92 +286,90 @@ async def test_what_is_being_worked_on_is_passed_over() -> None:
             self, namespace: str, name: str, _known: object = None, /
         ) -> NotificationRequest:
             """Read."""
-            await here.bench.recorder.skip(here.notification, "console", "because")
-            return await here.bench.objects.get(namespace, name)
+            await moving.bench.recorder.skip(moving.notification, "console", "because")
+            return await moving.bench.objects.get(namespace, name)
 
-    async with scene(store=Moving()) as here:
-        assert await here.scrubber.check(here.notification) is Result.PASSED
-        assert here.found() == set()
+    async with scene(store=Moving()) as moving:
+        assert await moving.scrubber.check(moving.notification) is Result.PASSED
+        assert moving.found() == set()
 
 
-async def test_a_round_looks_at_everything_once() -> None:
+async def test_a_round_looks_at_everything_once(here: Scene) -> None:
     """Coverage reaches 1, and the age falls back to 0."""
-    async with scene() as here:
-        await here.scrubber.round()
-        metrics = here.bench.sync.metrics
+    await here.scrubber.round()
+    metrics = here.bench.sync.metrics
 
-        def value(metric: Any) -> float:
-            return float(next(iter(metric.collect())).samples[0].value)
+    def value(metric: Any) -> float:
+        return float(next(iter(metric.collect())).samples[0].value)
 
-        assert value(metrics.scrub_coverage) == 1.0
-        assert value(metrics.scrub_looks.labels("agrees")) == 1.0
-        assert value(metrics.scrub_age) < 1.0
+    assert value(metrics.scrub_coverage) == 1.0
+    assert value(metrics.scrub_looks.labels("agrees")) == 1.0
+    assert value(metrics.scrub_age) < 1.0
 
 
-async def test_a_round_counts_what_it_has_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_round_counts_what_it_has_looked_at(
+    here: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Coverage begins at 0 and rises with each; between two checks the pace is kept."""
-    async with scene() as here:
-        coverage, slept = here.bench.sync.metrics.scrub_coverage, list[float]()
-        coverage.set(1.0)
-        for uid in ("v", "w", "foreign"):
-            request = replace(here.notification.request, uid=uid)
-            here.bench.cache.entries[uid] = Notification(request)
-        seen: list[float] = []
-        looked = here.scrubber.check
+    coverage, slept = here.bench.sync.metrics.scrub_coverage, list[float]()
+    coverage.set(1.0)
+    for uid in ("v", "w", "foreign"):
+        request = replace(here.notification.request, uid=uid)
+        here.bench.cache.entries[uid] = Notification(request)
+    seen: list[float] = []
+    looked = here.scrubber.check
 
-        async def check(notification: Notification) -> Result:
-            seen.append(coverage._value.get())
-            if notification.uid == "u":
-                here.bench.cache.entries.pop("w")
-            return await looked(notification)
+    async def check(notification: Notification) -> Result:
+        seen.append(coverage._value.get())
+        if notification.uid == "u":
+            here.bench.cache.entries.pop("w")
+        return await looked(notification)
 
-        async def sleep(seconds: float) -> None:
-            slept.append(seconds)
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
 
-        class Some:
-            def term_of(self, uid: str) -> Held | None:
-                return None if uid == "foreign" else Held()
+    class Some:
+        def term_of(self, uid: str) -> Held | None:
+            return None if uid == "foreign" else Held()
 
-        here.scrubber.ownership = cast("Any", Some())
-        monkeypatch.setattr(here.scrubber, "check", check)
-        with monkeypatch.context() as patched:
-            patched.setattr(asyncio, "sleep", sleep)
-            await here.scrubber.round()
-        assert seen == [0.0, 1 / 3]
-        assert coverage._value.get() == 1.0
-        assert [s for s in slept if s] == [0.001, 0.001]
-        looks = here.bench.sync.metrics.scrub_looks
-        counts = {r: looks.labels(r.value)._value.get() for r in Result}
-        assert counts == {
-            Result.AGREES: 1, Result.PASSED: 1, Result.DIVERGES: 0, Result.UNANSWERED: 0,
-        }  # fmt: skip
-
-
-async def test_a_round_over_nothing_has_seen_all() -> None:
-    """Where nothing is live, or nothing is ours, coverage is 1."""
-    async with scene() as here:
-        here.bench.cache.entries.clear()
-        here.bench.sync.metrics.scrub_coverage.set(0.5)
+    here.scrubber.ownership = cast("Any", Some())
+    monkeypatch.setattr(here.scrubber, "check", check)
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", sleep)
         await here.scrubber.round()
-        assert here.bench.sync.metrics.scrub_coverage._value.get() == 1.0
+    assert seen == [0.0, 1 / 3]
+    assert coverage._value.get() == 1.0
+    assert [s for s in slept if s] == [0.001, 0.001]
+    looks = here.bench.sync.metrics.scrub_looks
+    counts = {r: looks.labels(r.value)._value.get() for r in Result}
+    assert counts == {
+        Result.AGREES: 1, Result.PASSED: 1, Result.DIVERGES: 0, Result.UNANSWERED: 0,
+    }  # fmt: skip
 
 
-async def test_a_round_waits_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_round_over_nothing_has_seen_all(here: Scene) -> None:
+    """Where nothing is live, or nothing is ours, coverage is 1."""
+    here.bench.cache.entries.clear()
+    here.bench.sync.metrics.scrub_coverage.set(0.5)
+    await here.scrubber.round()
+    assert here.bench.sync.metrics.scrub_coverage._value.get() == 1.0
+
+
+async def test_a_round_waits_for_redis(here: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it does not answer nothing is checked, and after that everything is."""
-    async with scene() as here:
-        client, slept = here.bench.log.client, list[float]()
-        client.problem = "away"
+    client, slept = here.bench.log.client, list[float]()
+    client.problem = "away"
 
-        async def sleep(seconds: float) -> None:
-            slept.append(seconds)
-            client.problem = None if len(slept) == 2 else client.problem
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        client.problem = None if len(slept) == 2 else client.problem
 
-        with monkeypatch.context() as patched:
-            patched.setattr(asyncio, "sleep", sleep)
-            await here.scrubber.round()
-        assert [s for s in slept if s] == [1.0, 1.0, 0.001]
-        looks = here.bench.sync.metrics.scrub_looks
-        assert looks.labels("agrees")._value.get() == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", sleep)
+        await here.scrubber.round()
+    assert [s for s in slept if s] == [1.0, 1.0, 0.001]
+    looks = here.bench.sync.metrics.scrub_looks
+    assert looks.labels("agrees")._value.get() == 1
 
 
 #: What keeps a notification from being compared.
@@ -381,138 +383,132 @@ MOVES: dict[str, Callable[[Notification], object]] = {
 
 
 @pytest.mark.parametrize("case", MOVES)
-async def test_what_does_not_stand_still_is_passed_over(case: str) -> None:
+async def test_what_does_not_stand_still_is_passed_over(here: Scene, case: str) -> None:
     """Each of these alone keeps a divergence from being called one."""
-    async with scene() as here:
-        await memory(here)
-        MOVES[case](here.notification)
-        assert await here.scrubber.check(here.notification) is Result.PASSED
-        assert here.found() == set()
+    await memory(here)
+    MOVES[case](here.notification)
+    assert await here.scrubber.check(here.notification) is Result.PASSED
+    assert here.found() == set()
 
 
 @pytest.mark.parametrize("how", ["another's", "being deleted", "made anew", "replaced here"])
 async def test_what_is_not_the_same_object_is_passed_over(
-    how: str, monkeypatch: pytest.MonkeyPatch
+    here: Scene, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What belongs to another replica, or is going, or is not what the log is about."""
-    async with scene() as here:
-        await memory(here)
-        objects, get = here.bench.objects, here.bench.objects.get
-        match how:
-            case "another's":
-                monkeypatch.setattr(here.scrubber.ownership, "term_of", lambda _uid: None)
-            case "being deleted":
-                objects.request = replace(objects.request, deleting=True)
-            case "made anew":
-                objects.request = replace(objects.request, uid="v")
-            case _:
+    await memory(here)
+    objects, get = here.bench.objects, here.bench.objects.get
+    match how:
+        case "another's":
+            monkeypatch.setattr(here.scrubber.ownership, "term_of", lambda _uid: None)
+        case "being deleted":
+            objects.request = replace(objects.request, deleting=True)
+        case "made anew":
+            objects.request = replace(objects.request, uid="v")
+        case _:
 
-                async def replaced(namespace: str, name: str) -> NotificationRequest:
-                    here.bench.cache.entries["u"] = Notification(objects.request)
-                    return await get(namespace, name)
+            async def replaced(namespace: str, name: str) -> NotificationRequest:
+                here.bench.cache.entries["u"] = Notification(objects.request)
+                return await get(namespace, name)
 
-                monkeypatch.setattr(objects, "get", replaced)
-        assert await here.scrubber.check(here.notification) is Result.PASSED
-        assert here.found() == set()
+            monkeypatch.setattr(objects, "get", replaced)
+    assert await here.scrubber.check(here.notification) is Result.PASSED
+    assert here.found() == set()
 
 
-async def test_a_log_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_that_does_not_answer(here: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check has no result, and nothing is changed."""
-    async with scene() as here:
-        await memory(here)
-        for error in (Unavailable("away"), TimeoutError()):
+    await memory(here)
+    for error in (Unavailable("away"), TimeoutError()):
 
-            async def read(_uid: str, error: Exception = error) -> None:
-                raise error
+        async def read(_uid: str, error: Exception = error) -> None:
+            raise error
 
-            monkeypatch.setattr(here.bench.log, "read", read)
-            assert await here.scrubber.check(here.notification) is Result.UNANSWERED
-        assert here.found() == set()
+        monkeypatch.setattr(here.bench.log, "read", read)
+        assert await here.scrubber.check(here.notification) is Result.UNANSWERED
+    assert here.found() == set()
 
 
 async def test_an_object_that_cannot_be_read_leaves_log_and_memory(
+    here: Scene,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those two are compared all the same, and what is known of the object stays."""
-    async with scene() as here:
-        await memory(here)
-        known = here.notification.request
+    await memory(here)
+    known = here.notification.request
 
-        async def get(*_: object) -> NotificationRequest:
-            raise Unavailable("away")
+    async def get(*_: object) -> NotificationRequest:
+        raise Unavailable("away")
 
-        monkeypatch.setattr(here.bench.objects, "get", get)
-        assert await here.scrubber.check(here.notification) is Result.DIVERGES
-        assert here.found() == {"memory"}
-        assert here.notification.request is known
+    monkeypatch.setattr(here.bench.objects, "get", get)
+    assert await here.scrubber.check(here.notification) is Result.DIVERGES
+    assert here.found() == {"memory"}
+    assert here.notification.request is known
 
 
-async def test_what_was_found_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_was_found_is_told(here: Scene, caplog: pytest.LogCaptureFixture) -> None:
     """A divergence with its class and place; that it is in order again, once, and never else."""
-    async with scene() as here:
-        assert await here.scrubber.check(here.notification) is Result.AGREES
-        assert not [r for r in caplog.records if r.name == "ledger.scrub"]
-        await memory(here)
-        await here.scrubber.check(here.notification)
-        assert here.notification.publication.urgent, "a violation is shown at once"
-        await here.scrubber.check(here.notification)
-        await here.scrubber.check(here.notification)
-        first, second = [r.__dict__ for r in caplog.records if r.name == "ledger.scrub"]
-        assert (first["levelname"], first["msg"]) == (
-            "ERROR", "the self-audit found a divergence",
-        )  # fmt: skip
-        assert [first[k] for k in ("uid", "object", "class", "meaning", "position", "sends")] == [
-            "u", "ns/n", "memory", Divergence.MEMORY.message, 3, "stopped",
-        ]  # fmt: skip
-        assert (second["levelname"], second["msg"]) == (
-            "WARNING", "the self-audit finds no divergence any more; sending continues",
-        )  # fmt: skip
-        assert (second["uid"], second["object"]) == ("u", "ns/n")
+    assert await here.scrubber.check(here.notification) is Result.AGREES
+    assert not [r for r in caplog.records if r.name == "ledger.scrub"]
+    await memory(here)
+    await here.scrubber.check(here.notification)
+    assert here.notification.publication.urgent, "a violation is shown at once"
+    await here.scrubber.check(here.notification)
+    await here.scrubber.check(here.notification)
+    first, second = [r.__dict__ for r in caplog.records if r.name == "ledger.scrub"]
+    assert (first["levelname"], first["msg"]) == (
+        "ERROR", "the self-audit found a divergence",
+    )  # fmt: skip
+    assert [first[k] for k in ("uid", "object", "class", "meaning", "position", "sends")] == [
+        "u", "ns/n", "memory", Divergence.MEMORY.message, 3, "stopped",
+    ]  # fmt: skip
+    assert (second["levelname"], second["msg"]) == (
+        "WARNING", "the self-audit finds no divergence any more; sending continues",
+    )  # fmt: skip
+    assert (second["uid"], second["object"]) == ("u", "ns/n")
 
 
 @pytest.mark.parametrize("plant", [spec, status_behind], ids=lambda p: p.__name__)
 async def test_the_object_that_was_judged_is_known_from_then_on(
+    here: Scene,
     plant: Callable[[Scene], Awaitable[None]],
 ) -> None:
     """The status writer compares with what was found to diverge."""
-    async with scene() as here:
-        await plant(here)
-        await here.scrubber.check(here.notification)
-        assert here.notification.request is here.bench.objects.request
+    await plant(here)
+    await here.scrubber.check(here.notification)
+    assert here.notification.request is here.bench.objects.request
 
 
-async def test_the_age_of_a_round() -> None:
+async def test_the_age_of_a_round(here: Scene) -> None:
     """It grows from the end of the last one and is never negative."""
-    async with scene() as here:
-        age, now = here.bench.sync.metrics.scrub_age, here.bench.cache.monotonic()
-        here.bench.cache.monotonic = lambda: now
-        await here.scrubber.round()
+    age, now = here.bench.sync.metrics.scrub_age, here.bench.cache.monotonic()
+    here.bench.cache.monotonic = lambda: now
+    await here.scrubber.round()
 
-        def at(moment: float) -> float:
-            here.bench.cache.monotonic = lambda: moment
-            return float(next(iter(age.collect())).samples[0].value)
+    def at(moment: float) -> float:
+        here.bench.cache.monotonic = lambda: moment
+        return float(next(iter(age.collect())).samples[0].value)
 
-        assert [at(now + 7), at(now - 7)] == [pytest.approx(7.0), 0.0]
+    assert [at(now + 7), at(now - 7)] == [pytest.approx(7.0), 0.0]
 
 
 @pytest.mark.parametrize("how", ["another's", "gone", "made anew"])
 async def test_what_is_no_longer_ours_is_passed_over(
-    how: str, monkeypatch: pytest.MonkeyPatch
+    here: Scene, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of another replica, of the cache no longer, or under the name of another object."""
-    async with scene() as here:
-        objects = here.bench.objects
-        if how == "another's":
-            monkeypatch.setattr(here.scrubber.ownership, "term_of", lambda _: None)
-        elif how == "gone":
-            read = here.bench.log.read
+    objects = here.bench.objects
+    if how == "another's":
+        monkeypatch.setattr(here.scrubber.ownership, "term_of", lambda _: None)
+    elif how == "gone":
+        read = here.bench.log.read
 
-            async def forgotten(uid: str) -> Any:
-                here.bench.cache.entries.clear()
-                return await read(uid)
+        async def forgotten(uid: str) -> Any:
+            here.bench.cache.entries.clear()
+            return await read(uid)
 
-            monkeypatch.setattr(here.bench.log, "read", forgotten)
-        else:
-            objects.request = replace(objects.request, uid="v")
-        assert await here.scrubber.check(here.notification) is Result.PASSED
-        assert here.found() == set()
+        monkeypatch.setattr(here.bench.log, "read", forgotten)
+    else:
+        objects.request = replace(objects.request, uid="v")
+    assert await here.scrubber.check(here.notification) is Result.PASSED
+    assert here.found() == set()

@@ -1,19 +1,875 @@
-"""The sync loop between a lease that is late and one that is lost."""
+"""What a status write leaves behind: its result, the metrics, the log, and when it is tried again."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any, Final, cast
 
 import pytest
 
-from syncer.model.attempt import AttemptState
-from syncer.model.errors import (
-    Conflict,
-)
-from syncer.model.resource import NotificationRequest
-from syncer.sync.status_writer import Flushed
-from tests.unit.syncer.sync.bench import Held, bench
-from tests.unit.syncer.sync.writing import Shaky, delivered, writing
+from syncer.ledger.answers import Mark
+from syncer.model.attempt import Attempt, AttemptId, AttemptState
+from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
+from syncer.model.record import Plan, intent_record
+from syncer.model.resource import NotificationRequest, Status, parse_object
+from syncer.rules.evidence import Circumstances, Judgement, Verdict
+from syncer.rules.merge import Merged
+from syncer.rules.restore import outcome_of
+from syncer.runtime import failpoints
+from syncer.sync import status_writer
+from syncer.sync.notification import Notification
+from syncer.sync.status_writer import Flushed, Limits, Shares, StatusWriter
+from tests.beside import beside
+from tests.fakes.notification import read
+from tests.fakes.notifications import recording
+from tests.unit.syncer.sync.bench import Bench, Held, bench
+from tests.unit.syncer.sync.writing import Shaky, delivered, refusing, writing
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Bench]:
+    """A bench on which one attempt of three is recorded and not published."""
+    async with bench(most=3) as (made, notification):
+        await delivered(made, notification)
+        yield made
+
+
+@pytest.fixture
+def notification(here: Bench) -> Notification:
+    """Whose attempt it is."""
+    return here.cache.entries["u"]
+
+
+def value(metric: Any, **labels: str) -> float:
+    """What a counter or a gauge stands at."""
+    return float((metric.labels(**labels) if labels else metric)._value.get())
+
+
+def late(lease: Shaky, _entry: Notification) -> None:
+    """The answer to a renewal is awaited."""
+    lease.late = True
+
+
+def lost(lease: Shaky, _entry: Notification) -> None:
+    """Another replica has it."""
+    lease.gone = True
+
+
+def deleted(_lease: Shaky, notification: Notification) -> None:
+    """The watch has said so."""
+    notification.gone()
+
+
+def unclaimed(_lease: Shaky, notification: Notification) -> None:
+    """Nobody has claimed it since it was lost."""
+    notification.lose()
+
+
+#: What keeps a status from being written, and the result.
+UNWRITTEN: Final[dict[str, tuple[Callable[[Shaky, Notification], None], Flushed]]] = {
+    "the renewal of the term is late": (late, Flushed.UNAVAILABLE),
+    "the term is over": (lost, Flushed.NOT_OURS),
+    "the object is deleted": (deleted, Flushed.GONE),
+    "the log is not claimed": (unclaimed, Flushed.NOT_OURS),
+}
+
+
+@pytest.mark.parametrize("case", UNWRITTEN)
+async def test_what_is_not_written(case: str) -> None:
+    """Each reason has its result, and leaves the change as unpublished as it was."""
+    happens, wanted = UNWRITTEN[case]
+    async with bench() as (here, notification):
+        await delivered(here, notification)
+        lease = Shaky()
+        sync, _ = writing(here, lease)
+        happens(lease, notification)
+        assert await sync.flush(notification) is wanted
+        assert here.objects.written == []
+        assert notification.publication.pending is not notification.deleted
+
+
+async def test_a_log_that_is_held_is_shown_without_a_claim() -> None:
+    """While Redis is away nothing can be claimed, and the object says so all the same."""
+    async with bench() as (here, notification):
+        notification.held(1.0, shown=True)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+
+
+#: What the API server answers to a write, with its result, the label of its metric, and what is logged.
+ANSWERS: Final[dict[str, tuple[Exception, Flushed, str, list[tuple[str, str]]]]] = {
+    "there is no such object": (Gone("gone"), Flushed.GONE, "gone", []),
+    "it does not answer": (
+        Unavailable("away"), Flushed.UNAVAILABLE, "unavailable",
+        [("INFO", "a status was not written and is tried again")],
+    ),
+    "it refuses": (
+        Rejected("no"), Flushed.REFUSED, "refused",
+        [("ERROR", "the API server refuses a status; the record stays in the log")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_an_answer_that_ends_the_try(
+    here: Bench,
+    notification: Notification,
+    case: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is counted under its name and nothing else is, logged, and not repeated at once."""
+    error, wanted, label, logged = ANSWERS[case]
+    caplog.set_level(logging.INFO, "ledger.sync")
+    sizes = refusing(here, monkeypatch, error)
+    assert await here.sync.flush(notification) is wanted
+    patches = here.sync.metrics.patches
+    labels = ("written", "conflict", "unclear", "refused", "gone", "unavailable")
+    counted = {name: value(patches, result=name) for name in labels}
+    assert {name for name, count in counted.items() if count} == {label}
+    assert (counted[label], len(sizes), notification.acked) == (1, 1, 0)
+    assert notification.closing is (wanted is Flushed.GONE), "a final phase may have been stored"
+    told = [vars(r) for r in caplog.records if r.name == "ledger.sync"]
+    assert [(r["levelname"], r["msg"]) for r in told] == logged
+    assert [(r["uid"], r["error"]) for r in told] == [("u", str(error))] * len(logged)
+
+
+async def test_conflicts_are_counted_by_what_comes_of_them(
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five are tried again at once; behind a sixth the write waits for its turn, which has five anew."""
+    refusing(here, monkeypatch, *[Conflict("first")] * 11)
+    assert await here.sync.flush(notification) is Flushed.CONFLICT
+    metrics = here.sync.metrics
+    assert value(metrics.conflicts, result="retried") == 5
+    assert value(metrics.conflicts, result="requeued") == 1
+    assert value(metrics.patches, result="conflict") == 6
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert value(metrics.conflicts, result="retried") == 10
+    assert value(metrics.patches, result="written") == 1
+    assert metrics.batch_records._sum.get() == 1
+
+
+@pytest.mark.parametrize("how", ["deleted", "made anew"])
+async def test_an_object_that_is_gone_after_a_conflict(
+    here: Bench, notification: Notification, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read after the conflict finds none, or another one under the name: nothing is written."""
+    refusing(here, monkeypatch, Conflict("first"))
+
+    async def get(*_: str) -> NotificationRequest:
+        if how == "deleted":
+            raise Gone("gone")
+        return replace(here.objects.request, uid="v")
+
+    monkeypatch.setattr(here.objects, "get", get)
+    assert await here.sync.flush(notification) is Flushed.GONE
+    assert here.objects.written == []
+
+
+async def test_what_a_former_owner_has_journaled_is_found_after_a_conflict(
+    here: Bench, notification: Notification
+) -> None:
+    """The log lacks it: the claim is given up, and the next one records it before anything is written."""
+
+    async def rival() -> None:
+        late = Attempt(AttemptId("0.3-1"), "console", AttemptState.FAILED, 1, 2, number=1)
+        version = str(int(here.objects.request.resource_version) + 1)
+        status = Status(phase="Sending", attempts=(late,), total_attempts=1, journal="0.3-1")
+        here.objects.request = replace(
+            here.objects.request, resource_version=version, status=status
+        )
+
+    here.objects.conflicts.append(rival)
+    assert await here.sync.flush(notification) is Flushed.NOT_OURS
+    assert [a.id for a in here.objects.request.status.attempts] == ["0.3-1"]
+    assert notification.claim is None
+
+
+async def test_what_is_not_finished_waits_for_no_audit() -> None:
+    """The feed has to hand over the end of a notification before its log may expire, nothing else."""
+    async with bench() as (here, notification):
+        here.cache.audit_limit = 5
+        await here.claimer.claim(notification, Held())
+        await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        here.cache.mark_audited(notification, notification.view.position)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert (notification.acked, list(here.cache.unaudited)) == (notification.view.position, [])
+        _, intent = await recording(here.recorder).open(notification, Held(), "console", limit=1)
+        attempt = Attempt(intent.attempt_id, "console", AttemptState.SUCCESS, ended=2)
+        assert await recording(here.recorder).close(notification, attempt, intent, patience=1)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert list(here.cache.unaudited) == ["u"], "the log is there until its end is handed over"
+
+
+async def test_a_deletion_found_by_a_write_is_told(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notification waits for no write any more, and whoever claims is told."""
+    sync, stale = writing(here, Shaky())
+    refusing(here, monkeypatch, Unavailable("away"), Gone("gone"))
+    await sync._one(notification)
+    assert (notification.publication.failures, notification.deleted, stale) == (1, False, [])
+    here.cache.mark_dirty(notification, urgent=True)
+    await sync._one(notification)
+    assert (notification.deleted, stale) == (True, ["u"])
+    assert (
+        notification.publication.failures,
+        notification.publication.dirty_since,
+        notification.publication.urgent,
+    ) == (0, None, False)
+
+
+async def test_a_lost_answer_reports_what_the_write_changed(
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The write was stored: it is reported once, with the status before it."""
+    told: list[tuple[Notification, Status, Merged]] = []
+    sync = StatusWriter(
+        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+        on_settled=lambda *what: told.append(what),
+    )  # fmt: skip
+    before, patch = notification.request.status, here.objects.patch
+    answers = [Ambiguous("no answer")]
+
+    async def unanswered(*args: Any, **options: Any) -> NotificationRequest:
+        stored = await patch(*args, **options)
+        if answers:
+            raise answers.pop()
+        return stored
+
+    monkeypatch.setattr(here.objects, "patch", unanswered)
+    assert await sync.flush(notification) is Flushed.EQUAL
+    ((who, was, merged),) = told
+    assert (who is notification, was, merged.status.phase) == (True, before, "Sent")
+    assert value(sync.metrics.patches, result="unclear") == 1
+    assert notification.acked == notification.view.position
+
+
+async def test_a_status_that_is_refused_to_the_last_is_not_reported(
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twice too large, and its phase alone refused as well: nobody is told that it shows something."""
+    told: list[object] = []
+    sync = StatusWriter(
+        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+        on_settled=lambda *what: told.append(what),
+    )  # fmt: skip
+    large = Rejected("no", reason="TooLarge")
+    refusing(here, monkeypatch, large, large, Rejected("no", reason="Invalid"))
+    assert await sync.flush(notification) is Flushed.REFUSED
+    assert (told, here.objects.written) == ([], [])
+
+
+async def test_the_bound_of_a_second_try(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was too large for the API server is cut to a quarter of what was allowed."""
+    asked: list[int] = []
+    compact = cast("Any", status_writer).compact
+
+    def noted(status: Status, *, limit: int) -> Status:
+        asked.append(limit)
+        return cast("Status", compact(status, limit=limit))
+
+    monkeypatch.setattr(status_writer, "compact", noted)
+    sync = StatusWriter(
+        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+        limits=Limits(status_bytes=8_000),
+    )  # fmt: skip
+    refusing(here, monkeypatch, Rejected("no", reason="TooLarge"))
+    assert await sync.flush(notification) is Flushed.WRITTEN
+    assert asked == [8_000, 2_000]
+
+
+async def test_one_poisonous_object_backs_off(
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever its write raises, it is logged with the trace, and the object waits its turn."""
+    refusing(here, monkeypatch, RuntimeError("poison"))
+    notification.publication.begin()
+    await here.sync._one(notification)
+    assert (notification.publication.writing, notification.publication.failures) == (False, 1)
+    assert here.cache.next_due() is not None
+    (told,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert (told.msg, told.__dict__["uid"]) == (
+        "a status could not be written and is tried again",
+        "u",
+    )
+    assert told.exc_info is not None
+
+
+async def test_without_redis_a_status_is_written_and_acknowledged_later(
+    here: Bench, notification: Notification
+) -> None:
+    """The object says what happened at once; the mark follows when the log answers."""
+    client = here.log.client
+    client.problem = "away"
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert notification.request.status.phase == "Sent"
+    assert notification.acked == 0
+    client.problem = None
+    assert await here.sync.flush(notification) is Flushed.EQUAL
+    assert (notification.acked, notification.expiring) == (notification.view.position, True)
+
+
+@pytest.mark.parametrize("auditing", [False, True])
+async def test_which_marks_a_write_moves(auditing: bool) -> None:
+    """Without a feed both, and the log expires; with one its mark is the feed's, and it is told."""
+    async with bench(most=3) as (here, notification):
+        here.cache.audit_limit = 5 if auditing else None
+        await delivered(here, notification)
+        here.cache.unaudited.clear()
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        header = here.log.client.redis.twin.logs["nl:{u}"][0].decode()
+        end = notification.view.position
+        assert header.endswith(f"acked={end} audited={0 if auditing else end}")
+        assert notification.expiring is not auditing
+        assert list(here.cache.unaudited) == (["u"] if auditing else [])
+
+
+async def test_an_empty_log_of_a_finished_object_is_not_acknowledged() -> None:
+    """Nothing of it was shown, so it is given no time to live."""
+    async with bench({"phase": "Sent"}) as (here, notification):
+        await here.claimer.claim(notification, Held())
+        read(notification, type(notification.view)())
+        calls = list(here.log.client.redis.calls)
+        await here.sync._acknowledge(notification, notification.view.publishable, Flushed.EQUAL)
+        assert here.log.client.redis.calls == calls
+        assert notification.expiring is False
+
+
+async def test_a_failpoint_behind_the_acknowledgement(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests of crashes stop a process there: the log knows, and the process does not yet."""
+    hit: list[tuple[str, int]] = []
+
+    class Armed:
+        def hit(self, name: str) -> None:
+            hit.append((name, notification.acked))
+
+    monkeypatch.setattr(failpoints, "_armed", Armed())
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert hit[-1] == (failpoints.Failpoint.AFTER_ACK, 0)
+    assert {failpoints.Failpoint.BEFORE_PATCH, failpoints.Failpoint.AFTER_PATCH} <= {
+        name for name, _ in hit
+    }
+
+
+class Writes:
+    """Stand for the writes of a loop: which begin is noted, and from the n-th on none ends by itself."""
+
+    def __init__(
+        self, sync: StatusWriter, monkeypatch: pytest.MonkeyPatch, *, held: int = 1
+    ) -> None:
+        self.begun: list[str] = []
+        self.held, self.reached = held, asyncio.Event()
+        monkeypatch.setattr(sync, "flush", self._flush)
+
+    async def _flush(self, notification: Notification) -> Flushed:
+        self.begun.append(notification.uid)
+        notification.publication.cover()
+        if len(self.begun) >= self.held:
+            self.reached.set()
+            await asyncio.Event().wait()
+        return Flushed.EQUAL
+
+
+# -- the loop -------------------------------------------------------------------------------------
+
+
+async def test_a_drain_writes_what_still_collects(here: Bench, notification: Notification) -> None:
+    """It waits for no window, which is an hour here, and leaves nothing."""
+    here.cache._window = 3_600.0
+    notification.publication.clean()
+    here.cache.mark_dirty(notification)
+    async with beside(here.sync.run()):
+        assert await here.sync.drain(here.cache.monotonic() + 60) == 0
+    assert [w["phase"] for w in here.objects.written] == ["Sent"]
+
+
+async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment(
+    here: Bench, notification: Notification
+) -> None:
+    """Its next try is before the end, so it is made."""
+    here.cache.failed(notification)
+    async with beside(here.sync.run()):
+        assert await here.sync.drain(here.cache.monotonic() + 60) == 0
+    assert len(here.objects.written) == 1
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "its next try is at the end", "an attempt of it is under way",
+        "the API server asks for a pause until then",
+    ],
+)  # fmt: skip
+async def test_a_drain_does_not_wait_for_what_it_cannot_write(
+    here: Bench, notification: Notification, why: str
+) -> None:
+    """It says at once how many changes it leaves; the clock stands still."""
+    now = here.cache.monotonic()
+    here.cache.monotonic = lambda: now
+    here.cache.failed(notification)
+    end = here.cache.write_at(notification)
+    if why == "an attempt of it is under way":
+        notification.publication.forgive()
+        notification.in_flight.begin(next(iter(notification.view.attempts)), "console")
+        end = now + 60
+    if why == "the API server asks for a pause until then":
+        notification.publication.forgive()
+        end = now + 20
+        here.cache.pause_writes(20)
+    async with asyncio.timeout(60):
+        assert await here.sync.drain(end) == 1
+
+
+async def test_what_is_written_is_marked_as_such_and_ends_with_the_loop(
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a write is under way the notification says so; a loop that ends waits for its writes to end."""
+    begun, ended = asyncio.Event(), list[str]()
+
+    async def flush(notification: Notification) -> Flushed:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            ended.append(notification.uid)
+        return Flushed.WRITTEN
+
+    monkeypatch.setattr(here.sync, "flush", flush)
+    async with beside(here.sync.run()):
+        async with asyncio.timeout(30):
+            await begun.wait()
+        assert notification.publication.writing is True
+    assert ended == ["u"]
+    assert notification.publication.writing is False
+
+
+async def test_what_is_due_is_not_waited_for(here: Bench, notification: Notification) -> None:
+    """Fifty turns of the loop before a write that is due take no second each."""
+    assert (here.cache.next_due() or 0) <= here.cache.monotonic() + 0.1
+    here.cache.mark_dirty(notification, urgent=True)
+    async with asyncio.timeout(40):
+        for _ in range(50):
+            here.cache.wake.clear()
+            await here.sync._wait(here.cache.monotonic())
+
+
+async def test_a_write_says_whether_it_would_change_an_object(
+    here: Bench, notification: Notification
+) -> None:
+    """Asked about an object as just read: yes until the view is shown, no from then on."""
+    assert here.sync.weigh(notification, notification.request, Held())[0]
+    await here.sync.flush(notification)
+    assert not here.sync.weigh(notification, here.objects.request, Held())[0]
+    bare = parse_object({**here.objects.request.document(), "status": {}})
+    assert here.sync.weigh(notification, bare, Held())[0]
+    success = next(iter(notification.view.attempts.values()))
+    assert success.state is AttemptState.SUCCESS
+
+
+async def test_a_write_names_the_log_that_it_shows(here: Bench, notification: Notification) -> None:
+    """Its position and store, and the term; an object whose log was never read names none."""
+    await here.sync.flush(notification)
+    mark = here.objects.request.status.log
+    assert mark is not None
+    assert (mark.position, mark.epoch, mark.store) == (
+        notification.view.position, Held().epoch, here.log.store,
+    )  # fmt: skip
+    async with bench() as (other, unread):
+        unread.held(1.0, shown=True)
+        await other.sync.flush(unread)
+        assert other.objects.request.status.log is None
+
+
+async def test_a_write_that_is_cancelled_ends_as_such(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no failure of the object, and nothing is under way any more."""
+    writes = Writes(here.sync, monkeypatch)
+    notification.publication.begin()
+    task = asyncio.create_task(here.sync._one(notification))
+    await writes.reached.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=30)
+    assert task.cancelled()
+    assert (notification.publication.writing, notification.publication.failures) == (False, 0)
+
+
+async def test_attempts_are_counted_by_the_write_that_shows_them_first(
+    here: Bench, notification: Notification
+) -> None:
+    """A later write of the same object shows no attempt anew."""
+    await here.sync.flush(notification)
+    notification.object_to("something is wrong")
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    shown = here.sync.metrics.batch_records
+    assert shown._sum.get() == 1
+    assert sum(bucket.get() for bucket in shown._buckets) == 2
+
+
+async def test_writes_follow_each_other_until_the_loop_ends(
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With one writer each write begins when the one before it has ended; after the loop none does."""
+    uids = ["u", "v", "w", "x"]
+    for uid in uids[1:]:
+        here.cache.entries[uid] = Notification(replace(notification.request, uid=uid))
+    here.sync.limits = Limits(1)
+    for uid in uids:
+        here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
+    writes = Writes(here.sync, monkeypatch, held=3)
+    async with beside(here.sync.run()):
+        await asyncio.wait_for(writes.reached.wait(), 30)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(set(writes.begun)) == 3
+    assert [u for u in uids if here.cache.entries[u].publication.pending] == [
+        u for u in uids if u not in writes.begun
+    ]
+
+
+async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A loop that waits for a writer waits for what is due again as soon as one is free."""
+    monkeypatch.setattr(status_writer, "_LOOK", 1e6)
+    other = here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
+    here.sync.limits = Limits(1)
+    here.cache.mark_dirty(notification, urgent=True)
+    here.cache.mark_dirty(other)
+    writes = Writes(here.sync, monkeypatch, held=2)
+    async with beside(here.sync.run()):
+        await asyncio.wait_for(writes.reached.wait(), 30)
+    assert writes.begun == ["u", "v"]
+
+
+async def test_a_log_of_another_history_is_claimed_anew(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status was written, and what the log holds now is for the next claim to find out."""
+
+    async def ack(*_: object, **__: object) -> Mark:
+        return Mark.STALE
+
+    monkeypatch.setattr(here.log, "ack", ack)
+    assert await here.sync.flush(notification) is Flushed.NOT_OURS
+    assert notification.request.status.phase == "Sent"
+    assert (notification.claim, notification.acked, notification.expiring) == (None, 0, False)
+    assert here.sync.metrics.reclaims.labels("ack")._value.get() == 1
+
+
+async def test_without_a_claim_nothing_is_acknowledged(
+    here: Bench, notification: Notification
+) -> None:
+    """What is shown of a log that is held is no word of its owner."""
+    notification.lose()
+    notification.held(1.0, shown=True)
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert (notification.acked, notification.expiring) == (0, False)
+
+
+@pytest.mark.parametrize("believed", [True, False])
+async def test_what_no_log_has_is_shown_where_it_is_believed(
+    here: Bench, notification: Notification, believed: bool
+) -> None:
+    """The next owner would doubt all else, for whoever writes statuses may have made it up."""
+    about = Circumstances(protected=believed, adopted_before=0)
+    cast("Any", here.recorder.evidence).of_entry = lambda _entry: about
+    notification.lose()
+    notification.held(1.0, shown=True)
+    (success,) = notification.view.attempts.values()
+    intent = intent_record(success.id, success.channel, at=1, by="t")
+    notification.in_flight.keep(success.id, outcome_of(success), intent)
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert bool(here.objects.request.status.attempts) is believed
+
+
+async def test_a_verdict_during_a_write_holds(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the write shows was disregarded before its answer came."""
+    patch = here.objects.patch
+
+    async def judged_meanwhile(*args: Any, **named: Any) -> NotificationRequest:
+        stored = await patch(*args, **named)
+        notification.judged.conclude(Judgement(Verdict.DISREGARDED, "why"))
+        return stored
+
+    monkeypatch.setattr(here.objects, "patch", judged_meanwhile)
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert notification.judged.own is not None
+
+
+async def test_a_drain_whose_time_is_over_waits_for_nothing(
+    here: Bench, notification: Notification
+) -> None:
+    """It says what is left; the clock stands still."""
+    now = here.cache.monotonic()
+    here.cache.monotonic = lambda: now
+    async with asyncio.timeout(20):
+        assert await here.sync.drain(now) == 1
+
+
+async def test_writers_that_are_all_busy_are_waited_for(
+    here: Bench, notification: Notification
+) -> None:
+    """What is due behind them keeps no processor busy until one of them ends."""
+    sync = StatusWriter(
+        here.recorder, here.objects, cast("Any", Shaky()), here.sync.metrics,
+        limits=Limits(writers=1),
+    )  # fmt: skip
+    running = asyncio.create_task(asyncio.Event().wait())
+    sync._running.add(cast("Any", running))
+    here.cache.mark_dirty(notification, urgent=True)
+    here.cache.wake.clear()
+    pausing = asyncio.create_task(sync._wait(here.cache.monotonic()))
+    await asyncio.sleep(0.05)
+    assert not pausing.done()
+    here.cache.wake.set()
+    await asyncio.wait_for(pausing, 20)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back(
+    here: Bench, notification: Notification
+) -> None:
+    """What is published waits for that alone, and does not back off as what the API server refuses."""
+    other = here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
+    cast("Any", here.log.client).redis.down = True
+    with pytest.raises(Unavailable):
+        await here.log.client.probe()
+    await here.sync._one(notification)
+    assert (len(here.objects.written), notification.acked) == (1, 0)
+    assert (notification.publication.pending, notification.publication.failures) == (False, 0)
+    cast("Any", here.log.client).redis.down = False
+    await here.log.client.probe()
+    here.cache.failed(other)
+    here.cache.retry_marks()
+    assert other.publication.failures == 1, "what could not be written goes on backing off"
+    assert here.cache.take_due(here.cache.monotonic()) is notification
+    await here.sync._one(notification)
+    assert (notification.acked, notification.publication.failures) == (
+        notification.view.position,
+        0,
+    )
+
+
+async def test_a_write_that_outlives_the_loop_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a library loses the cancellation, its write ends, and no other one follows."""
+    async with bench(most=3) as (here, notification):
+        here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
+        here.sync.limits = Limits(1)
+        for uid in ("u", "v"):
+            here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
+        begun = list[str]()
+
+        async def flush(notification: Notification) -> Flushed:
+            begun.append(notification.uid)
+            notification.publication.cover()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                return Flushed.EQUAL
+            return Flushed.EQUAL
+
+        monkeypatch.setattr(here.sync, "flush", flush)
+        running = asyncio.create_task(here.sync.run())
+        async with asyncio.timeout(30):
+            while not begun:
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert begun == ["u"]
+
+
+async def test_a_slow_namespace_has_half_of_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a write of it was slow, so many of its writes are under way as there are free writers."""
+    async with bench(most=3) as (here, _):
+        sync, _ = writing(here, Shaky())
+        sync._shares.begin("ns")
+        sync._shares.end("ns", 10.0)
+        for n in range(sync.limits.writers):
+            meta = {"uid": f"v{n}", "namespace": "ns", "name": f"n{n}", "resourceVersion": "1"}
+            other = here.cache.entries[f"v{n}"] = Notification(parse_object({"metadata": meta}))
+            here.cache.mark_dirty(other, urgent=True)
+        begun = list[str]()
+
+        async def flush(notification: Notification) -> Flushed:
+            begun.append(notification.uid)
+            await asyncio.Event().wait()
+            return Flushed.EQUAL
+
+        monkeypatch.setattr(sync, "flush", flush)
+        sync._start_due()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(begun) == sync.limits.writers // 2
+        for task in sync._running:
+            task.cancel()
+        await asyncio.gather(*sync._running, return_exceptions=True)
+
+
+# -- without the log ------------------------------------------------------------------------------
+
+NOTE_NAME: Final = "0.7-1"
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+async def test_a_claim_takes_the_mark_of_an_outage_away(claimed: bool) -> None:
+    """The log holds everything then; while it is away, each write keeps the mark."""
+    async with bench({"phase": "Sending", "journal": {"outage": "0.3-1"}}, most=3) as (
+        here,
+        notification,
+    ):
+        await delivered(here, notification)
+        notification.journaling(NOTE_NAME)
+        if not claimed:
+            notification.lose()
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        status = here.objects.request.status
+        assert (status.phase, status.journal) == ("Sent", None if claimed else NOTE_NAME)
+
+
+async def ahead(
+    here: Bench, notification: Notification
+) -> tuple[StatusWriter, list[tuple[Notification, Status]]]:
+    """An attempt that is about to be journaled, the writer, and what it reports as written."""
+    notification.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
+    here.recorder.begin_journaled(notification, Held(), "console")
+    reported: list[tuple[Notification, Status]] = []
+    sync = StatusWriter(
+        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+        on_settled=lambda who, was, _merged: reported.append((who, was)),
+    )  # fmt: skip
+    return sync, reported
+
+
+async def test_a_write_ahead_is_reported_and_remembered() -> None:
+    """Like any other write: who follows the object learns of it, with the status before it."""
+    async with bench(most=3) as (here, notification):
+        sync, reported = await ahead(here, notification)
+        before = notification.request.status
+        assert await sync.write_ahead(notification, Held(), NOTE_NAME) is Flushed.WRITTEN
+        assert reported == [(notification, before)]
+        assert notification.request == here.objects.request
+        assert (notification.outage.note, notification.request.status.journal) == (
+            NOTE_NAME,
+            NOTE_NAME,
+        )
+        (attempt,) = notification.request.status.attempts
+        assert attempt.state is AttemptState.UNKNOWN
+
+
+async def test_a_write_ahead_that_meets_another_object_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under its name and version, as after a restore of etcd: it is gone, and nothing is journaled."""
+    async with bench(most=3) as (here, notification):
+        sync, reported = await ahead(here, notification)
+        patch = here.objects.patch
+
+        async def another(*args: Any, **options: Any) -> NotificationRequest:
+            return replace(await patch(*args, **options), uid="v")
+
+        monkeypatch.setattr(here.objects, "patch", another)
+        assert await sync.write_ahead(notification, Held(), NOTE_NAME) is Flushed.GONE
+        assert (reported, notification.outage.note, notification.uid) == ([], "", "u")
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_a_write_ahead_is_not_repeated_after_a_conflict(
+    gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object is read once, for whoever decides anew; there may be none any more."""
+    async with bench(most=3) as (here, notification):
+        sync, reported = await ahead(here, notification)
+        sizes = refusing(here, monkeypatch, Conflict("first"))
+        here.objects.request = replace(here.objects.request, resource_version="9")
+        if gone:
+
+            async def get(*_: object) -> NotificationRequest:
+                raise Gone("gone")
+
+            monkeypatch.setattr(here.objects, "get", get)
+        result = await sync.write_ahead(notification, Held(), NOTE_NAME)
+        assert result is (Flushed.GONE if gone else Flushed.CONFLICT)
+        assert (len(sizes), reported, notification.outage.note) == (1, [], "")
+        assert notification.request.resource_version == ("5" if gone else "9")
+
+
+async def test_what_is_acknowledged_already_is_not_acknowledged_again() -> None:
+    """Neither while a notification is under way, nor once its log is to expire."""
+    async with bench(most=3) as (here, notification):
+        await here.claimer.claim(notification, Held())
+        await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        calls = len(here.log.client.redis.calls)
+        assert await here.sync.flush(notification) is Flushed.EQUAL
+        assert len(here.log.client.redis.calls) == calls
+    async with bench(most=3) as (here, notification):
+        await delivered(here, notification)
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert notification.expiring
+        calls = len(here.log.client.redis.calls)
+        assert await here.sync.flush(notification) is Flushed.EQUAL
+        assert len(here.log.client.redis.calls) == calls
+
+
+@pytest.mark.parametrize("tries", [0, 2])
+async def test_a_write_that_another_object_answers_is_not_believed(
+    here: Bench, notification: Notification, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under its name and version, as after a restore of etcd; the smallest write is no exception."""
+    refusing(here, monkeypatch, *[Rejected("no", reason="TooLarge")] * tries)
+    patch, before = here.objects.patch, notification.request
+
+    async def another(*args: Any, **options: Any) -> NotificationRequest:
+        return replace(await patch(*args, **options), uid="v")
+
+    monkeypatch.setattr(here.objects, "patch", another)
+    assert await here.sync.flush(notification) is Flushed.GONE
+    assert (notification.request, notification.acked) == (before, 0)
+
+
+async def test_an_object_that_shows_the_least_already_is_not_written_again(
+    here: Bench,
+    notification: Notification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is still no space for the attempts: it stays refused, and nothing is acknowledged."""
+    large = Rejected("no", reason="TooLarge")
+    sizes = refusing(here, monkeypatch, large, large)
+    assert await here.sync.flush(notification) is Flushed.REFUSED
+    sizes.clear()
+    refusing(here, monkeypatch, large, large)
+    written = len(here.objects.written)
+    here.sync.refusals.accepted(notification)
+    assert await here.sync.flush(notification) is Flushed.REFUSED
+    assert (len(here.objects.written), notification.acked) == (written, 0)
 
 
 async def test_what_an_unreadable_log_hid_is_not_acknowledged(
@@ -67,3 +923,41 @@ async def test_a_status_that_is_stored_without_its_attempts_is_not_acknowledged(
         assert await here.sync.flush(notification) in (Flushed.WRITTEN, Flushed.EQUAL)
         assert notification.acked == notification.view.position
     assert sum("mutating admission" in r.message for r in caplog.records) == 1
+
+
+class Writers:
+    """Eight writers, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.shares = Shares(8, lambda: self.now)
+
+    def begun(self, namespace: str) -> int:
+        """Begin as many writes as may be, of twenty; returns how many."""
+        n = 0
+        while n < 20 and self.shares.may(namespace):
+            self.shares.begin(namespace)
+            n += 1
+        return n
+
+    def slow(self, *namespaces: str) -> None:
+        """Have each of them write once, slowly."""
+        for namespace in namespaces:
+            self.shares.begin(namespace)
+            self.shares.end(namespace, 1.0)
+
+
+def test_a_slow_namespace_is_so_for_a_while() -> None:
+    """A minute after its last slow write it is like any other, and forgotten with the next slow one."""
+    here = Writers()
+    here.slow("a")
+    here.now += 40.0
+    here.slow("a", "b")
+    here.now += 40.0
+    assert here.begun("a") == 4
+    here.now += 21.0
+    assert here.shares.may("a")
+    here.slow("c")
+    assert list(here.shares._slow) == ["b", "c"]
+    here.slow("c")
+    assert list(here.shares._slow) == ["c"]

@@ -17,6 +17,8 @@ from typing import Final
 import pytest
 
 from syncer.model.record import Kind
+from tests.covered import FLOORS, parse
+from tests.scheduling import read_durations
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ADR: Final = ROOT / "docs" / "adr"
@@ -79,16 +81,42 @@ def test_conformance_list_is_in_order() -> None:
         assert set(ids) - known == set()
 
 
-def test_conformance_list_only_grows() -> None:
-    """Whatever a commit has put on the list is still there."""
-    log = subprocess.run(
-        ["git", "log", "--format=", "--patch", "--unified=0", "--", LIST.relative_to(ROOT)],
+def _history(file: Path) -> str:
+    """All that commits have added to a file; a checkout without history knows one, which adds it all."""
+    return subprocess.run(
+        ["git", "log", "--format=", "--patch", "--unified=0", "--", file.relative_to(ROOT)],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     ).stdout  # fmt: skip
-    added = set(re.findall(r"^\+(KN-\S+)$", log, re.MULTILINE))
-    # A checkout without history knows one commit, which adds all that it has.
+
+
+def test_conformance_list_only_grows() -> None:
+    """Whatever a commit has put on the list is still there."""
+    added = set(re.findall(r"^\+(KN-\S+)$", _history(LIST), re.MULTILINE))
     assert added
     assert added - set(LIST.read_text().splitlines()) == set()
+
+
+def test_floors_of_coverage_only_rise() -> None:
+    """No package stands lower than a commit has put it."""
+    now = parse(FLOORS.read_text().splitlines())
+    before: dict[str, int] = {}
+    for package, percent in re.findall(r"^\+([\w/]+) (\d+)$", _history(FLOORS), re.MULTILINE):
+        before[package] = max(before.get(package, 0), int(percent))
+    assert before
+    assert {p: (before[p], now[p]) for p in now if now[p] < before.get(p, 0)} == {}
+
+
+def test_only_tests_that_are_there_have_durations() -> None:
+    """A file or test that moved does not keep its old line."""
+    gone = []
+    for name in read_durations():
+        path, _, test = name.partition("::")
+        if path.endswith(".py"):
+            text = (ROOT / path).read_text() if (ROOT / path).is_file() else ""
+            function = re.escape(test.partition("[")[0].rpartition("::")[2])
+            if not re.search(rf"def {function}", text):
+                gone.append(name)
+    assert gone == []
 
 
 def test_conformance_without_a_suite_is_a_failure(tmp_path: Path) -> None:
