@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from notifier.cli.schemas import routing_schema
+from notifier.cli.show import routing_schema
 from notifier.settings import Settings
 from syncer.fields import schema_for
 

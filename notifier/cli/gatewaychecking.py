@@ -7,15 +7,14 @@ exist only in its pod, so elsewhere a missing one is not a finding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from notifier.cli.faults import of_fault, of_unread
+from notifier.cli.check import of_fault, of_unread
 from notifier.gateway.auth import standard_key
 from notifier.gateway.process import tls_of
-from notifier.gateway.proofs import AuthSettings
 from notifier.gateway.settings import Loaded, examine
 from syncer.configfile import Fault, secret_of
 from syncer.model.errors import ConfigError
@@ -39,15 +38,6 @@ _FIXES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """Files of secrets that are named in one place."""
-
-    path: str
-    files: tuple[str, ...]
-    check: Callable[[bytes], object] = len
-
-
 def of_gateway(path: Path, *, in_pod: bool) -> tuple[list[Finding], list[str]]:
     """
     Return findings about a gateway's file, and what was not looked at, and why.
@@ -62,12 +52,11 @@ def of_gateway(path: Path, *, in_pod: bool) -> tuple[list[Finding], list[str]]:
     if isinstance(loaded, list):
         return [*(_of(fault, source) for fault in loaded), *unknown], []
     found, unread = [*unknown, *_weak(loaded, source)], []
-    for named in _named(loaded):
-        missing = [file for file in named.files if not Path(file).exists()]
-        if missing and not in_pod:
-            unread.append(f"{named.path} is not checked: its file does not exist here")
+    for at, files, check in _named(loaded):
+        if all(Path(file).exists() for file in files) or in_pod:
+            found += _secrets(at, files, check, source)
         else:
-            found += _secrets(named, source)
+            unread.append(f"{at} is not checked: its file does not exist here")
     certificates = [named for named in _certificates(loaded) if not Path(named[1]).exists()]
     if certificates and not in_pod:
         unread += [f"{at} is not checked: its file does not exist here" for at, _ in certificates]
@@ -89,19 +78,17 @@ def _weak(loaded: Loaded, source: Document) -> Iterator[Finding]:
         given, at = auth.signature, f"sources[{number}].auth.signature"
         if given is None:
             continue
-        told = []
+        warning = partial(Finding, Severity.WARNING, at, line=source.line(at))
         if read.kind.name == "cloudevents":
-            fix = "have the sender use structured mode, or ask for another proof"
-            told.append(("covers no ce- headers, so only structured events are taken", fix))
+            text = "covers no ce- headers, so only structured events are taken"
+            yield warning(text, "have the sender use structured mode, or ask for another proof")
         if read.options.timeless and read.window:
             fix = "have the sender sign the time (timestampHeader), or ask for another proof"
-            told.append(("covers no time, so a repeat on purpose is never a new notification", fix))
+            yield warning("covers no time, so a repeat on purpose is never a new notification", fix)
         if others := {keys[file] for file in given.key_files if file in keys}:
             text = f"shares a key with {min(others)}: what was sent to one can be sent to the other"
-            told.append((text, "give each source a key of its own"))
+            yield warning(text, "give each source a key of its own")
         keys |= dict.fromkeys(given.key_files, f"sources[{number}]")
-        for text, fix in told:
-            yield Finding(Severity.WARNING, at, text, fix, source.line(at))
 
 
 def _of(fault: Fault, source: Document) -> Finding:
@@ -111,21 +98,17 @@ def _of(fault: Fault, source: Document) -> Finding:
     return Finding(Severity.ERROR, fault.path, fault.message, fix, source.line(fault.path))
 
 
-def _proofs(loaded: Loaded) -> Iterator[tuple[str, AuthSettings]]:
+def _named(loaded: Loaded) -> Iterator[tuple[str, tuple[str, ...], Callable[[bytes], object]]]:
+    """Yield the files of secrets that are named in one place, and what checks each."""
     for number, (_, auth) in enumerate(loaded.sources.values()):
-        yield f"sources[{number}].auth", auth
-
-
-def _named(loaded: Loaded) -> Iterator[_Named]:
-    for at, auth in _proofs(loaded):
+        at = f"sources[{number}].auth"
         if auth.bearer:
-            yield _Named(f"{at}.bearer.tokenFiles", auth.bearer.token_files)
+            yield f"{at}.bearer.tokenFiles", auth.bearer.token_files, len
         if auth.basic:
-            yield _Named(f"{at}.basic.passwordFiles", auth.basic.password_files)
+            yield f"{at}.basic.passwordFiles", auth.basic.password_files, len
         if given := auth.signature:
-            standard = given.scheme == "standard-webhooks"
-            check = standard_key if standard else len
-            yield _Named(f"{at}.signature.keyFiles", given.key_files, check)
+            check = standard_key if given.scheme == "standard-webhooks" else len
+            yield f"{at}.signature.keyFiles", given.key_files, check
 
 
 def _certificates(loaded: Loaded) -> Iterator[tuple[str, str]]:
@@ -134,23 +117,25 @@ def _certificates(loaded: Loaded) -> Iterator[tuple[str, str]]:
         return
     yield "tls.certFile", tls.cert_file
     yield "tls.keyFile", tls.key_file
-    for at, auth in _proofs(loaded):
+    for number, (_, auth) in enumerate(loaded.sources.values()):
         for file in auth.client_certificate.ca_files if auth.client_certificate else ():
-            yield f"{at}.clientCertificate.caFiles", file
+            yield f"sources[{number}].auth.clientCertificate.caFiles", file
 
 
-def _secrets(named: _Named, source: Document) -> Iterator[Finding]:
+def _secrets(
+    at: str, files: Sequence[str], check: Callable[[bytes], object], source: Document
+) -> Iterator[Finding]:
     """Look at each file; one that cannot be used is an error if no other of them can be."""
     faults = {}
-    for number, file in enumerate(named.files):
-        key = f"{named.path}[{number}]"
+    for number, file in enumerate(files):
+        key = f"{at}[{number}]"
         try:
-            named.check(secret_of(file, key).encode())
+            check(secret_of(file, key).encode())
         except ConfigError as error:
             faults[key] = str(error).removeprefix(f"{error.path}: ")
         except ValueError:
             faults[key] = "holds a key that is empty or not base64"
-    severity = Severity.ERROR if len(faults) == len(named.files) else Severity.WARNING
+    severity = Severity.ERROR if len(faults) == len(files) else Severity.WARNING
     for key, text in faults.items():
         fix = "put one secret into the file, or name another one"
         yield Finding(severity, key, text, fix, source.line(key))

@@ -15,9 +15,8 @@ from typing import Final
 
 from notifier.cli.arguments import COMMANDS
 from syncer.cli import completion
-from syncer.cli.arguments import Parser
-from syncer.cli.exits import OK, USAGE, failed
-from syncer.cli.process import begin, finish
+from syncer.cli.arguments import Parser, Version
+from syncer.cli.exits import OK, USAGE, begin, failed, finish
 from syncer.model.errors import LedgerError
 
 #: The grace period of the pods of the replaced controller, from which no argument of theirs tells.
@@ -45,11 +44,6 @@ def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -
         # As the replaced controller is started.
         options = parser.parse_args(["run", "--config", options.replacing])
         options.grace = THEIR_GRACE
-    if options.version:
-        from notifier.version import __version__
-
-        sys.stdout.write(f"notification-ledger {__version__} (Python {sys.version.split()[0]})\n")
-        return OK
     if options.command is None:
         parser.print_help(sys.stderr)
         return USAGE
@@ -75,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="notifier", description=(__doc__ or "").strip().partition("\n")[0])
-    parser.add_argument("--version", action="store_true", help="print the version")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     parser.add_argument(
         "-config", "--config", metavar="FILE", dest="replacing",
         help="without a command: run the controller as in place of Kubernaut's, whose arguments these are",

@@ -22,9 +22,9 @@ from typing import Any, Final
 
 import yaml
 
-from notifier.cli.addressing import attributes_for
 from notifier.cli.files import Loaded, files_of, load
 from notifier.cli.sample import (
+    attributes_for,
     attributes_of_manifest,
     doubtful,
     manifest_of,

@@ -12,14 +12,14 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 #: Where a pod of the controller has its settings file: as the chart mounts it, as `notifier run` expects
 #: it.
 SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
-#: States of what is shown of a log, as `syncer.cli.following` names them.
+#: States of what is shown of a log, as `syncer.cli.tail` names them.
 STATES: Final = ("success", "failed", "unknown", "skip", "intent")
-#: What may deserve attention, as `syncer.cli.listing.Row` has it.
+#: What may deserve attention, as `syncer.cli.rows.Row` has it.
 ATTENTION: Final = ("unsynced", "unknown", "quarantined", "held", "journaled")
 
 
@@ -36,6 +36,21 @@ class Parser(argparse.ArgumentParser):
         """Say that a help text cannot be written: since Python 3.12 the library says nothing."""
         if message:
             (file or sys.stderr).write(message)
+
+
+class Version(argparse.Action):
+    """Print the version, looked up only then, since that takes longer than making the parser."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print it and exit."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("notification-ledger")
+        except PackageNotFoundError:  # a bare checkout on the path
+            number = "0+unknown"
+        sys.stdout.write(f"notification-ledger {number} (Python {sys.version.split()[0]})\n")
+        parser.exit()
 
 
 def address(text: str) -> tuple[str, int]:
@@ -232,7 +247,7 @@ COMMANDS: Final = {
         dict.fromkeys(_SCOPE, _SAME),
     ),
     "list": Command(
-        "list_", "list notifications, and which of them need attention",
+        "rows", "list notifications, and which of them need attention",
         dict.fromkeys((*_SCOPE, "phase", "event", "state", "unfinished", "receiver", "since"), _SAME),
     ),
     "tail": Command(

@@ -17,12 +17,10 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
 from syncer.cli import completion
-from syncer.cli.arguments import COMMANDS, EVERYWHERE, SETTINGS_FILES, Parser, add_options
-from syncer.cli.exits import EPILOG, OK, failed
-from syncer.cli.process import begin, finish
+from syncer.cli.arguments import COMMANDS, EVERYWHERE, SETTINGS_FILES, Parser, Version, add_options
+from syncer.cli.exits import EPILOG, OK, begin, failed, finish
 from syncer.model.errors import ConfigError, LedgerError
 
 
@@ -97,7 +95,7 @@ def _parser(words: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
     parser = Parser(
         prog="syncer", description=(__doc__ or "").strip().partition("\n")[0], epilog=EPILOG
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         made = commands.add_parser(name, help=command.help, description=command.help, epilog=EPILOG)
@@ -105,18 +103,3 @@ def _parser(words: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
             add_options(made, {**command.options, **EVERYWHERE})
     completion.add_arguments(commands.add_parser("completion", help=completion.HELP))
     return parser
-
-
-class _Version(argparse.Action):
-    """Print the version, looked up only then, since that takes longer than making the parser."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        """Print it and exit."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            number = version("notification-ledger")
-        except PackageNotFoundError:  # a bare checkout on the path
-            number = "0+unknown"
-        sys.stdout.write(f"notification-ledger {number} (Python {sys.version.split()[0]})\n")
-        parser.exit()

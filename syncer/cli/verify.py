@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -30,7 +29,7 @@ from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK, SILENT, Misused, reason_of
 from syncer.cli.installation import namespaces_of, report_missing, trusted_store
 from syncer.cli.known import read_request
-from syncer.cli.output import screen_of, table, write_answer, write_json, write_lines, write_remark
+from syncer.cli.output import Column, Table, write_answer, write_remark
 from syncer.cli.scan import Joined, Name, Result, Scan, bounds_of, by_status, check_again, diverging
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_log, salvage
@@ -380,56 +379,60 @@ async def run(options: argparse.Namespace) -> int:
     """Report divergences, or repair them; returns the exit code."""
     if options.repair:
         return await repair(options)
-    counts: Counter[Divergence] = Counter()
-    notifications = 0
+    rows: list[tuple[Joined, Finding]] = []
+    diverging_ones = 0
     async with access(options) as at:
         silent, since = await _silence(at)
         scan, bounds = Scan(), replace(bounds_of(at), since=since)
-        rows = [("NOTIFICATION", "UID", "CLASS", "WHAT")]
         namespaces = await namespaces_of(at, options)
-        found = (
+        results = (
             by_status(at, scan, namespaces) if silent
             else diverging(at, scan, bounds, namespaces)
         )  # fmt: skip
-        async for joined, findings in found:
-            notifications += 1
-            for kind, text in findings:
-                counts[kind] += 1
-                if options.json:
-                    write_json(
-                        {
-                            "uid": joined.uid, "object": joined.key or None,
-                            "class": kind.value, "remedy": kind.remedy.value, "what": text,
-                            "cause": ADVICE[kind].cause, "do": ADVICE[kind].do,
-                        }
-                    )  # fmt: skip
-                else:
-                    rows.append((joined.key or "?", joined.uid, kind, text))
+        async for joined, findings in results:
+            diverging_ones += 1
+            rows += [(joined, finding) for finding in findings]
         if not scan.objects and await report_missing(at, options):
             return ABSENT
-    if options.json:
-        summary = {
-            "objects": scan.objects, "logs": scan.logs, "records": scan.records,
-            "diverging": notifications,
-            "classes": {kind.value: n for kind, n in sorted(counts.items())},
-            **({"logsUnread": silent, "journaled": scan.journaled} if silent else {}),
-        }  # fmt: skip
-        write_json({"summary": summary})
-    else:
-        if counts:
-            write_lines([*table(rows, width=screen_of(sys.stdout).width), ""])
-            write_lines(f"{kind}: {ADVICE[kind]}" for kind in VERIFIED if kind in counts)
+    listed = Table(_COLUMNS, json=options.json, as_json=lambda row: _row_as_json(*row))
+    listed.write(rows)
+    listed.report_cut()
+    counts = Counter(finding.kind for _, finding in rows)
+    advice = [f"{kind}: {ADVICE[kind]}" for kind in VERIFIED if kind in counts]
+    said = (
+        f"{scan.objects} objects, {scan.logs} logs, {scan.records} records:"
+        f" {diverging_ones or 'none'} diverging"
+    )
+    if silent:
         said = (
-            f"{scan.objects} objects, {scan.logs} logs, {scan.records} records:"
-            f" {notifications or 'none'} diverging"
+            f"{scan.objects} statuses, {scan.journaled} of them journaled: {diverging_ones}"
+            " inconsistent; logs and statuses were not compared"
         )
-        if silent:
-            said = (
-                f"{scan.objects} statuses, {scan.journaled} of them journaled: {notifications}"
-                " inconsistent; logs and statuses were not compared"
-            )
-        write_lines([said])
+    summary = {
+        "objects": scan.objects, "logs": scan.logs, "records": scan.records,
+        "diverging": diverging_ones,
+        "classes": {kind.value: n for kind, n in sorted(counts.items())},
+        **({"logsUnread": silent, "journaled": scan.journaled} if silent else {}),
+    }  # fmt: skip
+    lines = [*([""] if advice else []), *advice, said]
+    write_answer({"summary": summary}, lines, as_json=options.json)
     return DIFFERENT if counts else NOT_COMPARED if silent else OK
+
+
+_COLUMNS: Final = (
+    Column("NOTIFICATION", lambda row: row[0].key or "?", 12),
+    Column("UID", lambda row: row[0].uid),
+    Column("CLASS", lambda row: row[1].kind),
+    Column("WHAT", lambda row: row[1].text, 30),
+)
+
+
+def _row_as_json(joined: Joined, finding: Finding) -> dict[str, Any]:
+    kind, text = finding
+    return {
+        "uid": joined.uid, "object": joined.key or None, "class": kind.value,
+        "remedy": kind.remedy.value, "what": text, "cause": ADVICE[kind].cause, "do": ADVICE[kind].do,
+    }  # fmt: skip
 
 
 async def _silence(at: Access) -> tuple[str, int | None]:

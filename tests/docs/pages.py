@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from notifier.cli.schemas import gateway_schema, routing_schema, settings_schema
+from notifier.cli.show import gateway_schema, routing_schema, settings_schema
 from notifier.gateway.settings import GatewaySettings, SourceSettings
 from notifier.settings import Environment, Settings
 from syncer.configfile import fields_of, group_of

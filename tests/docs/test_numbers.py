@@ -30,9 +30,8 @@ from notifier.reconciler import operator_holds
 from notifier.routing.document import MAX_NAME
 from notifier.routing.mail import MAX_RECIPIENTS
 from syncer.cli import known, receivers, rows
-from syncer.cli.following import _RESTS, LATE
-from syncer.cli.tail import _PERIOD
-from syncer.cli.web import index, story, updates
+from syncer.cli.tail import _PERIOD, _RESTS, LATE
+from syncer.cli.web import index, story
 from syncer.cli.web import server as explorer
 from syncer.model.hold import LONGEST
 from syncer.rules.backoff import RETRY_AFTER_MOST
@@ -132,7 +131,10 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     "explorer.md": (
         f"up to {said(index.MOST)} rows, above which the oldest are not shown",
         f"asks a silent server again after {word(known._REST)} seconds",
-        f"Bounds: {connections._CONNECTIONS} connections, {updates.MOST} open pages that update themselves",
+        (
+            f"Bounds: {connections._CONNECTIONS} connections, {explorer.MOST} open pages that update"
+            " themselves"
+        ),
         f"{word(explorer._TOGETHER)} pages in preparation, {said(explorer._SECONDS)} seconds for each",
         f"{said(explorer._ANSWER)} seconds for a request to a server",
         f"{rows._TEXT} characters of a filter, {receivers.MOST} channels, and {story.MOST} moments",

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from syncer.cli.access import Where, access
-from syncer.cli.web.follow import Follower
-from syncer.cli.web.index import Index
+from syncer.cli.web.index import Follower, Index
 from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.times import format_time
 from tests.beside import beside

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncer.cli import explain, explanation
-from syncer.cli.following import Event, columns_of
 from syncer.cli.installation import Store, StoreState
 from syncer.cli.known import Known
+from syncer.cli.tail import Event, columns_of
 from syncer.cli.web.pages import page
 from syncer.cli.web.story import tell
 from syncer.ledger.codec import next_chain

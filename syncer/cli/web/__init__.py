@@ -18,8 +18,7 @@ from syncer.cli.access import access
 from syncer.cli.exits import OK
 from syncer.cli.installation import controller_namespace, namespaces_of
 from syncer.cli.output import write_lines
-from syncer.cli.web.follow import Follower
-from syncer.cli.web.index import Index
+from syncer.cli.web.index import Follower, Index
 from syncer.cli.web.server import ADDRESS, Explorer
 from syncer.model.errors import ConfigError
 from syncer.runtime.supervise import end

@@ -1,26 +1,37 @@
 """
-The entries of all notifications, newest first, and the counts over them.
+All notifications, newest first, kept in step with the API server: a list of each namespace, then a watch.
 
 The API server can neither sort by age nor filter by more than names, so every search would have to read
-everything. Therefore all entries are kept here, in order, and a page begins where the one before ended.
-A search visits all of them and yields to the event loop every few thousand.
+everything. Therefore all rows are kept here, in order, and a page begins where the one before ended.
+A search visits all of them and yields to the event loop every few thousand. Beyond a bound the oldest are
+dropped, and the pages say so.
 
-Beyond a bound the oldest are dropped, and the pages say so.
-
-No I/O, no clock.
+The controller's reflector is not used: it would keep identity and version of each object a second time,
+and its rules about shards and finished objects are for delivery. Here a late or lost event costs a row
+that is out of date until the next event. When a watch has expired, everything is listed again, and
+rows that the list lacks are removed. While a server is away, the rows stay, and the pages say since when.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from itertools import count
+from typing import Final, NamedTuple
 
+from syncer.cli.access import Access
+from syncer.cli.exits import message_of
 from syncer.cli.rows import Placed, Position, Query, Row, RowMaker, position_of
+from syncer.kube.answers import event_of
+from syncer.kube.notification_requests import Unreadable, list_path, parse
+from syncer.model.errors import Expired, LedgerError, Unavailable
 from syncer.model.resource import NotificationRequest
+from syncer.rules.backoff import exponential
 
 #: Entries that are kept: some sixty megabytes at most.
 MOST: Final = 200_000
@@ -159,3 +170,161 @@ class Index:
         if not inside:
             del self._entries[entry.namespace]
         self.phases[entry.phase] -= 1
+
+
+#: Objects in a page of a list; reading it holds the loop for some ten milliseconds, and takes megabytes.
+_PAGE: Final = 100
+#: Seconds of silence of a watch after which the pages say that they may be old; bookmarks come every 60.
+_SILENCE: Final = 90.0
+#: Seconds between tries, at first and at most.
+_PAUSE_FIRST: Final = 0.5
+_PAUSE_MOST: Final = 15.0
+
+
+#: Seconds after which the server ends a watch, and for an answer.
+_LASTS: Final = 240
+_ANSWER: Final = 10.0
+#: Seconds that list and watch must have lasted for their end to be none of several in a row.
+_STEADY: Final = 60.0
+
+
+class Follower:
+    """Follows namespaces; if there is a `problem`, the entries are as of `since` or later."""
+
+    def __init__(self, at: Access, index: Index, namespaces: Sequence[str]) -> None:
+        """Prepare; `run` keeps the index up to date. Without namespaces, all are followed."""
+        self._at = at
+        self._index = index
+        self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._listed: set[str | None] = set()
+        self._problems: dict[str | None, tuple[str, float]] = {}
+        self._numbers = count(1)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every namespace was listed to its end since the start."""
+        return len(self._listed) == len(self._scopes)
+
+    @property
+    def problem(self) -> str:
+        """Why the entries may be out of date, empty if they are not."""
+        return next((text for text, _ in self._problems.values()), "")
+
+    @property
+    def since(self) -> float:
+        """Unix seconds since when there is a problem, 0 without one."""
+        return min((at for _, at in self._problems.values()), default=0.0)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for namespace in self._scopes:
+                group.create_task(self._follow(namespace))
+
+    async def _follow(self, namespace: str | None) -> None:
+        version, failures = "", 0
+        while True:
+            began = time.monotonic()
+            try:
+                if not version:
+                    version = await self._list(namespace)
+                async with aclosing(changes(self._at, namespace, version)) as news:
+                    async for change in news:
+                        version = change.version
+                        self._take(change)
+                        self._mended(namespace)
+                failures = 0
+            except (LedgerError, TimeoutError) as error:
+                # A server may end each watch at once with an error after which everything is listed anew.
+                failures = 1 if time.monotonic() - began >= _STEADY else failures + 1
+                if isinstance(error, Expired):
+                    version = ""
+                else:
+                    self._failed(namespace, message_of(error))
+            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
+
+    def _take(self, change: Change) -> None:
+        found = change.found
+        if isinstance(found, NotificationRequest) and not change.deleted:
+            self._index.put(found)
+        elif found is not None and change.deleted:
+            self._index.drop(found.namespace, found.name)
+
+    async def _list(self, namespace: str | None) -> str:
+        """Take a list to its end; returns its version."""
+        number, token, version = next(self._numbers), "", ""
+        while True:
+            page = await self._at.objects.list_page(namespace, limit=_PAGE, continue_token=token)
+            version = version or page.resource_version
+            for found in page.objects:
+                if not isinstance(found, Unreadable):
+                    self._index.put(found, listing=number)
+            token = page.continue_token
+            if not token:
+                break
+            self._mended(namespace)
+        self._index.keep_only(number, namespace)
+        self._listed.add(namespace)
+        self._mended(namespace)
+        self._index.on_change("")
+        return version
+
+    def _failed(self, namespace: str | None, text: str) -> None:
+        _, at = self._problems.get(namespace, ("", time.time()))
+        if namespace not in self._problems:
+            self._index.on_change("")
+        self._problems[namespace] = (text, at)
+
+    def _mended(self, namespace: str | None) -> None:
+        if self._problems.pop(namespace, None) is not None:
+            self._index.on_change("")
+
+
+class Change(NamedTuple):
+    """
+    What a watch brings.
+
+    Attributes:
+        version: Up to which everything is known with it.
+        found: The object that has changed, None where none has: once when the watch begins, and as a sign
+            of life.
+        deleted: It is gone.
+    """
+
+    version: str
+    found: NotificationRequest | Unreadable | None = None
+    deleted: bool = False
+
+
+async def changes(at: Access, namespace: str | None, version: str) -> AsyncGenerator[Change, None]:
+    """
+    Watch until the server ends it.
+
+    Args:
+        at: Open connections.
+        namespace: To watch; None is all of them.
+        version: Up to which everything is known.
+
+    Raises:
+        Expired: the server has forgotten the version, list again.
+        PortError: the API server does not answer, or refuses.
+    """
+    if at.kube is None:
+        raise Unavailable(at.problem)
+    params = {
+        "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_LASTS),
+        "resourceVersion": version,
+    }  # fmt: skip
+    async with at.kube.stream(
+        list_path(namespace), params, connect_timeout=_ANSWER, idle_timeout=_SILENCE
+    ) as lines:
+        yield Change(version)
+        async for line in lines:
+            kind, document = event_of(line)
+            try:
+                version = str(document["metadata"]["resourceVersion"])
+            except (KeyError, TypeError):
+                raise Expired("an event about an object without a version") from None
+            yield Change(
+                version, None if kind == "BOOKMARK" else parse(document), kind == "DELETED"
+            )

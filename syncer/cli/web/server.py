@@ -8,6 +8,10 @@ site asks for is refused unless somebody follows a link (it could take all strea
 or read an answer, and the policy lets a page load nothing but this server's own style
 and script. There is no method but GET and HEAD, and no body is read.
 
+An event of the stream has no content: a page that receives one fetches itself again. Changes are gathered
+for a moment, so a burst costs each page at most two fetches a second. A page that is refused asks again
+every few seconds. The bound on silent connections ends a client that does not read.
+
 Bounds: connections (`syncer.runtime.connections`), pages that are being made at once, seconds for each,
 open streams, characters of a filter.
 """
@@ -18,7 +22,8 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -37,13 +42,74 @@ from syncer.cli.rows import Head, Placed, Query, Row, position_of, query_of
 from syncer.cli.status import Line, report
 from syncer.cli.times import now_here
 from syncer.cli.web import pages
-from syncer.cli.web.follow import Follower
-from syncer.cli.web.index import Index
+from syncer.cli.web.index import Follower, Index
 from syncer.cli.web.story import tell
-from syncer.cli.web.updates import Updates
 from syncer.model.errors import ContractError
 from syncer.runtime.connections import Connections, Handler, Listener, listen
-from syncer.runtime.supervise import end
+from syncer.runtime.supervise import elapse, end
+
+#: Pages that may follow changes at the same time.
+MOST: Final = 32
+#: Seconds for which changes are gathered, and after which a sign of life is sent.
+GATHERED: Final = 0.25
+PAUSE: Final = 0.5
+HEARTBEAT: Final = 15.0
+
+
+class Client:
+    """One open page; `key` is the only notification that it is about, empty for all."""
+
+    def __init__(self, key: str) -> None:
+        """Nothing has changed yet."""
+        self._key = key
+        self._changed = asyncio.Event()
+
+    def tell(self, key: str) -> None:
+        """Note a change of one notification, or of any with an empty key."""
+        if not (self._key and key) or key == self._key:
+            self._changed.set()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Yield what is sent, without end."""
+        yield b"retry: 3000\nevent: hello\ndata: {}\n\n"
+        while True:
+            await elapse(HEARTBEAT, self._changed)
+            if not self._changed.is_set():
+                # Times on a page grow old, and logs grow without a change of the object.
+                yield b"event: tick\ndata: {}\n\n"
+                continue
+            await asyncio.sleep(GATHERED)
+            self._changed.clear()
+            yield b"event: change\ndata: {}\n\n"
+            await asyncio.sleep(PAUSE - GATHERED)
+
+
+class Updates:
+    """The open pages."""
+
+    def __init__(self, most: int = MOST) -> None:
+        """Begin without any; it keeps `most` of them."""
+        self._most = most
+        self._clients: set[Client] = set()
+
+    def tell(self, key: str) -> None:
+        """Notify the pages about a notification that it has changed; all pages with an empty key."""
+        for client in self._clients:
+            client.tell(key)
+
+    @contextmanager
+    def join(self, key: str) -> Iterator[Client | None]:
+        """Follow changes while the block runs; None if there are too many clients."""
+        if len(self._clients) >= self._most:
+            yield None
+            return
+        client = Client(key)
+        self._clients.add(client)
+        try:
+            yield client
+        finally:
+            self._clients.discard(client)
+
 
 T = TypeVar("T")
 

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.cli import arguments as command
-from notifier.cli.addressing import attributes_for
 from notifier.cli.main import main
-from notifier.cli.sample import attributes_of_manifest, manifest_of
+from notifier.cli.sample import attributes_for, attributes_of_manifest, manifest_of
 from notifier.cli.send import line_of
 from notifier.routing.attributes import ALWAYS, KNOWN
 from notifier.routing.parse import parse

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import pytest
 
-from syncer.cli import following
+from syncer.cli import tail
 from syncer.cli.arguments import STATES
-from syncer.cli.following import _STATES, Event, Follower, Wanted, _batches, columns_of
+from syncer.cli.tail import _STATES, Event, Follower, Wanted, _batches, columns_of
 from syncer.ledger.ends import read_ends, read_lengths
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, receiver_of
 from syncer.model.errors import Unavailable
@@ -296,9 +296,9 @@ async def test_a_log_that_goes_while_it_is_looked_at_is_new_when_it_comes_back(
         logs.world.redis.twin.logs.clear()
         return await read_ends(*arguments)
 
-    monkeypatch.setattr(following, "read_ends", after_its_loss)
+    monkeypatch.setattr(tail, "read_ends", after_its_loss)
     assert await follower.past(0) == []
-    monkeypatch.setattr(following, "read_ends", read_ends)
+    monkeypatch.setattr(tail, "read_ends", read_ends)
     logs.records["1"] = []
     logs.append("1", SENT)
     assert await swept(follower) == ["ns/n1 success"]
@@ -368,7 +368,7 @@ async def test_what_was_read_beside_what_could_not_be_comes_later(
     await follower.past(0)
     logs.append("1", PLAN, failed(A1))
     logs.append("2", PLAN, failed(A1))
-    monkeypatch.setattr(following, "_RECORDS", 1)
+    monkeypatch.setattr(tail, "_RECORDS", 1)
     halves = 0
 
     async def half(*arguments: Any) -> Any:
@@ -378,7 +378,7 @@ async def test_what_was_read_beside_what_could_not_be_comes_later(
             raise Unavailable("away")
         return await read_ends(*arguments)
 
-    monkeypatch.setattr(following, "read_ends", half)
+    monkeypatch.setattr(tail, "read_ends", half)
     with pytest.raises(Unavailable):
         await swept(follower)
     assert await swept(follower) == ["ns/n1 failed", "ns/n2 failed"]
@@ -408,7 +408,7 @@ def test_little_is_read_together() -> None:
     assert len(batches) == 4
     assert list(_batches([("huge", 1)], {"huge": 10**6})) == [[("huge", 1)]]
     assert list(_batches([], {})) == []
-    full = {"a": following._RECORDS - 1, "b": 1, "c": 1}
+    full = {"a": tail._RECORDS - 1, "b": 1, "c": 1}
     assert list(_batches([(uid, 0) for uid in full], full)) == [[("a", 0), ("b", 0)], [("c", 0)]]
 
 

@@ -71,10 +71,10 @@ def test_nowhere_to_look(
 
 def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Both commands say their version, and the same."""
-    assert notifier_main(["--version"]) == 0
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["--version"])
-    assert ended.value.code == 0
+    for main in (notifier_main, cli.main):
+        with pytest.raises(SystemExit) as ended:
+            main(["--version"])
+        assert ended.value.code == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == second
     assert first.startswith("notification-ledger ")
@@ -100,7 +100,7 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
         "logging", "msgpack", "pathlib", "pydantic", "redis", "tempfile", "yaml",
     }  # fmt: skip
     shared = {
-        "syncer.cli.arguments", "syncer.cli.exits", "syncer.cli.process", "syncer.model",
+        "syncer.cli.arguments", "syncer.cli.exits", "syncer.model",
         "syncer.model.errors",
     }  # fmt: skip
     inner = {name for name in loaded if name.startswith("syncer.")}
@@ -201,7 +201,7 @@ def test_how_a_command_ends(
     async def run(options: object) -> int:
         raise error
 
-    monkeypatch.setattr("syncer.cli.list_.run", run)
+    monkeypatch.setattr("syncer.cli.rows.run", run)
     assert cli.main(["list", "--redis-url", "redis://h"]) == code
     assert capsys.readouterr() == ("", text)
 
@@ -217,7 +217,7 @@ def test_an_error_names_its_sources(
         error.add_note("from a file")
         raise error
 
-    monkeypatch.setattr("syncer.cli.list_.run", run)
+    monkeypatch.setattr("syncer.cli.rows.run", run)
     cli.main(["list", "--redis-url", "redis://h"])
     assert capsys.readouterr().err == "syncer: away (API server at https://x) (from a file)\n"
 
@@ -246,7 +246,7 @@ def test_where_redis_is(
         given.append(options.redis_url)
         return 7
 
-    monkeypatch.setattr("syncer.cli.list_.run", run)
+    monkeypatch.setattr("syncer.cli.rows.run", run)
     monkeypatch.delenv("REDIS_URL", raising=False)
     if variable is not None:
         monkeypatch.setenv("REDIS_URL", variable)
@@ -346,7 +346,7 @@ def test_which_settings_file_is_read(
         (tmp_path / name).touch()
     files = tuple(str(tmp_path / name) for name in ("first", "second"))
     monkeypatch.setattr(cli, "SETTINGS_FILES", files)
-    monkeypatch.setattr("syncer.cli.list_.run", run)
+    monkeypatch.setattr("syncer.cli.rows.run", run)
     monkeypatch.delenv("REDIS_URL", raising=False)
     if variable is not None:
         monkeypatch.setenv("REDIS_URL", variable)
@@ -364,7 +364,7 @@ def test_a_password_on_the_command_line_is_warned_about(
         given.append(options.redis_url)
         return 0
 
-    monkeypatch.setattr("syncer.cli.list_.run", run)
+    monkeypatch.setattr("syncer.cli.rows.run", run)
     url = "redis://:hunter2@h"
     assert cli.main(["list", "--redis-url", url]) == 0
     said = capsys.readouterr().err
@@ -397,7 +397,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         "import sys; from syncer.cli import main\n"
         "async def run(options):\n"
         "    while True: print('x' * 1000, flush=True)\n"
-        "from syncer.cli import list_; list_.run = run\n"
+        "from syncer.cli import rows; rows.run = run\n"
         "sys.exit(main.main(['list', '--redis-url', 'redis://h']))\n"
     )
     with subprocess.Popen(
@@ -420,7 +420,7 @@ def test_what_is_written_after_a_pipe_has_broken_goes_nowhere(
     async def run(options: object) -> int:
         raise BrokenPipeError
 
-    monkeypatch.setattr("syncer.cli.list_.run", run)
+    monkeypatch.setattr("syncer.cli.rows.run", run)
     monkeypatch.setattr(
         "os.dup2", lambda a, b: led.append((Path(f"/proc/self/fd/{a}").readlink(), b))
     )

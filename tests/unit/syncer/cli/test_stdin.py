@@ -27,8 +27,8 @@ async def run(options):
     finally:
         print("ended", flush=True)
     return 7
-from syncer.cli import list_
-list_.run = run
+from syncer.cli import rows
+rows.run = run
 sys.exit(main.main(["list", "--redis-url", "redis://h", *sys.argv[2:]]))
 """
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from syncer.cli.web.follow import Follower
-from syncer.cli.web.index import Index
+from syncer.cli.web.index import Follower, Index
 from syncer.kube.notification_requests import ObjectPage
 from syncer.model.errors import Unavailable
 from tests.beside import beside
@@ -58,7 +57,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         asked.append(n)
         return 0.0
 
-    monkeypatch.setattr("syncer.cli.web.follow.exponential", pause)
+    monkeypatch.setattr("syncer.cli.web.index.exponential", pause)
     return asked
 
 
@@ -173,9 +172,7 @@ async def test_a_watch_that_lasted_for_a_while_begins_the_count_anew(
 ) -> None:
     """What ends it then is the first failure in a row."""
     clock = itertools.count(0, 1_000)
-    monkeypatch.setattr(
-        "syncer.cli.web.follow.time", SimpleNamespace(monotonic=lambda: next(clock))
-    )
+    monkeypatch.setattr("syncer.cli.web.index.time", SimpleNamespace(monotonic=lambda: next(clock)))
     kube = Kube(*([b'{"type":"ERROR","object":{}}'] for _ in range(3)), [])
     objects = Objects(*(page(version=f"{n}") for n in range(5, 9)))
     await _follow(_follower(objects, kube), kube)

@@ -17,11 +17,9 @@ from syncer.cli.doctor.cluster import ClusterFacts
 from syncer.cli.doctor.result import Grade, Result
 from syncer.cli.known import Asker, Known, know
 from syncer.cli.owner import ShardHolder
-from syncer.cli.web import server, updates
-from syncer.cli.web.follow import Follower
-from syncer.cli.web.index import Index
-from syncer.cli.web.server import Explorer, asked_from_here, host_allowed
-from syncer.cli.web.updates import MOST, Updates
+from syncer.cli.web import server
+from syncer.cli.web.index import Follower, Index
+from syncer.cli.web.server import MOST, Explorer, Updates, asked_from_here, host_allowed
 from syncer.model.hold import Hold
 from syncer.runtime.connections import Connections
 from tests.unit.syncer.cli.samples import NOW
@@ -226,7 +224,7 @@ async def test_open_pages_are_told_and_bounded(
 ) -> None:
     """A change reaches who looks at it within half a second, and nobody else; the bound is kept."""
     url, index = site
-    monkeypatch.setattr(updates, "HEARTBEAT", 30.0)
+    monkeypatch.setattr(server, "HEARTBEAT", 30.0)
     async with aiohttp.ClientSession() as session, asyncio.timeout(20):
         async with (
             session.get(f"{url}/events?key=ns/m") as one,
@@ -242,9 +240,9 @@ async def test_open_pages_are_told_and_bounded(
         # Those that were closed give up their places.
         await until_free(session, url)
         streams = []
-        for _ in range(updates.MOST + 1):
+        for _ in range(server.MOST + 1):
             streams.append(await session.get(f"{url}/events"))  # noqa: PERF401 - one after the other
-        assert [s.status for s in streams[:-1]] == [200] * updates.MOST
+        assert [s.status for s in streams[:-1]] == [200] * server.MOST
         assert streams[-1].status == 503
         for stream in streams:
             stream.close()
@@ -253,11 +251,11 @@ async def test_open_pages_are_told_and_bounded(
 async def until_free(session: aiohttp.ClientSession, url: str) -> None:
     """Wait until every place is free but for those that this takes, and gives back."""
     streams: list[aiohttp.ClientResponse] = []
-    while [s.status for s in streams] != [200] * updates.MOST:
+    while [s.status for s in streams] != [200] * server.MOST:
         for stream in streams:
             stream.close()
         await asyncio.sleep(0.05)
-        streams = [await session.get(f"{url}/events") for _ in range(updates.MOST)]
+        streams = [await session.get(f"{url}/events") for _ in range(server.MOST)]
     for stream in streams:
         stream.close()
     await asyncio.sleep(0.2)
@@ -265,9 +263,9 @@ async def until_free(session: aiohttp.ClientSession, url: str) -> None:
 
 async def test_a_sign_of_life_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing changes; and a burst is one event."""
-    monkeypatch.setattr(updates, "HEARTBEAT", 0.01)
-    monkeypatch.setattr(updates, "GATHERED", 0.01)
-    monkeypatch.setattr(updates, "PAUSE", 0.02)
+    monkeypatch.setattr(server, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(server, "GATHERED", 0.01)
+    monkeypatch.setattr(server, "PAUSE", 0.02)
     all_ = Updates(most=1)
     with all_.join("") as client, all_.join("") as another:
         assert another is None
@@ -461,6 +459,6 @@ async def test_the_head_of_the_stream_ends(site: tuple[str, Index]) -> None:
     """It has the headers and takes no place."""
     url, _ = site
     async with aiohttp.ClientSession() as session, asyncio.timeout(20):
-        for _ in range(updates.MOST + 1):
+        for _ in range(server.MOST + 1):
             async with session.head(f"{url}/events") as answer:
                 assert (answer.status, answer.content_type) == (200, "text/event-stream")
