@@ -27,7 +27,7 @@ from syncer.runtime.connections import Connections
 from syncer.runtime.offload import SMALL
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
-from tests.fakes.faults import Answer, ApplyThen, DropReply, Match
+from tests.fakes.faults import Answer, Match
 from tests.integration.running_gateway import (
     TOKEN,
     Running,
@@ -183,20 +183,6 @@ async def test_at_the_end_of_the_patience_the_sender_is_to_try_again(
         assert len(stored(server)) == 1
 
 
-@pytest.mark.parametrize("fault", [ApplyThen(), DropReply()], ids=["504 after it", "no answer"])
-async def test_a_lost_answer_makes_no_second_object(
-    standin: tuple[FakeApiServer, str], token: str, fault: ApplyThen | DropReply
-) -> None:
-    """A create whose answer is lost is tried again, and meets its own object."""
-    server, kubeconfig = standin
-    async with gateway(kubeconfig, {"sources": [source(token, namespace="default")]}) as here:
-        server.faults.add(CREATE, fault)
-        code, answer, _ = await here.send("am", group(("a", "firing", stamp())))
-        assert code == 200, answer
-        assert len(server.faults.struck) == 1
-        assert stored(server) == [answer["notifications"][0]["name"]]
-
-
 async def test_what_the_api_server_says_becomes_what_the_sender_understands(
     standin: tuple[FakeApiServer, str], token: str
 ) -> None:
@@ -220,37 +206,6 @@ async def test_what_the_api_server_says_becomes_what_the_sender_understands(
         code, answer, _ = await here.send("am", group(("a", "firing", stamp())))
         assert code == 503, answer
     assert stored(server) == []
-
-
-async def test_a_repeat_is_a_new_notification_and_a_late_retry_is_none(
-    control_plane: ControlPlane, namespace: str, token: str
-) -> None:
-    """Later than the window an equal group is an occurrence of its own; what is younger is a duplicate."""
-    began = time.time()
-    now = began
-    fires = group(("a", "firing", stamp()))
-    repeat = {**fires, "notification_reason": "repeat interval elapsed"}
-    document = {"sources": [source(token, namespace=namespace, dedupWindow="1h")]}
-    async with gateway(control_plane.kubeconfig, document, now=lambda: now) as here:
-
-        async def sent(payload: Json, ago: float) -> Json:
-            nonlocal now
-            now = began + ago
-            code, answer, _ = await here.send("am", payload)
-            assert code == 200, answer
-            (made,) = answer["notifications"]
-            return dict(made)
-
-        first = await sent(fires, 1)
-        # The objects' own times are the server's: what is younger than the window by them is a duplicate.
-        late = await sent(fires, 3590)
-        assert (late["name"], late["duplicate"]) == (first["name"], True)
-        thinned = await sent(repeat, 3595)
-        assert thinned["duplicate"] is True
-        second = await sent(repeat, 3700)
-        assert (second["duplicate"], second["name"]) == (False, first["name"][:-1] + "1")
-        assert here.count("notifications_total", source="am", result="thinned") == 1
-        assert here.count("notifications_total", source="am", result="created") == 2
 
 
 async def test_a_name_that_is_taken_is_said(
@@ -435,20 +390,6 @@ async def test_a_hostile_payload_is_answered_with_the_path_of_the_member(
         code, answer, _ = await here.send("github", GITHUB, Content_Type="application/json")
         assert (code, answer["path"]) == (400, "x-github-event")
     assert len(stored(server)) == len(HOSTILE)
-
-
-async def test_each_alert_becomes_one(standin: tuple[FakeApiServer, str], token: str) -> None:
-    """Per alert, a flush with one alert more creates one object more."""
-    server, kubeconfig = standin
-    starts = stamp()
-    document = {"sources": [source(token, namespace="default", per="alert")]}
-    async with gateway(kubeconfig, document) as here:
-        alerts = [(f"f{n:02}", "firing", starts) for n in range(40)]
-        code, answer, _ = await here.send("am", group(*alerts))
-        assert (code, len(answer["notifications"])) == (200, 40)
-        code, answer, _ = await here.send("am", group(*alerts, ("new", "firing", starts)))
-        assert [n["duplicate"] for n in answer["notifications"]].count(False) == 1
-    assert len(stored(server)) == 41
 
 
 async def test_too_many_requests_in_flight_are_told_at_once(
@@ -946,25 +887,6 @@ async def test_a_storm_becomes_one_page(standin: tuple[FakeApiServer, str], toke
         codes = [(await here.send("events", {**event, "id": str(n)})) for n in range(4)]
         assert [code for code, _, _ in codes] == [200, 200, 200, 429]
         assert 5 <= int(codes[-1][2]["Retry-After"]) <= 10
-
-
-async def test_a_storm_of_one_group_is_one_digest(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
-    """Per alert, all that is above the rate waits for the same digest, however many they are."""
-    server, kubeconfig = standin
-    rate = {"perMinute": 1, "burst": 1}
-    document = {
-        "sources": [source(token, namespace="default", per="alert", patience="2s", rate=rate)]
-    }
-    starts = stamp()
-    async with gateway(kubeconfig, document) as here:
-        code, answer, _ = await here.send(
-            "am", group(*((f"f{n:02}", "firing", starts) for n in range(60)))
-        )
-    assert code == 200, answer
-    assert len(answer["notifications"]) == 60
-    assert len(stored(server)) == 2
 
 
 async def test_a_mapping_of_each_alert_does_not_hold_the_loop(

@@ -16,7 +16,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from notifier.gateway.reviews import ALLOWED, REFUSED
+from notifier.gateway.reviews import REFUSED
 from syncer.model.resource import Json
 from syncer.runtime.connections import Connections
 from tests.channels.receiver import Certificates
@@ -189,36 +189,6 @@ async def test_what_a_review_comes_to(
     asked = [request for request in server.faults.struck if "reviews" in str(request)]
     assert len(asked) == reviews
     assert "s3cret-token" not in caplog.text
-
-
-async def test_an_answer_holds_for_its_time(standin: tuple[FakeApiServer, str]) -> None:
-    """What was allowed is served for a minute, also while the server is away, and no longer."""
-    server, kubeconfig = standin
-    clock = Clock()
-    server.faults.add(REVIEW, KNOWN, times=None)
-    server.faults.add(ACCESS, reviewed(allowed=True), times=None)
-    given = document("default", {"tokenReview": {}})
-    async with gateway(kubeconfig, given, clock=clock) as here:
-
-        async def sent() -> int:
-            return (await here.send("am", group(("a", "firing", stamp()))))[0]
-
-        assert await sent() == 200
-        server.faults.clear()
-        server.faults.add(REVIEW, Answer(503), times=None)
-        clock.now += ALLOWED - 1
-        assert await sent() == 200
-        clock.now += 1
-        assert await sent() == 503
-        server.faults.clear()
-        server.faults.add(REVIEW, reviewed(authenticated=False), times=None)
-        assert await sent() == 401
-        server.faults.clear()
-        server.faults.add(REVIEW, KNOWN, times=None)
-        server.faults.add(ACCESS, reviewed(allowed=True), times=None)
-        assert await sent() == 401
-        clock.now += REFUSED
-        assert await sent() == 200
 
 
 async def test_many_requests_of_one_token_wait_for_one_review(
