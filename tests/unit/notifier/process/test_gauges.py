@@ -14,16 +14,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from notifier.app import Parts
-from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
 from notifier.process import gauges
 from notifier.process.gauges import refresh
 from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
-from notifier.reporter import EventReporter
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build as build_settings
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
@@ -127,41 +124,40 @@ def product() -> Scraped:
     return Scraped()
 
 
-def test_what_has_no_plan_is_due_since_it_was_created(controller: Controller) -> None:
-    """Claimed or not, planned or not: its first attempt waits."""
-    add(controller, "a", age=40).view.plan = None
-    assert oldest(controller) == pytest.approx(40)
-    add(controller, "b", age=50).lose()
-    assert oldest(controller) == pytest.approx(50)
+def flies(entry: Notification) -> None:
+    """Its second attempt is under way, and permitted by the log."""
+    entry.in_flight.begin(make_attempt_id(EPOCH, 2), "slack:ops")
+    entry.in_flight.leave(make_attempt_id(EPOCH, 2))
 
 
-def test_nothing_is_overdue_where_nothing_is_due(controller: Controller) -> None:
-    """Waits that are not over, attempts under way, ends and strangers do not count."""
-    assert oldest(controller) == 0
-    failed(add(controller, "waits", age=900), due=NOW + 5)
-    flies = add(controller, "flies", age=900).in_flight
-    flies.begin(make_attempt_id(EPOCH, 2), "slack:ops")
-    flies.leave(make_attempt_id(EPOCH, 2))
-    add(controller, "done", age=900, phase="Sent")
-    add(controller, "gone", age=900).gone()
-    assert oldest(controller) == 0
-    cast("Shards", controller.holds.ownership).drop(0)
-    add(controller, "strange", age=900)
-    assert oldest(controller) == 0
+def delivered(entry: Notification) -> None:
+    """Its channel has ended, whatever is due."""
+    failed(entry, due=NOW - 7)
+    ((key, attempt),) = entry.view.attempts.items()
+    entry.view.attempts[key] = replace(attempt, state=AttemptState.SUCCESS)
 
 
-@pytest.mark.parametrize(
-    ("make", "seconds"),
-    [
-        pytest.param(lambda _: None, 40, id="a first attempt is due since the object was created"),
-        pytest.param(lambda e: failed(e, due=NOW - 7), 7, id="a retry since its due time"),
-        pytest.param(
-            lambda e: e.lose(),
-            40,
-            id="what could not be claimed since its creation",
-        ),
-    ],
-)
+def lacks_a_credential(entry: Notification) -> None:
+    """An alarm was set later than its retry is due."""
+    failed(entry, due=NOW - 7)
+    entry.wait("slack:ops", NOW + 30)
+
+
+#: What becomes of a notification that was created 40 s ago, and for how long it has been due.
+DUE: dict[str, tuple[Callable[[Notification], None], float]] = {
+    "a first attempt is due since the object was created": (lambda _: None, 40),
+    "so is what has no plan yet": (lambda e: setattr(e.view, "plan", None), 40),
+    "what could not be claimed since its creation": (lambda e: e.lose(), 40),
+    "a retry since its due time": (lambda e: failed(e, due=NOW - 7), 7),
+    "what waits for something else all the same": (lacks_a_credential, 7),
+    "a wait that is not over is not": (lambda e: failed(e, due=NOW + 5), 0),
+    "an attempt that is under way is not": (flies, 0),
+    "a channel that has ended is not": (delivered, 0),
+    "an object that is gone is not": (lambda e: e.gone(), 0),
+}
+
+
+@pytest.mark.parametrize(("make", "seconds"), DUE.values(), ids=DUE)
 def test_oldest_due(
     controller: Controller, make: Callable[[Notification], None], seconds: float
 ) -> None:
@@ -170,17 +166,11 @@ def test_oldest_due(
     assert oldest(controller) == pytest.approx(seconds)
     failed(add(controller, "younger", age=900), due=NOW - 1)
     failed(add(controller, "later", age=900), due=NOW + 1)
-    assert oldest(controller) == pytest.approx(seconds)
+    assert oldest(controller) == pytest.approx(max(seconds, 1))
     failed(add(controller, "older", age=2000), due=NOW - 1500)
     assert oldest(controller) == pytest.approx(1500)
-
-
-def test_what_waits_for_something_else_is_overdue_all_the_same(controller: Controller) -> None:
-    """An alarm that was set later, because a credential is missing, hides nothing."""
-    entry = add(controller, "a", age=40)
-    failed(entry, due=NOW - 7)
-    entry.wait("slack:ops", NOW + 30)
-    assert oldest(controller) == pytest.approx(7)
+    cast("Shards", controller.holds.ownership).drop(0)
+    assert oldest(controller) == 0, "strangers do not count"
 
 
 def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> None:
@@ -210,17 +200,9 @@ def test_a_fallback_is_due_since_it_is_needed(controller: Controller) -> None:
     assert oldest(controller) == pytest.approx(6)
 
 
-def test_a_finished_channel_is_not_overdue(controller: Controller) -> None:
-    """Where no attempt follows, none is due."""
-    entry = add(controller, "a", age=40)
-    failed(entry, due=NOW - 7)
-    ((key, attempt),) = entry.view.attempts.items()
-    entry.view.attempts[key] = replace(attempt, state=AttemptState.SUCCESS)
-    assert oldest(controller) == 0
-
-
 def test_what_is_held_on_purpose_is_not_overdue(controller: Controller) -> None:
-    """An operator who holds one back, or all, has not been forgotten."""
+    """An operator who holds one back, or all, has not been forgotten; nor is what has ended overdue."""
+    add(controller, "done", age=900, phase="Sent")
     add(controller, "a", age=40, annotations={HOLD_ANNOTATION: "true"})
     assert oldest(controller) == 0
     add(controller, "b", age=40)
@@ -261,65 +243,6 @@ async def test_a_stopped_notification_is_not_even_decided(controller: Controller
     decision = await controller.reconciler.reconcile("a")
     assert isinstance(decision, Await)
     assert decision.reason == "held by the self-audit"
-
-
-def test_completion_is_observed_once_with_its_phase() -> None:
-    """From the creation to the end of the last attempt, when the final phase is first written."""
-    registry = CollectorRegistry()
-    reporter = EventReporter(lambda *_: None, DeliveryMetrics(registry))
-
-    def count(phase: str) -> tuple[Any, Any]:
-        name = "notification_ledger_completion_seconds"
-        labels = {"phase": phase}
-        return (
-            registry.get_sample_value(f"{name}_count", labels),
-            registry.get_sample_value(f"{name}_sum", labels),
-        )
-
-    assert count("Sent") == (0.0, 0.0)
-    before = parse_object(_done("Sending", ""))
-    entry = Notification(parse_object(_done("Sent", format_time(WALL + 2500))))
-    reporter.status_written(entry, before.status, NONE)
-    assert count("Sent") == (1.0, pytest.approx(2.5))
-    reporter.status_written(entry, entry.request.status, NONE)
-    assert count("Sent") == (1.0, pytest.approx(2.5))
-
-
-def _done(phase: str, completed: str) -> dict[str, Any]:
-    return {
-        "metadata": {
-            "uid": "u", "namespace": "n", "name": "n", "resourceVersion": "1",
-            "creationTimestamp": format_time(WALL),
-        },
-        "spec": {"type": "Simple"},
-        "status": {"phase": phase, **({"completionTime": completed} if completed else {})},
-    }  # fmt: skip
-
-
-def test_counts_kept_elsewhere_are_read_at_each_scrape() -> None:
-    """What the recorder of Events and the egress guard count shows up as it stands."""
-    registry = CollectorRegistry()
-    guard = EgressGuard()
-    DeliveryMetrics(registry, egress_denied=lambda: guard.denied)
-    assert registry.get_sample_value("notification_ledger_egress_denied_total") == 0.0
-    with pytest.raises(EgressDenied):
-        guard.check("169.254.169.254")
-    with pytest.raises(EgressDenied):
-        guard.check("no address")
-    guard.check("127.0.0.1")
-    assert registry.get_sample_value("notification_ledger_egress_denied_total") == 2.0
-    assert registry.get_sample_value("notification_ledger_events_dropped_total") == 0.0
-
-
-def test_a_lease_term_knows_how_long_it_lasts() -> None:
-    """Until the renew deadline, and no longer once it is over."""
-    timings = LeaseTimings(renew_deadline=5.0, retry_period=2.0, margin=3.0, send_timeout=10.0)
-    term = LeaseTerm(EPOCH, Session("s", NOW, timings))
-    assert term.left(NOW + 2) == pytest.approx(3)
-    assert term.valid(NOW + 4.9)
-    assert term.left(NOW + 6) == 0
-    term.end("lost")
-    assert term.left(NOW) == 0
 
 
 # -- a scrape ---------------------------------------------------------------------------------------
