@@ -793,28 +793,6 @@ async def test_the_last_mark_may_let_the_log_expire(
     assert not keeps or ttl >= 2 * DAY
 
 
-async def test_a_log_that_expires_retires_its_entry(world: World) -> None:
-    """The summary is all that is kept."""
-    marked = Marked(world, Mark.EXPIRING)
-    assert await marked.round()
-    assert world.cache.entries == {}
-    assert world.cache.finished["a"].phase == "Sent"
-
-
-async def test_an_expiry_that_a_new_record_has_taken_back(world: World) -> None:
-    """The log has grown while the mark was set: the notification stays, and so does the backlog."""
-    marked = Marked(world, Mark.EXPIRING)
-
-    def grow() -> None:
-        read(marked.notification, LogView(position=6))
-
-    marked.meanwhile = grow
-    assert await marked.round()
-    assert not marked.notification.expiring
-    assert list(world.cache.entries) == list(world.cache.unaudited) == ["a"]
-    assert not marked.notification.publication.pending
-
-
 @pytest.mark.parametrize(
     ("acked", "quarantine", "dirty"),
     [(5, "", True), (6, "", True), (4, "", False), (5, "record 3", False)],
@@ -831,16 +809,6 @@ async def test_a_status_that_was_published_meanwhile_is_asked_about_again(
     assert await marked.round()
     assert (marked.notification.publication.pending) is dirty
     assert list(world.cache.entries) == ["a"]
-
-
-async def test_an_entry_that_was_replaced_is_left_alone(world: World) -> None:
-    """Another object of that uid is known by now."""
-    marked = Marked(world, Mark.EXPIRING)
-    other = Notification(marked.notification.request)
-    world.cache.entries["a"] = other
-    assert await marked.round()
-    assert world.cache.entries == {"a": other}
-    assert not marked.notification.expiring
 
 
 @pytest.mark.parametrize(
@@ -868,31 +836,52 @@ async def test_a_mark_that_could_not_be_set(
     assert world.sink.batches[0] == world.sink.batches[1]
 
 
-async def test_a_deleted_log_without_events_leaves_the_backlog(world: World) -> None:
-    """Whoever retires it sets its expiry."""
+def _grows(marked: Marked) -> None:
+    read(marked.notification, LogView(position=6))
+
+
+def _is_replaced(marked: Marked) -> None:
+    marked.world.cache.entries["a"] = Notification(marked.notification.request)
+
+
+#: What happens while the mark is set that lets the log expire; whether its entry is known, its summary is
+#: kept, and it waits for audit afterwards.
+MEANWHILE: Final[dict[str, tuple[Callable[[Marked], None], tuple[bool, bool, bool]]]] = {
+    "nothing: the summary is all that is kept": (lambda _: None, (False, True, False)),
+    "the log has grown, and does not expire any more": (_grows, (True, False, True)),
+    "another object of that uid is known by now": (_is_replaced, (True, False, False)),
+}
+
+
+@pytest.mark.parametrize("case", MEANWHILE)
+async def test_a_log_that_expires_retires_its_entry(world: World, case: str) -> None:
+    """Unless it is another one by now, or the log goes on."""
+    happens, wanted = MEANWHILE[case]
+    marked, cache = Marked(world, Mark.EXPIRING), world.cache
+    marked.meanwhile = lambda: happens(marked)
+    assert await marked.round()
+    assert ("a" in cache.entries, "a" in cache.finished, "a" in cache.unaudited) == wanted
+    assert not (wanted[0] and marked.notification.expiring)
+    assert not marked.notification.publication.pending
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_a_log_without_events(world: World, deleted: bool) -> None:
+    """A finished one is marked all the same, and may expire; a deleted one is retired by others."""
     marked = Marked(world, Mark.EXPIRING)
     marked.notification.audit(5)
-    marked.notification.gone()
     world.redis.twin.logs[world.key("a")][0] = Header(
         "n/a", Epoch("0.9"), acked=5, audited=5
     ).encode()
+    if deleted:
+        marked.notification.gone()
     assert await marked.round()
-    assert (marked.asked, world.cache.unaudited) == ([], {})
-
-
-async def test_a_finished_log_without_events_is_marked_all_the_same(world: World) -> None:
-    """Nothing is to be told of it, and it may expire."""
-    marked = Marked(world, Mark.EXPIRING)
-    marked.notification.audit(5)
-    world.redis.twin.logs[world.key("a")][0] = Header(
-        "n/a", Epoch("0.9"), acked=5, audited=5
-    ).encode()
-    assert await marked.round()
-    ((uid, position, chain, *_),) = marked.asked
     snapshot = await world.log.read("a")
     assert snapshot is not None
-    assert (uid, position, chain) == ("a", 5, snapshot.records[-1].chain)
-    assert (world.sink.batches, list(world.cache.finished)) == ([], ["a"])
+    mark = ("a", 5, snapshot.records[-1].chain)
+    assert [asked[:3] for asked in marked.asked] == ([] if deleted else [mark])
+    assert (world.sink.batches, list(world.cache.finished)) == ([], [] if deleted else ["a"])
+    assert not world.cache.unaudited
 
 
 # -- life cycle -------------------------------------------------------------------------------------
@@ -964,33 +953,37 @@ async def test_the_drain_sends_once_more(world: World) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_drain_does_not_wait_for_a_sink_that_is_away(world: World) -> None:
-    """One try is all; it says how many notifications are left."""
+async def _hangs(_lines: Sequence[bytes]) -> Written:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+#: What the sink does, how long the drain may take, and what it says.
+DRAINS: Final[dict[str, tuple[Callable[[Collector], object], float, list[str]]]] = {
+    "it is away": (
+        lambda sink: sink.answers.extend(away(9)), 5.0,
+        ["audit events were not accepted and are sent again"],
+    ),
+    "it hangs": (lambda sink: setattr(sink, "write", _hangs), 0.01, []),
+    "it fails": (
+        lambda sink: sink.answers.append(RuntimeError("a slip")), 5.0,
+        ["the last round of the audit feed failed"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DRAINS)
+async def test_the_drain_is_bounded(
+    world: World, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One try is all; it says how many notifications are left, and the process ends all the same."""
+    does, seconds, said = DRAINS[case]
     world.put("a")
     world.put("b")
-    world.sink.answers = away(9)
-    assert await world.feed().drain(5.0) == 2
-    assert (world.pauses, len(world.sink.answers)) == ([], 8)
-
-
-async def test_the_drain_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sink that hangs, or an error, does not hold up the end."""
-
-    async def hangs(_lines: Sequence[bytes]) -> Written:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    world.put("a")
-    monkeypatch.setattr(world.sink, "write", hangs)
-    assert await world.feed().drain(0.01) == 1
-
-
-async def test_a_drain_that_fails_says_so(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """And the process ends all the same."""
-    world.put("a")
-    world.sink.answers = [RuntimeError("a slip")]
-    assert await world.feed().drain(5.0) == 1
-    assert [r.message for r in caplog.records] == ["the last round of the audit feed failed"]
+    does(world.sink)
+    assert await world.feed().drain(seconds) == 2
+    assert world.pauses == []
+    assert [r.message for r in caplog.records] == said
 
 
 async def test_a_drain_cuts_a_pause_short(world: World) -> None:
