@@ -20,6 +20,7 @@ from notifier.channels.http import HttpClient
 from notifier.settings import Settings
 from syncer.configfile import build
 from syncer.model.errors import ConfigError
+from tests.beside import eventually
 from tests.channels.receiver import Certificates, Step, closed_port, receiving
 from tests.unit.notifier.audit.told import (
     FAILED,
@@ -310,9 +311,7 @@ async def test_the_gate_asks_again_by_itself(http_client: HttpClient) -> None:
     """A store that comes up later opens the gate; a refused connection is not an end."""
     gate = HealthGate(http_client, f"http://127.0.0.1:{closed_port()}", timeout_s=1, period=0.01)
     running = asyncio.create_task(gate.run())
-    async with asyncio.timeout(30):
-        while "connection refused" not in (gate.problem or ""):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: "connection refused" in (gate.problem or ""))
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running

@@ -134,10 +134,3 @@ async def send_lines(request: web.Request, lines: Iterable[Any]) -> web.StreamRe
         raw = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
         await response.write(raw)
     return response
-
-
-async def eventually(condition: Callable[[], object], *, timeout: float = 30.0) -> None:
-    """Wait until a condition holds; fails at the deadline."""
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.01)

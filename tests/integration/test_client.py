@@ -13,6 +13,7 @@ from notifier.client.apiserver import ApiServer
 from notifier.client.gateway import Gateway
 from syncer.model.errors import Gone, Rejected, Unauthorised
 from syncer.model.trace import TRACE
+from tests.beside import eventually
 from tests.fakes.apiserver import FakeApiServer
 from tests.integration.running_gateway import TOKEN, gateway, source, stored, token
 from tests.integration.scripted import write_kubeconfig
@@ -94,9 +95,7 @@ async def test_the_end_of_an_outage_of_the_api_server_is_waited_for(
         ):
             await server.stop()
             calls = [asyncio.create_task(client.notify("s", "b", key="k")) for client in (one, two)]
-            async with asyncio.timeout(20):
-                while not here.count("requests_total", source="jobs", code="503"):
-                    await asyncio.sleep(0.05)
+            await eventually(lambda: here.count("requests_total", source="jobs", code="503"))
             await server.start()
             made = await asyncio.gather(*calls)
     assert [m.duplicate for m in made] == [False, False]

@@ -25,6 +25,7 @@ from syncer.kube.notification_requests import object_path
 from syncer.model.resource import Json
 from syncer.runtime.connections import Connections
 from syncer.runtime.offload import SMALL
+from tests.beside import eventually
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, Match
@@ -407,9 +408,7 @@ async def test_too_many_requests_in_flight_are_told_at_once(
             asyncio.create_task(here.send("am", group((f"w{n}", "firing", stamp()))))
             for n in range(3)
         ]
-        async with asyncio.timeout(30):
-            while here.count("requests_in_flight") < 3:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: here.count("requests_in_flight") >= 3)
         code, answer, _ = await here.send("am", group(("late", "firing", stamp())))
         assert (code, answer["error"]) == (503, "too many requests are in flight")
         await server.start()
@@ -425,9 +424,7 @@ async def test_who_waits_when_it_ends_is_answered(
     async with gateway(kubeconfig, document) as here:
         await server.stop()
         waiting = asyncio.create_task(here.send("am", group(("w", "firing", stamp()))))
-        async with asyncio.timeout(30):
-            while here.serving.in_flight < 1:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: here.serving.in_flight >= 1)
         ending = asyncio.create_task(here.serving.close())
         await asyncio.sleep(0.2)
         await server.start()
@@ -578,9 +575,7 @@ async def test_a_request_that_waits_keeps_its_connection(
     async with gateway(kubeconfig, document) as here:
         await server.stop()
         waiting = asyncio.create_task(here.send("am", group(("a", "firing", stamp()))))
-        async with asyncio.timeout(30):
-            while not here.count("requests_in_flight"):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: here.count("requests_in_flight"))
         opened = []
         for _ in range(80):
             _, writer = await asyncio.open_connection("127.0.0.1", here.port)
@@ -756,9 +751,7 @@ async def test_bodies_share_what_may_be_buffered(
             await writer.drain()
             readers.append(reader)
             writers.append(writer)
-        async with asyncio.timeout(30):
-            while here.serving._buffered < 2 * size:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: here.serving._buffered >= 2 * size)
         payload = json.dumps(group(("a", "firing", stamp()))).encode() + b" " * (4 << 20)
         code, answer, _ = await here.send("am", payload)
         assert code == 200, answer

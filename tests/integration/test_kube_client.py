@@ -37,10 +37,10 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.runtime.places import spare
+from tests.beside import eventually
 from tests.integration.scripted import (
     ScriptedServer,
     always,
-    eventually,
     hang,
     send_lines,
     status,

@@ -28,7 +28,7 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
-from tests.beside import beside
+from tests.beside import beside, eventually
 from tests.fakes.claimedlog import ClaimedLog
 from tests.fakes.proxy import (
     Action,
@@ -66,9 +66,7 @@ CANARY = "c4n4ry-s3cret"
 
 async def struck(proxy: Proxy) -> None:
     """Wait until a fault has struck."""
-    async with asyncio.timeout(20):
-        while not proxy.struck:
-            await asyncio.sleep(0.005)
+    await eventually(lambda: proxy.struck)
 
 
 # -- lost replies and requests ---------------------------------------------------------------------

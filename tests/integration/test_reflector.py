@@ -16,10 +16,9 @@ from syncer.kube.notification_requests import list_path
 from syncer.kube.reflector import Reflector, ReflectorTimings
 from syncer.model.carried import fold
 from syncer.runtime.clock import monotonic_clock
-from tests.beside import beside
+from tests.beside import beside, eventually
 from tests.integration.scripted import (
     ScriptedServer,
-    eventually,
     send_lines,
     status,
     write_kubeconfig,

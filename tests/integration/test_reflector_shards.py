@@ -21,7 +21,7 @@ from syncer.kube.client import KubeClient
 from syncer.kube.reflector import Reflector
 from syncer.rules.shards import Sharding
 from syncer.runtime.clock import monotonic_clock
-from tests.beside import beside
+from tests.beside import beside, eventually
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.apistate import ApiState
 from tests.fakes.faults import Answer, Match
@@ -37,7 +37,7 @@ from tests.integration.reflecting import (
     obj,
 )
 from tests.integration.reflecting import Api as Script
-from tests.integration.scripted import eventually, send_lines, status, write_kubeconfig
+from tests.integration.scripted import send_lines, status, write_kubeconfig
 
 if TYPE_CHECKING:
     from pathlib import Path

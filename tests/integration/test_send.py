@@ -13,6 +13,7 @@ from notifier.cli.send import send
 from syncer.cli.exits import failed
 from syncer.model.carried import fold
 from syncer.model.errors import LedgerError
+from tests.beside import eventually
 from tests.e2e.harness import CHANNEL, Stage, Step
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
@@ -166,16 +167,14 @@ async def test_each_attempt_is_shown_once(
 
         async def seen_again() -> None:
             before = looks()
-            async with asyncio.timeout(30):
-                while looks() < before + 2:
-                    await asyncio.sleep(0.05)
+            await eventually(lambda: looks() >= before + 2)
 
         task = asyncio.create_task(
             sent(capsys, config, "--attributes", "name=one", "-n", "default", "--wait")
         )
-        async with asyncio.timeout(30):
-            while server.state.get("notificationrequests", "default", "one") is None:
-                await asyncio.sleep(0.05)
+        await eventually(
+            lambda: server.state.get("notificationrequests", "default", "one") is not None
+        )
         show(phase="Sending", deliveryAttempts=[attempt("unknown")])
         await seen_again()
         show(phase="Sending", deliveryAttempts=[attempt("success")])
@@ -202,9 +201,7 @@ async def test_a_server_that_is_away_meanwhile(
             sent(capsys, config, "--attributes", "name=one", "-n", "default", "--wait")
         )
         path = "/apis/kubernaut.ai/v1alpha1/namespaces/default/notificationrequests/one"
-        async with asyncio.timeout(30):
-            while len(server.faults.struck) < 2:
-                await asyncio.sleep(0.05)
+        await eventually(lambda: len(server.faults.struck) >= 2)
         server.state.answer(Request("DELETE", path, {}, b""))
         code, _, err = await task
         assert code == 1

@@ -22,9 +22,10 @@ from syncer.sharding.view import (
     SESSION,
     session_name,
 )
+from tests.beside import eventually
 from tests.fakes.proxy import ALWAYS, Action, BlackHole, Delay, Fault, Proxy, SwallowReply
 from tests.integration.playing import QUICK, connect, playing
-from tests.integration.scripted import eventually, through
+from tests.integration.scripted import through
 from tests.servers.controlplane import ControlPlane
 
 #: What waits for a session of these to run out waits for longer than `eventually` does.

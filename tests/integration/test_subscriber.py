@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.subscriber import LISTENING
 from syncer.runtime import supervise
-from tests.beside import beside
+from tests.beside import beside, eventually
 from tests.servers.redis import RedisServer
 from tests.servers.topology import RedisCluster, SentinelSet, call, port_of
 
@@ -96,13 +97,9 @@ async def test_connections_that_end_soon_are_made_ever_more_slowly(
     monkeypatch.setattr(subscriber, "exponential", pause)
     async with heard(redis_url) as both:
         for count in range(1, 4):
-            async with asyncio.timeout(20):
-                while both.uids.count(LISTENING) < count:
-                    await asyncio.sleep(0.01)
+            await eventually(partial(lambda n: both.uids.count(LISTENING) >= n, count))
             call(port_of(redis_server), "CLIENT", "KILL", "TYPE", "pubsub")
-        async with asyncio.timeout(20):
-            while len(pauses) < 3:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(pauses) >= 3)
     assert pauses == sorted(set(pauses))
 
 
@@ -154,9 +151,7 @@ async def test_a_user_that_may_not_listen_harms_nothing(
     call(port, "ACL", "SETUSER", "deaf", "on", ">p", "~*", "resetchannels", "+@all")
     async with heard(f"redis://deaf:p@127.0.0.1:{port}/0") as both:
         assert await both.listener.command("PING") == b"PONG"
-        async with asyncio.timeout(20):
-            while "only sweeps find records" not in caplog.text:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: "only sweeps find records" in caplog.text)
         assert await both.listener.command("PING") == b"PONG"
         assert both.uids == []
 
@@ -212,7 +207,5 @@ async def test_cluster() -> None:
         await both.poke_until_heard("first")
         for number, port in enumerate(cluster.ports):
             call(port, "PUBLISH", "nl:poke", f"node-{number}")
-        async with asyncio.timeout(20):
-            while len(set(both.uids) - {LISTENING}) < 4:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: len(set(both.uids) - {LISTENING}) >= 4)
         assert set(both.uids) - {LISTENING} == {"first", "node-0", "node-1", "node-2"}

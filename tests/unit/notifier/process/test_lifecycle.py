@@ -26,6 +26,7 @@ from syncer.model.errors import ConfigError
 from syncer.model.resource import parse_object
 from syncer.runtime.supervise import TaskEndedError
 from syncer.sync.notification import Notification
+from tests.beside import eventually
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import Checks, NoRouter, unreachable
 from tests.fakes.ownership import Held
@@ -62,9 +63,7 @@ class Product:
 
 async def waits(product: Product) -> None:
     """Wait until the start has met the API server that is not there."""
-    async with asyncio.timeout(PATIENCE):
-        while product.problems()["cluster"] != "cannot connect (ECONNREFUSED)":
-            await asyncio.sleep(0.01)
+    await eventually(lambda: product.problems()["cluster"] == "cannot connect (ECONNREFUSED)")
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.resource import NotificationRequest, parse_object
-from tests.beside import beside
-from tests.integration.scripted import eventually
+from tests.beside import beside, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
