@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from notifier.settings import Address, Settings, load, parse_address
+from notifier.settings import Settings, load, parse_address
 from syncer import settings as syncer_settings
-from syncer.configfile import Group, build, parse_duration
+from syncer.configfile import build, parse_duration
 from syncer.model.errors import ConfigError
-from syncer.settings import RedisSettings, SyncerSettings
 from syncer.yamlfile import read_document
 from tests.examples import examples
 
@@ -69,6 +68,7 @@ DURATIONS: dict[str, tuple[object, float]] = {
     "a fraction is seconds": (0.25, 0.25),
     "a number as text is seconds": ("30", 30.0),
     "a leading plus": ("+2s", 2.0),
+    "the longest, ten years": ("87600h", 315_360_000.0),
     "blanks around it": (" 2s ", 2.0),
 }
 
@@ -91,6 +91,7 @@ NO_DURATIONS: dict[str, tuple[object, str]] = {
     "a negative text": ("-1s", "must not be negative"),
     "a negative number": (-1, "must not be negative"),
     "not a number": (math.nan, "must not be negative"),
+    "more than ten years": ("87600h1s", "must not exceed ten years"),
     "infinity": (math.inf, "must not exceed ten years"),
     "an integer that no float holds": (10**400, "must not exceed ten years"),
 }
@@ -139,52 +140,11 @@ def test_the_documented_file_loads_without_warnings(tmp_path: Path) -> None:
     assert settings.redis.url.get_secret_value() == "redis://127.0.0.1:6379/0"
 
 
-def test_defaults_are_the_documented_ones() -> None:
-    """A file that holds only the URL of Redis is enough."""
-    settings = controller("redis: {url: redis://h}")
-    assert settings.logging.level == "INFO"
-    assert settings.controller.metrics_addr == Address("", 9090)
-    assert settings.controller.health_probe_addr == Address("", 8081)
-    assert settings.delivery.guarantee == "atLeastOnce"
-    assert (settings.delivery.log_outage, settings.delivery.journal_after) == ("journal", 10.0)
-    assert settings.delivery.native == frozenset()
-    assert settings.delivery.credentials.dir == "/etc/notification/credentials/"
-    assert settings.datastorage is None
-    assert settings.redis.key_prefix == "nl"
-    assert settings.egress.mode == "operator"
-    assert settings.sync.window == 0.5
-    assert settings.sync.max_status_bytes == 65536
-    assert settings.events.burst == 1000
-    assert settings.sharding.shards == 16
-
-
 @pytest.mark.parametrize("level", ["debug", "Debug", "DEBUG"])
 def test_a_level_in_any_case(level: str) -> None:
     """The level of the log is told in letters of any case."""
     text = f"redis: {{url: redis://h}}\nlogging: {{level: {level}}}"
     assert controller(text).logging.level == "DEBUG"
-
-
-def test_the_longest_duration() -> None:
-    """Ten years are a duration, more are a slip."""
-    assert parse_duration("87600h") == 10 * 365 * 86_400
-    with pytest.raises(ValueError, match="must not exceed ten years"):
-        parse_duration("87600h1s")
-
-
-@pytest.mark.parametrize("entry", ["10.0.0.999", "10.0.0.0/99", "'two words'", "'http://x'"])
-def test_what_is_let_out_is_a_network_or_a_host(entry: str) -> None:
-    """A slip in an address is no host name, and what is neither is refused by its place."""
-    text = f"redis: {{url: redis://h}}\negress: {{allow: [hooks.example.com, {entry}]}}"
-    with pytest.raises(ConfigError, match="entry 1 is neither a network, an address nor a host"):
-        controller(text)
-
-
-def test_an_error_of_the_library_quotes_no_value() -> None:
-    """Only the errors made of it are shown; should one slip through, it shows no secret either."""
-    with pytest.raises(ValidationError) as caught:
-        RedisSettings.model_validate({"url": ["redis://:canary@h"]})
-    assert "canary" not in str(caught.value)
 
 
 def test_the_lease_outlasts_the_longest_send() -> None:
@@ -313,6 +273,16 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "egress.allow",
         "entry 1 is neither a network",
     ),
+    "an address that is none": (
+        "redis: {url: redis://h}\negress: {allow: [hooks.example.com, 10.0.0.999]}",
+        "egress.allow",
+        "entry 1 is neither a network, an address nor a host",
+    ),
+    "words that are no host": (
+        "redis: {url: redis://h}\negress: {allow: ['two words']}",
+        "egress.allow",
+        "entry 0 is neither a network, an address nor a host",
+    ),
     "an unknown guarantee": (
         "redis: {url: redis://h}\ndelivery: {guarantee: exactlyOnce}",
         "delivery.guarantee",
@@ -430,21 +400,6 @@ def test_an_unreadable_file_says_why_and_quotes_nothing(case: str, tmp_path: Pat
     assert CANARY not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A path that does not exist is an error with the system's reason."""
-    with pytest.raises(ConfigError, match=r"cannot read .*nowhere\.yaml: No such file"):
-        load(tmp_path / "nowhere.yaml", ENV)
-
-
-def test_a_merge_bomb_is_refused_at_once() -> None:
-    """References to anchors are counted, so that copies cannot multiply."""
-    bomb = "k0: &k0 {x: 1}\n" + "".join(
-        f"k{n}: &k{n} {{<<: [*k{n - 1}, *k{n - 1}]}}\n" for n in range(1, 40)
-    )
-    with pytest.raises(ConfigError, match="too many references to anchors"):
-        read_document(bomb)
-
-
 # -- secrets --------------------------------------------------------------------------------------
 
 WITH_SECRET: dict[str, str] = {
@@ -496,12 +451,8 @@ def test_the_environment_has_upstreams_names(tmp_path: Path) -> None:
     assert environment.routing_path == Path("/r.yaml")
     assert environment.kubeconfig == "/k"
     assert environment.tls_ca_file is None
-
-
-def test_the_routing_file_has_upstreams_default(tmp_path: Path) -> None:
-    """Without the variable the mounted ConfigMap is read."""
-    environment = load(write(tmp_path, CONTRACT), ENV).environment
-    assert environment.routing_path == Path("/etc/notification-routing/routing.yaml")
+    plain = load(write(tmp_path, CONTRACT), ENV).environment
+    assert plain.routing_path == Path("/etc/notification-routing/routing.yaml")
 
 
 def test_the_namespace_comes_from_the_service_account(tmp_path: Path) -> None:
@@ -565,28 +516,6 @@ def test_what_is_no_address_is_refused(text: object) -> None:
 
 
 # -- the reference page ---------------------------------------------------------------------------
-
-
-def groups(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """Return a model and all models below it."""
-    found = [model]
-    for field in model.model_fields.values():
-        for option in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(option, type) and issubclass(option, BaseModel):
-                found += groups(option)
-    return found
-
-
-@pytest.mark.parametrize("model", [*groups(Settings), *groups(SyncerSettings)])
-def test_every_setting_is_described(model: type[BaseModel]) -> None:
-    """A field without description would be missing from the reference page."""
-    assert model.__doc__
-    for name, field in model.model_fields.items():
-        group = any(
-            isinstance(option, type) and issubclass(option, Group)
-            for option in (field.annotation, *getattr(field.annotation, "__args__", ()))
-        )
-        assert group or field.description or field.exclude, name
 
 
 JSON = st.recursive(
