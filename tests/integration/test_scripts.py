@@ -1,5 +1,5 @@
 """
-The scripts: on real servers, on fakeredis, and against their twin.
+The scripts: on real servers, and against their twin.
 
 What a script answers is checked twice: by a table that names every guard in its order, and by
 random sequences of calls (repeated, stale, after losses, on broken lists) whose replies and lists
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import fakeredis
 import pytest
 import redis
 from hypothesis import HealthCheck, example, given, settings
@@ -226,22 +225,15 @@ class Twin(Backend):
 
 
 class Served(Backend):
-    """A real server, or fakeredis."""
+    """A real server."""
 
-    def __init__(self, client: Any, *, fake: bool = False) -> None:
+    def __init__(self, client: Any) -> None:
         self.client = client
-        self._fake = fake
-        if not fake:
-            info = client.info("replication")
-            self.stamp = f"{info['role']}:{info['master_replid']}".encode()
+        info = client.info("replication")
+        self.stamp = f"{info['role']}:{info['master_replid']}".encode()
 
     def _run(self, script: Script, key: str, args: Sequence[Argument]) -> list[Any]:
-        text = script.source
-        if self._fake:
-            # It takes no flags, and has no INFO.
-            told = self.stamp.decode().replace(":", "\\r\\nmaster_replid:")
-            text = script.plain.replace("redis.pcall('INFO', 'replication')", f"'role:{told}'")
-        reply: list[Any] = self.client.eval(text, 1, key, *args)
+        reply: list[Any] = self.client.eval(script.source, 1, key, *args)
         return reply
 
     def log(self, key: str) -> list[bytes]:
@@ -267,14 +259,6 @@ def real(redis_url: str) -> Iterator[Served]:
     """A real server."""
     client = redis.Redis.from_url(redis_url, socket_timeout=5)
     yield Served(client)
-    client.close()
-
-
-@pytest.fixture
-def fake() -> Iterator[Served]:
-    """Fakeredis; it takes no script flags."""
-    client = fakeredis.FakeRedis()
-    yield Served(client, fake=True)
     client.close()
 
 
@@ -630,17 +614,6 @@ def test_guards(real: Served, case: str) -> None:
     for backend in (real, twin):
         check(backend, CASES[case], key)
     assert twin.log(key) == real.log(key)
-
-
-def test_guards_on_fakeredis(fake: Served) -> None:
-    """The scripts need nothing that fakeredis lacks: it passes every row."""
-    failed = {}
-    for number, (name, case) in enumerate(CASES.items()):
-        try:
-            check(fake, case, f"nl:{{row-{number}}}")
-        except AssertionError as error:
-            failed[name] = str(error)
-    assert failed == {}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -1173,12 +1146,3 @@ def test_twin_equals_server_after_every_sequence(real: Served) -> None:
 def test_twin_equals_server(real: Served, steps: list[Call | Ack | Decided | Whole | Harm]) -> None:
     """Replies, lists and times to live are the same after every call of any sequence."""
     compare(real, steps)
-
-
-@settings(examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=SEQUENCES)
-def test_twin_equals_fakeredis(
-    fake: Served, steps: list[Call | Ack | Decided | Whole | Harm]
-) -> None:
-    """The same on fakeredis, which serves unit tests."""
-    compare(fake, steps)
