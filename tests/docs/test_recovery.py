@@ -301,7 +301,7 @@ async def test_moving_to_another_cluster(control_plane: ControlPlane, tmp_path: 
     ):
         process = here.notifier(sharding={"incarnation": 5}).start()
         here.script("unfinished", BUSY, OK)
-        patient = {**SLOW, "initialBackoffSeconds": 12}
+        patient = {**SLOW, "initialBackoffSeconds": 6}
         before = {
             "done": await here.create("done"),
             "unfinished": await here.create("unfinished", retryPolicy=patient),
