@@ -49,10 +49,11 @@ from notifier.channels.base import (
 )
 from notifier.channels.dialling import Names, socket_for, tls_context
 from notifier.channels.egress import EgressGuard
-from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
+from notifier.channels.mail_message import MESSAGE_BYTES, mail
 from notifier.channels.transport_errors import chain_of, describe, excerpt, lasting_fault
 from notifier.contract import Channel, Message, Outcome
 from notifier.routing.mail import Security
+from notifier.routing.models import EmailConfig
 
 KIND: Final = "email"
 #: Addresses of one name that are dialled, in turn.
@@ -66,24 +67,6 @@ _ANSWER_BYTES: Final = 8 * 1024
 
 _LEADING_DOT: Final = re.compile(rb"^\.", re.MULTILINE)
 _SIZE: Final = re.compile(r"[0-9]{1,20}")
-
-
-@dataclass(frozen=True, slots=True)
-class Relay:
-    """
-    The mail server of an entry.
-
-    Attributes:
-        host: Name or address.
-        port: Of the server.
-        security: How the way there is protected.
-        username: Empty for no authentication.
-    """
-
-    host: str
-    port: int
-    security: Security = Security.STARTTLS
-    username: str = ""
 
 
 @dataclass(slots=True)
@@ -155,8 +138,7 @@ class EmailChannel(Channel):
 
     Args:
         mail_client: Connects to the server.
-        relay: The server.
-        envelope: Sender and recipients.
+        config: The entry, with its server and one recipient.
         password: Provider of the password, where the relay has a user.
         timeout_s: Deadline of one session in seconds.
         clock: Unix milliseconds, for the date.
@@ -165,16 +147,14 @@ class EmailChannel(Channel):
     def __init__(
         self,
         mail_client: MailClient,
-        relay: Relay,
-        envelope: Envelope,
+        config: EmailConfig,
         *,
         password: Provider | None,
         timeout_s: float,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._mail_client = mail_client
-        self._relay = relay
-        self._envelope = envelope
+        self._config = config
         self._password = password
         self._clock = clock
         self.timeout_s = timeout_s
@@ -182,7 +162,7 @@ class EmailChannel(Channel):
     async def send(self, message: Message) -> Outcome:
         """Hand the message to the server."""
         password = ""
-        if self._relay.username:
+        if self._config.username:
             given = credential(KIND, self._password or str, "email password", message)
             if isinstance(given, Outcome):
                 return given
@@ -190,7 +170,7 @@ class EmailChannel(Channel):
         now = self._clock() // 1000
 
         def build(m: Message, limit: int = MESSAGE_BYTES) -> bytes:
-            return mail(m, self._envelope, now, limit=limit)
+            return mail(m, self._config, now, limit=limit)
 
         loop = asyncio.get_running_loop()
         until = loop.time() + self.timeout_s
@@ -202,10 +182,10 @@ class EmailChannel(Channel):
         try:
             async with asyncio.timeout_at(until):
                 async with _session(
-                    self._mail_client, self._relay, request_state, until - loop.time()
+                    self._mail_client, self._config, request_state, until - loop.time()
                 ) as (client, protocol):
-                    if self._relay.username:
-                        await _authenticate(client, self._relay.username, password, request_state)
+                    if self._config.username:
+                        await _authenticate(client, self._config.username, password, request_state)
                     limit = announced_size(client.esmtp_extensions.get("size", ""))
                     if limit < len(content):
                         left = until - loop.time()
@@ -216,7 +196,7 @@ class EmailChannel(Channel):
                             return smaller
                         content = smaller
                     code, text = await _transfer(
-                        client, protocol, self._envelope, content, request_state
+                        client, protocol, self._config, content, request_state
                     )
         except Exception as exc:  # noqa: BLE001 - what a server does is an outcome, never an error
             return self._failure(exc, request_state, password)
@@ -228,7 +208,7 @@ class EmailChannel(Channel):
         if request_state.written and 200 <= code <= 299:
             return Outcome.success(code)
         said = f"email server returned {code} to {request_state.step}"
-        shown = excerpt(text, secrets_of(self._relay.username, password))
+        shown = excerpt(text, secrets_of(self._config.username, password))
         if 400 <= code <= 499:
             return Outcome.transient(f"{said} (retryable): {shown}", code=code)
         if 500 <= code <= 599:
@@ -262,7 +242,7 @@ class EmailChannel(Channel):
 
 @contextlib.asynccontextmanager
 async def _session(
-    mail_client: MailClient, relay: Relay, request_state: _RequestState, timeout_s: float
+    mail_client: MailClient, relay: EmailConfig, request_state: _RequestState, timeout_s: float
 ) -> AsyncIterator[tuple[aiosmtplib.SMTP, SMTPProtocol]]:
     """A session after EHLO and TLS; it ends at once, whatever happened in it."""
     sock = await mail_client.dial(relay.host, relay.port, timeout_s=timeout_s)
@@ -301,7 +281,7 @@ async def _session(
         raise
 
 
-async def _hello(client: aiosmtplib.SMTP, relay: Relay) -> None:
+async def _hello(client: aiosmtplib.SMTP, relay: EmailConfig) -> None:
     try:
         await client.ehlo()
     except aiosmtplib.SMTPHeloError:
@@ -310,7 +290,7 @@ async def _hello(client: aiosmtplib.SMTP, relay: Relay) -> None:
         await client.helo()
 
 
-async def _protect(client: aiosmtplib.SMTP, relay: Relay) -> None:
+async def _protect(client: aiosmtplib.SMTP, relay: EmailConfig) -> None:
     if not client.supports_extension("starttls"):
         raise _Refused("email server does not offer STARTTLS")
     await client.starttls(server_hostname=relay.host)
@@ -335,7 +315,7 @@ async def _authenticate(
 async def _transfer(
     client: aiosmtplib.SMTP,
     protocol: SMTPProtocol,
-    envelope: Envelope,
+    envelope: EmailConfig,
     content: bytes,
     request_state: _RequestState,
 ) -> tuple[int, str]:
@@ -344,7 +324,7 @@ async def _transfer(
     options = [f"SIZE={len(content)}"] if client.supports_extension("size") else []
     await client.mail(envelope.sender, options=options)
     request_state.step = "RCPT"
-    await client.rcpt(envelope.recipient)
+    await client.rcpt(envelope.to)
     request_state.step = "DATA"
     # Not the library's `data`: it does not report whether the content had begun when it broke.
     code, text = await client.execute_command(b"DATA")

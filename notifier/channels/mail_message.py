@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.header import Header
 from email.utils import format_datetime, formataddr
@@ -20,6 +19,7 @@ from typing import Final
 
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message
+from notifier.routing.models import EmailConfig
 from syncer.rules.text import one_line, shown
 
 #: Bytes of the whole message; a server may announce less.
@@ -47,22 +47,13 @@ _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+(?:\r\n [\x20-\x7e]+)*")
 _BROKEN_ESCAPE: Final = re.compile(rb"=[0-9A-F\r]?\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """Sender and recipients; addresses are checked by `routing.mail`."""
-
-    sender: str
-    recipient: str
-    sender_name: str = ""
-
-
-def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE_BYTES) -> bytes:
+def mail(message: Message, envelope: EmailConfig, now: int, *, limit: int = MESSAGE_BYTES) -> bytes:
     """
     The message as it goes on the wire, before dots are doubled; lines end in CRLF.
 
     Args:
         message: What to say.
-        envelope: Sender and recipients.
+        envelope: Sender and recipient, as `routing.mail` has checked them.
         now: Unix seconds, for the date.
         limit: Bytes that it may have.
 
@@ -74,7 +65,7 @@ def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE
     domain = envelope.sender.rpartition("@")[2]
     headers = {
         "From": _from(envelope),
-        "To": envelope.recipient,
+        "To": envelope.to,
         "Subject": subject_header(f"{headline}{spec.subject}"),
         "Date": format_datetime(datetime.fromtimestamp(now, UTC)),
         "Message-ID": f"<{message.idempotency_key}@{domain}>",
@@ -156,7 +147,7 @@ def subject_header(text: str) -> str:
     return Header(text or "(no subject)", "utf-8", header_name="Subject").encode(linesep="\r\n")
 
 
-def _from(envelope: Envelope) -> str:
+def _from(envelope: EmailConfig) -> str:
     name = _one_line(envelope.sender_name)
     if name.isascii():
         return formataddr((name, envelope.sender))

@@ -165,14 +165,12 @@ class ChannelRegistry:
         config = target.config
         if not isinstance(config, EmailConfig) or not config.complete:
             return None
-        from notifier.channels.email import EmailChannel, Relay  # noqa: PLC0415 (1 MiB, switched off)
-        from notifier.channels.mail_message import Envelope  # noqa: PLC0415 (as above)
+        from notifier.channels.email import EmailChannel  # noqa: PLC0415 (1 MiB, switched off)
 
         ref = config.credential_ref
         return EmailChannel(
             mail_client,
-            Relay(config.host, config.port, config.security, config.username),
-            Envelope(config.sender, config.to, config.sender_name),
+            config,
             password=self._secret(name, ref) if ref else None,
             timeout_s=self._mail_timeout,
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from notifier.content.message import compose
 from notifier.contract import Message
+from notifier.routing.models import EmailConfig
 
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 
@@ -45,3 +46,8 @@ def untrimmed(**spec: Any) -> Message:
 def message(channel: str = "slack:ops", attempt: str = "0.5-1", **spec: Any) -> Message:
     """A message of such an object."""
     return compose(document(**spec), channel, attempt)
+
+
+def mail_entry(sender: str, to: str, name: str = "", **server: Any) -> EmailConfig:
+    """An entry of mail as it is once it has been read; `server` is `host`, `port` and the like."""
+    return EmailConfig(sender=sender, to=to, sender_name=name, **server)

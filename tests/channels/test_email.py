@@ -24,26 +24,26 @@ from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.email import (
     EmailChannel,
     MailClient,
-    Relay,
     address_literal,
     announced_size,
     secrets_of,
 )
 from notifier.channels.http import HttpClient
-from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail, mail_facts
+from notifier.channels.mail_message import MESSAGE_BYTES, mail, mail_facts
 from notifier.channels.registry import ChannelRegistry
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Outcome
 from notifier.routing.mail import Security, recipient_tag
+from notifier.routing.models import EmailConfig
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.runtime.offload import SMALL, offload
 from tests.channels.mailserver import CUT, HANG, Arrived, MailServer, mail_server, scripted
-from tests.channels.messages import message, untrimmed
+from tests.channels.messages import mail_entry, message, untrimmed
 from tests.channels.receiver import Certificates, closed_port
 from tests.channels.rig import Rig
 
 NOW = 1_700_000_000
-OPS = Envelope("alerts@sender.example", "ops@receiver.example", "Alerts")
+OPS = mail_entry("alerts@sender.example", "ops@receiver.example", "Alerts")
 TRANSIENT, PERMANENT = FailureClass.TRANSIENT, FailureClass.PERMANENT
 
 
@@ -63,6 +63,12 @@ def trusting(certificates: Certificates) -> Iterator[MailClient]:
     mail_client.close()
 
 
+def served(host: str, port: int, security: Security, username: str = "") -> EmailConfig:
+    """The entry of a server."""
+    server = {"host": host, "port": port, "security": security, "username": username}
+    return OPS.model_copy(update=server)
+
+
 def channel(
     mail_client: MailClient,
     port: int,
@@ -76,8 +82,7 @@ def channel(
     """A channel to a server of the test."""
     return EmailChannel(
         mail_client,
-        Relay(host, port, security, username),
-        OPS,
+        served(host, port, security, username),
         password=lambda: password,
         timeout_s=timeout_s,
         clock=lambda: NOW * 1000,
@@ -160,7 +165,7 @@ def test_subject(case: str) -> None:
 def test_name_of_the_sender_is_encoded() -> None:
     """A name beyond ASCII, or with quotes, arrives as it was written."""
     for name in ("Jürgen 🚨 " * 9, 'a "b" \\ c', "a, b"):
-        content = mail(message(), Envelope("a@x", "b@y", name.strip()), NOW)
+        content = mail(message(), mail_entry("a@x", "b@y", name.strip()), NOW)
         # The standard library's newer parser puts blanks between encoded words of a name.
         value = str(make_header(decode_header(message_from_bytes(content)["From"])))
         assert parseaddr(value) == (name.strip(), "a@x")
@@ -175,7 +180,7 @@ def test_no_fact_turns_its_direction() -> None:
 
 def test_headers_that_hold_a_line_break_are_refused() -> None:
     """Whatever way a line break comes by, no header is written with it."""
-    for envelope in (Envelope("a@x\r\nBcc: c@z", "b@y"), Envelope("a@x", "b@y\nBcc: c@z")):
+    for envelope in (mail_entry("a@x\r\nBcc: c@z", "b@y"), mail_entry("a@x", "b@y\nBcc: c@z")):
         with pytest.raises(ValueError, match="cannot be written"):
             mail(message(), envelope, NOW)
     with pytest.raises(ValueError, match="header X-Notification-Attempt cannot be written"):
@@ -250,7 +255,7 @@ async def test_starttls(trusting: MailClient, certificates: Certificates) -> Non
         (arrived,) = server.arrived
     assert outcome == Outcome.success(250)
     assert arrived.tls
-    assert (arrived.sender, arrived.recipients) == (OPS.sender, (OPS.recipient,))
+    assert (arrived.sender, arrived.recipients) == (OPS.sender, (OPS.to,))
     assert arrived.text.partition("\n\n---\n")[0] == body.replace("\r\n", "\n")
     assert arrived.mail["Date"].datetime == datetime.fromtimestamp(NOW, UTC)
 
@@ -343,8 +348,7 @@ async def test_authentication(trusting: MailClient, certificates: Certificates) 
         passwords = iter(["first", "second"])
         made = EmailChannel(
             trusting,
-            Relay("127.0.0.1", server.port, Security.STARTTLS, "relay"),
-            OPS,
+            served("127.0.0.1", server.port, Security.STARTTLS, "relay"),
             password=lambda: next(passwords),
             timeout_s=20,
         )
@@ -395,11 +399,11 @@ async def test_missing_password_is_not_sent(mail_door: MailClient) -> None:
     def missing() -> str:
         raise LookupError("canary")
 
-    relay = Relay("x", 1, username="u")
-    made = EmailChannel(mail_door, relay, OPS, password=missing, timeout_s=20)
+    entry = served("x", 1, Security.STARTTLS, "u")
+    made = EmailChannel(mail_door, entry, password=missing, timeout_s=20)
     assert await made.send(message()) == Outcome.not_sent("email credential is not available")
     for none in (str, None):  # an empty one, and a user without a credential
-        empty = EmailChannel(mail_door, relay, OPS, password=none, timeout_s=20)
+        empty = EmailChannel(mail_door, entry, password=none, timeout_s=20)
         assert await empty.send(message()) == Outcome.mistaken(
             "email password is empty for notification ops/disk-full"
         )

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from notifier.channels import teams, webhook
 from notifier.channels.base import cut
 from notifier.channels.http import HttpClient
-from notifier.channels.mail_message import Envelope, mail
+from notifier.channels.mail_message import mail
 from notifier.channels.pagerduty import (
     DEDUP_CHARS,
     pagerduty_body,
@@ -41,7 +41,7 @@ from notifier.contract import Channel, Message, Outcome
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.trace import TRACE
 from tests.channels.http_payloads import MAKERS
-from tests.channels.messages import UID, document, message, untrimmed
+from tests.channels.messages import UID, document, mail_entry, message, untrimmed
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
 from tests.examples import examples
 
@@ -304,7 +304,7 @@ def test_what_is_over_looks_so() -> None:
     assert slack_payload(over)["blocks"][0]["text"]["text"].startswith("✅ [")
     headline = _blocks(over)[0]
     assert (headline["text"][0], headline["color"]) == ("[", "good")
-    assert b"Importance" not in mail(over, Envelope("a@b.example", "c@d.example"), 0)
+    assert b"Importance" not in mail(over, mail_entry("a@b.example", "c@d.example"), 0)
 
 
 CARD = "application/vnd.microsoft.card.adaptive"

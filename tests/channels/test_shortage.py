@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from notifier.channels.email import EmailChannel, MailClient, Relay
+from notifier.channels.email import EmailChannel, MailClient
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
-from notifier.channels.mail_message import Envelope
 from notifier.channels.targets import Target
 from notifier.contract import Outcome
 from notifier.routing.mail import Security
 from syncer.model.attempt import FailureClass
-from tests.channels.messages import message
+from tests.channels.messages import mail_entry, message
 from tests.channels.receiver import closed_port
 from tests.servers.descriptors import no_descriptor_left
 
@@ -31,9 +30,11 @@ async def _http(_: Path) -> Outcome:
 
 async def _mail(_: Path) -> Outcome:
     client = MailClient()
-    relay = Relay("127.0.0.1", closed_port(), Security.NONE)
-    envelope = Envelope("a@sender.example", "ops@receiver.example", "Alerts")
-    channel = EmailChannel(client, relay, envelope, password=None, timeout_s=5.0)
+    entry = mail_entry(
+        "a@sender.example", "ops@receiver.example", host="127.0.0.1", port=closed_port(),
+        security=Security.NONE,
+    )  # fmt: skip
+    channel = EmailChannel(client, entry, password=None, timeout_s=5.0)
     try:
         with no_descriptor_left():
             return await channel.send(message())

@@ -15,15 +15,14 @@ import pytest
 
 from notifier.channels.base import WITHHELD
 from notifier.channels.egress import EgressGuard
-from notifier.channels.email import EmailChannel, MailClient, Relay
+from notifier.channels.email import EmailChannel, MailClient
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
-from notifier.channels.mail_message import Envelope
 from notifier.contract import Message
 from notifier.routing.mail import Security
 from tests.channels.http_payloads import MAKERS
 from tests.channels.mailserver import scripted
-from tests.channels.messages import message
+from tests.channels.messages import mail_entry, message
 from tests.channels.receiver import Certificates, receiving
 
 
@@ -90,10 +89,10 @@ async def test_a_mail_is_withheld_before_its_content() -> None:
     mail_client = MailClient()
     async with scripted() as server:
         lease = Lease(lambda: server.lines[-1], holds=False)
-        relay = Relay("127.0.0.1", server.port, Security.NONE)
-        made = EmailChannel(
-            mail_client, relay, Envelope("a@s.example", "b@r.example"), password=None, timeout_s=5
+        entry = mail_entry(
+            "a@s.example", "b@r.example", host="127.0.0.1", port=server.port, security=Security.NONE
         )
+        made = EmailChannel(mail_client, entry, password=None, timeout_s=5)
         assert await made.send(lease.message()) == WITHHELD
         assert lease.asked == ["DATA"]
         assert server.contents == []

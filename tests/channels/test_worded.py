@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from notifier.channels.http import HttpClient
-from notifier.channels.mail_message import Envelope, mail
+from notifier.channels.mail_message import mail
 from notifier.channels.pagerduty import pagerduty_body, pagerduty_payload
 from notifier.channels.slack import slack_payload
 from notifier.channels.teams import teams_payload
@@ -23,7 +23,7 @@ from notifier.routing.parse import examine
 from notifier.templates.expressions import Unfit
 from notifier.templates.wording import ITEM, NAMES, digest_of, wording_of
 from syncer.model.incident import DATA
-from tests.channels.messages import message
+from tests.channels.messages import mail_entry, message
 from tests.channels.receiver import receiving
 from tests.channels.rig import Rig
 
@@ -156,7 +156,7 @@ def test_pagerdutys_event_has_the_templates_members() -> None:
 def test_mail_has_a_page_beside_its_text() -> None:
     """If it fits; what a value holds is text in it."""
     seen = made("email", {"mailHtml": "<p>{{ commonLabels.team }}</p>", "body": "{{ status }}"})
-    envelope = Envelope("a@example.org", "b@example.org")
+    envelope = mail_entry("a@example.org", "b@example.org")
     raw = mail(seen, envelope, 0)
     read = email.message_from_bytes(raw, policy=email.policy.default)
     text, page = read.iter_parts()

@@ -24,7 +24,7 @@ from notifier.channels.base import encode
 from notifier.channels.console import console_text
 from notifier.channels.file import file_content, file_name
 from notifier.channels.log import log_json, log_text
-from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
+from notifier.channels.mail_message import MESSAGE_BYTES, mail
 from notifier.channels.pagerduty import pagerduty_body
 from notifier.channels.slack import HEADER_CHARS, SECTION_CHARS, slack_payload
 from notifier.channels.teams import BODY_BYTES, teams_body
@@ -43,11 +43,12 @@ from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
 from syncer.model.incident import INCIDENT, STATE
 from syncer.model.resource import parse_spec
+from tests.channels.messages import mail_entry
 from tests.examples import examples
 
 Json = dict[str, Any]
 
-OPS: Final = Envelope("n@sender.example", "ops@receiver.example", "Alerts, „all“")
+OPS: Final = mail_entry("n@sender.example", "ops@receiver.example", "Alerts, „all“")
 PAGERDUTY_BYTES: Final = 512 * 1024
 
 BUILDERS: Final[dict[str, Callable[[Message], bytes]]] = {
@@ -189,7 +190,7 @@ def _check_email(content: bytes, message: Message) -> None:
         "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "X-Notification-Attempt",
         "MIME-Version", "Content-Type", "Content-Transfer-Encoding",
     ]  # fmt: skip
-    assert [a.addr_spec for a in parsed["To"].addresses] == [OPS.recipient]
+    assert [a.addr_spec for a in parsed["To"].addresses] == [OPS.to]
     assert f"Notification: {message.key}" in parsed.get_content()
 
 

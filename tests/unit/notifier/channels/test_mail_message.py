@@ -9,17 +9,16 @@ import pytest
 from notifier.channels.mail_message import (
     LINKS,
     MESSAGE_BYTES,
-    Envelope,
     mail,
     mail_facts,
     subject_header,
 )
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message
-from tests.channels.messages import message, untrimmed
+from tests.channels.messages import mail_entry, message, untrimmed
 
 NOW = 1_700_000_000
-OPS = Envelope("alerts@sender.example", "ops@receiver.example", "Alerts")
+OPS = mail_entry("alerts@sender.example", "ops@receiver.example", "Alerts")
 MARK = f"\r\n{TRUNCATED}".encode()
 
 
