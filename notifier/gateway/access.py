@@ -22,7 +22,6 @@ from notifier.gateway.auth import (
 )
 from notifier.gateway.draft import Incoming
 from notifier.gateway.proofs import AuthSettings
-from notifier.gateway.reviews import Caller
 from notifier.gateway.tls import Tls
 from notifier.gateway.translation import Source
 from syncer.configfile import secret_of
@@ -101,7 +100,7 @@ class Access:
         clock: Callable[[], float],
         *,
         source: Source | None = None,
-        review: Callable[[Incoming, Caller], Awaitable[None]] | None = None,
+        review: Callable[[Incoming, Source, tuple[str, ...]], Awaitable[None]] | None = None,
         tls: Tls | None = None,
     ) -> None:
         """
@@ -115,8 +114,8 @@ class Access:
         if auth.token_review:
             if source is None or review is None:
                 raise ConfigError("cannot be asked for here", path=f"{path}.tokenReview")
-            caller = Caller(source.name, source.namespaces, auth.token_review.audiences)
-            self._review = lambda incoming: review(incoming, caller)
+            audiences = auth.token_review.audiences
+            self._review = lambda incoming: review(incoming, source, audiences)
         self._by_headers: list[Callable[[Incoming], None]] = []
         self._by_body: list[Callable[[Incoming, float], None]] = []
         if certified := auth.client_certificate:

@@ -75,7 +75,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
                     f"sources[{number}].auth",
                     monotonic_clock,
                     source=source,
-                    review=lambda incoming, caller: reviews.check(incoming, caller),  # noqa: PLW0108 - made below
+                    review=lambda *asked: reviews.check(*asked),  # noqa: PLW0108 - made below
                     tls=tls,
                 ),
             )

@@ -17,11 +17,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.translation import Source
 from syncer.kube.client import KubeClient
 from syncer.model.errors import PortError, Unavailable
 from syncer.model.resource import GROUP, PLURAL, Json
@@ -41,15 +42,6 @@ _TOGETHER: Final = 16
 #: Seconds for one call, and characters of a token.
 _CALL: Final = 3.0
 _LONGEST: Final = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """What a sender must prove: the right to its namespaces, and the audiences of its token."""
-
-    source: str
-    namespaces: tuple[str, ...]
-    audiences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +66,9 @@ class Reviews:
         self._pending: dict[bytes, asyncio.Task[_Answer]] = {}
         self._gate = asyncio.Semaphore(_TOGETHER)
 
-    async def check(self, incoming: Incoming, caller: Caller) -> None:
+    async def check(self, incoming: Incoming, source: Source, audiences: tuple[str, ...]) -> None:
         """
-        Check that a bearer token proves what its sender must prove.
+        Check that a bearer token is for one of the audiences, and its owner may send to a source.
 
         Raises:
             Refused: 401 without a token that is valid, 403 if its owner has not the right.
@@ -86,10 +78,10 @@ class Reviews:
         token = token.strip()
         if scheme.lower() != "bearer" or not 0 < len(token) <= _LONGEST:
             raise Refused("a Kubernetes token is required", status=401)
-        key = hashlib.sha256(f"{caller.source} {token}".encode("utf-8", "surrogateescape")).digest()
+        key = hashlib.sha256(f"{source.name} {token}".encode("utf-8", "surrogateescape")).digest()
         known = self._admitted.get(key) or self._rejected.get(key)
         if known is None or known.until <= self._clock():
-            known = await self._asked(key, token, caller)
+            known = await self._asked(key, lambda: self._review(token, source, audiences))
         if known.reason:
             raise Refused(known.reason, status=known.status)
 
@@ -97,13 +89,15 @@ class Reviews:
         """End the reviews under way."""
         await end(*self._pending.values())
 
-    async def _asked(self, key: bytes, token: str, caller: Caller) -> _Answer:
+    async def _asked(
+        self, key: bytes, review: Callable[[], Coroutine[Any, Any, _Answer]]
+    ) -> _Answer:
         task = self._pending.get(key)
         if task is None:
             # Who was let in before is few, and not to be kept out by those who make up tokens.
             if len(self._pending) >= _PENDING and key not in self._admitted:
                 raise Unavailable("too many tokens are being reviewed")
-            task = asyncio.create_task(self._review(token, caller))
+            task = asyncio.create_task(review())
             self._pending[key] = task
             task.add_done_callback(lambda done: self._done(key, done))
         # Not the first request's: the others wait for it as well.
@@ -124,30 +118,30 @@ class Reviews:
         while len(group) > _KEPT:
             group.popitem(last=False)
 
-    async def _review(self, token: str, caller: Caller) -> _Answer:
+    async def _review(self, token: str, source: Source, audiences: tuple[str, ...]) -> _Answer:
         async with self._gate:
             try:
-                return await self._answer(token, caller)
+                return await self._answer(token, source, audiences)
             except PortError as error:
                 raise Unavailable(f"the API server did not review the token: {error}") from None
 
-    async def _answer(self, token: str, caller: Caller) -> _Answer:
-        asked = {"token": token, "audiences": list(caller.audiences)}
+    async def _answer(self, token: str, source: Source, audiences: tuple[str, ...]) -> _Answer:
+        asked = {"token": token, "audiences": list(audiences)}
         status = await self._ask(TOKENS, "TokenReview", asked)
         # A server that knows no audiences names none: then the token may be for anybody.
-        audiences = status.get("audiences") or ()
-        if status.get("authenticated") is not True or not set(audiences) & set(caller.audiences):
+        found = status.get("audiences") or ()
+        if status.get("authenticated") is not True or not set(found) & set(audiences):
             return _Answer(
                 self._clock() + REFUSED,
-                f"the API server knows no such token for the audience {', '.join(caller.audiences)}",
+                f"the API server knows no such token for the audience {', '.join(audiences)}",
                 401,
             )
         user = status.get("user") or {}
-        for namespace in caller.namespaces:
-            if not await self._allowed(user, caller.source, namespace):
+        for namespace in source.namespaces:
+            if not await self._allowed(user, source.name, namespace):
                 return _Answer(
                     self._clock() + REFUSED,
-                    f"the token's owner may not create {PLURAL}/{SUBRESOURCE} {caller.source} in"
+                    f"the token's owner may not create {PLURAL}/{SUBRESOURCE} {source.name} in"
                     f" {namespace}",
                     403,
                 )

@@ -20,7 +20,6 @@ from notifier.gateway.proofs import (
     SignatureSettings,
     TokenReviewSettings,
 )
-from notifier.gateway.reviews import Caller
 from notifier.gateway.tls import Tls
 from notifier.gateway.translation import Source
 from syncer.model.errors import ConfigError, Unavailable
@@ -87,7 +86,7 @@ def test_a_source_needs_a_secret_that_can_be_read(tmp_path: Path) -> None:
     assert str(refused.value) == text
 
 
-async def no_review(_incoming: Incoming, _caller: object) -> None:
+async def no_review(*_: object) -> None:
     """Let anybody in."""
 
 
@@ -140,8 +139,8 @@ async def test_each_proof_of_a_source_is_asked_for(
         if given[0] is None:
             raise Refused("no certificate", status=401)
 
-    async def review(incoming: Incoming, caller: Caller) -> None:
-        asked.append((incoming.header("authorization"), caller))
+    async def review(incoming: Incoming, source: Source, audiences: tuple[str, ...]) -> None:
+        asked.append((incoming.header("authorization"), source, audiences))
 
     monkeypatch.setattr(access_module, "check_certificate", certificate)
     names = ("dns:am.example.com",)
@@ -162,5 +161,5 @@ async def test_each_proof_of_a_source_is_asked_for(
     reviewed = AuthSettings(token_review=TokenReviewSettings(audiences=("gateway",)))
     access = Access(reviewed, "auth", lambda: 0.0, source=source, review=review)
     await access.check_caller(incoming)
-    assert asked == [(password, Caller("am", ("ns",), ("gateway",)))]
+    assert asked == [(password, source, ("gateway",))]
     await Access(basic, "auth", lambda: 0.0, source=source, tls=tls).check_caller(incoming)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from notifier.gateway.draft import Incoming, Refused
-from notifier.gateway.reviews import _KEPT, _PENDING, ALLOWED, TOKENS, Caller, Reviews
+from notifier.gateway.reviews import _KEPT, _PENDING, ALLOWED, TOKENS, Reviews
+from notifier.gateway.translation import Source
 from syncer.kube.client import KubeClient
 from syncer.model.errors import Unavailable
 from syncer.model.resource import Json
 from tests.virtual import on_virtual_time
 
-CALLER = Caller("am", ("default",), ("gateway",))
+SOURCE = cast("Source", SimpleNamespace(name="am", namespaces=("default",)))
+OTHER = cast("Source", SimpleNamespace(name="other", namespaces=("default",)))
+AUDIENCES = ("gateway",)
 
 
 class Server:
@@ -56,11 +59,11 @@ class World:
         self.server = Server()
         self.reviews = Reviews(cast("KubeClient", self.server), lambda: self.now)
 
-    async def check(self, token: str, caller: Caller = CALLER) -> str:
+    async def check(self, token: str, source: Source = SOURCE) -> str:
         """Return what a token comes to."""
         try:
             headers = {"authorization": f"Bearer {token}"}
-            await self.reviews.check(Incoming(headers, b""), caller)
+            await self.reviews.check(Incoming(headers, b""), source, AUDIENCES)
         except Refused as refused:
             return str(refused.status)
         except Unavailable:
@@ -80,7 +83,7 @@ def world() -> World:
 async def test_what_is_no_token_is_not_asked_about(header: str, world: World) -> None:
     """It is refused at once: the API server has nothing to say of it."""
     with pytest.raises(Refused, match="a Kubernetes token is required") as caught:
-        await world.reviews.check(Incoming({"authorization": header}, b""), CALLER)
+        await world.reviews.check(Incoming({"authorization": header}, b""), SOURCE, AUDIENCES)
     assert caught.value.status == 401
     assert world.server.reviewed == []
 
@@ -89,7 +92,7 @@ async def test_an_answer_is_one_sources_alone(world: World) -> None:
     """Who was let in at one source is asked about again at another, which he may not use."""
     assert await world.check("good") == "in"
     world.server.allowed = False
-    assert await world.check("good", replace(CALLER, source="other")) == "403"
+    assert await world.check("good", OTHER) == "403"
     assert await world.check("good") == "in"
 
 
@@ -160,7 +163,7 @@ async def test_an_answer_holds_for_its_source_alone(world: World) -> None:
     """Who is let in at one source is asked about at another, and refused if he may not send there."""
     assert await world.check("good") == "in"
     world.server.allowed = False
-    assert await world.check("good", replace(CALLER, source="other")) == "403"
+    assert await world.check("good", OTHER) == "403"
     assert [a["resourceAttributes"]["name"] for a in world.server.asked] == ["am", "other"]
     assert await world.check("good") == "in"
 
