@@ -24,7 +24,7 @@ from notifier.reconciler.controller import Controller, ShardWork, make_manager
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.incidents import Incidents
 from notifier.reconciler.operator_holds import HoldKeeper
-from notifier.reporter import EventReporter, emit_nothing, emit_through
+from notifier.reporter import EventReporter
 from notifier.settings import Loaded
 from notifier.version import __version__
 from syncer.kube.events import EventLimits, EventRecorder
@@ -152,8 +152,7 @@ class Parts:
             else None
         )  # fmt: skip
 
-        emit = emit_through(self.events) if events.enabled else emit_nothing
-        reporter = EventReporter(emit, self.delivery_metrics)
+        reporter = EventReporter(self.events if events.enabled else None, self.delivery_metrics)
         self.breakers: Final = Breakers()
         self.status_writer: Final = StatusWriter(
             recorder, self.objects, self.shards, self.metrics,

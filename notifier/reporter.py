@@ -8,7 +8,6 @@ event.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Final, Literal
 
@@ -33,45 +32,36 @@ from syncer.rules.merge import ALL_FAILED, Merged
 from syncer.rules.text import go_duration, neutral
 from syncer.sync.notifications import Notification
 
-Emit = Callable[[NotificationRequest, Literal["Normal", "Warning"], str, str, str], None]
-
 #: Channels that are named in an event.
 _SHOWN: Final = 3
 #: Classes of attempts without a call to the receiver.
 _NO_CALL: Final = frozenset({FailureClass.NOT_SENT, FailureClass.SUPERSEDED})
 
 
-def emit_through(recorder: EventRecorder) -> Emit:
-    """Emit by a recorder of Events, with texts cleaned of what they must not show."""
+class EventReporter:
+    """Turns steps of the delivery into events and upstream's metrics."""
 
-    def emit(
+    def __init__(self, recorder: EventRecorder | None, metrics: DeliveryMetrics) -> None:
+        """Without a recorder there are no events: they are switched off."""
+        self._recorder = recorder
+        self._metrics = metrics
+        # A look-up by labels costs as much as counting; there are as many as channels.
+        self._attempts = cache(metrics.attempts.labels)
+        self._durations = cache(metrics.duration.labels)
+        self._completions = cache(metrics.completion.labels)
+
+    def _emit(
+        self,
         request: NotificationRequest,
         kind: Literal["Normal", "Warning"],
         reason: str,
         message: str,
         discriminator: str,
     ) -> None:
-        shown = neutral(sanitise(message))
-        recorder.emit(request, kind, reason, shown, discriminator=discriminator)
-
-    return emit
-
-
-def emit_nothing(*_: object) -> None:
-    """Emit no Events: they are switched off."""
-
-
-class EventReporter:
-    """Turns steps of the delivery into events and upstream's metrics."""
-
-    def __init__(self, emit: Emit, metrics: DeliveryMetrics) -> None:
-        """`emit` takes object, type, reason, message and a discriminator."""
-        self._emit = emit
-        self._metrics = metrics
-        # A look-up by labels costs as much as counting; there are as many as channels.
-        self._attempts = cache(metrics.attempts.labels)
-        self._durations = cache(metrics.duration.labels)
-        self._completions = cache(metrics.completion.labels)
+        """Emit an event, its text cleaned of what it must not show."""
+        if self._recorder is not None:
+            shown = neutral(sanitise(message))
+            self._recorder.emit(request, kind, reason, shown, discriminator=discriminator)
 
     def started(self, request: NotificationRequest) -> None:
         """Report that a notification is claimed for the first time in this lease term."""

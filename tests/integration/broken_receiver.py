@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -22,6 +22,7 @@ from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reporter import EventReporter
 from notifier.router import Routed
+from syncer.kube.events import EventRecorder
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
@@ -94,7 +95,7 @@ class Delivery:
             name: slack_channel(http_client, self._url(name), timeout_s=5.0) for name in (OPS, DEV)
         }
         self.plans: dict[str, tuple[str, ...]] = {}
-        reporter = EventReporter(self._emit, self.metrics)
+        reporter = EventReporter(cast("EventRecorder", self), self.metrics)
         self.controller = Controller(
             Ports(
                 queue=self.queue,
@@ -117,9 +118,11 @@ class Delivery:
     def _url(self, name: str) -> Callable[[], str]:
         return lambda: f"{self.url}/{name.partition(':')[2]}"
 
-    def _emit(self, request: NotificationRequest, *rest: str) -> None:
-        kind, reason, message, discriminator = rest
-        self.events.append((request.name, kind, reason, message, discriminator))
+    def emit(
+        self, request: NotificationRequest, kind: str, reason: str, text: str, *, discriminator: str
+    ) -> None:
+        """Take an event."""
+        self.events.append((request.name, kind, reason, text, discriminator))
 
     async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """Where the test wants it to go."""
