@@ -23,6 +23,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Final
 
 from notifier.contract import Outcome
@@ -85,7 +86,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[Outcome | None]] = set()
         #: The pace of each receiver; a queue is dropped when it is empty, its pace is kept.
         self._paces: dict[str, Pace] = {}
-        self._arrivals = 0
+        self._arrivals = count()
         self._closed = False
 
     @property
@@ -124,8 +125,9 @@ class Dispatcher:
         if queue is None:
             queue = self._queues[channel] = self._queue_of(channel)
         if uid not in queue.keys:
-            self._arrivals += 1
-            job = Job(math.floor(due), rank_of(priority), self._arrivals, uid, namespace, tried)
+            job = Job(
+                math.floor(due), rank_of(priority), next(self._arrivals), uid, namespace, tried
+            )
             queue.push(job)
             now = self._monotonic()
             while (first := self._next(queue, now)) is not None:
