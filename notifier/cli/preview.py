@@ -37,13 +37,10 @@ def run(options: argparse.Namespace) -> int:
         loaded = load_gateway(options.config, os.environ)
         for warning in loaded.warnings:
             write_remark(warning, "notifier")
-        source = _source(loaded, options.source)
         routing = None
         if options.routing:
             routing = routing_of(load(Files(None, Path(options.routing))))
-        pairs = (header.partition(":") for header in options.header)
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        made = translate(source, Incoming(headers, _body(source.kind.max_body)), time.time())
+        made = translate(*_payload(loaded, options), time.time())
     except (ConfigError, Refused) as error:
         text = str(error)
         if isinstance(error, Refused):
@@ -56,19 +53,17 @@ def run(options: argparse.Namespace) -> int:
     return OK
 
 
-def _body(most: int) -> bytes:
-    """Read the payload, within the bound of the server."""
-    body = sys.stdin.buffer.read(most + 1)
-    if len(body) > most:
-        raise Refused(f"the body is larger than {most} bytes", status=413)
-    return body
-
-
-def _source(loaded: Loaded, name: str) -> Source:
-    if name not in loaded.sources:
+def _payload(loaded: Loaded, options: argparse.Namespace) -> tuple[Source, Incoming]:
+    """Read the payload, within the bound of the server, for the source that is named."""
+    if options.source not in loaded.sources:
         names = ", ".join(sorted(loaded.sources))
-        raise ConfigError(f"there is no source {name}; the file has {names}")
-    return loaded.sources[name][0]
+        raise ConfigError(f"there is no source {options.source}; the file has {names}")
+    source, _ = loaded.sources[options.source]
+    body = sys.stdin.buffer.read(source.kind.max_body + 1)
+    if len(body) > source.kind.max_body:
+        raise Refused(f"the body is larger than {source.kind.max_body} bytes", status=413)
+    pairs = (header.partition(":") for header in options.header)
+    return source, Incoming({name.strip().lower(): v.strip() for name, _, v in pairs}, body)
 
 
 def _shown(manifest: Mapping[str, Any], routing: RoutingConfig | None) -> str:

@@ -24,7 +24,7 @@ from notifier.routing.reach import unreachable
 from notifier.routing.receivers import Receiver
 from notifier.routing.tree import Resolution, Trace, leads_to, resolve, trace
 from syncer.cli.exits import DIFFERENT, OK
-from syncer.cli.output import table, write_json, write_lines, write_remark
+from syncer.cli.output import table, write_answer, write_json, write_lines, write_remark
 from syncer.model.errors import ContractError
 from syncer.model.resource import Json
 from syncer.rules.text import plain
@@ -181,14 +181,11 @@ def run(options: argparse.Namespace) -> int:
             "e-mail and webhooks are assumed to be enabled; name the settings file with --config to"
             " use its switches", "notifier",
         )  # fmt: skip
-    return _show(options, config) if options.action == "show" else _test(options, config)
-
-
-def _show(options: argparse.Namespace, config: RoutingConfig) -> int:
-    if options.output == "json":
-        write_json(document_of_all(config))
-    else:
-        write_lines(map(plain, of_all(config)))
+    if options.action == "test":
+        return _test(options, config)
+    write_answer(
+        document_of_all(config), map(plain, of_all(config)), as_json=options.output == "json"
+    )
     return OK
 
 

@@ -209,21 +209,14 @@ def _ways(root: Route, receiver: str) -> Iterator[_Path]:
         if way.route.receiver == receiver:
             yield way
         for child in way.route.routes:
-            clash = way.clash or _clash(child, way.exact)
-            waiting.append(
-                _Path(
-                    child, {**way.exact, **dict(child.match)}, way.patterns + child.match_re, clash
-                )
-            )
-
-
-def _clash(route: Route, above: Mapping[str, str]) -> str:
-    """Say which condition of a route contradicts one above it, empty if none does."""
-    for key, value in route.match:
-        outer = above.get(key, value)
-        if outer != value:
-            return f"{route.path} wants {key} to be {quoted(value)}, a route above {quoted(outer)}"
-    return ""
+            # Which condition contradicts one above it.
+            clash = next(
+                (f"{child.path} wants {key} to be {quoted(value)}, a route above {quoted(way.exact[key])}"
+                 for key, value in child.match if way.exact.get(key, value) != value), "",
+            )  # fmt: skip
+            exact = {**way.exact, **dict(child.match)}
+            patterns = way.patterns + child.match_re
+            waiting.append(_Path(child, exact, patterns, way.clash or clash))
 
 
 def _tried(

@@ -144,13 +144,10 @@ def _phase(found: Known) -> str:
 
 
 def _record(line: Line) -> dict[str, Any]:
-    record = line.record
-    if record is None:
-        return {"position": line.position, "error": line.error}
-    return {
-        "position": line.position, "kind": record.kind.value, "id": record.id,
-        "channel": record.channel, "chain": record.chain, **record.body,
-    }  # fmt: skip
+    return {"position": line.position} | ({"error": line.error} if line.record is None else {
+        "kind": line.record.kind.value, "id": line.record.id, "channel": line.record.channel,
+        "chain": line.record.chain, **line.record.body,
+    })  # fmt: skip
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from syncer.model.attempt import (
 )
 from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
-from syncer.model.record import NO_CHANNEL, Fallback, Kind, Record
+from syncer.model.record import NO_CHANNEL, Kind, Record
 from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
@@ -380,7 +380,11 @@ def as_text(found: Explanation, width: int = 0) -> list[str]:
     if plan is not None:
         out += [
             f"ROUTED  to {', '.join(plan.first) or 'no channel'} at {format_time(plan.at)}",
-            *(f"        {_standing_by(each)}" for each in plan.fallbacks),
+            *(
+                f"        to {each.channel} if {' or '.join(each.of)} fails, or has not succeeded after"
+                f" {go_duration(each.after)}"
+                for each in plan.fallbacks
+            ),
             f"        {plan.reason}: {plan.message}".rstrip(": "),
         ]
     for history in found.channels:
@@ -388,11 +392,6 @@ def as_text(found: Explanation, width: int = 0) -> list[str]:
     out += ["", *(f"! {note}" for note in found.notes)] if found.notes else []
     # What a creator, a receiver or a colleague wrote is among it.
     return [plain(line) for line in out]
-
-
-def _standing_by(fallback: Fallback) -> str:
-    others, after = " or ".join(fallback.of), go_duration(fallback.after)
-    return f"to {fallback.channel} if {others} fails, or has not succeeded after {after}"
 
 
 def _channel(history: ChannelHistory, found: Explanation, width: int) -> list[str]:
@@ -412,7 +411,9 @@ def _channel(history: ChannelHistory, found: Explanation, width: int) -> list[st
         (
             a.id, format_time(a.started), format_time(a.ended),
             ", ".join(filter(None, [result_of(a), word_of(a, found.log.records)])),
-            str(a.code or ""), _because(intent), cut(translated(a.error), 100),
+            str(a.code or ""),
+            "restored" if intent is None else str(intent.body.get("order", "")) or "it was due",
+            cut(translated(a.error), 100),
         )
         for a, intent in history.attempts
     ]  # fmt: skip
@@ -433,12 +434,6 @@ def result_of(attempt: Attempt) -> str:
         }
         return words[attempt.failure]
     return "under way" if attempt.open else attempt.state.word
-
-
-def _because(intent: Record | None) -> str:
-    if intent is None:
-        return "restored"
-    return str(intent.body.get("order", "")) or "it was due"
 
 
 def as_json(found: Explanation) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from syncer.ledger.replies import parse_meta
 from syncer.ledger.store import store_of
 from syncer.model.errors import ConfigError, Gone, LedgerError, PortError
 from syncer.model.hold import Hold
-from syncer.model.times import time_of
 from syncer.rules.recurrence import currently
 from syncer.settings import own_namespace
 
@@ -64,11 +63,6 @@ class Store:
     lease: str = ""
     map: Json | None = None
     error: PortError | None = None
-
-    @property
-    def since(self) -> int | None:
-        """Unix milliseconds at which the Lease of the installation was made, None if it was not read."""
-        return time_of(self.map["metadata"].get("creationTimestamp")) if self.map else None
 
     @property
     def remark(self) -> str:

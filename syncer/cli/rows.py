@@ -15,7 +15,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple, TypeVar
-from uuid import UUID
 
 from syncer.cli.access import access
 from syncer.cli.exits import ABSENT, NOT_COMPARED, OK, SILENT, reason_of
@@ -107,7 +106,6 @@ class Row:
     One notification.
 
     Attributes:
-        identity: The uid of the object, in half of its length where it has the usual form.
         created: Unix milliseconds.
         phase: Of the status, empty before there is one.
         attempts: How many the status counts; `unknown` of these have a result that is not known.
@@ -120,7 +118,7 @@ class Row:
 
     namespace: str
     name: str
-    identity: bytes | str
+    uid: str
     created: int
     phase: str
     priority: str
@@ -144,12 +142,6 @@ class Row:
     def key(self) -> str:
         """`namespace/name`."""
         return f"{self.namespace}/{self.name}"
-
-    @property
-    def uid(self) -> str:
-        """Of the object."""
-        identity = self.identity
-        return identity if isinstance(identity, str) else str(UUID(bytes=identity))
 
     @property
     def finished(self) -> bool:
@@ -291,7 +283,7 @@ class RowMaker:
             for c in status.channels[:_CHANNELS]
         )
         return Row(
-            sys.intern(request.namespace), request.name, _identity(request.uid), request.created,
+            sys.intern(request.namespace), request.name, request.uid, request.created,
             sys.intern(status.phase), request.priority, self._share(request.severity),
             self._share(request.type), request.spec().subject[:_SUBJECT],
             self._share(request.event[:_EVENT]), status.total_attempts, status.uncertain,
@@ -313,14 +305,6 @@ class RowMaker:
         if len(self._shared) < _SHARED:
             return self._shared.setdefault(value, value)  # type: ignore[no-any-return]  # of its own type
         return self._shared.get(value, value)  # type: ignore[no-any-return]  # likewise
-
-
-def _identity(uid: str) -> bytes | str:
-    try:
-        parsed = UUID(uid)
-    except ValueError:
-        return uid
-    return parsed.bytes if str(parsed) == uid else uid
 
 
 #: What a page can be limited to besides phases, with the words that it shows.

@@ -22,8 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK, SILENT, Misused, reason_of
@@ -45,6 +44,7 @@ from syncer.model.attempt import (
 from syncer.model.errors import ContractError
 from syncer.model.record import Header, Kind, Record, attempt_record, repair_record
 from syncer.model.resource import NotificationRequest
+from syncer.model.times import time_of
 from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import VERIFIED, Divergence, Finding, Remedy
 from syncer.rules.fold import LogView
@@ -62,13 +62,8 @@ ASIDE_SECONDS: Final = 30 * 86_400
 _WAIT_STEP: Final = 0.5
 
 
-class Act(StrEnum):
-    """What a step does."""
-
-    APPEND = "append"
-    REBUILD = "rebuild"
-    WAKE = "poke"
-    NOTHING = "nothing"
+#: What a step does.
+Act = Literal["append", "rebuild", "poke", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +89,7 @@ class Step:
     @property
     def idle(self) -> bool:
         """Whether it does nothing."""
-        return self.act is Act.NOTHING
+        return self.act == "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +129,24 @@ def plan_repair(
                 " among them could be sent again"
             )
         replaced = not refusal
-        steps.append(Step(Act.NOTHING, refusal) if refusal else rebuilt)
+        steps.append(Step("nothing", refusal) if refusal else rebuilt)
     # Behind a record that cannot be read nothing that is appended would be read either.
     if not replaced and Remedy.FACTS in remedies and Divergence.UNREADABLE not in kinds:
         records = _facts(joined.request, read_log(joined.elements).view)
         texts = [f"{r.kind} {r.id}" for r in records]
         what = f"append {', '.join(texts)}" if texts else "append a note, which removes the expiry"
         if records and not allowed.unwitnessed:
-            steps.append(Step(Act.NOTHING, f"would need --unwitnessed: {what}"))
+            steps.append(Step("nothing", f"would need --unwitnessed: {what}"))
         else:
-            steps += [Step(Act.APPEND, what, tuple(records)), Step(Act.WAKE, "wake the owner")]
+            steps += [Step("append", what, tuple(records)), Step("poke", "wake the owner")]
     elif replaced or Remedy.OWNER in remedies:
-        steps.append(Step(Act.WAKE, "have the owner check it"))
+        steps.append(Step("poke", "have the owner check it"))
     phase = joined.request.status.phase if joined.request and allowed.unwitnessed else ""
     if phase and Divergence.PHASE in kinds:
-        steps.append(Step(Act.WAKE, f"accept the phase {phase}", phase=phase))
+        steps.append(Step("poke", f"accept the phase {phase}", phase=phase))
         kinds.discard(Divergence.PHASE)
     left = [kind for kind in Divergence if kind in kinds and kind.remedy is Remedy.PERSON]
-    return (*steps, *(Step(Act.NOTHING, f"{kind}: {ADVICE[kind]}") for kind in left))
+    return (*steps, *(Step("nothing", f"{kind}: {ADVICE[kind]}") for kind in left))
 
 
 def _facts(request: NotificationRequest | None, view: LogView) -> list[Record]:
@@ -189,7 +184,7 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
     what = " ".join(sorted(kinds))
     records.append(repair_record(f"repair:{now}", at=now, by=by, what=what, did=did))
     text = f"keep the log aside and replace it by one that is {did}"
-    return Step(Act.REBUILD, text, elements=tuple(encode_log(header, records)), lost=lost)
+    return Step("rebuild", text, elements=tuple(encode_log(header, records)), lost=lost)
 
 
 def _from_name(kind: Kind, identity: str, channel: str, now: int) -> Record | None:
@@ -227,20 +222,20 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
     joined, noted = result.joined, False
     for step in steps:
         match step.act:
-            case Act.APPEND:
+            case "append":
                 for record in step.records:
                     if record.kind is Kind.PLAN:
                         await at.log.note(joined.uid, record)
                     else:
                         await at.log.outcome(joined.uid, record, None, name=joined.key)
-            case Act.REBUILD:
+            case "rebuild":
                 mark = await at.now()
                 await at.log.keep_aside(joined.uid, joined.elements, mark=mark, ttl=ASIDE_SECONDS)
                 answer = await at.log.rebuild(joined.uid, joined.elements, step.elements)
                 if answer is not Answer.OK:
                     return "the log has changed meanwhile; run the command again"
                 noted = True
-            case Act.WAKE:
+            case "poke":
                 if not noted:
                     noted, now = True, await at.now()
                     what = " ".join(sorted({f.kind for f in result.findings}))
@@ -358,7 +353,7 @@ def _write_plan(
     kinds = sorted({f.kind.value for f in result.findings})
     document = {
         "uid": joined.uid, "object": joined.key or None, "classes": kinds, "by": by,
-        "steps": [{"act": s.act.value, "what": s.text} for s in steps],
+        "steps": [{"act": s.act, "what": s.text} for s in steps],
         "dryRun": options.dry_run,
     }  # fmt: skip
     verb = "would" if options.dry_run else "do"
@@ -394,7 +389,11 @@ async def run(options: argparse.Namespace) -> int:
             rows += [(joined, finding) for finding in findings]
         if not scan.objects and await report_missing(at, options):
             return ABSENT
-    listed = Table(_COLUMNS, json=options.json, as_json=lambda row: _row_as_json(*row))
+    listed = Table(_COLUMNS, json=options.json, as_json=lambda row: {
+        "uid": row[0].uid, "object": row[0].key or None, "class": row[1].kind.value,
+        "remedy": row[1].kind.remedy.value, "what": row[1].text, "cause": ADVICE[row[1].kind].cause,
+        "do": ADVICE[row[1].kind].do,
+    })  # fmt: skip
     listed.write(rows)
     listed.report_cut()
     counts = Counter(finding.kind for _, finding in rows)
@@ -427,19 +426,13 @@ _COLUMNS: Final = (
 )
 
 
-def _row_as_json(joined: Joined, finding: Finding) -> dict[str, Any]:
-    kind, text = finding
-    return {
-        "uid": joined.uid, "object": joined.key or None, "class": kind.value,
-        "remedy": kind.remedy.value, "what": text, "cause": ADVICE[kind].cause, "do": ADVICE[kind].do,
-    }  # fmt: skip
-
-
 async def _silence(at: Access) -> tuple[str, int | None]:
     """Check the store's owner; return why Redis does not answer, if so, and since when it is alone here."""
     try:
         store = await trusted_store(at)
-        return "", at.settings.adoption.moment or store.since
+        return "", at.settings.adoption.moment or (
+            time_of(store.map["metadata"].get("creationTimestamp")) if store.map else None
+        )
     except SILENT as error:
         if at.kube is None:
             raise

@@ -179,13 +179,6 @@ def test_a_list_fits_a_terminal() -> None:
     assert "Sending" in lines[1]
 
 
-@pytest.mark.parametrize("uid", [UID, UID.upper(), "u"])
-def test_a_uid_comes_back_as_it_was(uid: str) -> None:
-    """One of the usual form takes half the place."""
-    found = row(request(), uid=uid)
-    assert (found.uid, isinstance(found.identity, bytes)) == (uid, uid == UID)
-
-
 def test_what_is_kept_is_bounded_and_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an error its beginning, of many channels the first; two rows of one kind hold the same."""
     monkeypatch.setattr(module, "_SHARED", 8)
