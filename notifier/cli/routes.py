@@ -1,17 +1,23 @@
 """
 `notifier routes`: the routing tree, and who would get a notification, by the controller's own rules.
 
-Each route is a line with its conditions, its receiver and a remark.
+Each route is a line with its conditions, its receiver and a remark. What the receivers would get is made by
+the channels' own code, without their credentials.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
+import orjson
+
+from notifier.channels.pagerduty import pagerduty_payload
+from notifier.channels.slack import slack_payload
+from notifier.channels.teams import teams_payload
+from notifier.channels.webhook import webhook_payload
 from notifier.cli.files import files_of, load, native_kinds, routing_of
-from notifier.cli.rendering import pages, rendered
 from notifier.cli.sample import (
     attributes_of_manifest,
     doubtful,
@@ -19,15 +25,69 @@ from notifier.cli.sample import (
     manifest_at,
     parse_attributes,
 )
+from notifier.content.message import compose
+from notifier.content.wording import worded
+from notifier.contract import Message
 from notifier.routing.config import Route, RoutingConfig, quoted
 from notifier.routing.reach import unreachable
 from notifier.routing.receivers import Receiver
 from notifier.routing.tree import Resolution, Trace, leads_to, resolve, trace
+from notifier.templates.expressions import Unfit
+from notifier.templates.request import Made
 from syncer.cli.exits import DIFFERENT, OK
 from syncer.cli.output import table, write_answer, write_json, write_lines, write_remark
 from syncer.model.errors import ContractError
 from syncer.model.resource import Json
 from syncer.rules.text import plain
+
+#: Stands for a credential.
+_SECRET: Final = "(a credential)"  # noqa: S105 (it is none)
+
+
+def rendered(config: RoutingConfig, document: Json, channel: str) -> Json:
+    """
+    Return what a channel's receiver would get of a notification.
+
+    `problem` is why its templates do not fit, so that the notification's own text is sent; empty if they
+    do, or there are none.
+
+    Raises:
+        ValueError: the notification is not of the schema's shape.
+    """
+    target = config.targets[channel]
+    message = compose(document, channel, "preview", live=False)
+    digest = problem = ""
+    if target.wording is not None:
+        digest = target.wording.digest
+        try:
+            message = worded(message, target.wording)
+        except Unfit as unfit:
+            problem = str(unfit)
+    return {"templates": digest, "problem": problem, "payload": _payload(target.kind, message)}
+
+
+def pages(channel: str, shown: Json) -> list[str]:
+    """Return what a channel's receiver would get as lines."""
+    text = orjson.dumps(shown["payload"], option=orjson.OPT_INDENT_2).decode()
+    return ["", f"{channel}:", *text.split("\n")]
+
+
+def _payload(kind: str, message: Message) -> Any:
+    page = message.words.payload if message.words else None
+    match kind:
+        case "slack":
+            return slack_payload(message)
+        case "teams":
+            return teams_payload(message)
+        case "pagerduty":
+            return pagerduty_payload(message, _SECRET)
+        case "webhook" if not isinstance(page, Made):
+            return webhook_payload(message)
+    if isinstance(page, Made):
+        body = webhook_payload(message) if page.body is None else page.body
+        return {"method": page.method, "path": page.path, "query": page.query, "body": body}
+    found = {"subject": message.spec.subject, "body": message.spec.body, "html": page}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def drawing(config: RoutingConfig, remark: Callable[[Route], str]) -> list[str]:

@@ -66,12 +66,10 @@ async def run(options: argparse.Namespace) -> int:
 def _unknown(found: Known) -> LedgerError:
     """Neither an object nor a log can be shown, and whether there is one is not known."""
     text = f"no log has the name {found.key}, or none is read; {'; '.join(found.missing)}"
-    match found.refused:
-        case ConfigError() as error:
-            return error
-        case Unauthorised(reason=reason):
-            return Unauthorised(text, reason=reason)
-    return Unavailable(text)
+    refused = found.refused
+    if isinstance(refused, Unauthorised):
+        return Unauthorised(text, reason=refused.reason)
+    return refused if isinstance(refused, ConfigError) else Unavailable(text)
 
 
 # -- records --------------------------------------------------------------------------------------

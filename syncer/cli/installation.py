@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -199,15 +200,13 @@ async def report_missing(at: Access, options: argparse.Namespace) -> bool:
     for name in getattr(options, "namespace", None) or ():
         if at.kube is None:
             break
-        try:
-            await at.kube.request(
-                "GET", f"/api/v1/namespaces/{quote(name, safe='')}", timeout=_TIMEOUT
-            )
-        except Gone:
-            missing.append(name)
-        except PortError:
-            # Who may list objects in a namespace need not be allowed to read it.
-            continue
+        # Who may list objects in a namespace need not be allowed to read it.
+        with suppress(PortError):
+            try:
+                path = f"/api/v1/namespaces/{quote(name, safe='')}"
+                await at.kube.request("GET", path, timeout=_TIMEOUT)
+            except Gone:
+                missing.append(name)
     for name in missing:
         write_remark(f"there is no namespace {name!r}")
     return bool(missing)

@@ -79,13 +79,10 @@ def cut(text: str, width: int) -> str:
     """Return a text that takes no more columns, with a mark where something was cut."""
     if columns(text) <= width:
         return text
-    out, left = "", width - 1
-    for c in text:
-        left -= columns(c)
-        if left < 0:
-            break
-        out += c
-    return out + MARK if width > 0 else ""
+    kept = text[: max(0, width - 1)]
+    while kept and columns(kept) > width - 1:
+        kept = kept[:-1]
+    return kept + MARK if width > 0 else ""
 
 
 def padded(text: str, width: int) -> str:

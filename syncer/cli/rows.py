@@ -431,7 +431,11 @@ async def run(options: argparse.Namespace) -> int:
                 # What is asked for is in the logs.
                 raise
             write_remark(f"logs are not read, the rows come from the objects alone: {silent}")
-        wanted = query(options, placed.now)
+        wanted = Query(
+            phases=tuple(options.phase or ()), states=options.state, unfinished=options.unfinished,
+            receivers=tuple(options.receiver or ()), event=(options.event or "").strip(),
+            since=moment_of(options.since, "--since", placed.now) if options.since else 0,
+        )  # fmt: skip
         table = Table(
             columns_of(placed), json=options.json, colours=COLOURS,
             as_json=lambda pair: pair[0].as_json(placed, pair[1]),
@@ -470,12 +474,3 @@ async def run(options: argparse.Namespace) -> int:
     if absent:
         return ABSENT
     return NOT_COMPARED if unread or silent or not compared else OK
-
-
-def query(options: argparse.Namespace, now: int) -> Query:
-    """Return what the command line asks for."""
-    return Query(
-        phases=tuple(options.phase or ()), states=options.state, unfinished=options.unfinished,
-        receivers=tuple(options.receiver or ()), event=(options.event or "").strip(),
-        since=moment_of(options.since, "--since", now) if options.since else 0,
-    )  # fmt: skip

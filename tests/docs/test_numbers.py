@@ -31,7 +31,8 @@ from notifier.routing.document import MAX_NAME
 from notifier.routing.mail import MAX_RECIPIENTS
 from syncer.cli import known, receivers, rows
 from syncer.cli.tail import _PERIOD, _RESTS, LATE
-from syncer.cli.web import index, story
+from syncer.cli.web import index
+from syncer.cli.web import pages as told
 from syncer.cli.web import server as explorer
 from syncer.model.hold import LONGEST
 from syncer.rules.backoff import RETRY_AFTER_MOST
@@ -137,7 +138,7 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
         ),
         f"{word(explorer._TOGETHER)} pages in preparation, {said(explorer._SECONDS)} seconds for each",
         f"{said(explorer._ANSWER)} seconds for a request to a server",
-        f"{rows._TEXT} characters of a filter, {receivers.MOST} channels, and {story.MOST} moments",
+        f"{rows._TEXT} characters of a filter, {receivers.MOST} channels, and {told.MOST} moments",
     ),
     "cli.md": (
         f"or a time, at most {LONGEST // 86_400_000} days away",

@@ -19,8 +19,7 @@ from syncer.cli import explain, explanation
 from syncer.cli.installation import Store, StoreState
 from syncer.cli.known import Known
 from syncer.cli.tail import Event, columns_of
-from syncer.cli.web.pages import page
-from syncer.cli.web.story import tell
+from syncer.cli.web.pages import page, tell
 from syncer.ledger.codec import next_chain
 from syncer.ledger.reading import lines_of, read_log
 from syncer.model.record import NUMBERS, Header, Kind

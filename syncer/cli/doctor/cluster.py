@@ -277,16 +277,16 @@ def check_shards(facts: ClusterFacts, *, shards: int | None, home: str) -> list[
     if not number:
         fix = "start the controller; compare sharding.leaseName and the namespace with its own"
         return [Result("shards", Grade.WARN, "there is no Lease of this installation", fix)]
-    found = f"the installation has {number} shard(s)"
+    found, differs = f"the installation has {number} shard(s)", shards not in {None, number}
+    first = passes(
+        "shards", not differs, f"{number} shard(s), as configured", f"{found}, this release has {shards}",
+        "run the release that the installation is of, or change it as the controller's error says",
+    )  # fmt: skip
+    if differs:
+        return [first]
     if shards is None:
         fix, text = "give the controller's (--config)", f"{found}; no settings file to compare with"
         first = Result("shards", Grade.UNKNOWN, text, fix)
-    else:
-        fix = "run the release that the installation is of, or change it as the controller's error says"
-        text = f"{found}, this release has {shards}"
-        first = passes("shards", number == shards, f"{number} shard(s), as configured", text, fix)
-    if first.grade is Grade.FAIL:
-        return [first]
     text = f"{len(unowned)} of {number} shard(s) have no owner: {', '.join(map(str, unowned[:8]))}"
     fix = "start a replica of the controller; check the readiness of those that run"
     idle = sorted({f"{shard.holder}: {shard.idle}" for shard in facts.shards if shard.idle})

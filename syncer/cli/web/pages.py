@@ -6,14 +6,18 @@ and what commands a terminal or turns the direction of a text is replaced. No te
 handlers, styles, or links to other sites, and what stands behind `href` is made by `link` and `link_to`
 alone.
 
-No clock.
+The story of one notification (what happened, in order, with the wait before each attempt) comes from the
+log and from what only the status shows; if the log is gone or cannot be read now, from the status alone.
+
+No I/O, no clock.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -21,14 +25,146 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from syncer.cli.explanation import next_step, summary
-from syncer.cli.output import age, in_words
+from syncer.cli.explanation import next_step, result_of, summary, word_of
+from syncer.cli.output import age, in_words, span
 from syncer.cli.rows import PHASES, RANGES, STATES, UNREAD
-from syncer.model.attempt import receiver_of
+from syncer.model.attempt import AttemptState, receiver_of
+from syncer.model.record import NO_CHANNEL, Kind, Record
+from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.advice import ADVICE
+from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.holds import selector_of
 from syncer.rules.text import neutral
+
+#: What an operator's record did.
+_BY_HAND: Final = {
+    Kind.ORDER: "one more attempt requested",
+    Kind.RESOLVE_FAILED: "resolved as failed",
+    Kind.RESOLVE_SUCCESS: "resolved as delivered",
+    Kind.REPAIR: "repaired",
+}
+_RESULTS: Final = {
+    AttemptState.SUCCESS: "good", AttemptState.FAILED: "bad", AttemptState.UNKNOWN: "odd",
+}  # fmt: skip
+#: Moments that are shown, the latest; a log has as many records as its notification had attempts.
+MOST: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """
+    Something that happened.
+
+    Attributes:
+        at: Unix milliseconds, 0 if that is not known.
+        tone: `good`, `bad`, `odd`, or empty.
+        channel: On which channel, empty for all.
+        attempt: Id of the attempt, empty if it is none.
+        wait: Milliseconds since the channel was planned or tried before, -1 if that is not known.
+        duration: Milliseconds that the call took, -1 if that is not known.
+        code: Status code of the answer, 0 without one.
+        detail: The error, or the reason.
+        by: Who ordered it, or did it by hand; empty where it was due.
+        restored: It is known from the status alone.
+    """
+
+    at: int
+    title: str
+    tone: str = ""
+    channel: str = ""
+    attempt: str = ""
+    wait: int = -1
+    duration: int = -1
+    code: int = 0
+    detail: str = ""
+    by: str = ""
+    restored: bool = False
+
+    @property
+    def facts(self) -> list[str]:
+        """What is known of it besides, in words."""
+        tried = bool(self.attempt)
+        said = [
+            f"attempt {self.attempt}" if tried else "",
+            f"after a wait of {span(self.wait)}" if tried and self.wait >= 0 else "",
+            f"took {span(self.duration)}" if tried and self.duration >= 0 else "",
+            f"code {self.code}" if self.code else "",
+            f"{'requested ' if tried else ''}by {self.by}" if self.by else "",
+            "known from the status alone" if self.restored else "",
+        ]
+        return [text for text in said if text]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What happened, the earliest first; `left_out` earlier moments are not among it."""
+
+    moments: tuple[Moment, ...]
+    left_out: int = 0
+
+
+def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
+    """Tell what happened from the object and its log, either None if it could not be read."""
+    view = log.view if log is not None else LogView()
+    records = log.records if log is not None else ()
+    moments: list[Moment] = []
+    if request is not None and request.created:
+        moments.append(Moment(request.created, "created"))
+    if view.plan is not None:
+        where = ", ".join(view.plan.channels) or "no channel"
+        detail = ": ".join(t for t in (view.plan.reason, view.plan.message) if t)
+        moments.append(Moment(view.plan.at, f"routed to {where}", detail=detail))
+    moments += [_noted(r) for r in records if r.kind is Kind.SKIP or r.kind in _BY_HAND]
+    moments += _attempts(request, view, records)
+    if request is not None and request.status.completed_at:
+        status = request.status
+        tone = {"Sent": "good", "Failed": "bad", "PartiallySent": "bad"}.get(status.phase, "")
+        moments.append(
+            Moment(status.completed_at, f"ended: {status.phase}", tone, detail=status.message)
+        )
+    # What has no time is older than what has one. Equal times keep their order.
+    moments.sort(key=lambda moment: moment.at)
+    return Story(tuple(moments[-MOST:]), max(0, len(moments) - MOST))
+
+
+def _noted(record: Record) -> Moment:
+    """Return what a person did, or why something due was not sent."""
+    body, about = record.body, record.channel if record.channel != NO_CHANNEL else ""
+    at, detail = int(body.get("at", 0)), str(body.get("why") or body.get("did") or "")
+    if record.kind is Kind.SKIP:
+        return Moment(at, "not sent", "odd", about, detail=detail)
+    by = str(body.get("by") or "somebody")
+    return Moment(at, _BY_HAND[record.kind], "", about, detail=detail, by=by)
+
+
+def _attempts(
+    request: NotificationRequest | None, view: LogView, records: tuple[Record, ...]
+) -> Iterator[Moment]:
+    intents = {r.id: r for r in records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
+    orders = {r.id: r for r in records if r.kind is Kind.ORDER}
+    shown = request.status.attempts if request is not None else ()
+    known = [*view.attempts.values(), *(a for a in shown if a.id not in view.attempts)]
+    # Results that somebody else has stated than the attempt's own sender.
+    stated = {r.attempt_id for r in records if r.kind.state and r.kind.value != r.kind.state.word}
+    # The times between the attempts of a channel, from its plan or its object on.
+    began = view.plan.at if view.plan is not None else request.created if request is not None else 0
+    before: dict[str, int] = {}
+    for attempt in sorted(known, key=lambda a: a.started or a.ended):
+        start = attempt.started or max(0, attempt.ended - attempt.duration)
+        since = before.get(attempt.channel, began)
+        before[attempt.channel] = attempt.ended or start
+        word = word_of(attempt, records) if attempt.id in stated else ""
+        took = attempt.duration or (-1 if word else attempt.ended - start)
+        order = str(intents[attempt.id].body.get("order", "")) if attempt.id in intents else ""
+        yield Moment(
+            start, ", ".join(filter(None, [result_of(attempt), word])), _RESULTS.get(attempt.state, ""),
+            attempt.channel, attempt.id, max(0, start - since) if since and start else -1,
+            took if attempt.ended and took >= 0 else -1, attempt.code, attempt.error,
+            by=str(orders[order].body.get("by")) if order in orders else order,
+            restored=attempt.id not in view.attempts,
+        )  # fmt: skip
+
 
 #: The tone of a word, which stands beside its colour.
 _TONES: Final = {

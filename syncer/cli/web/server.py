@@ -43,7 +43,7 @@ from syncer.cli.status import Line, report
 from syncer.cli.times import now_here
 from syncer.cli.web import pages
 from syncer.cli.web.index import Follower, Index
-from syncer.cli.web.story import tell
+from syncer.cli.web.pages import tell
 from syncer.model.errors import ContractError
 from syncer.runtime.connections import Connections, Handler, Listener, listen
 from syncer.runtime.supervise import elapse, end
@@ -134,6 +134,7 @@ _PAGES: Final = {
 _TOGETHER: Final = 8
 _SECONDS: Final = 25.0
 _HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_ORDER: Final = (Grade.FAIL, Grade.WARN, Grade.UNKNOWN, Grade.OK)
 _METHODS: Final = frozenset({"GET", "HEAD"})
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -392,13 +393,12 @@ class Explorer:
             results, leases = await self._examination.get()
         except TimeoutError:
             missing.append("The checks did not end in time.")
-        order = [Grade.FAIL, Grade.WARN, Grade.UNKNOWN, Grade.OK]
         shards_of = defaultdict[str, list[str]](list)
         for number, shard in enumerate(leases.shards):
             shards_of[shard.holder or ""].append(str(number))
         return pages.page(
             "health", title="Health", here="/health", leases=leases, shards_of=shards_of, missing=missing,
-            results=sorted(results, key=lambda r: order.index(r.grade)),
+            results=sorted(results, key=lambda r: _ORDER.index(r.grade)),
         )  # fmt: skip
 
     # -- what pages show --------------------------------------------------------------------------

@@ -299,21 +299,6 @@ async def test_nothing_is_read_again_where_all_is_well() -> None:
     assert len(world.objects.asked) == 1
 
 
-async def test_more_suspects_than_can_be_checked_again_are_told_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Beyond the bound a finding is yielded as it is found."""
-    monkeypatch.setattr(scanning, "_SUSPECTS", 1)
-    (a, late), (b, later) = _lagging("a"), _lagging("b")
-    objects = Objects(page(a, b))
-    objects.pages["ns"] = [page()]
-    objects.kept = {"ns/na": a, "ns/nb": b}
-    world = World(objects)
-    world.put("a", late)
-    world.put("b", later)
-    assert [uid for uid, _ in await found_by(world)] == ["b", "a"]
-
-
 async def test_many_suspects_are_read_in_batches(world: World) -> None:
     """Every suspect is read once more, however many there are."""
     world.objects.pages["ns"] = [page()]

@@ -13,8 +13,7 @@ from syncer.cli.known import Known
 from syncer.cli.owner import Owner
 from syncer.cli.receivers import Overview
 from syncer.cli.rows import Placed, RowMaker
-from syncer.cli.web.pages import page
-from syncer.cli.web.story import Moment, tell
+from syncer.cli.web.pages import Moment, page, tell
 from syncer.ledger.reading import read_log
 from syncer.model.record import Record, resend_record, skip_record
 from syncer.model.resource import NotificationRequest
@@ -150,7 +149,7 @@ def test_what_is_not_known_is_left_out() -> None:
 
 def test_a_long_story_says_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """How many moments, above those that are shown."""
-    monkeypatch.setattr("syncer.cli.web.story.MOST", 1)
+    monkeypatch.setattr("syncer.cli.web.pages.MOST", 1)
     lines = the_page(known(None, PLAN, opened(A1), failed(A1), gone=True))
     assert lines[lines.index("## What happened") + 1] == "1 earlier moments are not shown."
     assert lines[lines.index("## What happened") + 2].startswith("- (bad) failed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from syncer.cli.web.story import tell
+from syncer.cli.web.pages import tell
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.record import (
