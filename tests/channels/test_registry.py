@@ -17,7 +17,7 @@ from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
 from notifier.channels.registry import ChannelRegistry
-from notifier.channels.targets import Target, secrets_of
+from notifier.channels.targets import Target
 from notifier.channels.vendor import VendorChannel
 from notifier.channels.webhook import WebhookChannel
 from notifier.contract import NotReady, Outcome
@@ -241,37 +241,3 @@ async def test_deduplication_key_of_pagerduty(
         rig = Rig(tmp_path, http_client, text, dedup_namespace=namespaced, key="k")
         assert (await rig.send("pagerduty:ops")).state.word == "success"
     assert json.loads(receiver.requests[0].body)["dedup_key"] == wanted
-
-
-PARTS = {
-    "seven characters are a word": ("https://h.example/abc-DEF", set()),
-    "eight are a secret": ("https://h.example/abc-DEFG", {"abc-DEFG"}),
-    "a word is none, up to twice that": ("https://h.example/team-channel-a", set()),
-    "whatever is longer is one": ("https://h.example/teams-channel-ab", {"teams-channel-ab"}),
-    "a value of the query": ("https://h.example/x?sig=AbC12345", {"AbC12345"}),
-    "a value of the query as it is written": (
-        "https://h.example/x?sig=AbC%2B12345",
-        {"AbC+12345", "AbC%2B12345"},
-    ),
-    "a password": ("https://u:Pa55w0rd@h.example/x", {"Pa55w0rd", "dTpQYTU1dzByZA=="}),
-    "a password as it is written": (
-        "https://u:Pa%4055w0rd@h.example/x",
-        {"Pa@55w0rd", "dTpQYUA1NXcwcmQ="},
-    ),
-}
-
-
-@pytest.mark.parametrize("case", PARTS)
-def test_parts_of_a_url_that_are_secrets(case: str) -> None:
-    """What must not come back in an excerpt: the URL, its path, and parts that are no words."""
-    url, telling = PARTS[case]
-    found = secrets_of(Target(url))
-    assert url in found
-    assert {s for s in found if "/" not in s} == telling
-
-
-def test_declared_secrets_are_secrets_however_short() -> None:
-    """A key inside of a body is one whatever it looks like; an empty text is none."""
-    found = secrets_of(Target("https://h.example/x", secrets=("abc", "")))
-    assert "abc" in found
-    assert "" not in found

@@ -85,20 +85,6 @@ def _pieces(value: str) -> Iterator[bytes]:
         yield coded[-28:-8]
 
 
-def test_search_finds_pieces_and_codings() -> None:
-    """The search would see a leak: whole, in halves, in base64 at any place, in a record."""
-    canaries = Canaries()
-    value = canaries.plant("c")
-    canaries.plant("other")
-    for shift in range(4):
-        coded = base64.b64encode(f"{'u' * shift}:{value}!".encode()).decode()
-        assert canaries.found(f"Basic {coded}") == {"c"}
-    assert canaries.found(f"x {value[:20]}…") == {"c"}
-    assert canaries.found(f"…{value[20:]}") == {"c"}
-    assert canaries.found(msgpack.packb({"e": value})) == {"c"}
-    assert canaries.found("nothing") == set()
-
-
 # -- receivers ------------------------------------------------------------------------------------
 
 

@@ -60,15 +60,3 @@ async def test_all_wait_for_one_call_and_go_once_mended(here: Stage) -> None:
     assert len(shown) == len(here.receiver.book)
     await here.wait_acked(uids)
     await here.sound()
-
-
-@pytest.mark.stage(sampled=True)
-async def test_by_default_it_fails_as_upstream(here: Stage) -> None:
-    """One attempt, final."""
-    here.script("n", WRONG)
-    process = here.notifier().start()
-    uid = await here.create("n")
-    await here.wait_phase(uid, "Failed")
-    assert len(here.receiver.calls("n")) == 1
-    await until(lambda: bool(here.watcher.last(uid)), process.tail, within=5)
-    await here.wait_acked([uid])
