@@ -261,30 +261,25 @@ def test_values_are_read_as_go_reads_them() -> None:
     assert config.receivers[0].name == "7"
 
 
-def test_anchors_and_merge_keys_name_values() -> None:
-    """A file may factor out what its routes share; own keys win over merged ones."""
-    config = parse(
-        "x-common: &common {receiver: x, continue: yes}\n"
-        "route: {routes: [{<<: *common, receiver: y}, *common]}\n"
-        "receivers: [{name: x}, {name: y}]\n"
-    )
-    assert [(r.receiver, r.goes_on) for r in config.route.routes] == [("y", True), ("x", True)]
+#: Files of the receivers x and y, and where their routes lead and whether they go on.
+ROUTES: dict[str, tuple[str, list[tuple[str, bool]]]] = {
+    "own keys win over merged ones": (
+        "c: &c {receiver: x, continue: yes}\nroute: {routes: [{<<: *c, receiver: y}, *c]}\n",
+        [("y", True), ("x", True)],
+    ),
+    "the first of several merged mappings wins": (
+        "x: &x {receiver: x}\ny: &y {receiver: y, continue: true}\nroute: {routes: [{<<: [*x, *y]}]}\n",
+        [("x", True)],
+    ),
+}  # fmt: skip
 
 
-def test_the_first_of_several_merged_mappings_wins() -> None:
-    """As YAML's merge keys have it."""
-    config = parse(
-        "x: &x {receiver: x}\ny: &y {receiver: y, continue: true}\n"
-        "route: {routes: [{<<: [*x, *y]}]}\nreceivers: [{name: x}, {name: y}]\n"
-    )
-    assert config.route.routes[0].receiver == "x"
-    assert config.route.routes[0].goes_on
-
-
-def test_json_is_a_routing_file() -> None:
-    """What other tools write as JSON is read like YAML."""
-    document = {"route": {"receiver": "x"}, "receivers": [{"name": "x"}]}
-    assert parse(json.dumps(document)).route.receiver == "x"
+@pytest.mark.parametrize("case", ROUTES)
+def test_routes_are_read(case: str) -> None:
+    """A file may factor out what its routes share."""
+    text, wanted = ROUTES[case]
+    config = parse(f"{text}receivers: [{{name: x}}, {{name: y}}]\n")
+    assert [(r.receiver, r.goes_on) for r in config.route.routes] == wanted
 
 
 def test_only_the_first_document_is_read() -> None:
@@ -361,37 +356,37 @@ def test_targets_know_receivers_that_no_route_names() -> None:
     assert named_credentials(target.config) == (("s2", "credentialRef"),)
 
 
-def test_the_first_entry_answers_to_both_of_its_names() -> None:
-    """A list that grows renames its first channel; a frozen plan still finds it."""
-    one = parse(receivers("- {name: b, slackConfigs: [{credentialRef: s}]}"))
-    two = parse(receivers("- {name: b, slackConfigs: [{credentialRef: s}, {credentialRef: t}]}"))
-    for config in (one, two):
-        targets = config.targets
-        assert targets["slack:b"] == targets["slack:b:0"]
-        assert targets["slack:b"].credential_refs == ("s",)
-    assert two.targets["slack:b:1"].credential_refs == ("t",)
+def _slack(name: str, *refs: str) -> str:
+    entries = ", ".join(f"{{credentialRef: {ref}}}" for ref in refs)
+    return f"- {{name: '{name}', slackConfigs: [{entries}]}}"
 
 
-def test_a_real_name_beats_a_second_name() -> None:
-    """`slack:b:0` is the channel of a receiver called `b:0` if there is one."""
-    config = parse(
-        receivers(
-            "- {name: b, slackConfigs: [{credentialRef: one}]}\n"
-            "- {name: 'b:0', slackConfigs: [{credentialRef: two}]}"
-        )
-    )
-    assert config.targets["slack:b:0"].credential_refs == ("two",)
+#: Receivers, and the credential of each channel that a plan may name.
+LEADS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "an only channel has two names": ((_slack("b", "s"),), {"slack:b": "s", "slack:b:0": "s"}),
+    "as the first of a list that has grown": (
+        (_slack("b", "s", "t"),), {"slack:b": "s", "slack:b:0": "s", "slack:b:1": "t"},
+    ),
+    "a real name beats a second name": (
+        (_slack("b", "one"), _slack("b:0", "two")), {"slack:b:0": "two"},
+    ),
+    "a shared name leads to the first receiver": (
+        (_slack("a", "s", "t"), _slack("a:1", "u")), {"slack:a:1": "t"},
+    ),
+    "of equal names the last receiver is used": (
+        (_slack("a", "old"), _slack("a", "new")), {"slack:a": "new"},
+    ),
+}  # fmt: skip
 
 
-def test_a_shared_channel_name_leads_to_the_first_receiver() -> None:
-    """Two receivers can spell one name; the earlier one gets it, as the warning says."""
-    config = parse(
-        receivers(
-            "- {name: a, slackConfigs: [{credentialRef: s}, {credentialRef: t}]}\n"
-            "- {name: 'a:1', slackConfigs: [{credentialRef: u}]}"
-        )
-    )
-    assert config.targets["slack:a:1"].credential_refs == ("t",)
+@pytest.mark.parametrize("case", LEADS)
+def test_a_name_leads_to_a_channel(case: str) -> None:
+    """A frozen plan finds its channel, whatever has become of the list."""
+    entries, wanted = LEADS[case]
+    targets = parse(receivers("\n".join(entries))).targets
+    assert {name: targets[name].credential_refs for name in wanted} == {
+        name: (ref,) for name, ref in wanted.items()
+    }
 
 
 def test_the_console_is_always_a_target() -> None:
@@ -399,18 +394,6 @@ def test_the_console_is_always_a_target() -> None:
     config = parse(receivers("- {name: a, slackConfigs: [{credentialRef: s}]}"))
     assert config.targets["console"].config == LocalConfig()
     assert console_fallback().targets["console"].receiver == "console-fallback"
-
-
-def test_of_equal_names_the_last_receiver_is_used() -> None:
-    """Lookup and targets agree, and the file's author is told."""
-    config = parse(
-        receivers(
-            "- {name: a, slackConfigs: [{credentialRef: old}]}\n"
-            "- {name: a, slackConfigs: [{credentialRef: new}]}"
-        )
-    )
-    assert config.targets["slack:a"].credential_refs == ("new",)
-    assert said(config) == ("receivers[0] is not used: a later receiver has the same name",)
 
 
 def test_a_pagerduty_url_is_kept() -> None:
