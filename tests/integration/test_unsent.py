@@ -82,13 +82,12 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-@pytest.mark.parametrize("binary", ["redis-server", "valkey"])
 async def test_a_refused_write_is_unavailability(
-    binary: str, case: str, caplog: pytest.LogCaptureFixture
+    case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Readiness, gauges, condition and log say so while it lasts, and that it is over afterwards."""
     refusal = REFUSALS[case]
-    async with RedisServer(find_binary(binary)) as server:
+    async with RedisServer(find_binary("redis-server")) as server:
         client = LedgerClient(server.url, prefix="refused", timeout=1.0, probing=True)
         await client.open("test")
         with caplog.at_level(logging.WARNING, "ledger.redis"):
