@@ -62,6 +62,19 @@ async def _begin(replica: Replica, failpoints: str = "") -> None:
     await asyncio.to_thread(replica.start, failpoints)
 
 
+async def _one(
+    world: World, *script: Step, failpoints: str = "", to: str = "steady", **spec: Any
+) -> tuple[Replica, str]:
+    """One replica, and one notification that is there when it starts."""
+    replica, uid = world.replica(), await world.notify("n", to, *script, **spec)
+    await _begin(replica, failpoints)
+    return replica, uid
+
+
+async def _attempted(world: World) -> None:
+    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+
+
 async def _both(world: World, failpoints: str = "") -> tuple[Replica, Replica]:
     """Two replicas that are ready; failpoints are the first one's."""
     first, second = world.replica(), world.replica()
@@ -90,11 +103,9 @@ async def _without_redis(world: World) -> None:
 
 async def _frozen_before_intent(world: World) -> None:
     """A replica freezes before it opens an attempt; another one delivers; the log expires."""
-    first, second = world.replica(), world.replica()
-    uid = await world.notify("n", "steady")
-    await _begin(first, "before-intent=stop")
+    first, uid = await _one(world, failpoints="before-intent=stop")
     await frozen(first, "before-intent", within=_SOON)
-    await _begin(second)
+    await _begin(world.replica())
     await _phase(world, uid, "Sent")
 
     async def expired() -> bool:
@@ -150,20 +161,16 @@ async def _follow(server: RedisServer, other: RedisServer) -> None:
 
 async def _frozen_after_intent(world: World) -> None:
     """A replica freezes between intent and send; another one takes over and delivers."""
-    first, second = world.replica(), world.replica()
-    uid = await world.notify("n", "steady")
-    await _begin(first, "after-intent=stop")
+    first, uid = await _one(world, failpoints="after-intent=stop")
     await frozen(first, "after-intent", within=_SOON)
-    await _begin(second)
+    await _begin(world.replica())
     await _phase(world, uid, "Sent")
     await _woken(world, first)
 
 
 async def _killed_before_patch(world: World) -> None:
     """A replica is killed as it is about to write a status, and stays away for a while."""
-    first = world.replica()
-    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=_LONG)
-    await _begin(first, "before-patch=kill@2")
+    first, uid = await _one(world, BUSY, OK, failpoints="before-patch=kill@2", retryPolicy=_LONG)
     await _dead(world, first, "before-patch")
     await asyncio.sleep(2)
     await _begin(first)
@@ -172,9 +179,7 @@ async def _killed_before_patch(world: World) -> None:
 
 async def _redis_emptied(world: World) -> None:
     """Redis loses everything while the only replica is down and a notification is under way."""
-    first = world.replica()
-    uid = await world.notify("n", "steady", BUSY, BUSY, BUSY, OK, retryPolicy=_LONG)
-    await _begin(first)
+    first, uid = await _one(world, BUSY, BUSY, BUSY, OK, retryPolicy=_LONG)
 
     def shown() -> bool:
         version = world.here.watcher.last(uid)
@@ -191,9 +196,7 @@ async def _redis_emptied(world: World) -> None:
 
 async def _killed_before_intent(world: World) -> None:
     """A replica is killed as it is about to put an attempt on record."""
-    first = world.replica()
-    uid = await world.notify("n", "steady")
-    await _begin(first, "before-intent=kill")
+    first, uid = await _one(world, failpoints="before-intent=kill")
     await _dead(world, first, "before-intent")
     await _begin(first)
     await _phase(world, uid)
@@ -201,9 +204,7 @@ async def _killed_before_intent(world: World) -> None:
 
 async def _killed_after_intent(world: World) -> None:
     """A replica is killed between intent and send."""
-    first = world.replica()
-    uid = await world.notify("n", "steady")
-    await _begin(first, "after-intent=kill")
+    first, uid = await _one(world, failpoints="after-intent=kill")
     await _dead(world, first, "after-intent")
     await _begin(first)
     await _perhaps_ends(world, uid)
@@ -217,11 +218,9 @@ async def _perhaps_ends(world: World, uid: str) -> None:
 
 async def _redis_away(world: World) -> None:
     """Redis dies while a retry falls due, and then the replica does."""
-    first = world.replica()
     policy = {**_LONG, "initialBackoffSeconds": 3}
-    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
-    await _begin(first)
-    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+    first, uid = await _one(world, BUSY, OK, retryPolicy=policy)
+    await _attempted(world)
     await asyncio.sleep(1)
     await _without_redis(world)
     await asyncio.sleep(7)
@@ -234,41 +233,35 @@ async def _redis_away(world: World) -> None:
 
 async def _frozen_before_patch(world: World) -> None:
     """A replica freezes as it is about to write a status; another one goes on and ends it."""
-    first, second = world.replica(), world.replica()
     policy = {**_LONG, "initialBackoffSeconds": 2}
-    uid = await world.notify("n", "steady", BUSY, BUSY, OK, retryPolicy=policy)
-    await _begin(first, "before-patch=stop@2")
+    first, uid = await _one(
+        world, BUSY, BUSY, OK, failpoints="before-patch=stop@2", retryPolicy=policy
+    )
     await frozen(first, "before-patch", within=_SOON)
-    await _begin(second)
+    await _begin(world.replica())
     await _phase(world, uid, "Sent")
     await _woken(world, first)
 
 
 async def _dropped(world: World) -> None:
     """A receiver acts upon a request and resets the connection."""
-    first = world.replica()
-    uid = await world.notify("n", "dropper", Step(drop="after"), OK, retryPolicy=_LONG)
-    await _begin(first)
+    _, uid = await _one(world, Step(drop="after"), OK, to="dropper", retryPolicy=_LONG)
     await _phase(world, uid)
     world.landed["process, then drop"] += sum(not c.code for c in world.book)
 
 
 async def _retried(world: World) -> None:
     """A receiver refuses twice."""
-    first = world.replica()
-    uid = await world.notify("n", "steady", BUSY, BUSY, OK, retryPolicy=_LONG)
-    await _begin(first)
+    _, uid = await _one(world, BUSY, BUSY, OK, retryPolicy=_LONG)
     await _phase(world, uid)
     world.landed["refuse"] += sum(c.code == BUSY.code for c in world.book)
 
 
 async def _repaired_in_silence(world: World) -> None:
     """A log becomes unreadable between two attempts and is repaired too late for them; nobody is told."""
-    first = world.replica()
     policy = {**_LONG, "initialBackoffSeconds": 6}
-    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
-    await _begin(first)
-    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+    _, uid = await _one(world, BUSY, OK, retryPolicy=policy)
+    await _attempted(world)
     await asyncio.sleep(1)
     # The vendor's types know no binary elements.
     redis: Any = world.here.redis
@@ -297,7 +290,7 @@ async def _killed_for_good(world: World) -> None:
     # Both are there before, so that the kill comes before the second attempt on a busy machine, too.
     policy = {**_LONG, "initialBackoffSeconds": 4}
     uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
-    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+    await _attempted(world)
     await asyncio.to_thread(first.kill)
     world.landed["kill for good"] += 1
     # Before everything is mended, which would start it again under its name.
@@ -306,11 +299,9 @@ async def _killed_for_good(world: World) -> None:
 
 async def _frozen_between_attempts(world: World) -> None:
     """The only replica is frozen for longer than its session lasts, and wakes up."""
-    first = world.replica()
     policy = {**_LONG, "initialBackoffSeconds": 4}
-    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
-    await _begin(first)
-    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+    first, uid = await _one(world, BUSY, OK, retryPolicy=policy)
+    await _attempted(world)
     first.pause()
     await asyncio.sleep(2 * LEASE_SECONDS)
     first.resume()
