@@ -181,6 +181,7 @@ class _Finder(ast.NodeVisitor):
     # Where we are.
 
     def _visit_function(self, node: _Function) -> None:
+        """Visit defaults and body, not the annotations."""
         outer_names, outer_scope = self._names, self._scope
         self._names = [*outer_names, node.name]
         self._scope = ".".join(self._names)
@@ -191,13 +192,7 @@ class _Finder(ast.NodeVisitor):
         self._visit_body(node.body)
         self._names, self._scope = outer_names, outer_scope
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        """Visit defaults and body, not the annotations."""
-        self._visit_function(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        """Visit defaults and body, not the annotations."""
-        self._visit_function(node)
+    visit_FunctionDef = visit_AsyncFunctionDef = _visit_function  # noqa: N815 - ast calls them so
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """Visit the body, not bases and decorators."""
@@ -249,17 +244,11 @@ class _Finder(ast.NodeVisitor):
             self._add("arithmetic", first, end, f"{turned}=")
         self.visit(node.value)
 
-    def visit_Delete(self, node: ast.Delete) -> None:
-        """Drop it."""
+    def _drop(self, node: ast.stmt) -> None:
+        """Drop it; the text of an error is for people."""
         self._replace("removed statement", node, "pass")
 
-    def visit_Raise(self, node: ast.Raise) -> None:
-        """Drop it; its text is for people."""
-        self._replace("removed statement", node, "pass")
-
-    def visit_Break(self, node: ast.Break) -> None:
-        """Drop it."""
-        self._replace("removed statement", node, "pass")
+    visit_Delete = visit_Raise = visit_Break = _drop  # noqa: N815 - ast calls them so
 
     def visit_Continue(self, node: ast.Continue) -> None:
         """End the loop instead."""
@@ -280,20 +269,17 @@ class _Finder(ast.NodeVisitor):
         self._negate(node.test)
         self.generic_visit(node)
 
-    def visit_While(self, node: ast.While) -> None:
+    def _visit_condition(self, node: ast.While | ast.IfExp) -> None:
         """Turn the condition."""
         self._negate(node.test)
         self.generic_visit(node)
+
+    visit_While = visit_IfExp = _visit_condition  # noqa: N815 - ast calls them so
 
     def visit_Assert(self, node: ast.Assert) -> None:
         """Leave it alone: it tells the type checker what holds."""
 
     # Expressions.
-
-    def visit_IfExp(self, node: ast.IfExp) -> None:
-        """Turn the condition."""
-        self._negate(node.test)
-        self.generic_visit(node)
 
     def visit_comprehension(self, node: ast.comprehension) -> None:
         """Turn the conditions."""

@@ -69,6 +69,15 @@ def call(port: int, *command: str | int, password: str = "") -> Any:
         return client.execute_command(*command)
 
 
+def _follows(replica: RedisServer, master: RedisServer) -> bool:
+    """Whether a replica has what its master has."""
+    mine, theirs = (call(port_of(s), "INFO", "replication") for s in (master, replica))
+    return bool(
+        theirs.get("master_link_status") == "up"
+        and mine["master_repl_offset"] == theirs.get("slave_repl_offset")
+    )
+
+
 class Sentinel:
     """One Sentinel; it keeps its state in a directory of its own."""
 
@@ -202,12 +211,7 @@ class SentinelSet(Started):
         return int(call(sentinel.port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
     def _replicating(self) -> bool:
-        mine = call(port_of(self.one), "INFO", "replication")
-        theirs = call(port_of(self.two), "INFO", "replication")
-        return bool(
-            theirs.get("master_link_status") == "up"
-            and mine["master_repl_offset"] == theirs.get("slave_repl_offset")
-        )
+        return _follows(self.two, self.one)
 
     def _known(self) -> bool:
         for sentinel in self.sentinels:
@@ -306,12 +310,7 @@ class RedisCluster(Started):
         await until(self._replicating, what="the replica follows its master")
 
     def _replicating(self) -> bool:
-        mine = call(port_of(self.nodes[1]), "INFO", "replication")
-        theirs = call(port_of(self.nodes[3]), "INFO", "replication")
-        return bool(
-            theirs.get("master_link_status") == "up"
-            and mine["master_repl_offset"] == theirs.get("slave_repl_offset")
-        )
+        return _follows(self.nodes[3], self.nodes[1])
 
     async def well(self) -> None:
         """Wait until the first three say that the cluster is whole, and name the same owners."""
