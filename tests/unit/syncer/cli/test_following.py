@@ -188,7 +188,7 @@ def at(record: Record, time: int, **more: Any) -> Record:
 
 RECENT: Final = replace(ALL, since=NOW - 600_000)
 #: From when on, how many of the past, and what is appended in turn with what is shown of it.
-Course = tuple[Wanted, int, list[tuple[Callable[[Logs], object], list[str]]]]
+Course = tuple[Wanted, int, list[tuple[Callable[[Any], object], list[str]]]]
 COURSES: Final[dict[str, Course]] = {
     "the past is in the order of time, then each record comes once": (
         RECENT, 0, [

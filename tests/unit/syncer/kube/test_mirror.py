@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def here() -> Bench:
 
 
 #: What happens in turn with what the sink is told of it, and what is known in the end.
-Step = tuple[Callable[[Bench], object], list[str]]
+Step = tuple[Callable[[Any], object], list[str]]
 COURSES: dict[str, tuple[list[Step], dict[tuple[str, str, str], bool]]] = {
     "a name in two namespaces is two objects, and an event of another uid deletes nothing": (
         [

@@ -59,7 +59,7 @@ SENT = request(entry("success"), phase="Sent", **ENDED)
 #: What another controller made and finished, and when it says that it ended.
 OLD = entry("success", identity="")
 THEIRS = request(OLD, phase="Sent", log=None)
-EARLY = {"phase": "Sent", "log": None, "completionTime": "2020-01-01T00:00:00Z"}
+EARLY: dict[str, Any] = {"phase": "Sent", "log": None, "completionTime": "2020-01-01T00:00:00Z"}
 BARE, CLAIMED = request(**EARLY), request(OLD, **EARLY)
 CREATED, WEEK = request().created, 7 * 86_400_000
 HERE = replace(BOUNDS, since=CREATED - 1)

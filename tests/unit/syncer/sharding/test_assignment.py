@@ -38,6 +38,10 @@ class World:
         self.view = LeaseView("nl", duration=DURATION, clock=lambda: self.now)
         self.view.replace([], "10")
 
+    def skip_to(self, version: int) -> None:
+        """Let the next write have a later version."""
+        self.version = version
+
     def next(self) -> str:
         """Return the next resourceVersion."""
         self.version += 1
@@ -88,7 +92,7 @@ def world() -> World:
 
 
 #: What happens in turn, and the state of shard 0 from then on.
-Step = tuple[Callable[[World], object], ShardState]
+Step = tuple[Callable[[Any], object], ShardState]
 MINE = ShardState(Hold.MINE)
 HELD_18 = ShardState(Hold.HELD, until=START + DURATION)
 GONE = ShardState(Hold.ORPHANED, holder="a", session="u-s")
@@ -185,9 +189,9 @@ def test_what_is_taken(states: list[ShardState], missing: int, taken: list[int])
 
 
 #: Version and Lease of shard 0 that the watch shows in turn, and why a term ends that has written 20.
-LOSSES: list[tuple[Callable[[World], object], str]] = [
+LOSSES: list[tuple[Callable[[Any], object], str]] = [
     (lambda w: w.shard("a", "s"), ""),
-    (lambda w: (setattr(w, "version", 19), w.shard("me", "mine", transitions=4)), ""),
+    (lambda w: (w.skip_to(19), w.shard("me", "mine", transitions=4)), ""),
     (lambda w: w.shard("me", "mine", transitions=4), ""),
     (lambda w: w.shard("human", "mine", transitions=4), "taken by human"),
     (lambda w: w.shard("me", "other", transitions=4), "taken by another process with our name"),

@@ -70,7 +70,7 @@ def here() -> Bench:
     return Bench()
 
 
-Step = tuple[Callable[[Bench], object], list[str]]
+Step = tuple[Callable[[Any], object], list[str]]
 URGENT: Final[Step] = (lambda here: here.mark(), ["u"])
 #: What happens in turn, and what is due to be written from then on.
 COURSES: Final[dict[str, list[Step]]] = {
