@@ -152,7 +152,7 @@ class FileSettings(Group):
         gt=0,
         le=300,
         description="Longest time of one write, including the sync to disk; default 5s. After "
-        "that, the result counts as unknown.",
+        "that, it has failed, or the result is unknown if the file was being renamed.",
     )
 
 

@@ -8,7 +8,8 @@ share a name, not even two replicas on one volume; on a clash the next microseco
 
 The work is done in a few threads of our own. A disk that hangs cannot be interrupted, so a send
 that runs out of time takes back the right to rename: the thread then removes the temporary
-file whenever it wakes up, and the send has failed. Only if the rename had begun is it unknown.
+file whenever it wakes up, and the send has failed. Only if the rename had begun is it unknown. A send that
+got no thread in its time was not begun, and is no failure of the disk.
 
 One namespace has half of the threads at most: large objects take a tenth of a second each, and those of one
 author would keep everybody else's waiting for longer than a write may take.
@@ -24,7 +25,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -108,6 +109,7 @@ class FileChannel(Channel):
         # Of the thread, which renames, and of this send, which gives up, whoever is first takes it.
         right = threading.Lock()
         turn = self._turns.setdefault(message.namespace, asyncio.Semaphore(self._share))
+        work: Future[Outcome] | None = None
         try:
             async with asyncio.timeout(self.timeout_s), turn:
                 try:
@@ -116,6 +118,8 @@ class FileChannel(Channel):
                     return Outcome.not_sent("the file channel is closed")
                 return await asyncio.wrap_future(work)
         except TimeoutError:
+            if work is None or work.cancel():
+                return Outcome.not_sent("earlier writes held every thread for files")
             if right.acquire(blocking=False):
                 return Outcome.transient(
                     f"failed to write temporary file: timeout after {self.timeout_s:g} s"
