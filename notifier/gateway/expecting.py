@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 from notifier.gateway.metrics import GatewayMetrics
-from notifier.gateway.silence import Step, Terms, View, decide, recovery_notice, silence_notice
+from notifier.gateway.silence import Step, View, decide, grace, recovery_notice, silence_notice
 from notifier.gateway.submit import CALL, Submitter
 from notifier.gateway.translation import Desired, Source
 from syncer.kube.leases import LeaseRecord, Leases
@@ -55,7 +55,7 @@ class Expectation:
         `clock` gives monotonic seconds, `now` Unix seconds.
         """
         self._source = source
-        self._terms = Terms(every)
+        self._every = every
         self._leases = leases
         self._name = f"{leases.label[1]}-{source.name}"
         self._submitter = submitter
@@ -72,7 +72,7 @@ class Expectation:
     @property
     def step(self) -> float:
         """Seconds between two rounds."""
-        return self._terms.step
+        return grace(self._every) / 2
 
     def heard(self) -> None:
         """Note that the source has sent."""
@@ -106,7 +106,7 @@ class Expectation:
     def _see(self, lease: LeaseRecord) -> None:
         """Note the contents of the Lease."""
         now = self._clock()
-        if now - self._read_at > self._terms.grace:
+        if now - self._read_at > grace(self._every):
             # Others may have heard the source and had no way to say so.
             self._view = replace(self._view, since=now)
         self._read_at = now
@@ -117,13 +117,13 @@ class Expectation:
 
     async def _act(self, lease: LeaseRecord) -> None:
         heard = self._view.heard
-        step = decide(self._view, self._terms, self._clock())
+        step = decide(self._view, self._every, self._clock())
         if self._reported not in {"", lease.renew_time} and not self._view.silent:
             # It was heard by another replica while this one reported the silence.
             await self._report_back(self._reported)
         if step is Step.REPORT:
             self._reported = lease.renew_time
-            desired = silence_notice(self._source, self._reported, self._terms)
+            desired = silence_notice(self._source, self._reported, self._every)
             await self._report("a source is silent", desired, self._reported)
             await self._patch(lease, {SILENT: desired.identity.name}, {})
             self._reported = ""

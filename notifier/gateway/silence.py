@@ -29,21 +29,9 @@ _LEAST: Final = 5.0
 _MOST: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The interval within which a source is expected to send, in seconds."""
-
-    every: float
-
-    @property
-    def grace(self) -> float:
-        """Seconds beyond the interval before it is reported."""
-        return max(_LEAST, min(self.every * _SHARE, _MOST))
-
-    @property
-    def step(self) -> float:
-        """Seconds between two looks at the Lease, and at least between two writes of it."""
-        return self.grace / 2
+def grace(every: float) -> float:
+    """Return the seconds beyond the interval before a silence is reported; a look is twice as often."""
+    return max(_LEAST, min(every * _SHARE, _MOST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,40 +66,40 @@ class Step(Enum):
     REPORT_BACK = "report that it is heard again"
 
 
-def decide(view: View, terms: Terms, now: float) -> Step:
+def decide(view: View, every: float, now: float) -> Step:
     """
     Return what is to be done about a source.
 
     Args:
         view: What the replica knows.
-        terms: What is expected.
+        every: Seconds within which the source is expected to send.
         now: Monotonic seconds.
     """
     news = view.heard is not None and (
-        view.changed is None or view.heard - view.changed >= terms.step
+        view.changed is None or view.heard - view.changed >= grace(every) / 2
     )
     if news:
         return Step.REPORT_BACK if view.silent else Step.RECORD
-    if not view.silent and view.unheard(now) >= terms.every + terms.grace:
+    if not view.silent and view.unheard(now) >= every + grace(every):
         return Step.REPORT
     return Step.WAIT
 
 
-def silence_notice(source: Source, last: str, terms: Terms) -> Desired:
+def silence_notice(source: Source, last: str, every: float) -> Desired:
     """
     Return the notification that a source is silent.
 
     Args:
         source: The source.
         last: When it was heard last, as the Lease has it.
-        terms: What is expected.
+        every: Seconds within which it is expected to send.
     """
     return _notice(
         source, "silent", last,
         type_="Escalation", priority="Critical",
         subject=f"[SILENT] {source.name} has stopped sending",
         body=f"The source {source.name} ({source.kind.name}) is expected to send at least every"
-        f" {_shown(terms.every)}. Nothing has come since {last}.\n\nEither its program does not run, or its"
+        f" {_shown(every)}. Nothing has come since {last}.\n\nEither its program does not run, or its"
         " requests do not arrive: then what else it would tell is missing, too.",
     )  # fmt: skip
 

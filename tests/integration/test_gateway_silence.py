@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from notifier.gateway.expecting import SILENT, Expectation
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.settings import of_document
-from notifier.gateway.silence import Terms
+from notifier.gateway.silence import grace
 from notifier.gateway.submit import KubeObjects, Submitter
 from notifier.gateway.translation import Source
 from syncer.kube.client import KubeClient
@@ -26,7 +26,7 @@ from tests.fakes.faults import Answer, ApplyThen, Match
 from tests.integration.scripted import write_kubeconfig
 from tests.servers.controlplane import ControlPlane
 
-TERMS: Final = Terms(600.0)
+EVERY: Final = 600.0
 PATCH: Final = Match(verb="patch", path="*leases*")
 
 
@@ -79,7 +79,7 @@ class Replicas:
         """Let time pass, with rounds as often as they are made."""
         end = self.clock.now + seconds
         while self.clock.now < end:
-            self.clock.now = min(end, self.clock.now + TERMS.step)
+            self.clock.now = min(end, self.clock.now + grace(EVERY) / 2)
             for replica in replicas:
                 await replica.round()
 
@@ -173,7 +173,7 @@ async def test_an_outage_of_the_api_server_is_no_silence(replicas: Replicas) -> 
     replicas.server.faults.add(Match(path="*leases*"), Answer(503), times=None)
     for _ in range(40):
         hearing.heard()
-        replicas.clock.now += TERMS.step
+        replicas.clock.now += grace(EVERY) / 2
         for replica in (hearing, other):
             with pytest.raises(PortError):
                 await replica.round()
@@ -238,7 +238,7 @@ async def test_a_real_api_server_takes_lease_and_notification(
         )  # fmt: skip
         for _ in range(24):
             await one.round()
-            clock.now += TERMS.step
+            clock.now += grace(EVERY) / 2
         one.heard()
         await one.round()
     _, listed = await control_plane.request(

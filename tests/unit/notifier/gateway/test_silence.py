@@ -7,10 +7,10 @@ from typing import Any, Final
 import pytest
 
 from notifier.gateway.settings import of_document
-from notifier.gateway.silence import Step, Terms, View, decide, recovery_notice, silence_notice
+from notifier.gateway.silence import Step, View, decide, grace, recovery_notice, silence_notice
 from notifier.gateway.translation import Source
 
-TERMS: Final = Terms(600.0)
+EVERY: Final = 600.0
 #: What is decided at second 10,000, by what a replica knows.
 DECISIONS: Final[dict[str, tuple[View, Step]]] = {
     "it listens for less than the interval": (View(since=9500), Step.WAIT),
@@ -37,12 +37,12 @@ DECISIONS: Final[dict[str, tuple[View, Step]]] = {
 def test_what_is_done(case: str) -> None:
     """Only silence of the whole interval is told, once, and so is the return."""
     view, step = DECISIONS[case]
-    assert decide(view, TERMS, 10_000.0) is step
+    assert decide(view, EVERY, 10_000.0) is step
 
 
 def test_the_grace_is_a_tenth_within_bounds() -> None:
     """A short interval has five seconds more, a long one a minute."""
-    assert [Terms(every).grace for every in (30, 300, 86_400)] == [5, 30, 60]
+    assert [grace(every) for every in (30, 300, 86_400)] == [5, 30, 60]
 
 
 def test_silence_is_counted_from_the_last_sign_of_life() -> None:
@@ -66,7 +66,7 @@ LAST: Final = "2026-11-27T04:00:00Z"
 
 def test_a_silence_is_told_to_people() -> None:
     """It wakes somebody, says since when, and is one object for all replicas that decide it."""
-    told = silence_notice(source(), LAST, TERMS)
+    told = silence_notice(source(), LAST, EVERY)
     spec = told.manifest["spec"]
     assert (spec["type"], spec["priority"], spec["severity"]) == (
         "Escalation", "Critical", "critical",
@@ -80,17 +80,17 @@ def test_a_silence_is_told_to_people() -> None:
     assert "retryPolicy" not in spec
     assert told.identity.name == f"st-{told.identity.digest[:32]}"
     assert (told.namespace, told.repeat) == ("alerts", False)
-    assert silence_notice(source(), LAST, TERMS) == told
-    assert silence_notice(source(), "2026-11-27T05:00:00Z", TERMS).identity != told.identity
+    assert silence_notice(source(), LAST, EVERY) == told
+    assert silence_notice(source(), "2026-11-27T05:00:00Z", EVERY).identity != told.identity
     several = source(namespace="{{ a }}", namespaces=["a", "b"])
-    assert silence_notice(several, LAST, TERMS).namespace == "a"
-    assert "every 90 s." in silence_notice(source(), LAST, Terms(90.0)).manifest["spec"]["body"]
+    assert silence_notice(several, LAST, EVERY).namespace == "a"
+    assert "every 90 s." in silence_notice(source(), LAST, 90.0).manifest["spec"]["body"]
 
 
 def test_a_return_is_told_to_who_was_woken() -> None:
     """It goes where the silence went, wakes nobody, and keeps the source's retry policy."""
     given = source(retryPolicy={"maxAttempts": 3})
-    told, silent = recovery_notice(given, LAST), silence_notice(given, LAST, TERMS)
+    told, silent = recovery_notice(given, LAST), silence_notice(given, LAST, EVERY)
     spec = told.manifest["spec"]
     assert (spec["type"], spec["priority"]) == ("Completion", "Low")
     assert (told.incident, silent.incident) == (
