@@ -42,7 +42,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Any, Final, Self, cast
 
 import aiohttp
@@ -333,7 +333,6 @@ class HttpClient:
                     headers=headers,
                     allow_redirects=False,
                     proxy=proxy,
-                    trace_request_ctx=request_state,
                 ) as response:
                     request_state.code = response.status
                     request_state.encoding = response.headers.get("Content-Encoding", "")
@@ -441,12 +440,12 @@ class _GuardedResolver(AbstractResolver):
         self.names.close()
 
 
-async def _mark_connected(_: object, context: SimpleNamespace, __: object) -> None:
-    context.trace_request_ctx.connected = True
+async def _mark_connected(*_: object) -> None:
+    _REQUEST_STATE.get().connected = True
 
 
-async def _mark_written(_: object, context: SimpleNamespace, __: object) -> None:
-    request_state = context.trace_request_ctx
+async def _mark_written(*_: object) -> None:
+    request_state = _REQUEST_STATE.get()
     if not request_state.may_leave():
         raise Withheld
     request_state.written = True

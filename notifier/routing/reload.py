@@ -75,10 +75,6 @@ class Snapshot:
     config: RoutingConfig
     credentials: Credentials
     generation: int
-    #: What was resolved, by channel; each attempt asks three times.
-    _targets: dict[str, ResolvedTarget] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def target(self, channel: str) -> ResolvedTarget | None:
         """
@@ -86,18 +82,15 @@ class Snapshot:
 
         Knows the channels of all receivers, matched or not.
         """
-        if (known := self._targets.get(channel)) is not None:
-            return known
         target = self.config.targets.get(channel)
         if target is None:
             return None
         refs = target.credential_refs
-        resolved = self._targets[channel] = ResolvedTarget(
+        return ResolvedTarget(
             target,
             Credentials({r: self.credentials[r] for r in refs if r in self.credentials}),
             tuple(ref for ref in refs if ref not in self.credentials),
         )
-        return resolved
 
 
 @dataclass(frozen=True, slots=True)
