@@ -151,7 +151,7 @@ def look(directory: Path) -> Look:
         if raw is None:
             continue
         value, why = _value(raw)
-        if why or not _is_text(name):
+        if why or name != _plain(name):
             refused.append((_plain(name), why or "its name is not UTF-8"))
         else:
             values[name] = value
@@ -199,13 +199,6 @@ def _value(raw: bytes) -> tuple[str, str]:
     return value, ""
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _plain(name: str) -> str:
+    """A name of a file as text; another one if it is not UTF-8."""
     return name.encode("utf-8", "replace").decode()

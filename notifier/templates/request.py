@@ -235,8 +235,8 @@ def requests_of(source: WebhookSource) -> Requests:
 
 def webhook_wording(source: WebhookSource, templates: Mapping[str, Any]) -> Wording:
     """Compile what words a webhook: its requests, and its receiver's templates; raises ValueError."""
-    digest = digest_of([source.written, dict(templates)])
-    return Wording(digest, texts_of("webhook", templates), requests_of(source))
+    texts = texts_of("webhook", templates)
+    return Wording(digest_of([source.written, dict(templates)]), texts, requests_of(source))
 
 
 def seconds_of(value: Any) -> float | None:

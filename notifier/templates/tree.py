@@ -163,15 +163,10 @@ class Tree:
             raise ValueError(f"{path}.{head}: {error}".lstrip(".")) from None
         if head == "$if":
             then = self._node(source["$then"], path, around, names, depth + 1)
-            other = self._node(source.get("$else"), path, around, names, depth + 1)
-            no_else = "$else" not in source
-
-            def chosen(view: Any, count: _Count) -> Any:
-                if is_true(find(view)):
-                    return then(view, count)
-                return _ABSENT if no_else else other(view, count)
-
-            return chosen
+            other: _Node = lambda *_: _ABSENT  # noqa: E731 - one of two
+            if "$else" in source:
+                other = self._node(source["$else"], path, around, names, depth + 1)
+            return lambda view, count: (then if is_true(find(view)) else other)(view, count)
         inner = seen_in(names, self._item) or frozenset()
         return _each(find, self._node(source["$do"], path, around, inner, depth + 1), path)
 
