@@ -12,7 +12,7 @@ import math
 from functools import partial
 from typing import Final
 
-from notifier.audit.assembly import Audit
+from notifier.audit.assembly import feed_of
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
@@ -144,7 +144,7 @@ class Parts:
         # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
         backoff = partial(delay, jitter=0.0)
         self.audit: Final = (
-            Audit(
+            feed_of(
                 self.settings, outside.audit, cache=self.cache, log=self.log,
                 ownership=self.shards, registry=outside.registry, now=time.certain,
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -85,56 +85,44 @@ class Outlets:
             await self.http_client.close()
 
 
-class Audit:
-    """The feed and, where there is an audit store, the gate that waits for it."""
+def feed_of(
+    settings: Settings,
+    outlets: Outlets,
+    *,
+    cache: Cache,
+    log: RedisLog,
+    ownership: Ownership,
+    registry: CollectorRegistry,
+    now: Callable[[], int],
+) -> AuditFeed:
+    """
+    Wire the feed; nothing is fed yet.
 
-    def __init__(
-        self,
-        settings: Settings,
-        outlets: Outlets,
-        *,
-        cache: Cache,
-        log: RedisLog,
-        ownership: Ownership,
-        registry: CollectorRegistry,
-        now: Callable[[], int],
-    ) -> None:
-        """
-        Wire; nothing is fed yet.
-
-        Args:
-            settings: Bounds of the feed.
-            outlets: Who takes the events.
-            cache: Names the logs with unaudited records.
-            log: Reads them.
-            ownership: Which of them are ours.
-            registry: Where the feed's metrics are kept.
-            now: Ledger time in Unix milliseconds.
-        """
-        buffer = settings.buffer
-        self.gate = outlets.gate
-        self.feed = AuditFeed(
-            cache=cache,
-            log=log,
-            ownership=ownership,
-            sinks=outlets.sinks,
-            metrics=AuditMetrics(registry),
-            now=now,
-            limits=FeedLimits(
-                batch_events=buffer.batch_size,
-                flush_interval=buffer.flush_interval,
-                max_retries=buffer.max_retries,
-                max_age=settings.audit.max_age,
-            ),
-            at_most_once=settings.delivery.guarantee == "atMostOnce",
-        )
-
-    def loops(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
-        """Loops that must never end, with their names."""
-        loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [("audit", self.feed.run)]
-        if self.gate is not None and self.gate.asking:
-            loops.append(("audit-gate", self.gate.run))
-        return loops
+    Args:
+        settings: Its bounds.
+        outlets: Who takes the events.
+        cache: Names the logs with unaudited records.
+        log: Reads them.
+        ownership: Which of them are ours.
+        registry: Where its metrics are kept.
+        now: Ledger time in Unix milliseconds.
+    """
+    buffer = settings.buffer
+    return AuditFeed(
+        cache=cache,
+        log=log,
+        ownership=ownership,
+        sinks=outlets.sinks,
+        metrics=AuditMetrics(registry),
+        now=now,
+        limits=FeedLimits(
+            batch_events=buffer.batch_size,
+            flush_interval=buffer.flush_interval,
+            max_retries=buffer.max_retries,
+            max_age=settings.audit.max_age,
+        ),
+        at_most_once=settings.delivery.guarantee == "atMostOnce",
+    )
 
 
 def store_tls(settings: Settings, ca_file: str | None) -> ssl.SSLContext:

@@ -35,7 +35,7 @@ async def refresh(parts: Parts) -> float:
     _of_delivery(parts)
     parts.metrics.loop_stall.set(parts.outside.watch.longest())
     if parts.audit is not None:
-        parts.audit.feed.refresh()
+        parts.audit.refresh()
     return walks + parts.monotonic() - began
 
 

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Final
 
 from notifier.app import Parts
+from notifier.audit.gate import HealthGate
 from notifier.process.gauges import refresh
 from notifier.process.pause import PauseSwitch
 from notifier.process.startup import StartUp
@@ -100,7 +101,7 @@ class Budget:
 
 
 async def _drain_audit(parts: Parts, seconds: float) -> int:
-    return await parts.audit.feed.drain(seconds) if parts.audit else 0
+    return await parts.audit.drain(seconds) if parts.audit else 0
 
 
 #: Enough that the claims of a start share round trips: 500 took half the time that 16 need.
@@ -141,7 +142,10 @@ class Lifecycle:
             switch = PauseSwitch(parts.loaded.path, parts.controller.pause)
             loops.append(("pause-switch", switch.run))
         if parts.audit is not None:
-            loops += parts.audit.loops()
+            loops.append(("audit", parts.audit.run))
+        gate = _gate_of(parts)
+        if gate is not None and gate.asking:
+            loops.append(("audit-gate", gate.run))
         return loops
 
     def start(self, group: asyncio.TaskGroup) -> None:
@@ -189,6 +193,10 @@ def _objects_problem(parts: Parts) -> str | None:
     return reflector.problem or parts.claimer.permissions.problem or waiting
 
 
+def _gate_of(parts: Parts) -> HealthGate | None:
+    return parts.outside.audit.gate if parts.outside.audit else None
+
+
 def _refusing(channels: Sequence[str]) -> str | None:
     shown = ", ".join(channels[:_SHOWN]) + (" and others" if channels[_SHOWN:] else "")
     return f"notifications wait: {shown} refuse what is configured for them" if channels else None
@@ -218,7 +226,7 @@ def _register(parts: Parts, neighbours: Neighbours) -> None:
     admin.check("cluster", lambda: progress.cluster or _objects_problem(parts))
     unexamined = "shards are not examined yet"
     admin.check("shards", lambda: unexamined if progress.cluster else parts.manager.problem)
-    if parts.audit is not None and (gate := parts.audit.gate) is not None:
+    if (gate := _gate_of(parts)) is not None:
         admin.check("datastorage", lambda: gate.problem)
         admin.detail("datastorage", lambda: gate.remark)
     admin.check("status", lambda: parts.status_writer.refusals.problem)

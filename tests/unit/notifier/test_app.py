@@ -193,7 +193,7 @@ async def test_audit_is_there_where_a_sink_is(tmp_path: Path) -> None:
     assert built(**settings).audit is None
     audit = built(**settings, outside=replace(unreachable(), audit=outlets)).audit
     assert audit is not None
-    assert list(audit.feed.sinks) == outlets.sinks
+    assert list(audit.sinks) == outlets.sinks
     await outlets.close()
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.audit.assembly import Audit, Outlets, store_tls
+from notifier.audit.assembly import Outlets, feed_of, store_tls
+from notifier.audit.feed import AuditFeed
 from notifier.audit.sinks import StoreSink
 from notifier.channels.egress import EgressGuard
 from notifier.settings import Environment, Loaded, Settings
@@ -22,7 +23,7 @@ from syncer.model.errors import ConfigError
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 
-Made = tuple[Audit, Outlets]
+Made = tuple[AuditFeed, Outlets]
 Make = Callable[..., Made]
 
 
@@ -38,7 +39,7 @@ async def make() -> Make:
     def put_together(**members: Any) -> Made:
         loaded = Loaded(settings_with(**members), (), Environment("ns", Path("/routing.yaml")))
         outlets = Outlets(loaded, EgressGuard())
-        audit = Audit(
+        audit = feed_of(
             loaded.settings,
             outlets,
             cache=Cache(window=0.0, audit_limit=1),
@@ -76,20 +77,19 @@ async def test_a_store_brings_a_gate_and_a_file_does_not(make: Make, tmp_path: P
     file = {"file": str(tmp_path / "audit.jsonl")}
     store = {"url": "http://127.0.0.1:1", "timeout": "5s", "buffer": {"batchSize": 7}}
     only_file, file_outlets = make(audit=file)
-    assert [s.name for s in only_file.feed.sinks] == ["audit.file"]
-    assert only_file.gate is None
-    assert [name for name, _ in only_file.loops()] == ["audit"]
+    assert [s.name for s in only_file.sinks] == ["audit.file"]
+    assert file_outlets.gate is None
     both, both_outlets = make(audit=file, datastorage=store)
-    assert [s.name for s in both.feed.sinks] == ["audit.file", "datastorage"]
-    assert both.feed.limits.batch_events == 7
-    assert both.gate is not None
-    assert [name for name, _ in both.loops()] == ["audit"]
-    assert both.gate.problem is None
-    asked, asked_outlets = make(datastorage={**store, "healthUrl": "http://127.0.0.1:1/readyz"})
-    assert [name for name, _ in asked.loops()] == ["audit", "audit-gate"]
+    assert [s.name for s in both.sinks] == ["audit.file", "datastorage"]
+    assert both.limits.batch_events == 7
+    assert both_outlets.gate is not None
+    assert (both_outlets.gate.asking, both_outlets.gate.problem) == (False, None)
+    _, asked_outlets = make(datastorage={**store, "healthUrl": "http://127.0.0.1:1/readyz"})
+    assert asked_outlets.gate is not None
+    assert asked_outlets.gate.asking
     hooked, hooked_outlets = make(audit={**file, "webhook": {"url": "http://127.0.0.1:1"}})
-    assert [s.name for s in hooked.feed.sinks] == ["audit.file", "audit.webhook"]
-    assert hooked.gate is None
+    assert [s.name for s in hooked.sinks] == ["audit.file", "audit.webhook"]
+    assert hooked_outlets.gate is None
     await hooked_outlets.close()
     await asked_outlets.close()
     await file_outlets.close()
@@ -109,7 +109,7 @@ async def test_an_unknown_result_ends_a_channel_as_in_delivery(
     """The events of an end follow the guarantee of the settings."""
     file = {"file": str(tmp_path / "audit.jsonl")}
     audit, outlets = make(audit=file, delivery={"guarantee": guarantee})
-    assert audit.feed.at_most_once is once
+    assert audit.at_most_once is once
     await outlets.close()
 
 
