@@ -176,6 +176,38 @@ def test_words_come_from_the_process(
     assert capsys.readouterr().out == completion.script("bash", "syncer")
 
 
+class Listing:
+    """Stands for a command: which options it was given, and how it ends."""
+
+    def __init__(self) -> None:
+        self.given: list[argparse.Namespace] = []
+        self.ends: int | BaseException = 0
+
+    async def run(self, options: argparse.Namespace) -> int:
+        """Run."""
+        self.given.append(options)
+        if isinstance(self.ends, BaseException):
+            raise self.ends
+        return self.ends
+
+
+@pytest.fixture
+def listing(monkeypatch: pytest.MonkeyPatch) -> Listing:
+    """What `list` does; no settings and no URL are at hand."""
+    made = Listing()
+    monkeypatch.setattr("syncer.cli.rows.run", made.run)
+    monkeypatch.setattr(cli, "SETTINGS_FILES", ())
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    return made
+
+
+def noted(error: Exception, *notes: str) -> Exception:
+    """An error to which this was noted on its way."""
+    for note in notes:
+        error.add_note(note)
+    return error
+
+
 #: What a command raises, its exit code and what is said.
 ENDS: dict[str, tuple[BaseException, int, str]] = {
     "a refusal of the command": (Refused("no"), 1, "syncer: no\n"),
@@ -187,90 +219,67 @@ ENDS: dict[str, tuple[BaseException, int, str]] = {
     "what does not parse": (ContractError("odd"), 2, "syncer: odd\n"),
     "texts of others": (Unavailable("a\x1b[2J\u202eb"), 4, "syncer: a\ufffd[2J\ufffdb\n"),
     "another error of ours": (LedgerError("other"), 1, "syncer: other\n"),
+    "one of which its sources were noted": (
+        noted(Unavailable("away"), "API server at https://x", "from a file"), 4,
+        "syncer: away (API server at https://x) (from a file)\n",
+    ),
     "an interrupt": (KeyboardInterrupt(), 130, ""),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ENDS)
 def test_how_a_command_ends(
-    case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    case: str, capsys: pytest.CaptureFixture[str], listing: Listing
 ) -> None:
     """Each kind of error has its exit code, and one sentence on standard error."""
-    error, code, text = ENDS[case]
-
-    async def run(options: object) -> int:
-        raise error
-
-    monkeypatch.setattr("syncer.cli.rows.run", run)
+    listing.ends, code, text = ENDS[case]
     assert cli.main(["list", "--redis-url", "redis://h"]) == code
     assert capsys.readouterr() == ("", text)
 
 
-def test_an_error_names_its_sources(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was noted on its way follows in brackets."""
-
-    async def run(options: object) -> int:
-        error = Unavailable("away")
-        error.add_note("API server at https://x")
-        error.add_note("from a file")
-        raise error
-
-    monkeypatch.setattr("syncer.cli.rows.run", run)
-    cli.main(["list", "--redis-url", "redis://h"])
-    assert capsys.readouterr().err == "syncer: away (API server at https://x) (from a file)\n"
-
-
-#: Words and environment, and the URL that the command is given.
-URLS: dict[str, tuple[list[str], str | None, str | None]] = {
-    "an option": (["--redis-url", "redis://a"], "redis://b", "redis://a"),
-    "the environment": ([], "redis://b", "redis://b"),
-    "an empty variable": ([], "", None),
-    "nothing": ([], None, None),
-    "a settings file, which has its own": (["--config", "f"], "redis://b", None),
-    "an option beside a settings file": (["--config", "f", "--redis-url", "redis://a"], None, "redis://a"),
+#: Words, $REDIS_URL, files of the pod that are there; URL and settings file that a command is given.
+SOURCES: dict[str, tuple[list[str], str | None, str, str | None, str | None]] = {
+    "a URL": (["--redis-url", "redis://a"], "redis://b", "", "redis://a", None),
+    "the environment": ([], "redis://b", "", "redis://b", None),
+    "an empty variable": ([], "", "", None, None),
+    "nothing": ([], None, "", None, None),
+    "a settings file, which has its own URL": (["--config", "f"], "redis://b", "", None, "f"),
+    "a URL beside a settings file": (
+        ["--config", "f", "--redis-url", "redis://a"], None, "", "redis://a", "f",
+    ),
+    "a settings file in a pod": (["--config", "f"], "redis://b", "first second", None, "f"),
+    "both in a pod": (
+        ["--config", "f", "--redis-url", "redis://a"], None, "first", "redis://a", "f",
+    ),
+    "a URL takes the place of the pod's file": (
+        ["--redis-url", "redis://a"], None, "first", "redis://a", None,
+    ),
+    "the variable does not": ([], "redis://b", "first", None, "first"),
+    "the chart's": ([], None, "first second", None, "first"),
+    "the program's": ([], "", "second", None, "second"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", URLS)
-def test_where_redis_is(
-    case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("case", SOURCES)
+def test_where_redis_is_and_which_settings_file_is_read(
+    case: str,
+    listing: Listing,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """An option wins, then the settings file's own, then the environment; the answer is the code."""
-    monkeypatch.setattr(cli, "SETTINGS_FILES", ())
-    words, variable, wanted = URLS[case]
-    given: list[str | None] = []
-
-    async def run(options: argparse.Namespace) -> int:
-        given.append(options.redis_url)
-        return 7
-
-    monkeypatch.setattr("syncer.cli.rows.run", run)
-    monkeypatch.delenv("REDIS_URL", raising=False)
+    """An option, a URL, the pod's own file, the variable: the first of these that is there."""
+    words, variable, there, url, config = SOURCES[case]
+    for name in there.split():
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "SETTINGS_FILES", ("first", "second"))
     if variable is not None:
         monkeypatch.setenv("REDIS_URL", variable)
-    assert cli.main(["list", *words]) == 7
-    assert given == [wanted]
+    listing.ends = 7
+    assert cli.main(["list", *words]) == 7, "the answer is the code"
+    assert [(o.redis_url, o.config) for o in listing.given] == [(url, config)]
     assert capsys.readouterr().err == ""
-
-
-#: Words, $REDIS_URL, files of the pod that are there, and the settings file that is read.
-SETTINGS: dict[str, tuple[list[str], str | None, list[str], str | None]] = {
-    "an option": (["--config", "f"], "redis://b", ["first", "second"], "f"),
-    "an option beside a URL": (["--config", "f", "--redis-url", "redis://a"], None, ["first"], "f"),
-    "a URL takes the place of the pod's file": (
-        ["--redis-url", "redis://a"],
-        None,
-        ["first"],
-        None,
-    ),
-    "the variable does not": ([], "redis://b", ["first"], "first"),
-    "the variable alone": ([], "redis://b", [], None),
-    "the chart's": ([], None, ["first", "second"], "first"),
-    "the program's": ([], "", ["second"], "second"),
-    "none": ([], None, [], None),
-}
 
 
 #: Command lines that no server need be asked about, and what is said of them.
@@ -330,41 +339,10 @@ def test_an_error_says_where_the_url_stands(
     assert capsys.readouterr().err.startswith(f"syncer: {name}: {wrong}")
 
 
-@pytest.mark.parametrize("case", SETTINGS)
-def test_which_settings_file_is_read(
-    case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """An option, a URL, the pod's own file, the variable: the first of these that is there."""
-    words, variable, there, wanted = SETTINGS[case]
-    given: list[str | None] = []
-
-    async def run(options: argparse.Namespace) -> int:
-        given.append(options.config)
-        return 0
-
-    for name in there:
-        (tmp_path / name).touch()
-    files = tuple(str(tmp_path / name) for name in ("first", "second"))
-    monkeypatch.setattr(cli, "SETTINGS_FILES", files)
-    monkeypatch.setattr("syncer.cli.rows.run", run)
-    monkeypatch.delenv("REDIS_URL", raising=False)
-    if variable is not None:
-        monkeypatch.setenv("REDIS_URL", variable)
-    assert cli.main(["list", *words]) == 0
-    assert given == [str(tmp_path / wanted) if wanted in there else wanted]
-
-
 def test_a_password_on_the_command_line_is_warned_about(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    listing: Listing, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is used all the same; in a file it is nobody's business, and not both may be given."""
-    given: list[str] = []
-
-    async def run(options: argparse.Namespace) -> int:
-        given.append(options.redis_url)
-        return 0
-
-    monkeypatch.setattr("syncer.cli.rows.run", run)
     url = "redis://:hunter2@h"
     assert cli.main(["list", "--redis-url", url]) == 0
     said = capsys.readouterr().err
@@ -372,7 +350,7 @@ def test_a_password_on_the_command_line_is_warned_about(
     assert "hunter2" not in said
     monkeypatch.setenv("REDIS_URL", url)
     assert cli.main(["list"]) == 0
-    assert given == [url, url]
+    assert [options.redis_url for options in listing.given] == [url, url]
     assert capsys.readouterr().err == ""
 
 
@@ -412,15 +390,11 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
 
 
 def test_what_is_written_after_a_pipe_has_broken_goes_nowhere(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    listing: Listing, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Standard output leads to the null device from then on."""
     led: list[tuple[Path, int]] = []
-
-    async def run(options: object) -> int:
-        raise BrokenPipeError
-
-    monkeypatch.setattr("syncer.cli.rows.run", run)
+    listing.ends = BrokenPipeError()
     monkeypatch.setattr(
         "os.dup2", lambda a, b: led.append((Path(f"/proc/self/fd/{a}").readlink(), b))
     )
@@ -437,20 +411,6 @@ def test_a_start_without_docstrings(module: str, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_the_process_of_a_command_is_set_up_for_a_short_life(
-    own: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """That of somebody who calls the function is left as it is."""
-    begun: list[bool] = []
-    monkeypatch.setattr(cli, "begin", lambda: begun.append(True))
-    words = ["completion", "bash"]
-    monkeypatch.setattr(sys, "argv", ["syncer", *words])
-    assert cli.main(None if own else words) == 0
-    assert bool(begun) is own
-    assert capsys.readouterr().out
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
