@@ -152,24 +152,28 @@ def test_a_version_that_is_no_number_tells_no_epoch() -> None:
     assert scan.latest == "3.41"
 
 
-async def test_logs_that_may_not_be_read_are_not_called_foreign() -> None:
+class Logs:
+    """Answers in turn, the last for good; an error is raised."""
+
+    def __init__(self, *answers: StoredLog | Exception) -> None:
+        self.answers = list(answers)
+
+    async def read_logs(self, uids: list[str]) -> list[StoredLog]:
+        """Answer for each."""
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return [answer] * len(uids)
+
+
+async def test_logs_that_may_not_be_read_are_not_called_foreign(world: World) -> None:
     """A missing permission is an error of the command; only a key of another type is a finding."""
-
-    class Log:
-        def __init__(self, error: Rejected) -> None:
-            self.error = error
-
-        async def read_logs(self, uids: list[str]) -> list[StoredLog]:
-            raise self.error
-
-    for error in (Unauthorised("no"), WrongType()):
-        at = cast("Access", SimpleNamespace(log=Log(error)))
-        if isinstance(error, Unauthorised):
-            with pytest.raises(Unauthorised):
-                await read_logs(at, [("u", None), ("v", None)])
-        else:
-            found = await read_logs(at, [("u", None), ("v", None)])
-            assert [p.wrong_type for p in found] == [True, True]
+    wanted = [("u", None), ("v", None)]
+    world.log = Logs(Unauthorised("no"))
+    with pytest.raises(Unauthorised):
+        await read_logs(world.at, wanted)
+    world.log = Logs(WrongType())
+    assert [p.wrong_type for p in await read_logs(world.at, wanted)] == [True, True]
 
 
 async def test_of_several_keys_the_one_that_is_no_list_is_found() -> None:
@@ -222,15 +226,7 @@ async def test_of_a_log_that_moves_nothing_is_said(world: World, key: str) -> No
     """A log that its owner appended to between both readings is compared with nothing."""
     world.put("u")
     longer = elements(PLAN, opened(A1))
-
-    class Moving:
-        def __init__(self) -> None:
-            self.answers = [LOG, longer]
-
-        async def read_logs(self, uids: list[str]) -> list[StoredLog]:
-            return [StoredLog(list(self.answers.pop(0)), 60)]
-
-    world.log = Moving()
+    world.log = Logs(StoredLog(list(LOG), 60), StoredLog(list(longer), 60))
     found = await read_again(world.at, Name("u", key))
     assert found == Joined("u", "ns/n", None, (), ttl=0)
     assert found.check(BOUNDS) == ()
@@ -238,17 +234,10 @@ async def test_of_a_log_that_moves_nothing_is_said(world: World, key: str) -> No
 
 async def test_a_header_that_moves_is_no_movement(world: World) -> None:
     """A claim or a confirmation changes the header alone; the records are compared all the same."""
-
-    class Claimed:
-        def __init__(self) -> None:
-            self.answers = [LOG, elements(PLAN, header=Header("ns/n", Epoch("0.8")))]
-
-        async def read_logs(self, uids: list[str]) -> list[StoredLog]:
-            return [StoredLog(list(self.answers.pop(0)), -1)]
-
-    world.log = Claimed()
+    claimed = elements(PLAN, header=Header("ns/n", Epoch("0.8")))
+    world.log = Logs(StoredLog(list(LOG), -1), StoredLog(list(claimed), -1))
     found = await read_again(world.at, Name("u", "ns/n"))
-    assert found.elements == elements(PLAN, header=Header("ns/n", Epoch("0.8")))
+    assert found.elements == claimed
 
 
 def _lagging(uid: str) -> tuple[NotificationRequest, tuple[bytes, ...]]:
