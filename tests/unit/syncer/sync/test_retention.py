@@ -133,6 +133,12 @@ class Server:
         self.deleted.append((namespace, name, uid, resource_version))
 
 
+@pytest.fixture
+def server() -> Server:
+    """Servers on which nothing keeps an object."""
+    return Server()
+
+
 class Ours:
     """Owns all but what a test gives away."""
 
@@ -159,9 +165,8 @@ def counted(retention: Retention) -> float:
     return float(retention.metrics.deleted._value.get())
 
 
-async def test_what_is_over_is_deleted_as_it_was_read() -> None:
+async def test_what_is_over_is_deleted_as_it_was_read(server: Server) -> None:
     """The deletion names uid and resourceVersion of the read right before it, and is counted."""
-    server = Server()
     retention = retention_of(server)
     assert await retention.sweep([finished(), finished("v", ended=ENDED + 1)]) == 1
     assert server.deleted == [("ns", "n-u", "u", "6")]
@@ -220,9 +225,8 @@ async def test_what_is_kept(case: str) -> None:
     assert counted(retention) == 1
 
 
-async def test_a_log_that_expired_in_the_same_store() -> None:
+async def test_a_log_that_expired_in_the_same_store(server: Server) -> None:
     """Its time was over, so the object goes."""
-    server = Server()
     server.heads["u"] = GONE
     assert await retention_of(server).sweep([finished()]) == 1
 
@@ -246,9 +250,8 @@ async def test_a_clock_that_is_ahead_deletes_nothing() -> None:
     assert len(server.deleted) == 1
 
 
-async def test_one_question_for_a_page() -> None:
+async def test_one_question_for_a_page(server: Server) -> None:
     """Many logs are asked for in few questions, and none is left out at the border of a page."""
-    server = Server()
     many = [finished(f"u{n}") for n in range(600)]
     assert await retention_of(server).sweep(many) == 600
     assert server.pages == [256, 256, 88]
@@ -269,10 +272,11 @@ REFUSALS: Final[dict[str, tuple[Exception, int, int | None]]] = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-async def test_a_refused_deletion(case: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refused_deletion(
+    server: Server, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """What concerns one object passes it over; what concerns all ends the sweep until the next."""
     refusal, asked, level = REFUSALS[case]
-    server = Server()
     server.refusal = refusal
     retention = retention_of(server)
     with caplog.at_level(logging.INFO, "ledger.retention"):
@@ -283,9 +287,10 @@ async def test_a_refused_deletion(case: str, caplog: pytest.LogCaptureFixture) -
     assert levels == ([level] * (asked if level == logging.WARNING else 1) if level else [])
 
 
-async def test_a_right_that_is_missing_in_one_namespace(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_right_that_is_missing_in_one_namespace(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
     """One with its roles gone keeps its objects, is asked for once, and holds back no other."""
-    server = Server()
     for uid in "uw":
         server.objects[f"n-{uid}"] = Unauthorised("u", reason="Forbidden")
     elsewhere = [finished(uid, namespace="other") for uid in "vx"]
@@ -306,19 +311,17 @@ UNREAD: Final[dict[str, tuple[Exception, int]]] = {
 
 
 @pytest.mark.parametrize("case", UNREAD)
-async def test_an_object_that_cannot_be_read_stays(case: str) -> None:
+async def test_an_object_that_cannot_be_read_stays(server: Server, case: str) -> None:
     """Nothing is deleted without having been seen."""
     error, read = UNREAD[case]
-    server = Server()
     server.objects["n-u"] = error
     assert await retention_of(server).sweep([finished(), finished("v")]) == read - 1
     assert len(server.read) == read
     assert [name for _, name, _, _ in server.deleted] == ["n-v"][: read - 1]
 
 
-async def test_a_redis_that_does_not_answer_ends_the_sweep() -> None:
+async def test_a_redis_that_does_not_answer_ends_the_sweep(server: Server) -> None:
     """Without the logs nothing is known, so nothing is deleted, and the caller hears of it."""
-    server = Server()
     server.heads["u"] = Unavailable("away")
     with pytest.raises(Unavailable):
         await retention_of(server).sweep([finished()])
