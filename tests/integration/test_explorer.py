@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import re
 import time
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from syncer.cli.access import Where, access
+from syncer.cli.access import access
 from syncer.cli.web.index import Follower, Index
 from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.times import format_time
@@ -138,7 +139,15 @@ async def test_the_list_shows_what_a_hold_keeps_back(here: Stage) -> None:
 async def test_hundreds_of_namespaces_are_followed_and_read_beside(here: Stage) -> None:
     """Each has a watch that stays open; the pages read what they show on other connections."""
     file = here.plane.controller_kubeconfig
-    async with access(Where(redis_url=here.redis_url, kubeconfig=str(file))) as at:
+    options = argparse.Namespace(
+        redis_url=here.redis_url,
+        redis_from="",
+        kubeconfig=str(file),
+        config=None,
+        context=None,
+        key_prefix=None,
+    )
+    async with access(options) as at:
         follower = Follower(at, Index(), [f"{here.namespace}-{n}" for n in range(120)])
         async with beside(follower.run()):
             await until(lambda: follower.complete, lambda: follower.problem or "listed", within=60)
