@@ -232,13 +232,6 @@ class EventRecorder:
             await self._client.request("POST", path, body=event, timeout=timeout)
         except Conflict:
             logger.debug("an event is there already")
-        except Gone as error:
-            self._ended(error)
-        except Rejected as error:
-            if error.reason == "NamespaceTerminating":
-                self._ended(error)
-            else:
-                self._failed(namespace, error)
         except (Unavailable, Ambiguous) as error:
             return error
         except PortError as error:
@@ -248,13 +241,12 @@ class EventRecorder:
                 self._reported = ""
         return None
 
-    def _ended(self, error: PortError) -> None:
-        self.dropped += 1
-        logger.debug("an event was refused, since its namespace ends: %s", error)
-
     def _failed(self, namespace: str, error: PortError) -> None:
         self.dropped += 1
-        if not self._reported:
+        ends = isinstance(error, Rejected) and error.reason == "NamespaceTerminating"
+        if ends or isinstance(error, Gone):
+            logger.debug("an event was refused, since its namespace ends: %s", error)
+        elif not self._reported:
             self._reported = namespace
             logger.warning("events cannot be written: %s", error)
 

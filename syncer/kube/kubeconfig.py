@@ -13,6 +13,7 @@ users, commands of plugins, and paths of files.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import ssl
 from collections.abc import Mapping, Sequence
@@ -56,15 +57,14 @@ class Kubeconfig:
             values = read_file(file, max_bytes=_MAX_FILE).values
             empty = empty and not values
             current = values.get("current-context") or ""
-            if not isinstance(current, str):
-                raise ConfigError(f"{file}: current-context must be a text")
+            _demand(isinstance(current, str), f"{file}: current-context must be a text")
             self._current = self._current or current
             for section in _SECTIONS:
                 self._read(file, section, values.get(section))
-        if empty:
-            raise ConfigError(
-                f"{self._named} is empty: write the access to the cluster into it, or name another file"
-            )
+        _demand(
+            not empty,
+            f"{self._named} is empty: write the access to the cluster into it, or name another file",
+        )
 
     @property
     def _named(self) -> str:
@@ -80,17 +80,14 @@ class Kubeconfig:
         here = set()
         for n, item in enumerate(items):
             at = f"{file}: {section}[{n}]"
-            if not isinstance(item, dict):
-                raise ConfigError(f"{at} must be a mapping with name and {kind}")
-            name = item.get("name")
-            if not isinstance(name, str) or not name:
-                raise ConfigError(f"{at}.name must be a text that is not empty")
-            values = item.get(kind)
+            _demand(isinstance(item, dict), f"{at} must be a mapping with name and {kind}")
+            name, values = item.get("name"), item.get(kind)
+            _demand(isinstance(name, str) and name, f"{at}.name must be a text that is not empty")
             # `user: {}` is often written as `user:`.
-            if not isinstance(values, dict) and not (values is None and kind == "user"):
-                raise ConfigError(f"{at}.{kind} must be a mapping")
-            if name in here:
-                raise ConfigError(f"{file}: {section} has two entries {_quoted(name)}: keep one")
+            fits = isinstance(values, dict) or (values is None and kind == "user")
+            _demand(fits, f"{at}.{kind} must be a mapping")
+            again = name in here
+            _demand(not again, f"{file}: {section} has two entries {_quoted(name)}: keep one")
             here.add(name)
             self._entries[section].setdefault(name, _Entry(file, values or {}))
 
@@ -102,18 +99,20 @@ class Kubeconfig:
             ConfigError: something that it needs is missing or wrong.
         """
         name = context or self._current
-        if not name:
-            raise ConfigError(
-                f"{self._named} has no current-context: set it (kubectl config use-context NAME);"
-                f" {self._there('contexts')}"
-            )
+        _demand(
+            name,
+            f"{self._named} has no current-context: set it (kubectl config use-context NAME);"
+            f" {self._there('contexts')}",
+        )
         entry = self._entry("contexts", name, "" if context else "the file's current-context")
         at = f"{entry.file}: context {_quoted(name)}"
-        cluster, user = entry.values.get("cluster"), entry.values.get("user") or ""
-        if not isinstance(cluster, str) or not cluster:
-            raise ConfigError(f"{at} names no cluster: set its cluster; {self._there('clusters')}")
-        if not isinstance(user, str):
-            raise ConfigError(f"{at}: user must be a text")
+        cluster, user = entry.values.get("cluster") or "", entry.values.get("user") or ""
+        clusters = self._there("clusters")
+        _demand(
+            isinstance(cluster, str) and cluster,
+            f"{at} names no cluster: set its cluster; {clusters}",
+        )
+        _demand(isinstance(user, str), f"{at}: user must be a text")
         server = _cluster_of(cluster, self._entry("clusters", cluster, at))
         account = _user_of(user, self._entry("users", user, at)) if user else {}
         return {
@@ -140,24 +139,29 @@ class Kubeconfig:
         return f"its {section} are {shown}{more}" if names else f"it has no {section}"
 
 
+def _demand(good: object, text: str) -> None:
+    if not good:
+        raise ConfigError(text)
+
+
+def _demand_texts(values: Mapping[str, Any], fields: Sequence[str], at: str) -> None:
+    for field in fields:
+        _demand(isinstance(values.get(field, ""), str), f"{at}{field} must be a text")
+
+
 def _cluster_of(name: str, entry: _Entry) -> dict[str, Any]:
     at = f"{entry.file}: cluster {_quoted(name)}: "
     values = _said(entry)
     server = values.get("server")
-    if not isinstance(server, str):
-        raise ConfigError(f"{at}server is missing: set the address of the API server")
-    try:
-        url = URL(server)
+    _demand(isinstance(server, str), f"{at}server is missing: set the address of the API server")
+    usable = False
+    with contextlib.suppress(ValueError):
+        url = URL(str(server))
         usable = url.scheme in ("http", "https") and bool(url.host)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigError(f"{at}server must be a URL such as https://HOST:6443")
-    for field in ("tls-server-name", "proxy-url"):
-        if not isinstance(values.get(field, ""), str):
-            raise ConfigError(f"{at}{field} must be a text")
-    if not isinstance(values.get("insecure-skip-tls-verify", False), bool):
-        raise ConfigError(f"{at}insecure-skip-tls-verify must be true or false")
+    _demand(usable, f"{at}server must be a URL such as https://HOST:6443")
+    _demand_texts(values, ("tls-server-name", "proxy-url"), at)
+    unverified = values.get("insecure-skip-tls-verify", False)
+    _demand(isinstance(unverified, bool), f"{at}insecure-skip-tls-verify must be true or false")
     _resolve(values, entry.file, "certificate-authority", at)
     return values
 
@@ -170,31 +174,37 @@ def _user_of(name: str, entry: _Entry) -> dict[str, Any]:
     if "tokenFile" in values:
         values["tokenFile"] = _readable(entry.file, values["tokenFile"], f"{at}tokenFile")
         values.pop("token", None)
-    for field in ("token", "username", "password"):
-        if not isinstance(values.get(field, ""), str):
-            raise ConfigError(f"{at}{field} must be a text")
+    _demand_texts(values, ("token", "username", "password"), at)
     provider = values.get("auth-provider", {})
-    if not isinstance(provider, dict) or not isinstance(provider.get("config") or {}, dict):
-        raise ConfigError(f"{at}auth-provider must be a mapping with name and config")
+    _demand(
+        isinstance(provider, dict) and isinstance(provider.get("config") or {}, dict),
+        f"{at}auth-provider must be a mapping with name and config",
+    )
     if "exec" in values:
         values["exec"] = _plugin_of(values["exec"], entry.file, at)
     return values
 
 
-def _plugin_of(plugin: object, file: Path, at: str) -> dict[str, Any]:
-    if not isinstance(plugin, dict):
-        raise ConfigError(f"{at}exec must be a mapping with command and apiVersion")
+def _plugin_of(plugin: Any, file: Path, at: str) -> dict[str, Any]:
+    _demand(isinstance(plugin, dict), f"{at}exec must be a mapping with command and apiVersion")
     for field in ("command", "apiVersion"):
-        if not isinstance(plugin.get(field), str) or not plugin[field]:
-            raise ConfigError(f"{at}exec.{field} must be a text that is not empty")
+        said = plugin.get(field)
+        _demand(
+            isinstance(said, str) and said, f"{at}exec.{field} must be a text that is not empty"
+        )
     args, env = plugin.get("args") or [], plugin.get("env") or []
-    if not isinstance(args, list) or not all(isinstance(each, str) for each in args):
-        raise ConfigError(f"{at}exec.args must be a list of texts")
-    if not isinstance(env, list) or not all(
-        isinstance(each, dict) and all(isinstance(each.get(k), str) for k in ("name", "value"))
-        for each in env
-    ):
-        raise ConfigError(f"{at}exec.env must be a list of mappings with name and value")
+    _demand(
+        isinstance(args, list) and all(isinstance(each, str) for each in args),
+        f"{at}exec.args must be a list of texts",
+    )
+    _demand(
+        isinstance(env, list)
+        and all(
+            isinstance(each, dict) and all(isinstance(each.get(k), str) for k in ("name", "value"))
+            for each in env
+        ),
+        f"{at}exec.env must be a list of mappings with name and value",
+    )
     command = plugin["command"]
     # One with a slash is relative to the kubeconfig, any other is looked for in $PATH.
     if "/" in command:
@@ -225,9 +235,8 @@ def _resolve(values: dict[str, Any], file: Path, field: str, at: str) -> None:
 
 def _readable(file: Path, named: object, at: str) -> str:
     """Return an absolute path; a relative one starts at the folder of the kubeconfig."""
-    if not isinstance(named, str):
-        raise ConfigError(f"{at} must be the path of a file")
-    path = file.absolute().parent / named
+    _demand(isinstance(named, str), f"{at} must be the path of a file")
+    path = file.absolute().parent / str(named)
     try:
         with path.open("rb") as opened:
             opened.read(1)

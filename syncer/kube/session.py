@@ -137,11 +137,8 @@ class SessionSource:
         configuration = Configuration()
         try:
             files = await self._load(configuration)
-            for name in (
-                configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file,
-            ):  # fmt: skip
-                if name:
-                    files.append(Path(name))
+            named = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+            files += [Path(name) for name in named if name]
             # Taken before the files are read into the TLS context: a change in between is seen.
             state = _state_of(tuple(files))
             base = URL(configuration.host or "")
