@@ -133,9 +133,7 @@ class SessionLease:
         self._renewal_problem: str | None = None
         self._leases = leases
         self.name = session_name(place.installation, place.identity)
-        self._identity = place.identity
-        self._namespaces = place.namespaces
-        self._routing = place.routing
+        self._place = place
         self._timings = timings
         self._able = able
         self._why_idle = problem
@@ -245,9 +243,9 @@ class SessionLease:
             return None
         made = await self._leases.create(
             self.name,
-            {**self._annotations(), NAMESPACES: self._namespaces},
+            {**self._annotations(), NAMESPACES: self._place.namespaces},
             {
-                "holderIdentity": self._identity,
+                "holderIdentity": self._place.identity,
                 "leaseDurationSeconds": self._timings.duration_seconds,
                 "acquireTime": time,
                 "renewTime": time,
@@ -296,7 +294,7 @@ class SessionLease:
                         self._version,
                         self._annotations(),
                         {
-                            "holderIdentity": self._identity,
+                            "holderIdentity": self._place.identity,
                             "leaseDurationSeconds": self._timings.duration_seconds,
                             "renewTime": time,
                         },
@@ -326,14 +324,14 @@ class SessionLease:
         self._version = found.resource_version
         if found.uid != session.uid:
             session.end("its lease was deleted, and another one created")
-        elif found.holder != self._identity:
+        elif found.holder != self._place.identity:
             session.end(f"its lease was taken by {bounded(found.holder, 100) or 'nobody'}")
         elif found.renew_time in self._pending:
             session.renewed = max(session.renewed, self._pending[found.renew_time])
 
     def _annotations(self) -> dict[str, str]:
         able = "true" if self._able() else "false"
-        force, problem = (bounded(text, _LONGEST_PROBLEM) for text in self._routing())
+        force, problem = (bounded(text, _LONGEST_PROBLEM) for text in self._place.routing())
         return {
             ABLE: able, PROBLEM: bounded(self._why_idle(), _LONGEST_PROBLEM),
             ROUTING: force, ROUTING_PROBLEM: problem,

@@ -142,16 +142,18 @@ class ShardLeases:
 
     async def clear_marks(self, n: int) -> bool:
         """Record in one of our Leases that no object carries a mark; returns whether that is confirmed."""
-        held = self._written[n]
-        if n not in self.terms or self.may_carry_note(n):
-            return False
-        found = await self._read(n)
+        free = n in self.terms and not self.may_carry_note(n)
+        cleared = free and await self._annotate(n, {MARKS_LEFT: None})
+        if cleared:
+            self._marked.discard(n)
+        return cleared
+
+    async def _annotate(self, n: int, annotations: Mapping[str, str | None]) -> bool:
+        """Write into a Lease whatever version it has, if it is ours; whether that was answered."""
+        held, found = self._written[n], await self._read(n)
         if found is None or not self._is_ours(found, held):
             return False
-        if not await self._write(n, held, found.resource_version, {MARKS_LEFT: None}):
-            return False
-        self._marked.discard(n)
-        return True
+        return await self._write(n, held, found.resource_version, annotations)
 
     async def _refresh(self, n: int) -> bool:
         """Learn the version of a Lease whose note is in doubt; False if it is not known, or not ours."""
@@ -244,10 +246,7 @@ class ShardLeases:
             if known or self.may_carry_note(n):
                 # A note of an outage is written with care, and what comes between leaves it in doubt.
                 continue
-            held, found = self._written[n], await self._read(n)
-            if found is None or not self._is_ours(found, held):
-                return
-            if not await self._write(n, held, found.resource_version, {STORE: lineage.text()}):
+            if not await self._annotate(n, {STORE: lineage.text()}):
                 return
             self._noted[n] = lineage.text()
 
