@@ -52,8 +52,9 @@ def set_condition(conditions: tuple[Condition, ...], wanted: Condition) -> tuple
         return (*conditions, wanted)
     if known.status == wanted.status and known.transition != wanted.transition:
         wanted = replace(wanted, transition=known.transition)
-    kept = (c for c in conditions if c is known or c.type != wanted.type)
-    return tuple(wanted if c is known else c for c in kept)
+    first = conditions.index(known)
+    others = (c for c in conditions[first:] if c.type != wanted.type)
+    return (*conditions[:first], wanted, *others)
 
 
 def find_condition(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:

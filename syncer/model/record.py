@@ -283,13 +283,14 @@ def resolution_record(attempt: Attempt, *, delivered: bool, at: int, by: str, wh
     is trusted only as far as it lies behind the time of its own record (`wait_of`). Its class is
     transient, since the operator knows that it did not arrive and nothing else.
     """
-    body: Body = {"at": at, "by": by, "why": why}
     kind = Kind.RESOLVE_SUCCESS if delivered else Kind.RESOLVE_FAILED
-    if not delivered:
-        body["class"] = FailureClass.TRANSIENT.value
-        body["error"] = f"not delivered, according to an operator: {why}"
-        if wait := wait_of(attempt, at):
-            body["due"] = at + wait
+    wait = wait_of(attempt, at)
+    failure: Body = {
+        "class": FailureClass.TRANSIENT.value,
+        "error": f"not delivered, according to an operator: {why}",
+        "due": at + wait if wait else 0,
+    }
+    body = {"at": at, "by": by, "why": why, **_given({} if delivered else failure)}
     word = AttemptState.SUCCESS.word if delivered else AttemptState.FAILED.word
     return Record(kind, f"resolve:{attempt.id}:{word}", attempt.channel, body)
 

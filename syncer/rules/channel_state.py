@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, newest
@@ -102,11 +103,7 @@ def counts(attempt: Attempt) -> bool:
 
 def uncounted_run(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
     """Those of a channel's attempts, oldest first, that count in no limit, since the last that does."""
-    run = 0
-    for attempt in reversed(attempts):
-        if counts(attempt):
-            break
-        run += 1
+    run = sum(1 for _ in takewhile(lambda a: not counts(a), reversed(attempts)))
     return attempts[len(attempts) - run :]
 
 
@@ -135,11 +132,6 @@ def state_of(
         ended_by: Attempts that were unknown when the phase became final: they stay what they were.
     """
     known = list(attempts)
-    if not (known or folded or before_order is not None):
-        # Asked twice for each notification before its first attempt.
-        state = State.PENDING if max_attempts > 0 else State.EXHAUSTED
-        reason = "no attempt yet" if max_attempts > 0 else "attempts used up"
-        return ChannelState(channel, state, reason=reason, left=max(0, max_attempts))
     count = len(known) + folded
     last = newest(known)
     ordered = before_order is not None

@@ -176,13 +176,10 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
 
 def withheld(decision: Decision) -> tuple[tuple[str, str], ...]:
     """Return the channels that a decision holds back although they are due, each with its reason."""
-    match decision:
-        case Withhold(channels, _, reason, held):
-            return held or tuple((c, reason) for c in channels)
-        case Deliver(_, _, _, held):
-            return held
-        case _:
-            return ()
+    held = decision.held if isinstance(decision, _OfDueChannels) else ()
+    if isinstance(decision, Withhold):
+        return held or tuple((c, decision.reason) for c in decision.channels)
+    return held
 
 
 def hold_of(annotation: str | None, *, paused: bool) -> str:

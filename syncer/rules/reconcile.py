@@ -197,9 +197,6 @@ TABLE: tuple[Row, ...] = (
 )  # fmt: skip
 
 
-_BELOW_THE_GATES: Final = (Stage.COMPARISON, Stage.ATTEMPTS, Stage.HOUSEKEEPING)
-
-
 @dataclass(frozen=True, slots=True)
 class ClaimDecision:
     """The rows that fitted, and the actions that follow, each once, in the order of `Action`."""
@@ -216,20 +213,11 @@ class ClaimDecision:
 @lru_cache(maxsize=_REMEMBERED)
 def reconcile(situation: Situation) -> ClaimDecision:
     """Read the table for one notification; most are in one of a few situations, read once."""
-    rows = _rows(situation)
+    fitting = [row for row in TABLE if row.fits(situation)]
+    gates, closing = ([r for r in fitting if r.stage is s] for s in (Stage.GATE, Stage.CLOSING))
+    rows = gates[:1] or [r for r in fitting if r not in closing]
     if any(Action.OPEN in r.actions for r in rows):
-        rows += [r for r in TABLE if r.stage is Stage.CLOSING and r.fits(situation)]
-    return _decision(rows)
-
-
-def _rows(situation: Situation) -> list[Row]:
-    for row in TABLE:
-        if row.stage is Stage.GATE and row.fits(situation):
-            return [row]
-    return [r for r in TABLE if r.stage in _BELOW_THE_GATES and r.fits(situation)]
-
-
-def _decision(rows: list[Row]) -> ClaimDecision:
+        rows += closing
     wanted = {a for r in rows for a in r.actions}
     if Action.CLOSE in wanted:
         wanted.discard(Action.OPEN)

@@ -118,16 +118,15 @@ def stopped(
 ) -> tuple[Condition, ...]:
     """Return the conditions of a status that waits for a person, or its log: `why`, and that it does."""
     kind, word, reason, text = why
-    if kind == LOG_UNAVAILABLE:
-        wanted = Condition(kind, word, reason, text, whole_second(now), generation)
-        return set_condition(status.conditions, wanted)
-    gone = {QUARANTINED, RECORD_TRUSTED} - {kind}
+    shown, gone = [(kind, word)], set[str]()
+    if kind != LOG_UNAVAILABLE:
+        gone = {QUARANTINED, RECORD_TRUSTED} - {kind}
+        if not status.terminal:
+            gone.add(RECONCILING)
+            shown.append((STALLED, "True"))
     kept = tuple(c for c in status.conditions if c.type not in gone)
-    if not status.terminal:
-        kept = tuple(c for c in kept if c.type != RECONCILING)
-    shown = [(kind, word)] if status.terminal else [(kind, word), (STALLED, "True")]
-    for shown_kind, shown_word in shown:
-        wanted = Condition(shown_kind, shown_word, reason, text, whole_second(now), generation)
+    for type_and_word in shown:
+        wanted = Condition(*type_and_word, reason, text, whole_second(now), generation)
         kept = set_condition(kept, wanted)
     return kept
 
