@@ -19,10 +19,10 @@ Make = Callable[[HttpClient, Callable[[], str]], Channel]
 
 
 MAKERS: dict[str, Make] = {
-    "slack": lambda http_client, url: slack_channel(http_client, url, timeout_s=1),
-    "teams": lambda http_client, url: teams_channel(http_client, url, timeout_s=1),
-    "webhook": lambda http_client, url: WebhookChannel(http_client, url, timeout_s=1),
+    "slack": lambda http_client, url: slack_channel(http_client, url, timeout_s=20),
+    "teams": lambda http_client, url: teams_channel(http_client, url, timeout_s=20),
+    "webhook": lambda http_client, url: WebhookChannel(http_client, url, timeout_s=20),
     "pagerduty": lambda http_client, url: pagerduty_channel(
-        http_client, lambda: "routing-canary-key", url=url(), timeout_s=1
+        http_client, lambda: "routing-canary-key", url=url(), timeout_s=20
     ),
 }

@@ -530,7 +530,7 @@ async def test_rotated_routing_key_serves_the_next_call(http_client: HttpClient)
     async with receiving() as receiver:
         left = iter(keys)
         channel = pagerduty_channel(
-            http_client, lambda: next(left), url=receiver.url(), timeout_s=1
+            http_client, lambda: next(left), url=receiver.url(), timeout_s=20
         )
         await channel.send(message())
         await channel.send(message())
@@ -545,7 +545,7 @@ async def test_missing_credential_is_not_sent(http_client: HttpClient, kind: str
         raise LookupError("canary")
 
     if kind == "pagerduty":
-        channel: Channel = pagerduty_channel(http_client, missing, timeout_s=1)
+        channel: Channel = pagerduty_channel(http_client, missing, timeout_s=20)
     else:
         channel = MAKERS[kind](http_client, missing)
     outcome = await channel.send(message())
@@ -568,7 +568,7 @@ async def test_empty_url_is_permanent(http_client: HttpClient, kind: str) -> Non
 
 async def test_empty_routing_key_is_permanent(http_client: HttpClient) -> None:
     """An empty routing key is refused for good."""
-    outcome = await pagerduty_channel(http_client, str, timeout_s=1).send(message())
+    outcome = await pagerduty_channel(http_client, str, timeout_s=20).send(message())
     assert outcome == Outcome.mistaken(
         "pagerduty routing key is empty for notification ops/disk-full"
     )

@@ -32,7 +32,7 @@ UNCERTAIN = FailureClass.UNCERTAIN
 
 
 async def post(
-    http_client: HttpClient, url: str, *, body: bytes = b"{}", timeout_s: float = 2.0
+    http_client: HttpClient, url: str, *, body: bytes = b"{}", timeout_s: float = 20.0
 ) -> Outcome:
     """One request, as the Slack channel would make it."""
     return await http_client.post(
@@ -243,11 +243,11 @@ async def test_hanging_receiver_is_unknown_at_the_deadline(http_client: HttpClie
     """No answer within the deadline is unknown: not earlier, and not when the receiver gives up."""
     async with receiving(Step(hang=True)) as receiver:
         start = time.monotonic()
-        outcome = await post(http_client, receiver.url(), timeout_s=0.3)
+        outcome = await post(http_client, receiver.url(), timeout_s=1.0)
         took = time.monotonic() - start
     assert outcome.state is AttemptState.UNKNOWN
-    assert outcome.error == "slack webhook request failed: timeout: no answer within 0.3 s"
-    assert 0.29 < took < 10
+    assert outcome.error == "slack webhook request failed: timeout: no answer within 1 s"
+    assert 0.99 < took < 30
 
 
 async def test_unanswered_handshake_is_not_sent(http_client: HttpClient) -> None:
@@ -261,12 +261,12 @@ async def test_unanswered_handshake_is_not_sent(http_client: HttpClient) -> None
 
 async def test_dripping_head_is_cut(http_client: HttpClient) -> None:
     """The deadline counts for the whole exchange, not for each byte of it."""
-    async with receiving(Step(drip_s=0.05)) as receiver:
+    async with receiving(Step(drip_s=0.2)) as receiver:
         start = time.monotonic()
-        outcome = await post(http_client, receiver.url(), timeout_s=0.4)
+        outcome = await post(http_client, receiver.url(), timeout_s=1.5)
         took = time.monotonic() - start
     assert outcome.state is AttemptState.UNKNOWN
-    assert took < 10
+    assert took < 30
 
 
 @pytest.mark.parametrize(
@@ -279,11 +279,11 @@ async def test_dripping_body_is_cut_and_the_status_counts(
     step = Step(code, b"x" * 1000, drip_s=0.05, drip_from=60)
     async with receiving(step) as receiver:
         start = time.monotonic()
-        outcome = await post(http_client, receiver.url(), timeout_s=0.4)
+        outcome = await post(http_client, receiver.url(), timeout_s=1.5)
         took = time.monotonic() - start
     assert outcome.state is state
     assert outcome.code == code
-    assert took < 10
+    assert took < 30
 
 
 async def test_slow_receivers_do_not_hold_up_others(http_client: HttpClient) -> None:

@@ -447,7 +447,7 @@ async def test_a_frozen_server_costs_bounded_time(
     redis_server: RedisServer, redis_url: str
 ) -> None:
     """Calls to a server that answers nothing end in time, and work again once it wakes."""
-    async with running(redis_url, timeout=0.3) as client:
+    async with running(redis_url, timeout=1.0) as client:
         await redis_server.pause()
         begin = time.monotonic()
         try:
@@ -456,7 +456,7 @@ async def test_a_frozen_server_costs_bounded_time(
             )
         finally:
             await redis_server.resume()
-        assert time.monotonic() - begin < 10, "one after the other they take 15 s"
+        assert time.monotonic() - begin < 25, "one after the other they take 50 s"
         assert {type(r) for r in results} <= {Ambiguous, Unavailable, TimeoutError}
         where = redis_url.removeprefix("redis://")
         assert client.problem == f"Redis does not answer in time at {where}"
