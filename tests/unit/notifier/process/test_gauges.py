@@ -433,12 +433,14 @@ def test_a_scrape_shows_what_is_owned_and_for_how_long() -> None:
     assert (product.own("shards"), product.own("shards_owned")) == (4, 0)
     assert product.own("lease_margin_seconds") == 0
     timings = LeaseTimings(renew_deadline=5.0, retry_period=2.0, margin=3.0, send_timeout=10.0)
-    for shard, renewed in ((0, NOW), (3, NOW - 1)):
-        shards.take(shard, LeaseTerm(EPOCH, Session("s", renewed, timings)))
+    terms = [LeaseTerm(EPOCH, Session("s", renewed, timings)) for renewed in (NOW, NOW - 1)]
+    for shard, term in enumerate(terms):
+        shards.take(shard, term)
     product.now += 2
     assert product.own("shards_owned") == 2
     assert product.own("lease_margin_seconds") == 2
-    product.now += 10
+    assert (terms[0].valid(NOW + 4.9), terms[0].left(NOW + 6)) == (True, 0)
+    terms[0].end("lost")
     assert product.own("lease_margin_seconds") == 0
 
 
