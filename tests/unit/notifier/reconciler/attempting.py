@@ -15,8 +15,8 @@ from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.router import Routed
 from syncer.metrics import SyncMetrics
-from syncer.model.attempt import Attempt, Epoch
-from syncer.model.record import Plan, skip_record
+from syncer.model.attempt import Attempt, AttemptId, Epoch
+from syncer.model.record import Plan, intent_record, skip_record
 from syncer.model.resource import parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
@@ -115,6 +115,15 @@ class World:
     def attempts(self) -> list[Attempt]:
         """Attempts on record, oldest first."""
         return list(self.notification.view.attempts.values())
+
+    async def record(self) -> list[tuple[str, bytes]]:
+        """Record the success of an open attempt; what was published."""
+        await self.log.claim("uid-a", EPOCH, name="n/a")
+        intent = intent_record(AttemptId("0.7-1"), "c", at=1, by="t")
+        await self.controller.notifications.outcomes.record(
+            self.notification, intent, Outcome.success(200), 0.1
+        )
+        return self.redis.published
 
     async def word_of_another(self) -> None:
         """Somebody else appends to the log, so that the next answer does not fit the view."""

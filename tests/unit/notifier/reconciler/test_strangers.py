@@ -11,8 +11,8 @@ from syncer.model.attempt import Epoch
 from syncer.model.carried import fold
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.notification import Claim
+from tests.unit.notifier.reconciler.attempting import NOW, World
 from tests.unit.notifier.reconciler.starting import document
-from tests.unit.notifier.reconciler.zombies import NOW, LeaseTerm, World
 
 
 async def look(world: World) -> None:
@@ -23,7 +23,6 @@ async def look(world: World) -> None:
 def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
     """A controller that has met so many fences, and may have claimed another log."""
     world = World()
-    world.shards.take(0, LeaseTerm("0.7"))
     cache = world.controller.cache
     for n in range(logs):
         world.controller.notifications.upsert(
@@ -68,8 +67,7 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
 ) -> None:
     """Nothing is sent for it, it is named once, and it counts as held for that reason."""
     world = World()
-    world.shards.take(0, LeaseTerm("0.7"))
-    forged = document("a", 2)
+    forged = document("a", 12)
     forged["status"] = fold({
         "phase": "Retrying",
         "deliveryAttempts": [
