@@ -7,25 +7,20 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from notifier.app import Parts
 from notifier.dispatch.dispatcher import Dispatcher
-from notifier.dispatch.workqueue import WorkQueue
 from notifier.process import gauges
 from notifier.process.gauges import refresh
-from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
-from notifier.reconciler.decisions import DeliveryBounds
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build as build_settings
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.ledger.connection import CLOCK
-from syncer.metrics import HoldReason, SyncMetrics
+from syncer.metrics import HoldReason
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.model.record import Fallback, Plan
 from syncer.model.resource import HOLD_ANNOTATION, parse_object
@@ -33,47 +28,29 @@ from syncer.model.times import format_time
 from syncer.rules.fold import LogView
 from syncer.rules.journal import INCOMPLETE, Basis
 from syncer.rules.plan import Await
-from syncer.runtime.clock import LedgerTime
 from syncer.runtime.slices import SLICE
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, summary
+from syncer.sync.cache import summary
 from syncer.sync.notification import Claim, Notification
-from syncer.sync.recorder import Recorder
 from tests.beside import beside
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.notification import notification
-from tests.fakes.notifications import notifications
 from tests.fakes.outside import NoRouter, unreachable
 from tests.fakes.ownership import Held
+from tests.unit.notifier.reconciler.holding import START, World
 
 NONE = cast("Any", None)
-NOW = 1000.0
+NOW = 100.0
 #: Redis's clock at that moment.
-WALL = 1_795_576_400_000
+WALL = START
 EPOCH = Epoch("0.9")
 
 
 @pytest.fixture
 def controller() -> Controller:
     """A controller that owns its only shard, at a fixed moment of both clocks."""
-    time = LedgerTime(lambda: NOW)
-    time.set(WALL)
-    registry = CollectorRegistry()
-    cache = Cache(window=1.0, monotonic=lambda: NOW)
-    shards = Shards(1)
-    shards.take(0, Held())
-    log = cast("Any", SimpleNamespace(generation=0))
-    return Controller(
-        Ports(
-            queue=WorkQueue(lambda: NOW),
-            notifications=notifications(
-                Recorder(log, cache, time, SyncMetrics(registry), identity="t"), shards
-            ),
-            router=NONE, reporter=NONE, bounds=DeliveryBounds(at_most_once=False, max_age=0),
-        ),
-        dispatcher=lambda _: NONE,
-    )  # fmt: skip
+    return World().controller
 
 
 def add(
@@ -477,9 +454,8 @@ def test_a_scrape_shows_what_waits_for_a_worker(monkeypatch: pytest.MonkeyPatch)
     assert [product.own(name) for name in names] == [1, 2, 0]
     monkeypatch.setattr(Dispatcher, "running", 5)
     assert product.own("running_attempts") == 5
-    assert product.own("oldest_due_seconds") == pytest.approx(
-        (product.parts.controller.notifications.recorder.time.now() - WALL) / 1000 + 40
-    )
+    product.parts.controller.notifications.recorder.time.set(WALL)
+    assert product.own("oldest_due_seconds") == pytest.approx(40)
 
 
 def test_a_scrape_shows_the_longest_stall(product: Scraped) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 from prometheus_client import CollectorRegistry
@@ -42,7 +43,13 @@ class World:
         registry = CollectorRegistry()
         time = LedgerTime(lambda: self.now)
         time.set(START)
-        recorder = Recorder(NONE, self.cache, time, SyncMetrics(registry), identity="t")
+        recorder = Recorder(
+            cast("Any", SimpleNamespace(generation=0)),
+            self.cache,
+            time,
+            SyncMetrics(registry),
+            identity="t",
+        )
         self.shards = Shards(1)
         self.shards.take(0, Held())
         self.controller = Controller(
