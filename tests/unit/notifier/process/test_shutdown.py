@@ -32,7 +32,7 @@ class Process:
             status_writer=SimpleNamespace(drain=lambda until: self._answer("sync", until, 2)),
             monotonic=lambda: 100.0,
             events=SimpleNamespace(drain=lambda seconds: self._answer("events", seconds, None)),
-            audit=SimpleNamespace(feed=feed) if audit else None,
+            audit=feed if audit else None,
             manager=SimpleNamespace(release=lambda **given: self._answer("release", given, 3)),
         )
 
