@@ -199,21 +199,10 @@ def _quick(node: Any) -> Find:
         return lambda seen: seen.get(value) if isinstance(seen, dict) else None
     if kind == "literal":
         return lambda _: value
-    if kind == "subexpression" and all(c["type"] == "field" for c in node["children"]):
-        return _path([child["value"] for child in node["children"]])
     if kind in _QUICK and (kind != "comparator" or value in {"eq", "ne"}):
         inner = [_quick(child) for child in node["children"]]
         return _QUICK[kind](value, inner)
     return lambda seen: _RUN.visit(node, seen)
-
-
-def _path(names: list[str]) -> Find:
-    def find(seen: Any) -> Any:
-        for name in names:
-            seen = seen.get(name) if isinstance(seen, dict) else None
-        return seen
-
-    return find
 
 
 def _onwards(_: Any, inner: list[Find]) -> Find:
