@@ -31,7 +31,7 @@ from aiohttp import web
 
 from notifier.gateway.access import Access
 from notifier.gateway.asking import Asking
-from notifier.gateway.draft import ALERTS, Certificate, Incoming, Refused
+from notifier.gateway.draft import ALERTS, Incoming, Refused
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import LimitSettings
@@ -181,9 +181,7 @@ class Gateway:
             raise _nowhere()
         if request.method != "GET":
             raise Refused(f"the method must be GET; it is {request.method[:10]}", status=405)
-        headers, certificate = _proofs_of(request)
-        entry.access.check_headers(Incoming(headers, b"", certificate))
-        await entry.access.check_caller(Incoming(headers, b""))
+        headers = await _proven(entry.access, request)
         # There is no body; who signs signs the path, so that the signature is for this question alone.
         entry.access.check_body(Incoming(headers, request.path_qs.encode()), self._now())
         request[_PROVEN] = True
@@ -248,9 +246,7 @@ class Gateway:
             Refused: it becomes no notification.
             Unavailable: too much is being read.
         """
-        headers, certificate = _proofs_of(request)
-        entry.access.check_headers(Incoming(headers, b"", certificate))
-        await entry.access.check_caller(Incoming(headers, b""))
+        headers = await _proven(entry.access, request)
         body, taken = bytearray(), 0
         try:
             await self._read(request, body, entry.source.kind.max_body)
@@ -419,12 +415,14 @@ def _nowhere() -> Refused:
     return Refused("there is no source of this name; the path is /v1/<name>", status=404)
 
 
-def _proofs_of(request: web.Request) -> tuple[dict[str, str], Certificate | None]:
-    """Return the headers of a request by names in lower case, and the certificate of its client."""
+async def _proven(access: Access, request: web.Request) -> dict[str, str]:
+    """Return the headers of a request by names in lower case, once they prove who sends."""
     headers = {key.lower(): value for key, value in request.headers.items()}
     transport = request.transport
     connection = transport.get_extra_info("ssl_object") if transport is not None else None
-    return headers, certificate_of(connection)
+    access.check_headers(Incoming(headers, b"", certificate_of(connection)))
+    await access.check_caller(Incoming(headers, b""))
+    return headers
 
 
 def _json(status: int, content: object, headers: Mapping[str, str] | None = None) -> web.Response:
