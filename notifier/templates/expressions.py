@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import prod
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
@@ -233,12 +233,7 @@ def _filters(_: Any, inner: list[Find]) -> Find:
 
 
 def _calls(name: Any, inner: list[Find]) -> Find:
-    call, known = _FUNCTIONS.call_function, _TABLE[name]
-    if not any(argument["types"] for argument in known["signature"]):
-        # It takes anything, so nothing is to be checked.
-        method = partial(known["function"], _FUNCTIONS)
-        return lambda seen: method(*(argument(seen) for argument in inner))
-    return lambda seen: call(name, [argument(seen) for argument in inner])
+    return lambda seen: _FUNCTIONS.call_function(name, [argument(seen) for argument in inner])
 
 
 _QUICK: Final[dict[str, Callable[[Any, list[Find]], Find]]] = {
