@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from tests.e2e.hanging_names import HANGS
 from tests.e2e.harness import Stage, until
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -47,9 +48,9 @@ async def test_dead_names_leave_the_others_alone(here: Stage) -> None:
         (attempt,) = version.status["deliveryAttempts"]
         seconds.append(attempt["durationSeconds"])
         await asyncio.sleep(0.1)
-    # Creating one takes its time on a busy machine, so only half of the waits are looked at.
-    assert sorted(waited)[LIVE // 2] < 0.5, sorted(waited)
-    assert sorted(seconds)[-2] < 0.3, sorted(seconds)
+    # Behind the dead ones each would wait for a look-up that hangs, and send when that is over.
+    assert sorted(waited)[LIVE // 2] < HANGS / 4, sorted(waited)
+    assert sorted(seconds)[-2] < HANGS / 4, sorted(seconds)
 
     async def given_up() -> bool:
         logs = await here.logs(dead)
