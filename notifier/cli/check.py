@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -179,20 +179,6 @@ _SAID: Final = {
 _SECRET_FILES: Final = ("urlFile", "passwordFile", "sentinelPasswordFile")
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """
-    What was found.
-
-    Attributes:
-        found: Findings, each with the file that it is about.
-        remarks: What was not looked at, and why.
-    """
-
-    found: tuple[tuple[str, Finding], ...]
-    remarks: tuple[str, ...]
-
-
 def _found(kind: str, path: str, line: int = 0, **words: object) -> Finding:
     severity, message, fix = _SAID[kind]
     return Finding(severity, path, message.format(**words), fix.format(**words), line)
@@ -201,10 +187,11 @@ def _found(kind: str, path: str, line: int = 0, **words: object) -> Finding:
 def run(options: argparse.Namespace) -> int:
     """Check; returns the exit code."""
     credentials = Path(options.credentials) if options.credentials else None
-    report = check(files_of(options), credentials=credentials)
-    shown = in_order(report.found)
+    found, unread = check(files_of(options), credentials=credentials)
+    files = list(dict.fromkeys(file for file, _ in found))
+    shown = sorted(found, key=lambda each: (files.index(each[0]), each[1].line))
     counts = {s: sum(f.severity is s for _, f in shown) for s in Severity}
-    for remark in report.remarks:
+    for remark in unread:
         write_remark(remark, "notifier")
     if options.output == "json":
         write_json(
@@ -217,7 +204,7 @@ def run(options: argparse.Namespace) -> int:
                     for file, finding in shown
                 ],
                 "errors": counts[Severity.ERROR], "warnings": counts[Severity.WARNING],
-                "not_looked_at": list(report.remarks),
+                "not_looked_at": unread,
             }
         )  # fmt: skip
     else:
@@ -230,8 +217,16 @@ def run(options: argparse.Namespace) -> int:
     return DIFFERENT if counts[Severity.ERROR] else OK
 
 
-def check(files: Files, *, credentials: Path | None = None) -> Report:
-    """Look at all files; without `credentials` at the directory that the settings name."""
+def check(
+    files: Files, *, credentials: Path | None = None
+) -> tuple[list[tuple[str, Finding]], list[str]]:
+    """
+    Look at all files; without `credentials` at the directory that the settings name.
+
+    Returns:
+        Findings, each with the file that it is about; and what was not looked at, and why. What looks
+        like a slip is an error of a file that is checked.
+    """
     found: list[tuple[str, Finding]] = []
     said = list(files.remarks)
     settings: Settings | None = None
@@ -245,32 +240,22 @@ def check(files: Files, *, credentials: Path | None = None) -> Report:
         findings, unread = of_gateway(files.gateway, in_pod=files.in_pod)
         found += [(str(files.gateway), finding) for finding in findings]
         said += unread
-    if files.routing is None:
-        return Report(tuple(found), tuple(said))
-    config, findings = _routing(files.routing, settings)
-    found += [(str(files.routing), finding) for finding in findings]
-    if config is not None and config.credential_refs():
-        place = credentials or Path(
-            settings.delivery.credentials.dir if settings is not None else CREDENTIALS_DIR
-        )
-        if credentials is None and not files.in_pod and not place.exists():
-            said.append(f"credentials are not checked: {place} does not exist here")
-        else:
-            found += [
-                (file or str(files.routing), finding)
-                for file, finding in _credentials(config, place)
-            ]
-    return Report(tuple(found), tuple(said))
-
-
-def in_order(found: Sequence[tuple[str, Finding]]) -> list[tuple[str, Finding]]:
-    """Sort findings by file and line; what looks like a slip is an error of a file that is checked."""
-    files = list(dict.fromkeys(file for file, _ in found))
-    judged = [
+    if files.routing is not None:
+        config, findings = _routing(files.routing, settings)
+        found += [(str(files.routing), finding) for finding in findings]
+        if config is not None and config.credential_refs():
+            place = credentials or Path(
+                settings.delivery.credentials.dir if settings is not None else CREDENTIALS_DIR
+            )
+            if credentials is None and not files.in_pod and not place.exists():
+                said.append(f"credentials are not checked: {place} does not exist here")
+            else:
+                about = str(files.routing)
+                found += [(file or about, finding) for file, finding in _credentials(config, place)]
+    return [
         (file, replace(finding, severity=Severity.ERROR) if finding.doubt else finding)
         for file, finding in found
-    ]
-    return sorted(judged, key=lambda each: (files.index(each[0]), each[1].line))
+    ], said
 
 
 # -- settings -------------------------------------------------------------------------------------

@@ -83,12 +83,8 @@ def native_kinds(settings: Settings | None) -> frozenset[str]:
     return settings.delivery.native if settings is not None else QUALIFIED_IF_NATIVE
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The files as the controller would read them; None for those that are missing."""
-
-    settings: Settings | None
-    routing: RoutingConfig | None
+#: Settings and routing as the controller would read them; None for those that are missing.
+Loaded = tuple[Settings | None, RoutingConfig | None]
 
 
 def load(files: Files) -> Loaded:
@@ -102,21 +98,21 @@ def load(files: Files) -> Loaded:
             Settings, {**source.values, "redis": redis}, source, constants=constants_of(os.environ)
         )
     if files.routing is None:
-        return Loaded(settings, None)
+        return settings, None
     text, fault = read_text(files.routing)
     if text is None:
         raise ConfigError(fault)
     native = native_kinds(settings)
     if not text.strip():
-        return Loaded(settings, console_fallback(native))
+        return settings, console_fallback(native)
     try:
-        return Loaded(settings, usable(text, native=native))
+        return settings, usable(text, native=native)
     except ConfigError as error:
         raise ConfigError(f"{files.routing}: {error}", line=error.line) from None
 
 
 def routing_of(loaded: Loaded) -> RoutingConfig:
     """Return the routing; ConfigError if none was named."""
-    if loaded.routing is None:
+    if loaded[1] is None:
         raise ConfigError("name the routing file: --routing FILE")
-    return loaded.routing
+    return loaded[1]

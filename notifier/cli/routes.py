@@ -66,12 +66,6 @@ def rendered(config: RoutingConfig, document: Json, channel: str) -> Json:
     return {"templates": digest, "problem": problem, "payload": _payload(target.kind, message)}
 
 
-def pages(channel: str, shown: Json) -> list[str]:
-    """Return what a channel's receiver would get as lines."""
-    text = orjson.dumps(shown["payload"], option=orjson.OPT_INDENT_2).decode()
-    return ["", f"{channel}:", *text.split("\n")]
-
-
 def _payload(kind: str, message: Message) -> Any:
     page = message.words.payload if message.words else None
     match kind:
@@ -236,7 +230,7 @@ def run(options: argparse.Namespace) -> int:
     loaded = load(files_of(options))
     config = routing_of(loaded)
     kinds = {kind for receiver in config.receivers for kind, _ in receiver.entries}
-    if loaded.settings is None and kinds & native_kinds(None):
+    if loaded[0] is None and kinds & native_kinds(None):
         write_remark(
             "e-mail and webhooks are assumed to be enabled; name the settings file with --config to"
             " use its switches", "notifier",
@@ -287,7 +281,15 @@ def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
             *(f"refused:   {denial}" for denial in denials),
             *(f"doubt:     {doubt}" for doubt in found.doubts),
             *(f"unfit:     {problem}" for problem in unfit),
-            *(line for channel, each in shown.items() for line in pages(channel, each)),
+            *(
+                line
+                for channel, each in shown.items()
+                for line in (
+                    "",
+                    f"{channel}:",
+                    *orjson.dumps(each["payload"], option=orjson.OPT_INDENT_2).decode().split("\n"),
+                )
+            ),
         ]
         write_lines(map(plain, lines))
     wrong = bool(unfit or denials)

@@ -65,9 +65,11 @@ def doubtful(attributes: Mapping[str, str]) -> Iterator[str]:
 
 def left_out(root: Route, attributes: Mapping[str, str]) -> Iterator[str]:
     """Say which attributes that every notification has are not given, although routes match them."""
-    wanted: set[str] = set()
-    for route in routes_of(root):
-        wanted |= {key for key, _ in route.match} | {pattern.key for pattern in route.match_re}
+    matched = (
+        {*dict(route.match), *(pattern.key for pattern in route.match_re)}
+        for route in routes_of(root)
+    )
+    wanted = set[str]().union(*matched)
     for key in ("namespace", *ALWAYS):
         if key in wanted and key not in attributes:
             yield f"{key} is not given: every notification has one, and routes match it"
@@ -256,7 +258,7 @@ def _denied(config: RoutingConfig, attributes: Mapping[str, str]) -> str:
     found_out = resolve(config, attributes)
     namespace = attributes.get("namespace", "")
     denials = (config.denial(channel, namespace) for channel in found_out.channels)
-    denial = next((text for text in denials if text), "")
+    denial = next(filter(None, denials), "")
     if not denial or namespace:
         return denial
     target = config.receiver(found_out.receivers[0])

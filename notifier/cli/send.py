@@ -32,6 +32,7 @@ from notifier.cli.sample import (
 )
 from notifier.routing.config import RoutingConfig, quoted
 from notifier.routing.tree import resolve
+from notifier.settings import Settings
 from syncer.cli.access import kubeconfig_of, operator_name
 from syncer.cli.exits import DIFFERENT, OK, Refused
 from syncer.cli.output import write_answer, write_json, write_lines, write_remark
@@ -129,13 +130,13 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
         )
     for doubt in doubtful(given):
         write_remark(doubt, "notifier")
-    loaded = _loaded(options)
+    settings, routing = _loaded(options)
     if options.receiver:
-        if loaded.routing is None:
+        if routing is None:
             raise ConfigError(
                 "--receiver needs the routing file to choose attributes: --routing FILE"
             )
-        given = _reaching(loaded.routing, options.receiver, given)
+        given = _reaching(routing, options.receiver, given)
     if "namespace" not in given:
         home = own_namespace()
         if not home:
@@ -143,7 +144,7 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
         given["namespace"] = home
     if not LABEL.fullmatch(given["namespace"]):
         raise ConfigError(f"{given['namespace']!r} is not a valid name of a namespace")
-    _must_be_watched(loaded, given["namespace"])
+    _must_be_watched(settings, given["namespace"])
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     manifest = manifest_of(
         given,
@@ -152,13 +153,13 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
         body=options.body
         or f"Sent by {operator_name(None)} with `notifier send` to see that it arrives. Nothing is wrong.",
     )
-    if loaded.routing is None:
+    if routing is None:
         return Chosen(manifest, None)
-    found = resolve(loaded.routing, attributes_of_manifest(manifest))
+    found = resolve(routing, attributes_of_manifest(manifest))
     if options.receiver and found.receivers != (options.receiver,):
         others = ", ".join(found.receivers)
         raise Refused(f"receiver {quoted(options.receiver)} is not reached alone, but {others}")
-    denials = (loaded.routing.denial(channel, given["namespace"]) for channel in found.channels)
+    denials = (routing.denial(channel, given["namespace"]) for channel in found.channels)
     return Chosen(
         manifest, found.receivers, found.channels, tuple(d for d in denials if d is not None)
     )
@@ -177,14 +178,14 @@ def _loaded(options: argparse.Namespace) -> Loaded:
     try:
         files = files_of(options)
     except ConfigError:
-        return Loaded(None, None)
+        return None, None
     return load(files)
 
 
-def _must_be_watched(loaded: Loaded, namespace: str) -> None:
-    if loaded.settings is None:
+def _must_be_watched(settings: Settings | None, namespace: str) -> None:
+    if settings is None:
         return
-    watched = loaded.settings.controller.namespaces
+    watched = settings.controller.namespaces
     if watched and watched != "*" and namespace not in watched:
         raise Refused(
             f"nobody would send it: the controller does not watch namespace {namespace}, but"

@@ -31,7 +31,7 @@ from syncer.ledger.store import Server
 from syncer.ledger.url import parse_redis_url, place_of
 from syncer.model.errors import ConfigError, PortError
 from syncer.runtime.supervise import end
-from syncer.settings import LoadedSyncer, SyncerSettings, load
+from syncer.settings import SyncerSettings, load
 
 #: Seconds for which a call to Redis is repeated, and for one to the API server.
 _PATIENCE: Final = 5.0
@@ -40,16 +40,6 @@ _TIMEOUT: Final = 30.0
 _SLOW: Final = 2.5
 #: Watches that a command may keep open: one for each namespace, and which there are is asked later.
 _WATCHES: Final = 1000
-
-
-def _load(options: argparse.Namespace) -> LoadedSyncer:
-    """Read the settings; ConfigError if they cannot be used."""
-    if not (options.config or options.redis_url):
-        raise ConfigError(
-            "nothing says where Redis is: give --config FILE, --redis-url URL or $REDIS_URL; a settings"
-            " file is found without them only in a pod of the controller"
-        )
-    return load(options.config, redis_url=options.redis_url, env=os.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +166,12 @@ async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
     Raises:
         ConfigError: the settings cannot be used.
     """
-    loaded = _load(options)
+    if not (options.config or options.redis_url):
+        raise ConfigError(
+            "nothing says where Redis is: give --config FILE, --redis-url URL or $REDIS_URL; a settings"
+            " file is found without them only in a pod of the controller"
+        )
+    loaded = load(options.config, redis_url=options.redis_url, env=os.environ)
     settings = loaded.settings
     url = settings.redis.url.get_secret_value()
     prefix = options.key_prefix or settings.redis.key_prefix

@@ -144,8 +144,7 @@ async def _place(here: _Here) -> int:
         if not options.dry_run:
             hold = await here.holds.create(name, spec)
     for text in (*strange, count.problem):
-        if text:
-            write_remark(text)
+        write_remark(text)
     held = count.of(hold)
     end = f"until {format_time(hold.until, millis=False)} (for {in_words(hold.until - now)})"
     done = "would hold" if options.dry_run else f"hold {name}:"
@@ -183,8 +182,7 @@ async def _list(here: _Here) -> int:
             write_remark(f"{hold.name}: {hold.matched[1]}")
     if not shown:
         write_remark("nothing is held now")
-    if count.problem:
-        write_remark(count.problem)
+    write_remark(count.problem)
     return NOT_COMPARED if count.problem else OK
 
 
@@ -260,8 +258,7 @@ async def _end(here: _Here) -> int:
         would = "would be: " if options.dry_run else ""
         line = plain(f"{hold.name} {selector_of(hold)}: {would}{done}")
         write_answer({**_as_json(hold, held, now), **ended}, [line], as_json=options.json)
-    if count.problem:
-        write_remark(count.problem)
+    write_remark(count.problem)
     return OK
 
 

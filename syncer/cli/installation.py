@@ -68,9 +68,8 @@ class Store:
     @property
     def remark(self) -> str:
         """A remark that limits the meaning of the answer, empty if there is none."""
-        if self.state is StoreState.UNCHECKED:
-            return f"the owner of the store was not checked: {self.text}"
-        return self.text
+        unchecked = "the owner of the store was not checked: "
+        return f"{unchecked if self.state is StoreState.UNCHECKED else ''}{self.text}"
 
 
 def home_from_environment() -> str:
@@ -143,8 +142,7 @@ async def trusted_store(at: Access, *, writes: bool = False, new: bool = False) 
     if found.state is StoreState.UNCHECKED and writes:
         write_remark(f"{found.remark}; nothing is written")
         raise found.error or ConfigError(f"this needs the API server: {at.problem}")
-    if found.remark:
-        write_remark(found.remark)
+    write_remark(found.remark)
     return found
 
 

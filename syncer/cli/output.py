@@ -41,9 +41,7 @@ class Screen:
 
     def paint(self, text: str, colour: str) -> str:
         """Return a text in a colour; unchanged where there are none, or no colour is named."""
-        if not (self.color and colour):
-            return text
-        return f"\x1b[{_CODES[colour]}m{text}\x1b[0m"
+        return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self.color and colour else text
 
 
 def screen_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Screen:
@@ -227,8 +225,7 @@ class Table:
 
 def write_lines(lines: Iterable[str]) -> None:
     """Write lines of an answer."""
-    for line in lines:
-        sys.stdout.write(line + "\n")
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 def write_json(document: Any) -> None:
@@ -245,8 +242,9 @@ def write_answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
 
 
 def write_remark(text: str, program: str = "syncer") -> None:
-    """Write a remark that is not part of the answer."""
-    sys.stderr.write(f"{program}: {plain(text)}\n")
+    """Write a remark that is not part of the answer; nothing if it is empty."""
+    if text:
+        sys.stderr.write(f"{program}: {plain(text)}\n")
 
 
 def in_words(ms: int) -> str:

@@ -120,11 +120,6 @@ class Overview:
     receivers: dict[str, Receiver] = field(default_factory=dict)
 
     @property
-    def now(self) -> int:
-        """Unix milliseconds."""
-        return self.placed.now
-
-    @property
     def bad(self) -> list[Receiver]:
         """Receivers that fail, the one that has failed longest first."""
         return sorted((r for r in self.receivers.values() if r.since), key=lambda r: r.since)
@@ -148,7 +143,7 @@ class Overview:
             self.unfinished += 1
             held = row.held(self.placed)
             self.held += held
-            self.stuck += not held and (row.due or row.created) < self.now - LATE
+            self.stuck += not held and (row.due or row.created) < self.placed.now - LATE
         for channel in row.channels:
             found = self._of(channel.name)
             if found is not None and not (row.finished or channel.state in NOTHING_DUE):

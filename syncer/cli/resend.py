@@ -344,8 +344,8 @@ async def _many(options: argparse.Namespace) -> int:
             await write_records(at, request, made, options, by=by)
             requested += 1
     summary = {"requested": requested, "unread": unread, "dryRun": options.dry_run}
-    verb = "would be requested" if options.dry_run else "requested"
-    line = f"one more attempt {verb} for {requested} notification(s)"
+    would = "would be " if options.dry_run else ""
+    line = f"one more attempt {would}requested for {requested} notification(s)"
     write_answer({"summary": summary}, [line], as_json=options.json)
     if not chosen:
         write_remark("nothing that matches has failed, or what has is being tried again")

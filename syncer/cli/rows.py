@@ -85,9 +85,9 @@ class Head(NamedTuple):
     @classmethod
     def of(cls, head: LogHead) -> Head:
         """Read the head of a log."""
-        if head.header is None:
-            return cls(-1, head.element is not None)
-        return cls(max(0, head.length - 1 - head.header.acked))
+        header = head.header
+        unsynced = -1 if header is None else max(0, head.length - 1 - header.acked)
+        return cls(unsynced, header is None and head.element is not None)
 
 
 UNREAD: Final = Head()

@@ -77,11 +77,8 @@ class Scan:
             self.latest = make_epoch(at.settings.sharding.incarnation, version)
 
 
-class Name(NamedTuple):
-    """The identity of a notification: its uid, and `namespace/name`, empty if that is not known."""
-
-    uid: str
-    key: str
+#: The identity of a notification: its uid, and `namespace/name`, empty if that is not known.
+Name = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +106,7 @@ class Joined:
     @property
     def name(self) -> Name:
         """Its identity."""
-        return Name(self.uid, self.key)
+        return self.uid, self.key
 
     def check(self, bounds: Bounds) -> tuple[Finding, ...]:
         """Name every divergence, the worst first; empty if all is well."""
@@ -297,7 +294,7 @@ async def diverging(
     suspects: list[Name] = []
     async with aclosing(join(at, scan, namespaces)) as pages:
         async for page in pages:
-            here = await _current(at, bounds, scan)
+            here = replace(bounds, now=await at.now(), latest=scan.latest)
             for joined in page:
                 findings = joined.check(here)
                 if findings:
@@ -355,15 +352,11 @@ async def check_again(
     for start in range(0, len(waiting), _TOGETHER):
         batch = waiting[start : start + _TOGETHER]
         fresh = await asyncio.gather(*(read_again(at, name) for name in batch))
-        here = await _current(at, bounds, scan)
+        here = replace(bounds, now=await at.now(), latest=scan.latest)
         for joined in fresh:
             findings = joined.check(here)
             if findings:
                 yield Result(joined, findings)
-
-
-async def _current(at: Access, bounds: Bounds, scan: Scan) -> Bounds:
-    return replace(bounds, now=await at.now(), latest=scan.latest)
 
 
 def bounds_of(at: Access) -> Bounds:

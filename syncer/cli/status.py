@@ -162,7 +162,9 @@ async def _counted(at: Access, counted: Callable[[Overview], Awaitable[list[str]
 def lines_of(counts: Overview) -> list[Line]:
     """Return the lines about notifications and receivers."""
     bad = counts.bad
-    texts = [f"{r.channel} for {age(counts.now - r.since)} ({plain(r.error)})" for r in bad[:3]]
+    texts = [
+        f"{r.channel} for {age(counts.placed.now - r.since)} ({plain(r.error)})" for r in bad[:3]
+    ]
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
     receivers = f"{len(bad)} of {len(counts.receivers)} bad: {', '.join(texts)}{more}"
     rows: list[tuple[str, int, str, Any, str]] = [

@@ -22,14 +22,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK, SILENT, Misused, reason_of
 from syncer.cli.installation import namespaces_of, report_missing, trusted_store
 from syncer.cli.known import read_request
 from syncer.cli.output import Column, Table, write_answer, write_remark
-from syncer.cli.scan import Joined, Name, Result, Scan, bounds_of, by_status, check_again, diverging
+from syncer.cli.scan import Joined, Result, Scan, bounds_of, by_status, check_again, diverging
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_log, salvage
 from syncer.ledger.reading import read_log
@@ -92,18 +92,8 @@ class Step:
         return self.act == "nothing"
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """What the operator has agreed to besides facts and wake-ups."""
-
-    rebuild: bool = False
-    accept_loss: bool = False
-    #: What nobody but a status says enters the log.
-    unwitnessed: bool = False
-
-
 def plan_repair(
-    joined: Joined, findings: Sequence[Finding], *, allowed: Allowed, now: int, by: str
+    joined: Joined, findings: Sequence[Finding], *, allowed: argparse.Namespace, now: int, by: str
 ) -> tuple[Step, ...]:
     """
     Return the steps that would repair one notification.
@@ -111,7 +101,7 @@ def plan_repair(
     Args:
         joined: Its log and object as read.
         findings: What is wrong with it.
-        allowed: What the operator has agreed to.
+        allowed: What the operator has agreed to: `rebuild`, `accept_loss`, `unwitnessed`.
         now: Redis time in milliseconds.
         by: Name of the operator.
     """
@@ -299,11 +289,8 @@ async def repair(options: argparse.Namespace) -> int:
             write_remark(f"{more} more are left for the next run; run it again")
         idle = sum(all(step.idle for step in steps) for _, steps in planned)
         found = len(planned) + more
-        if options.dry_run or not planned:
-            _write_summary({"found": found, "leftAlone": idle, "dryRun": options.dry_run}, options)
-            return DIFFERENT if planned else OK
         done = []
-        for result, steps in planned:
+        for result, steps in () if options.dry_run else planned:
             problem = await carry_out(at, result, steps, by=by)
             if problem:
                 write_remark(f"{result.joined.key}: {problem}")
@@ -315,12 +302,13 @@ async def repair(options: argparse.Namespace) -> int:
         for kind, text in findings:
             write_remark(f"still {kind}: {joined.key} ({text})")
     repaired = len(done) - len(wrong)
-    summary = {
-        "found": found, "repaired": repaired, "leftAlone": idle,
+    summary = {"found": found, "leftAlone": idle, "dryRun": options.dry_run}
+    if planned and not options.dry_run:
         # What was left alone, put off, or had changed by then diverges as it did.
-        "stillDiverging": found - repaired,
-    }  # fmt: skip
-    _write_summary(summary, options)
+        left = found - repaired
+        summary = {"found": found, "repaired": repaired, "leftAlone": idle, "stillDiverging": left}
+    line = ", ".join(f"{k} {v}" for k, v in summary.items()) if found else "nothing to repair"
+    write_answer({"summary": summary}, [line], as_json=options.json)
     return OK if repaired == found else DIFFERENT
 
 
@@ -328,18 +316,18 @@ async def _plan(
     at: Access, scan: Scan, bounds: Bounds, options: argparse.Namespace, *, by: str
 ) -> tuple[list[tuple[Result, tuple[Step, ...]]], int]:
     """Return what is to be repaired, with the steps of each, and how many more are beyond the limit."""
-    allowed = Allowed(options.rebuild, options.accept_loss, options.unwitnessed or options.moved)
+    options.unwitnessed = options.unwitnessed or options.moved
     planned: list[tuple[Result, tuple[Step, ...]]] = []
     more = 0
     if options.object:
         requests = [await read_request(at, key) for key in options.object]
-        found = check_again(at, scan, bounds, [Name(r.uid, r.key) for r in requests])
+        found = check_again(at, scan, bounds, [(r.uid, r.key) for r in requests])
     else:
         found = diverging(at, scan, bounds, await namespaces_of(at, options))
     async for joined, findings in found:
         wanted = tuple(f for f in findings if not options.moved or f.kind is Divergence.LOG_MISSING)
         if wanted and (len(planned) < LIMIT or options.moved):
-            steps = plan_repair(joined, wanted, allowed=allowed, now=await at.now(), by=by)
+            steps = plan_repair(joined, wanted, allowed=options, now=await at.now(), by=by)
             planned.append((Result(joined, wanted), steps))
         else:
             more += bool(wanted)
@@ -362,12 +350,6 @@ def _write_plan(
         *(f"  {'leave' if s.idle else verb}: {plain(s.text)}" for s in steps),
     ]
     write_answer(document, lines, as_json=options.json)
-
-
-def _write_summary(summary: dict[str, Any], options: argparse.Namespace) -> None:
-    said = ", ".join(f"{k} {v}" for k, v in summary.items())
-    line = said if summary["found"] else "nothing to repair"
-    write_answer({"summary": summary}, [line], as_json=options.json)
 
 
 async def run(options: argparse.Namespace) -> int:

@@ -52,8 +52,10 @@ async def run(options: argparse.Namespace) -> int:
         )  # fmt: skip
     screen = screen_of(sys.stdout)
     for result in results:
-        name, grade, text, fix = result
-        document = {"check": name, "grade": grade.value, "found": text, "fix": fix or None}
+        document = {
+            "check": result.name, "grade": result.grade.value, "found": result.text,
+            "fix": result.fix or None,
+        }  # fmt: skip
         write_answer(document, lines_of(result, screen), as_json=options.json)
     if not options.json:
         grades = Counter(result.grade for result in results)

@@ -72,10 +72,6 @@ class Index:
         self.cut = False
         self.on_change: Callable[[str], None] = lambda _key: None
 
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._order)
-
     @property
     def namespaces(self) -> list[str]:
         """Namespaces with a notification."""

@@ -251,7 +251,7 @@ class Explorer:
             "/": self._page(self._now), "/list": self._page(self._list),
             "/n/{namespace}/{name}": self._page(self._notification),
             "/receivers": self._page(self._receivers), "/health": self._page(self._health),
-            "/events": self._events, "/assets/{name}": self._asset,
+            "/events": self._events, **{f"/assets/{name}": self._asset for name in _ASSETS},
         }  # fmt: skip
         self._app.add_routes([web.get(path, handler) for path, handler in handlers.items()])
 
@@ -376,7 +376,7 @@ class Explorer:
 
     async def _receivers(self, _request: web.Request) -> str:
         _, counts = await self._report.get()
-        missing = self._missing(counts.now)
+        missing = self._missing(counts.placed.now)
         try:
             await self._asker.ask(REDIS, lambda: read_skips(self._at, counts))
         except (Missing, ContractError) as error:
@@ -452,12 +452,9 @@ class Explorer:
     # -- the rest ---------------------------------------------------------------------------------
 
     async def _asset(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        if name not in self._assets:
-            raise web.HTTPNotFound
-        return web.Response(
-            body=self._assets[name], headers={**_HEADERS, "Content-Type": _ASSETS[name]}
-        )
+        name = request.path.rpartition("/")[2]
+        headers = {**_HEADERS, "Content-Type": _ASSETS[name]}
+        return web.Response(body=self._assets[name], headers=headers)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         with self._updates.join(request.query.get("key", "")) as client:

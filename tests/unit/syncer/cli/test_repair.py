@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,6 @@ from syncer.cli import verify
 from syncer.cli.scan import Joined, Result
 from syncer.cli.verify import (
     ASIDE_SECONDS,
-    Allowed,
     Step,
     carry_out,
     plan_repair,
@@ -49,6 +49,12 @@ from tests.unit.syncer.cli.samples import (
 from tests.unit.syncer.cli.world import Objects, World, logged, named, page
 
 
+def allowing(**agreed: bool) -> argparse.Namespace:
+    """What the operator has agreed to."""
+    names = ("rebuild", "accept_loss", "unwitnessed")
+    return argparse.Namespace(**{**dict.fromkeys(names, False), **agreed})
+
+
 def joined(found: NotificationRequest, log: tuple[bytes, ...]) -> Joined:
     """An object and its log."""
     return Joined("u", "ns/n", found, log, ttl=-1)
@@ -57,7 +63,7 @@ def joined(found: NotificationRequest, log: tuple[bytes, ...]) -> Joined:
 def steps(spoilt: Joined, **allowed: bool) -> list[tuple[str, str]]:
     """What would be done, and the first words of it."""
     planned = plan_repair(
-        spoilt, spoilt.check(BOUNDS), allowed=Allowed(**allowed), now=NOW, by="me"
+        spoilt, spoilt.check(BOUNDS), allowed=allowing(**allowed), now=NOW, by="me"
     )
     return [(s.act, s.text.partition(":")[0]) for s in planned]
 
@@ -97,7 +103,7 @@ def test_rebuilt_log_holds_what_both_sides_know() -> None:
     shown = request(entry("failed"), entry("success", identity="0.7-9"))
     spoilt = joined(shown, tuple(broken))
     planned = plan_repair(
-        spoilt, spoilt.check(BOUNDS), allowed=Allowed(rebuild=True, accept_loss=True), now=NOW,
+        spoilt, spoilt.check(BOUNDS), allowed=allowing(rebuild=True, accept_loss=True), now=NOW,
         by="me",
     )  # fmt: skip
     log = read_log(planned[0].elements)
@@ -126,7 +132,7 @@ def test_what_no_record_can_hold_is_cut(case: str, rebuild: bool) -> None:
     """A repair appends facts of whatever the status shows, as a claim does; none stops the others."""
     log = elements(PLAN, header=Header("ns/n", Epoch("0.7"), acked=9 if rebuild else 0))
     spoilt = joined(request(entry("failed") | ODD[case]), log)
-    allowed = Allowed(rebuild=rebuild, accept_loss=True, unwitnessed=True)
+    allowed = allowing(rebuild=rebuild, accept_loss=True, unwitnessed=True)
     planned = plan_repair(spoilt, spoilt.check(BOUNDS), allowed=allowed, now=NOW, by="me")
     records = read_log(planned[0].elements).records if rebuild else planned[0].records
     (seed,) = [r for r in records if r.kind is Kind.SEED_FAILED]
@@ -149,7 +155,9 @@ def lagging(world: World, uid: str = "a") -> Result:
 
 def planned(result: Result, **allowed: bool) -> tuple[Step, ...]:
     """What is to be done."""
-    return plan_repair(result.joined, result.findings, allowed=Allowed(**allowed), now=NOW, by="me")
+    return plan_repair(
+        result.joined, result.findings, allowed=allowing(**allowed), now=NOW, by="me"
+    )
 
 
 def records_of(world: World, uid: str = "a") -> list[Record]:
@@ -268,7 +276,7 @@ async def test_a_repair_is_waited_for(world: World, monkeypatch: pytest.MonkeyPa
 def rebuilt(spoilt: Joined) -> tuple[Step, Header | None]:
     """The step that builds a log anew, and the header that it writes."""
     (step, *_) = plan_repair(
-        spoilt, spoilt.check(BOUNDS), allowed=Allowed(rebuild=True, accept_loss=True), now=NOW,
+        spoilt, spoilt.check(BOUNDS), allowed=allowing(rebuild=True, accept_loss=True), now=NOW,
         by="me",
     )  # fmt: skip
     assert step.act == "rebuild"
@@ -330,7 +338,11 @@ def test_how_long_a_copy_is_kept() -> None:
 def test_what_no_command_mends_is_advised(kind: Divergence) -> None:
     """The class with its advice stands in the place of a step."""
     steps = plan_repair(
-        joined(request(), elements(PLAN)), [Finding(kind, "t")], allowed=Allowed(), now=NOW, by="me"
+        joined(request(), elements(PLAN)),
+        [Finding(kind, "t")],
+        allowed=allowing(),
+        now=NOW,
+        by="me",
     )
     assert steps == (Step("nothing", f"{kind}: {ADVICE[kind]}"),)
 

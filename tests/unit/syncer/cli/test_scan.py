@@ -15,7 +15,6 @@ from syncer.cli import scan as scanning
 from syncer.cli.access import Access
 from syncer.cli.scan import (
     Joined,
-    Name,
     Scan,
     _listed,
     by_status,
@@ -75,7 +74,7 @@ async def test_objects_come_with_their_logs_then_logs_without_an_object() -> Non
         "ns/na", named("a"), elements(PLAN, opened(A1))[1:], -1,
     )  # fmt: skip
     assert (b.elements, b.ttl) == ((), -2)
-    assert c.name == Name("c", "ns/nc")
+    assert c.name == ("c", "ns/nc")
     assert (stray.key, stray.request, stray.problem) == ("ns/nstray", None, "")
     found = world.scan
     assert (found.objects, found.logs, found.records, found.latest) == (3, 3, 3, "3.77")
@@ -216,7 +215,7 @@ async def test_one_notification_is_read_anew(world: World, case: str) -> None:
     there, key, wanted = AGAIN[case]
     world.put("u")
     world.objects.kept["ns/nu"] = there
-    found = await read_again(world.at, Name("u", key))
+    found = await read_again(world.at, ("u", key))
     assert (found.request, found.problem, found.key) == wanted
     assert (found.uid, found.elements) == ("u", LOG)
 
@@ -227,7 +226,7 @@ async def test_of_a_log_that_moves_nothing_is_said(world: World, key: str) -> No
     world.put("u")
     longer = elements(PLAN, opened(A1))
     world.log = Logs(StoredLog(list(LOG), 60), StoredLog(list(longer), 60))
-    found = await read_again(world.at, Name("u", key))
+    found = await read_again(world.at, ("u", key))
     assert found == Joined("u", "ns/n", None, (), ttl=0)
     assert found.check(BOUNDS) == ()
 
@@ -236,7 +235,7 @@ async def test_a_header_that_moves_is_no_movement(world: World) -> None:
     """A claim or a confirmation changes the header alone; the records are compared all the same."""
     claimed = elements(PLAN, header=Header("ns/n", Epoch("0.8")))
     world.log = Logs(StoredLog(list(LOG), -1), StoredLog(list(claimed), -1))
-    found = await read_again(world.at, Name("u", "ns/n"))
+    found = await read_again(world.at, ("u", "ns/n"))
     assert found.elements == claimed
 
 
@@ -296,7 +295,7 @@ async def test_many_suspects_are_read_in_batches(world: World) -> None:
         found, log = _lagging(str(n))
         world.put(str(n), log)
         world.objects.kept[f"ns/n{n}"] = found
-        names.append(Name(str(n), f"ns/n{n}"))
+        names.append((str(n), f"ns/n{n}"))
     told = [r.joined.uid async for r in check_again(world.at, world.scan, BOUNDS, names)]
     assert told == [str(n) for n in range(33)]
 
@@ -304,7 +303,7 @@ async def test_many_suspects_are_read_in_batches(world: World) -> None:
 async def test_suspects_without_a_name_need_no_list(world: World) -> None:
     """Where no suspect has a namespace, no version is asked for."""
     world.put("u", (b"damage",))
-    told = [r.joined.uid async for r in check_again(world.at, world.scan, BOUNDS, [Name("u", "")])]
+    told = [r.joined.uid async for r in check_again(world.at, world.scan, BOUNDS, [("u", "")])]
     assert told == ["u"]
     assert world.objects.asked == []
 
@@ -315,7 +314,7 @@ async def test_findings_of_some_classes(world: World) -> None:
     world.put("u", log)
     world.objects.pages["ns"] = [page()]
     world.objects.kept["ns/nu"] = found
-    names = [Name("u", "ns/nu")]
+    names = [("u", "ns/nu")]
     (result,) = [r async for r in check_again(world.at, world.scan, BOUNDS, names)]
     assert result.findings
 

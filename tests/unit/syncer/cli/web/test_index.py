@@ -111,12 +111,12 @@ async def test_changes_move_nothing_and_are_told(index: Index) -> None:
     index.put(made("a", phase="Pending"))
     index.put(made("a", phase="Sent", version=2))
     index.put(made("b", phase="Sent"))
-    assert (len(index), dict(index.phases)) == (2, {"Pending": 0, "Sent": 2})
+    assert (sum(index.phases.values()), dict(index.phases)) == (2, {"Pending": 0, "Sent": 2})
     index.drop("ns", "a")
     index.drop("ns", "a")
-    assert (len(index), index.phases["Sent"], index.namespaces) == (1, 1, ["ns"])
+    assert (sum(index.phases.values()), index.phases["Sent"], index.namespaces) == (1, 1, ["ns"])
     index.drop("ns", "b")
-    assert (len(index), +index.phases, index.namespaces) == (0, {}, [])
+    assert (sum(index.phases.values()), +index.phases, index.namespaces) == (0, {}, [])
     assert told == ["ns/a", "ns/a", "ns/b", "ns/a", "ns/b"]
     assert not index.cut
 
@@ -131,7 +131,7 @@ def test_a_list_drops_what_it_lacks(index: Index) -> None:
     assert index.get("ns", "b") is None
     assert [index.get("ns", "a") is None, index.get("elsewhere", "c") is None] == [False, False]
     index.keep_only(3, None)
-    assert len(index) == 1
+    assert sum(index.phases.values()) == 1
 
 
 async def test_beyond_the_bound_the_oldest_go() -> None:
@@ -161,7 +161,7 @@ def test_what_a_list_has_not_shown_is_forgotten(index: Index) -> None:
     index.keep_only(2, "ns")
     index.keep_only(1, "elsewhere")
     assert index.get("ns", "there") is not None
-    assert len(index) == 1
+    assert sum(index.phases.values()) == 1
 
 
 async def test_the_loop_gets_its_turn(index: Index) -> None:
