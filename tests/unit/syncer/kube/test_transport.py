@@ -51,16 +51,6 @@ def test_the_vendors_own_code_without_what_is_not_used() -> None:
     assert len([m for m in whole["modules"] if m.startswith(generated)]) > 500
 
 
-def test_what_is_left_out_says_so() -> None:
-    """Code that wants more of the vendor in the same process learns why it cannot have it."""
-    code = f"{LEAN}\nfrom kubernetes_asyncio import client\nclient.CoreV1Api"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 1
-    assert "kubernetes_asyncio.client.CoreV1Api is left out by syncer.kube.transport" in done.stderr
-
-
 def test_the_start_imports_no_generated_code() -> None:
     """No module of the program brings the whole package back."""
     code = (
