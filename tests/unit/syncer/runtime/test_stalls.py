@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from types import SimpleNamespace
+from typing import Final
 
 import pytest
 
@@ -31,21 +32,28 @@ def _hold(seconds: float) -> None:
         pass
 
 
-def test_longest_stall_is_forgotten_after_a_while() -> None:
-    """A stall is shown for one window at least, and for two at most."""
+#: Seconds that pass, a stall then, if there is one, and the longest that is shown from then on.
+LONGEST: Final[dict[str, list[tuple[float, float | None, float]]]] = {
+    "a stall is shown for one window at least, and for two at most": [
+        (0, 3.0, 3.0), (WINDOW - 1, 0.1, 3.0), (2, None, 3.0), (WINDOW, None, 0.0),
+        (0, 2.0, 2.0), (10 * WINDOW, None, 0.0),
+    ],
+    "what is reported first turns the window": [
+        (0, 3.0, 3.0), (2 * WINDOW, 1.0, 1.0), (WINDOW, None, 1.0), (WINDOW, None, 0.0),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LONGEST)
+def test_the_longest_stall_is_forgotten_after_a_while(case: str) -> None:
+    """Not before whoever asks once a window has seen it."""
     clock = Clock()
     watch = LoopWatch(clock)
-    watch.late(3.0)
-    clock.now += WINDOW - 1
-    watch.late(0.1)
-    assert watch.longest() == 3.0
-    clock.now += 2
-    assert watch.longest() == 3.0
-    clock.now += WINDOW
-    assert watch.longest() < 3.0
-    watch.late(2.0)
-    clock.now += 10 * WINDOW
-    assert watch.longest() == 0.0
+    for passes, late, longest in LONGEST[case]:
+        clock.now += passes
+        if late is not None:
+            watch.late(late)
+        assert watch.longest() == longest
 
 
 def test_long_stall_is_said_with_its_place(
@@ -76,19 +84,6 @@ def test_long_stall_is_said_with_its_place(
     assert "_hold" in record.__dict__["where"]
     assert record.__dict__["seconds"] >= NOTICE * 4 - _PULSE - 0.01
     assert watch.longest() == pytest.approx(record.__dict__["seconds"], abs=0.001)
-
-
-def test_stalls_in_a_row_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A loop that is held again and again does not fill the log."""
-    clock = Clock()
-    watch = LoopWatch(clock)
-    with caplog.at_level(logging.WARNING):
-        watch.late(NOTICE / 2)
-        assert not caplog.records
-        for _ in range(50):
-            watch.late(1.0)
-            clock.now += 1.0
-    assert len(caplog.records) == 5
 
 
 def test_place_names_no_folder() -> None:
@@ -125,20 +120,6 @@ def test_a_stall_is_said_again_after_ten_seconds(caplog: pytest.LogCaptureFixtur
             clock.now += step
             watch.late(1.23456)
     assert [r.__dict__["seconds"] for r in caplog.records] == [1.235, 1.235]
-
-
-def test_a_stall_of_the_window_before_is_forgotten_when_the_next_comes() -> None:
-    """What is reported first turns the window, so that it is not counted into the one before."""
-    clock = Clock()
-    watch = LoopWatch(clock)
-    watch.late(3.0)
-    clock.now += 2 * WINDOW
-    watch.late(1.0)
-    assert watch.longest() == 1.0
-    clock.now += WINDOW
-    assert watch.longest() == 1.0
-    clock.now += WINDOW
-    assert watch.longest() == 0.0
 
 
 def test_a_place_has_three_functions_at_most() -> None:
