@@ -241,9 +241,11 @@ def check_api_server(facts: ClusterFacts) -> list[Result]:
 def check_rights(facts: ClusterFacts, *, home: str) -> list[Result]:
     """Check the rights; `home` is the controller's namespace, empty if that is not known."""
     if facts.unasked:
-        text = f"permissions cannot be checked: {facts.unasked}"
-        fix = "grant create on (self)subjectaccessreviews"
-        return [Result(check, Grade.UNKNOWN, text, fix) for check, *_ in RIGHTS]
+        return [
+            Result(check, Grade.UNKNOWN, f"permissions cannot be checked: {facts.unasked}",
+                   "grant create on (self)subjectaccessreviews")
+            for check, *_ in RIGHTS
+        ]  # fmt: skip
     fix = (
         "apply the chart's roles; to ask about the controller's account instead of your own, name it"
         " (--service-account NAMESPACE/NAME)"
@@ -323,8 +325,10 @@ def check_routing(facts: ClusterFacts) -> Result:
     if not said:
         return Result("routing", Grade.UNKNOWN, "no replica says what routing it has in force")
     if wrong := [f"{holder}: {problem}" for holder, (_, problem) in said.items() if problem]:
-        fix = "correct the routing file or the credentials; `notifier check` says where"
-        return Result("routing", Grade.FAIL, "; ".join(sorted(wrong)), fix)
+        return Result(
+            "routing", Grade.FAIL, "; ".join(sorted(wrong)),
+            "correct the routing file or the credentials; `notifier check` says where",
+        )  # fmt: skip
     force = sorted({text for text, _ in said.values()})
     fix = "wait a minute; then look whether every pod has the same ConfigMap mounted"
     differ = f"the replicas differ: {'; '.join(force)}"
