@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import RedisError
 
 from syncer.ledger import subscriber
-from syncer.ledger.calls import Call
+from syncer.ledger.connection import file_problem, option_problem
 from syncer.ledger.lua import PROBE, Script
-from syncer.ledger.options import file_problem, option_problem
 from syncer.ledger.outage import Outage
+from syncer.ledger.pipeline import Call
 from syncer.ledger.standalone import Standalone
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import RedisTarget, Topology, parse_redis_url, place_of

@@ -28,10 +28,9 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_u
 from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
-from syncer.ledger.calls import Call
 from syncer.ledger.cluster_map import Layout, Primary, key_of, name_of, parse_layout, weakest
 from syncer.ledger.connection import ask, connection_options, lost_connection, once_open
-from syncer.ledger.pipeline import PATIENCE, Pipeline
+from syncer.ledger.pipeline import PATIENCE, Call, Pipeline
 from syncer.ledger.replies import (
     Redirected,
     Refused,

@@ -29,8 +29,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelMan
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from syncer.ledger.connection import connection_options
-from syncer.ledger.options import option_problem
+from syncer.ledger.connection import connection_options, option_problem
 from syncer.ledger.url import RedisTarget
 from syncer.model.errors import ConfigError, Unavailable
 

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
-from syncer.ledger.calls import Call
 from syncer.ledger.connection import connection_options
-from syncer.ledger.pipeline import Pipeline
+from syncer.ledger.pipeline import Call, Pipeline
 from syncer.ledger.replies import Redirected, classify_reply, parse_version
 from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import RedisTarget, Topology, place_of

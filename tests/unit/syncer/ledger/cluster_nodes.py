@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, Self
 
-from syncer.ledger.calls import Call
+from syncer.ledger.pipeline import Call
 from syncer.ledger.redis_cluster import Cluster
 from syncer.ledger.store import RedisState
 from syncer.ledger.url import Address, parse_redis_url

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from syncer.ledger import redis_cluster
-from syncer.ledger.calls import Call
 from syncer.ledger.cluster_map import Layout, Primary
+from syncer.ledger.pipeline import Call
 from syncer.ledger.redis_cluster import Cluster
 from syncer.ledger.store import RedisState
 from syncer.ledger.url import Address, parse_redis_url

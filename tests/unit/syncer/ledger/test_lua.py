@@ -9,8 +9,8 @@ from typing import Final
 import pytest
 
 from syncer.ledger import lua
-from syncer.ledger.calls import Call
 from syncer.ledger.lua import Script
+from syncer.ledger.pipeline import Call
 
 #: A fact may be recorded where memory is full; what begins something, or copies, may not.
 REFUSED_AT_MAXMEMORY: Final = {"intent", "keep", "probe"}

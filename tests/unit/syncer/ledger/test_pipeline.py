@@ -17,9 +17,8 @@ from redis.asyncio.connection import AbstractConnection, Connection, ConnectionP
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from syncer.ledger.calls import Call
 from syncer.ledger.lua import CLAIM
-from syncer.ledger.pipeline import PATIENCE, Pipeline
+from syncer.ledger.pipeline import PATIENCE, Call, Pipeline
 from syncer.ledger.replicas import NO_WAIT
 from syncer.ledger.replies import Refused
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable

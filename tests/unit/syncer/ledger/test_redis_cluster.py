@@ -9,8 +9,8 @@ import pytest
 from redis.crc import key_slot
 
 from syncer.ledger import redis_cluster
-from syncer.ledger.calls import Call
 from syncer.ledger.cluster_map import Layout, Primary
+from syncer.ledger.pipeline import Call
 from syncer.ledger.replies import Redirected, Refused
 from syncer.model.errors import Unavailable
 from tests.unit.syncer.ledger.cluster_world import (

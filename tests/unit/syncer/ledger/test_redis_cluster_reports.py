@@ -11,8 +11,8 @@ import pytest
 from redis.exceptions import ResponseError
 
 from syncer.ledger import redis_cluster
-from syncer.ledger.calls import Call
 from syncer.ledger.cluster_map import Layout, Primary
+from syncer.ledger.pipeline import Call
 from syncer.model.errors import Unauthorised, Unavailable
 from tests.beside import beside
 from tests.unit.syncer.ledger.cluster_nodes import META, Client, nodes

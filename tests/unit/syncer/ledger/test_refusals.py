@@ -12,9 +12,9 @@ import pytest
 from redis.exceptions import NoPermissionError, ResponseError
 
 from syncer.ledger import writes
-from syncer.ledger.calls import Call
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.lua import ACK, CLAIM, INTENT, OUTCOME, PROBE, Script
+from syncer.ledger.pipeline import Call
 from syncer.ledger.replies import Refused, RefusedInside, WrongType, classify_reply
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
 from tests.beside import beside, eventually
