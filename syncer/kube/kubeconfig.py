@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -243,25 +242,3 @@ def _readable(file: Path, named: object, at: str) -> str:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{at}: cannot read {path}: {reason_of(error)}") from None
     return str(path)
-
-
-def tls_problem(ca: str | None, certificate: str | None, key: str | None) -> str:
-    """
-    Return why a TLS context cannot be made of these files, empty if it can.
-
-    Args:
-        ca: Of the authority.
-        certificate: Of the client.
-        key: Of that certificate.
-    """
-    if ca:
-        try:
-            ssl.create_default_context(cafile=ca)
-        except OSError:
-            return "the certificate authority of the API server is not a certificate in PEM"
-    if certificate:
-        try:
-            ssl.create_default_context().load_cert_chain(certificate, key or None, "")
-        except OSError:
-            return "the client certificate and its key are not in PEM, or do not match"
-    return ""

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, cast
 import aiohttp
 from yarl import URL
 
-from syncer.kube.kubeconfig import Kubeconfig, tls_problem
+from syncer.kube.kubeconfig import Kubeconfig
 from syncer.kube.transport import (
     SERVICE_TOKEN_FILENAME,
     ApiClient,
@@ -33,6 +33,7 @@ from syncer.kube.transport import (
     load_kube_config_from_dict,
 )
 from syncer.model.errors import ConfigError, reason_of
+from syncer.runtime.causes import bad_pem
 from syncer.runtime.proxies import proxy_for
 
 #: Buffer of a stream.
@@ -49,6 +50,10 @@ _KEEPALIVE: Final = {
     "TCP_KEEPINTVL": 5,
     "TCP_KEEPCNT": 3,
     "TCP_USER_TIMEOUT": 20_000,  # the same in milliseconds for what was sent and is not acknowledged
+}
+_BAD_PEM: Final = {
+    "authority": "the certificate authority of the API server is not a certificate in PEM",
+    "certificate": "the client certificate and its key are not in PEM, or do not match",
 }
 _PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
 
@@ -149,10 +154,11 @@ class SessionSource:
         except ConfigError:
             raise
         except Exception as error:  # noqa: BLE001 - the vendor raises anything for a file that is wrong
-            reason = tls_problem(
-                configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file
+            wrong = bad_pem(
+                configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file, ""
             )
-            raise ConfigError(f"{self._name} cannot be used: {reason or _kind_of(error)}") from None
+            reason = _BAD_PEM.get(wrong) or _kind_of(error)
+            raise ConfigError(f"{self._name} cannot be used: {reason}") from None
 
     @property
     def _name(self) -> str:

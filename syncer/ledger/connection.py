@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import ssl
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -32,7 +31,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from syncer.ledger.replies import classify_reply, is_malformed
 from syncer.ledger.url import RedisTarget
 from syncer.model.errors import ConfigError, LedgerError, Unavailable, reason_of
-from syncer.runtime.causes import cause_of
+from syncer.runtime.causes import bad_pem, cause_of
 from syncer.runtime.clock import monotonic_clock
 from syncer.runtime.places import own
 
@@ -45,6 +44,12 @@ _CLOSED: Final = "Connection closed by server"
 _NAME: Final = re.compile(r"[a-z_]{2,32}")
 #: Options that name files.
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_BAD_PEM: Final = {
+    "": "",
+    "authority": "option ssl_ca_certs of the URL names a file that holds no certificate in PEM",
+    "certificate": "options ssl_certfile and ssl_keyfile of the URL name files that are not a certificate"
+    " and its key in PEM",
+}
 #: Member added to INFO: milliseconds between the server's clock and our monotonic clock.
 CLOCK: Final = "clock_offset_ms"
 
@@ -139,22 +144,8 @@ def file_problem(target: RedisTarget) -> str:
                     file.read(1)
         except (OSError, ValueError) as error:
             return f"option {name} of the URL names a file that cannot be read: {reason_of(error)}"
-    try:
-        if authority := options.get("ssl_ca_certs"):
-            ssl.create_default_context(cafile=authority)
-    except OSError:
-        return "option ssl_ca_certs of the URL names a file that holds no certificate in PEM"
-    try:
-        if certificate := options.get("ssl_certfile"):
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(
-                certificate, options.get("ssl_keyfile"), options.get("ssl_password", "")
-            )
-    except OSError:
-        return (
-            "options ssl_certfile and ssl_keyfile of the URL name files that are not a certificate and"
-            " its key in PEM"
-        )
-    return ""
+    authority, certificate, key = map(options.get, _FILES)
+    return _BAD_PEM[bad_pem(authority, certificate, key, options.get("ssl_password", ""))]
 
 
 def option_problem(target: RedisTarget) -> str:

@@ -7,6 +7,29 @@ import socket
 import ssl
 
 
+def bad_pem(authority: str | None, certificate: str | None, key: str | None, secret: str) -> str:
+    """
+    Return which of these files makes no TLS context, `authority` or `certificate`; empty if all do.
+
+    Args:
+        authority: Of the peer.
+        certificate: Our own.
+        key: Of that certificate.
+        secret: Of that key, empty for none.
+    """
+    wrong = "authority"
+    try:
+        if authority:
+            ssl.create_default_context(cafile=authority)
+        wrong = "certificate"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_cert_chain(certificate, key or None, secret)
+    except OSError:
+        return wrong
+    return ""
+
+
 def cause_of(error: BaseException | None) -> str:
     """
     Return the system's name (`ECONNREFUSED`) or what TLS does not accept; empty if there is neither.
