@@ -1076,7 +1076,9 @@ async def test_what_a_watch_has_lost_is_found(
                 reflector.lost
             )
             found = list(missed)
-            assert sum(found) == len(names) + 1, found
+            # A list that is made for many brings what comes meanwhile, which then counts as nothing lost.
+            least = min(33, len(names) + 1)
+            assert least <= sum(found) <= len(names) + 1, found
             assert lists() == 1 + sum(number > 32 for number in found)
             await asyncio.sleep(2.5)  # two rounds more
             assert missed == found
