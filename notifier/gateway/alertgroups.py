@@ -144,8 +144,9 @@ def drafts_of(
     over = alerts[len(firing) :]
     # Prometheus repeats for a quarter of an hour what has ended: that must not crowd out what ends now.
     last = sorted(over, key=lambda alert: alert.ends, reverse=True)
-    own = {a.fingerprint: a for a in (*firing[:ALERTS], *over[:ALERTS], *last[:ALERTS])}
-    rest = [alert for alert in alerts if alert.fingerprint not in own] or over
+    # Each by itself: what imitates Alertmanager may have one fingerprint for all of them.
+    own = {id(a): a for a in (*firing[:ALERTS], *over[:ALERTS], *last[:ALERTS])}
+    rest = [alert for alert in alerts if id(alert) not in own] or over
     return (*map(reading.single, own.values()), reading.whole(rest))
 
 
