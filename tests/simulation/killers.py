@@ -94,16 +94,16 @@ KILLERS: Final = {
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
 FIRST: Final = {
-    "no fence": 7,
+    "no fence": 26,
     "every final phase supported": 228,
-    "stale read at the claim": 20,
-    "failover without re-claim": 8,
-    "no stamp": 9,
-    "no resync": 51,
-    "hand-over waits for what backs off": 139,
-    "shards taken before the session is ended": 101,
-    "session that ended goes on": 199,
-    "absent session is over": 37,
+    "stale read at the claim": 30,
+    "failover without re-claim": 64,
+    "no stamp": 44,
+    "no resync": 72,
+    "hand-over waits for what backs off": 46,
+    "shards taken before the session is ended": 167,
+    "session that ended goes on": 246,
+    "absent session is over": 38,
     "no clock asked before a send": 135,
     "every object trusted": 3,
     "mark of an earlier outage counts": 17,
@@ -114,6 +114,8 @@ FIRST: Final = {
     "journaled result not kept": 41,
     "old claim goes on after journaling": 31,
     "outcomes handed in alone": 48,
+    "overwrite instead of union": 8,
+    "deadline taken from a shard's Lease": 26,
 }  # fmt: skip
 #: How many seeds are tried.
 TRIES: Final = 150
