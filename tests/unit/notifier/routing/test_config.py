@@ -612,6 +612,10 @@ WARNINGS: dict[str, tuple[str, str]] = {
         receivers("- {name: x, emailConfigs: [{to: a}]}"),
         "receivers[0].emailConfigs[0] is never delivered: delivery.email.enabled is false",
     ),
+    "a receiver whose name a later one has": (
+        receivers("- {name: a, consoleConfigs: [{}]}\n- {name: a, logConfigs: [{}]}"),
+        "receivers[0] is not used: a later receiver has the same name",
+    ),
     "two receivers that share a channel name": (
         receivers(
             "- {name: a, slackConfigs: [{credentialRef: s}, {credentialRef: t}]}\n"
