@@ -477,7 +477,7 @@ class Watcher:
         """Watch until cancelled; a server that is away is waited for."""
         while True:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, ValueError):
-                if not self._from:
+                if not self._from or await self._set_back():
                     await self._list()
                 await self._watch()
             await asyncio.sleep(0.1)
@@ -491,6 +491,11 @@ class Watcher:
         """Newest phase of an object."""
         version = self.last(uid)
         return version.phase if version else ""
+
+    async def _set_back(self) -> bool:
+        """Whether a restored etcd has not come as far as was seen: a watch from there would be silent."""
+        reply = await self._api.ask("GET", f"{self._api.requests}?limit=1")
+        return reply.code == 200 and int(reply.revision) < int(self._from)
 
     async def _list(self) -> None:
         reply = await self._api.ask("GET", self._api.requests)
@@ -541,22 +546,19 @@ class Watcher:
             if answer.status != 200:
                 # Any other refusal passes: the server fills its cache anew when a definition has changed.
                 if answer.status == 410:
-                    self._expired()
+                    self._from = ""
                 return
             async for line in answer.content:
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     if event["object"]["code"] == 410:
-                        self._expired()
+                        self._from = ""
                     return
                 if event["type"] != "BOOKMARK":
                     self._note(event["object"])
                 if event["type"] == "DELETED":
                     self.deleted.add(event["object"]["metadata"]["uid"])
                 self._from = event["object"]["metadata"]["resourceVersion"]
-
-    def _expired(self) -> None:
-        self._from = ""
 
     def _note(self, document: Json) -> None:
         meta = document["metadata"]
