@@ -40,9 +40,9 @@ class FinalWatcher(Watcher):
         self.ended: dict[str, float] = {}
         self.finals: dict[str, str] = {}
 
-    def _expired(self) -> None:
-        super()._expired()
-        self.gaps += 1  # an end that is found later has no moment
+    async def _list(self) -> None:
+        self.gaps += self._listed  # an end that is found later has no moment
+        await super()._list()
 
     async def _catch_up(self, item: Json) -> None:
         pass
