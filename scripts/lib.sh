@@ -5,7 +5,6 @@
 #     ensure_redis_server       # redis-server on PATH
 #     ensure_prometheus         # promtool and prometheus on PATH
 #     ensure_alertmanager       # prometheus-alertmanager on PATH
-#     ensure_shells             # zsh and fish on PATH
 #     ensure_chromium           # chromium on PATH
 #
 # Each brings what is missing and is quick when nothing is. They work in a fresh clone on a machine
@@ -99,11 +98,6 @@ ensure_prometheus() { ensure_stopped promtool prometheus; }
 
 # Brings Alertmanager, whose webhooks the gateway takes.
 ensure_alertmanager() { ensure_stopped prometheus-alertmanager prometheus-alertmanager; }
-
-# Brings the shells, besides bash, for which there are completions.
-ensure_shells() {
-  { command -v zsh && command -v fish; } >/dev/null || apt_install zsh fish
-}
 
 # Brings the browser in which the explorer's pages are tried, and a font to draw them with.
 ensure_chromium() {

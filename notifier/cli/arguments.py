@@ -1,7 +1,7 @@
 """
 All commands with their options. A command is one module of its name, which is imported when it runs.
 
-This module is imported for `--help` and for completion, so it imports nothing that takes time.
+This module is imported for `--help`, so it imports nothing that takes time.
 """
 
 from __future__ import annotations

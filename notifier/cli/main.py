@@ -14,8 +14,7 @@ from importlib import import_module
 from typing import Final
 
 from notifier.cli.arguments import COMMANDS
-from syncer.cli import completion
-from syncer.cli.arguments import Parser, Version
+from syncer.cli.arguments import Version
 from syncer.cli.exits import OK, USAGE, begin, failed, finish
 from syncer.model.errors import LedgerError
 
@@ -33,10 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -> int:
     """Run a command that is over soon, and return its exit code; of another one, add the options."""
     parser = _parser()
-    typed = completion.typed_after(sys.argv[1:] if arguments is None else arguments)
-    if typed is not None:
-        sys.stdout.writelines(f"{word}\n" for word in completion.candidates(parser, typed))
-        return OK
     options = parser.parse_args(arguments)
     if options.replacing and options.command is not None:
         parser.error("give --config after the command")
@@ -54,7 +49,7 @@ def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -
     if arguments is None:
         # Of a process of its own.
         begin()
-    return completion.run(options) if options.command == "completion" else _run(options)
+    return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -68,7 +63,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="notifier", description=(__doc__ or "").strip().partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="notifier", description=(__doc__ or "").strip().partition("\n")[0]
+    )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     parser.add_argument(
         "-config", "--config", metavar="FILE", dest="replacing",
@@ -78,5 +75,4 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_to(commands.add_parser(name, help=command.help, description=command.help))
-    completion.add_arguments(commands.add_parser("completion", help=completion.HELP))
     return parser

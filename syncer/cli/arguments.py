@@ -1,7 +1,7 @@
 """
 All commands and all options, in two tables: what an option means is the same for each command that has it.
 
-This module is imported for `--help` and for completion, so it imports nothing that takes time; the module
+This module is imported for `--help`, so it imports nothing that takes time; the module
 of a command is imported when it runs.
 """
 
@@ -21,21 +21,6 @@ SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notificat
 STATES: Final = ("success", "failed", "unknown", "skip", "intent")
 #: What may deserve attention, as `syncer.cli.rows.Row` has it.
 ATTENTION: Final = ("unsynced", "unknown", "quarantined", "held", "journaled")
-
-
-class Parser(argparse.ArgumentParser):
-    """What the library does of these things depends on its version."""
-
-    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:  # noqa: V105 (of the library)
-        """Refuse `--option=--`, of which Python 3.11 makes an empty list, and a later one a text."""
-        if arg_strings == ["--"] and action.option_strings and action.nargs is None:
-            raise argparse.ArgumentError(action, "expected one argument")
-        return super()._get_values(action, arg_strings)
-
-    def _print_message(self, message: str, file: Any = None) -> None:  # noqa: V105 (of the library)
-        """Say that a help text cannot be written: since Python 3.12 the library says nothing."""
-        if message:
-            (file or sys.stderr).write(message)
 
 
 class Version(argparse.Action):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
-import gc
 import io
 import os
 import sys
@@ -109,17 +107,7 @@ _UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.E
 
 
 def begin() -> None:
-    """
-    Set up the process.
-
-    What a terminal has no character for is written as an escape; an arrow would end the command.
-
-    The interpreter looks for cyclic garbage seldom, and not at the end of the process. With the default
-    threshold collections take a sixth of what it costs to import what a command needs, and the one at the
-    end as much again: it looks through every module to free what ends anyway.
-    """
-    gc.set_threshold(50_000, 20, 50)
-    atexit.register(gc.freeze)
+    """Have what a terminal has no character for written as an escape; an arrow would end the command."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -7,7 +7,7 @@ The first of these that is there says where to look: `--config` (the controller'
 `--redis-url`, the settings file of the pod that this runs in, `$REDIS_URL`. Exit codes are those of
 `syncer.cli.exits`.
 
-A command is one module, which is imported when the command runs: that keeps `--help` and completion quick.
+A command is one module, which is imported when the command runs: that keeps `--help` quick.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from syncer.cli import completion
-from syncer.cli.arguments import COMMANDS, EVERYWHERE, SETTINGS_FILES, Parser, Version, add_options
-from syncer.cli.exits import EPILOG, OK, begin, failed, finish
+from syncer.cli.arguments import COMMANDS, EVERYWHERE, SETTINGS_FILES, Version, add_options
+from syncer.cli.exits import EPILOG, begin, failed, finish
 from syncer.model.errors import ConfigError, LedgerError
 
 
@@ -34,13 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str]) -> int:
-    typed = completion.typed_after(words)
-    if typed is not None:
-        sys.stdout.writelines(f"{word}\n" for word in completion.candidates(_parser(), typed))
-        return OK
-    options = _parser(words).parse_args(words)
-    if options.command == "completion":
-        return completion.run(options)
+    options = _parser().parse_args(words)
     import asyncio
     import logging
 
@@ -57,7 +50,7 @@ async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on
     Raises:
         SystemExit: the usage is wrong (code 2), or help was asked for (code 0).
     """
-    return await _run(_parser(arguments).parse_args(arguments))
+    return await _run(_parser().parse_args(arguments))
 
 
 async def _run(options: argparse.Namespace) -> int:
@@ -90,16 +83,13 @@ def _locate(options: argparse.Namespace) -> None:
         options.redis_url, options.redis_from = os.environ["REDIS_URL"], "$REDIS_URL"
 
 
-def _parser(words: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
-    """Return the parser; only commands that are among these words have options, which take time."""
-    parser = Parser(
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
         prog="syncer", description=(__doc__ or "").strip().partition("\n")[0], epilog=EPILOG
     )
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         made = commands.add_parser(name, help=command.help, description=command.help, epilog=EPILOG)
-        if name in words:
-            add_options(made, {**command.options, **EVERYWHERE})
-    completion.add_arguments(commands.add_parser("completion", help=completion.HELP))
+        add_options(made, {**command.options, **EVERYWHERE})
     return parser

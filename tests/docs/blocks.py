@@ -71,9 +71,6 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         ),
         "install syncer/kubectl-ledger ~/.local/bin/": ON_CLUSTER,
         "kubectl -n notifications exec deploy/ledger-notification-ledger -- \\": ON_CLUSTER,
-        "source <(syncer completion bash)": (
-            "changes the shell it is typed in; tests/unit/syncer/cli/test_completion.py tries the scripts"
-        ),
     },
     "docs/client.md": {
         **dict.fromkeys(

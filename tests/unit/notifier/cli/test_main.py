@@ -105,7 +105,7 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
     }  # fmt: skip
     shared = {
         "notifier.cli", "notifier.cli.arguments", "notifier.cli.main", "syncer.cli", "syncer.cli.arguments",
-        "syncer.cli.completion", "syncer.cli.exits", "syncer.model",
+        "syncer.cli.exits", "syncer.model",
         "syncer.model.errors",
     }  # fmt: skip
     assert {name for name in loaded if name.startswith(("notifier.", "syncer."))} == shared
@@ -129,9 +129,7 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
     [
         "notifier show crd",
         "notifier --version",
-        "notifier run -h",
-        "syncer -h",
-        "syncer completion bash",
+        "syncer --version",
     ],
 )
 def test_an_answer_that_cannot_be_written_is_no_traceback(words: str) -> None:
@@ -201,15 +199,6 @@ def test_a_process_that_is_over_soon_is_set_up_as_one(
         monkeypatch.setattr(f"notifier.cli.{module}.run", lambda _options: 0)
     assert cli.main(None if own else words) == 0
     assert bool(begun) is (own and short)
-
-
-def test_words_are_completed(capsys: pytest.CaptureFixture[str]) -> None:
-    """As the shells' scripts ask for it, with or without what ends the options."""
-    for words in (["complete", "--", "s"], ["complete", "s"]):
-        assert cli.main(words) == 0
-        assert capsys.readouterr().out == "send\nshow\n"
-    assert cli.main(["complete", "--", "show", ""]) == 0
-    assert "gateway\n" in capsys.readouterr().out
 
 
 def test_who_has_read_enough_may_go(monkeypatch: pytest.MonkeyPatch) -> None:

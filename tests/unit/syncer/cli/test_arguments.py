@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.cli.main import _parser as notifier_parser
 from syncer.cli import arguments
 from syncer.cli.arguments import COMMANDS, OPTIONS
 from syncer.cli.main import _parser as syncer_parser
@@ -70,19 +69,3 @@ def test_an_address_has_a_host_and_a_port() -> None:
     for text in ("80", "h", "", "h:", "h:x", "h:-1"):
         with pytest.raises(argparse.ArgumentError):
             parse_address(text)
-
-
-@pytest.mark.parametrize("option", ["--reason", "--by", "--config", "--redis-url"])
-def test_two_dashes_are_no_value(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Python 3.11 would make an empty list of them, which nothing expects."""
-    with pytest.raises(SystemExit) as caught:
-        syncer_parser().parse_args(["resolve", "ns/n", "--as=failed", "--reason=r", f"{option}=--"])
-    assert caught.value.code == 2
-    assert f"argument {option}: expected one argument" in capsys.readouterr().err
-
-
-def test_both_commands_refuse_two_dashes() -> None:
-    """Their parsers, and those of their subcommands, are of that class."""
-    for made in (notifier_parser(), syncer_parser()):
-        (choices,) = (a.choices for a in made._actions if isinstance(a, argparse._SubParsersAction))
-        assert {type(p) for p in (made, *choices.values())} == {arguments.Parser}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Final, cast
@@ -16,7 +14,6 @@ from typing import Final, cast
 import pytest
 
 from notifier.cli.main import main as notifier_main
-from syncer.cli import completion
 from syncer.cli import main as cli
 from syncer.cli.arguments import COMMANDS
 from syncer.cli.exits import Refused
@@ -81,7 +78,7 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_parser_imports_nothing_that_takes_time() -> None:
-    """Help and completion are quick: what a command needs is imported when it runs."""
+    """Help is quick: what a command needs is imported when it runs."""
     program = (
         "import sys; from syncer.cli import main; main._parser();"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}),"
@@ -104,25 +101,7 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
         "syncer.model.errors",
     }  # fmt: skip
     inner = {name for name in loaded if name.startswith("syncer.")}
-    assert inner == shared | {"syncer.cli", "syncer.cli.main", "syncer.cli.completion"}
-
-
-@pytest.mark.parametrize("program", ["syncer", "notifier"])
-def test_a_process_is_not_looked_through_at_its_end(program: str) -> None:
-    """What is there then is left out of the last collection, which took a sixth of a command's time."""
-    run = (
-        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count() > 1000));"
-        f"sys.argv[1:] = ['completion', 'bash']; from {program}.cli.main import main; main()"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", run],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert answer.stdout.endswith("\nTrue\n")
+    assert inner == shared | {"syncer.cli", "syncer.cli.main"}
 
 
 def test_a_command_imports_no_generated_client() -> None:
@@ -140,40 +119,6 @@ def test_a_command_imports_no_generated_client() -> None:
     assert not set(loaded) & {
         "kubernetes_asyncio.client.api", "prometheus_client", "syncer.metrics", "jinja2",
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("main", [notifier_main, cli.main])
-def test_a_process_of_a_command_alone_collects_seldom(
-    main: Callable[..., int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever calls a command with arguments has a process of its own to care for."""
-    before = gc.get_threshold()
-    try:
-        monkeypatch.setattr(sys, "argv", ["a command", "completion", "bash"])
-        main(["completion", "bash"])
-        assert gc.get_threshold() == before
-        main()
-        assert gc.get_threshold()[0] >= 10_000
-    finally:
-        gc.set_threshold(*before)
-
-
-def test_words_are_completed_with_and_without_the_mark(capsys: pytest.CaptureFixture[str]) -> None:
-    """What stands before the words of the line is no word of it, one mark alone; an answer a line."""
-    for words in (["complete", "--", "ver"], ["complete", "ver"], ["complete", "--", "--", "ver"]):
-        assert cli.main(words) == 0
-        assert capsys.readouterr().out == "verify\n"
-    assert cli.main(["complete", "--", "resolve", "ns/n", "--as", ""]) == 0
-    assert capsys.readouterr().out == "delivered\nfailed\n"
-
-
-def test_words_come_from_the_process(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where none are given, without the name of the program."""
-    monkeypatch.setattr(sys, "argv", ["syncer", "completion", "bash"])
-    assert cli.main() == 0
-    assert capsys.readouterr().out == completion.script("bash", "syncer")
 
 
 class Listing:
@@ -199,6 +144,13 @@ def listing(monkeypatch: pytest.MonkeyPatch) -> Listing:
     monkeypatch.setattr(cli, "SETTINGS_FILES", ())
     monkeypatch.delenv("REDIS_URL", raising=False)
     return made
+
+
+def test_words_come_from_the_process(listing: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none are given, without the name of the program."""
+    monkeypatch.setattr(sys, "argv", ["syncer", "list", "--redis-url", "redis://h"])
+    assert cli.main() == 0
+    assert [options.command for options in listing.given] == ["list"]
 
 
 def noted(error: Exception, *notes: str) -> Exception:

@@ -226,25 +226,6 @@ def test_the_explorer(kubectl: StandIn, tmp_path: Path) -> None:
     assert (tmp_path / "opened").read_text() == "http://127.0.0.1:4711/\n"
 
 
-def test_words_are_completed(kubectl: StandIn, tmp_path: Path) -> None:
-    """Under the name that kubectl asks for, the pod's command completes; an error is silent."""
-    completer = tmp_path / "kubectl_complete-ledger"
-    completer.symlink_to(PLUGIN)
-
-    def completed(*words: str) -> list[str]:
-        return subprocess.run(
-            [completer, *words], capture_output=True, text=True, timeout=_WITHIN, check=True
-        ).stdout.split()
-
-    kubectl.does("exec", "echo resolve; echo bad >&2")
-    assert completed("r") == ["routes", "resolve", ":4"]
-    assert completed("check", "--g") == ["resolve", ":4"]
-    assert [c[:3] for c in kubectl.remote] == [
-        ["syncer", "complete", "--"],
-        ["notifier", "complete", "--"],
-    ]
-
-
 def test_what_it_is() -> None:
     """Help and version need no kubectl; the version is the product's."""
     project = (PLUGIN.parents[1] / "pyproject.toml").read_text()
