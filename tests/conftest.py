@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.harness import Stage
 
-# pytest-xdist gives it to its processes, and commands fit what they print to it: words that are looked
-# for would stand on two lines.
+# pytest-xdist gives it to its processes, and help fits it: what is looked for would stand on two lines.
 os.environ.pop("COLUMNS", None)
 
 # What the system trusts takes 40 ms to read, for each TLS context; no test speaks to anybody who would be

@@ -8,7 +8,6 @@ side.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from syncer.cli.access import access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent
 from syncer.cli.installation import StoreState, namespaces_of
 from syncer.cli.known import Asker, Known, find_event, find_key, is_key, know
-from syncer.cli.output import cut, screen_of, table, write_answer, write_remark
+from syncer.cli.output import cut, table, write_answer, write_remark
 from syncer.ledger.reading import Line
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import ConfigError, LedgerError, Unauthorised, Unavailable
@@ -52,8 +51,9 @@ async def run(options: argparse.Namespace) -> int:
         raise refused
     if options.records or explained is None:
         return _show_records(options, found)
-    lines = explanation.as_text(explained, screen_of(sys.stdout).width)
-    write_answer(explanation.as_json(explained), lines, as_json=options.json)
+    write_answer(
+        explanation.as_json(explained), explanation.as_text(explained), as_json=options.json
+    )
     if found.unread:
         return NOT_COMPARED
     if explained.log.problem or explained.blocked:
@@ -88,8 +88,7 @@ def _show_records(options: argparse.Namespace, found: Known) -> int:
     if not options.records:
         gone = f"there is no object {found.key} any more" if found.gone else found.missing[0]
         write_remark(f"{gone}; this is its log")
-    lines = as_text(found, screen_of(sys.stdout).width)
-    write_answer(as_json(found), lines, as_json=options.json)
+    write_answer(as_json(found), as_text(found), as_json=options.json)
     if found.store.state is StoreState.NEW:
         return NOT_COMPARED
     return DIFFERENT if found.differences else OK if found.compared else NOT_COMPARED
@@ -157,13 +156,13 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {key: value for key, value in members.items() if value}
 
 
-def as_text(found: Known, width: int = 0) -> list[str]:
-    """Return it as lines for a person; tables take `width` columns, 0 for any number."""
+def as_text(found: Known) -> list[str]:
+    """Return it as lines for a person."""
     # What a creator, a receiver or a colleague wrote is among it.
-    return [plain(line) for line in _text(found, width)]
+    return [plain(line) for line in _text(found)]
 
 
-def _text(found: Known, width: int) -> Iterator[str]:
+def _text(found: Known) -> Iterator[str]:
     yield from (f"{found.key}  uid {found.uid}", "")
     header = found.log.header if found.log is not None else None
     if found.unread:
@@ -178,7 +177,7 @@ def _text(found: Known, width: int) -> Iterator[str]:
         yield "LOG     none"
     if found.lines:
         rows = [("#", "kind", "id", "channel", "time", "detail"), *map(_row, found.lines)]
-        yield from table(rows, indent="  ", width=width)
+        yield from table(rows, indent="  ")
     shown = {a.id: a for a in found.request.status.attempts} if found.request else {}
     logged = found.view.attempts
     attempts = [("id", "channel", "no", "log", "status", "")]
@@ -190,7 +189,7 @@ def _text(found: Known, width: int) -> Iterator[str]:
             "log not read" if found.unread else _remark(ours, seen, found.compared),
         ))  # fmt: skip
     yield from ("", "ATTEMPTS")
-    yield from table(attempts, indent="  ", width=width) if attempts[1:] else ["  none"]
+    yield from table(attempts, indent="  ") if attempts[1:] else ["  none"]
     yield ""
     if found.request is None:
         yield f"STATUS  not read: {found.object_problem}"

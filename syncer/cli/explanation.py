@@ -362,8 +362,8 @@ def _clock(ms: int, now: int) -> str:
     return f"{clock} UTC" if day == today else f"{day} {clock} UTC" if day else "an unknown time"
 
 
-def as_text(found: Explanation, width: int = 0) -> list[str]:
-    """Return the explanation as lines for a person; tables take `width` columns, 0 for any number."""
+def as_text(found: Explanation) -> list[str]:
+    """Return the explanation as lines for a person."""
     request, log, status = found.request, found.log, found.request.status
     severity = f"[{request.severity}] " if request.severity else ""
     subject = request.spec().subject
@@ -388,13 +388,13 @@ def as_text(found: Explanation, width: int = 0) -> list[str]:
             f"        {plan.reason}: {plan.message}".rstrip(": "),
         ]
     for history in found.channels:
-        out += ["", *_channel(history, found, width)]
+        out += ["", *_channel(history, found)]
     out += ["", *(f"! {note}" for note in found.notes)] if found.notes else []
     # What a creator, a receiver or a colleague wrote is among it.
     return [plain(line) for line in out]
 
 
-def _channel(history: ChannelHistory, found: Explanation, width: int) -> list[str]:
+def _channel(history: ChannelHistory, found: Explanation) -> list[str]:
     channel_state, now = history.channel_state, found.now
     out = [f"CHANNEL {channel_state.channel}: {channel_state.state} ({channel_state.reason})"]
     if history.ordered:
@@ -418,7 +418,7 @@ def _channel(history: ChannelHistory, found: Explanation, width: int) -> list[st
         for a, intent in history.attempts
     ]  # fmt: skip
     head = ("attempt", "opened", "ended", "result", "code", "because", "error")
-    return out + table([head, *rows], indent="  ", width=width)
+    return out + table([head, *rows], indent="  ")
 
 
 def result_of(attempt: Attempt) -> str:

@@ -23,7 +23,7 @@ from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import NOT_COMPARED, OK, SILENT, Misused, Refused, message_of
 from syncer.cli.explanation import Rules, explain
 from syncer.cli.installation import holds_at, namespaces_of
-from syncer.cli.output import Column, Table, in_words, write_answer, write_remark
+from syncer.cli.output import Columns, Table, in_words, write_answer, write_remark
 from syncer.cli.resend import parse_reason
 from syncer.cli.scan import Joined, Scan, objects, read_logs
 from syncer.cli.times import end_of, now_here, rate_of
@@ -176,7 +176,6 @@ async def _list(here: _Here) -> int:
     columns, names = columns_of(now), {hold.name for hold in acting}
     table = Table(columns, json=options.json, as_json=lambda pair: _as_json(pair[0], pair[1], now))
     table.write([(hold, count.of(hold) if hold.name in names else 0) for hold in shown])
-    table.report_cut()
     for hold in shown:
         if hold.matched[0] == "False":
             write_remark(f"{hold.name}: {hold.matched[1]}")
@@ -186,7 +185,7 @@ async def _list(here: _Here) -> int:
     return NOT_COMPARED if count.problem else OK
 
 
-def columns_of(now: int) -> tuple[Column, ...]:
+def columns_of(now: int) -> Columns:
     """Return the columns of a list of holds, each with how many wait; None if that is not known."""
 
     def ends(pair: tuple[Hold, int | None]) -> str:
@@ -201,14 +200,14 @@ def columns_of(now: int) -> tuple[Column, ...]:
         how = f", lets go {hold.rate:g}/s" if hold.rate else ", drops" if hold.drop_before else ""
         return f"{selector_of(hold)}{when}{how}"
 
-    return (
-        Column("NAME", lambda pair: pair[0].name),
-        Column("ENDS", ends),
-        Column("BY", lambda pair: pair[0].author, 8),
-        Column("HOLDS", lambda pair: "-" if pair[1] is None else str(pair[1])),
-        Column("WHAT", what, 20),
-        Column("REASON", lambda pair: pair[0].reason, 14),
-    )
+    return {
+        "NAME": lambda pair: pair[0].name,
+        "ENDS": ends,
+        "BY": lambda pair: pair[0].author,
+        "HOLDS": lambda pair: "-" if pair[1] is None else str(pair[1]),
+        "WHAT": what,
+        "REASON": lambda pair: pair[0].reason,
+    }
 
 
 def _as_json(hold: Hold, held: int | None, now: int) -> dict[str, Any]:

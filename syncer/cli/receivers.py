@@ -17,7 +17,7 @@ from typing import Any, Final
 from syncer.cli.access import Access, access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, SILENT, reason_of
 from syncer.cli.installation import namespaces_of
-from syncer.cli.output import Column, Table, age, translated, write_remark
+from syncer.cli.output import Columns, Table, age, translated, write_remark
 from syncer.cli.rows import Placed, Row, RowMaker
 from syncer.cli.scan import problem_of, read_logs, walk
 from syncer.cli.times import moment_of, now_here
@@ -81,22 +81,18 @@ class Receiver:
         }  # fmt: skip
 
 
-def columns_of(now: int) -> tuple[Column, ...]:
+def columns_of(now: int) -> Columns:
     """Return the columns of a list of receivers; `now` is in Unix milliseconds."""
-    return (
-        Column("RECEIVER", lambda r: r.channel, 12),
-        Column("STATE", lambda r: f"bad for {age(now - r.since)}" if r.since else "good"),
-        Column("ATTEMPTS", lambda r: str(r.attempts)),
-        Column("FAILED", lambda r: str(r.failed)),
-        Column("UNKNOWN", lambda r: str(r.unknown)),
-        Column("WAITING", lambda r: str(r.waiting)),
-        Column("SUCCESS", lambda r: f"{age(now - r.success)} ago" if r.success else "-"),
-        Column(
-            "LAST ERROR",
-            lambda r: "; ".join(filter(None, [r.skip, r.error if r.since else ""])),
-            20,
-        ),
-    )
+    return {
+        "RECEIVER": lambda r: r.channel,
+        "STATE": lambda r: f"bad for {age(now - r.since)}" if r.since else "good",
+        "ATTEMPTS": lambda r: str(r.attempts),
+        "FAILED": lambda r: str(r.failed),
+        "UNKNOWN": lambda r: str(r.unknown),
+        "WAITING": lambda r: str(r.waiting),
+        "SUCCESS": lambda r: f"{age(now - r.success)} ago" if r.success else "-",
+        "LAST ERROR": lambda r: "; ".join(filter(None, [r.skip, r.error if r.since else ""])),
+    }
 
 
 @dataclass(slots=True)
@@ -191,7 +187,6 @@ async def run(options: argparse.Namespace) -> int:
             write_remark(f"logs are not read, so why nothing is tried is not known: {silent}")
     table = Table(columns_of(now), json=options.json)
     table.write(counts.worst_first)
-    table.report_cut()
     if len(counts.receivers) >= MOST:
         write_remark(f"only {MOST} receivers are counted")
     for text in unread:

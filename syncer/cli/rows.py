@@ -25,7 +25,7 @@ from syncer.cli.installation import (
     report_missing,
     trusted_store,
 )
-from syncer.cli.output import Column, Table, age, cut, translated, write_remark
+from syncer.cli.output import Columns, Table, age, cut, translated, write_remark
 from syncer.cli.scan import Scan, objects, problem_of
 from syncer.cli.times import moment_of, now_here
 from syncer.kube.notification_requests import Unreadable
@@ -52,10 +52,6 @@ _SHARED: Final = 8_192
 _TEXT: Final = 253
 #: Receivers that a row names.
 _NAMED: Final = 2
-COLOURS: Final = {
-    "Sent": "green", "Failed": "red", "PartiallySent": "red", "Retrying": "yellow",
-    "Sending": "yellow",
-}  # fmt: skip
 
 
 class Channel(NamedTuple):
@@ -227,18 +223,18 @@ class Row:
         }  # fmt: skip
 
 
-def columns_of(placed: Placed) -> tuple[Column, ...]:
+def columns_of(placed: Placed) -> Columns:
     """Return the columns of a list of rows, each with its head."""
-    return (
-        Column("NOTIFICATION", lambda pair: pair[0].key, 12),
-        Column("PHASE", lambda pair: pair[0].phase or "-"),
-        Column("AGE", lambda pair: age(placed.now - pair[0].created)),
-        Column("SEVERITY", lambda pair: pair[0].severity or "-", 4),
-        Column("RECEIVERS", lambda pair: pair[0].receivers or "-", 8),
-        Column("NEXT", lambda pair: pair[0].next(placed) or "-"),
-        Column("SUBJECT", lambda pair: cut(pair[0].subject, 60), 8),
-        Column("NOTES", lambda pair: ", ".join(pair[0].notes(placed, pair[1])), 10),
-    )
+    return {
+        "NOTIFICATION": lambda pair: pair[0].key,
+        "PHASE": lambda pair: pair[0].phase or "-",
+        "AGE": lambda pair: age(placed.now - pair[0].created),
+        "SEVERITY": lambda pair: pair[0].severity or "-",
+        "RECEIVERS": lambda pair: pair[0].receivers or "-",
+        "NEXT": lambda pair: pair[0].next(placed) or "-",
+        "SUBJECT": lambda pair: cut(pair[0].subject, 60),
+        "NOTES": lambda pair: ", ".join(pair[0].notes(placed, pair[1])),
+    }
 
 
 class Position(NamedTuple):
@@ -437,7 +433,7 @@ async def run(options: argparse.Namespace) -> int:
             since=moment_of(options.since, "--since", placed.now) if options.since else 0,
         )  # fmt: skip
         table = Table(
-            columns_of(placed), json=options.json, colours=COLOURS,
+            columns_of(placed), json=options.json,
             as_json=lambda pair: pair[0].as_json(placed, pair[1]),
         )  # fmt: skip
         namespaces = await namespaces_of(at, options)
@@ -470,7 +466,6 @@ async def run(options: argparse.Namespace) -> int:
                 write_remark("--event is an event's whole text; `explain` finds one by a part")
         for text in unread:
             write_remark(f"not listed: {text}")
-        table.report_cut()
     if absent:
         return ABSENT
     return NOT_COMPARED if unread or silent or not compared else OK

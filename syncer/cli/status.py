@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from syncer.cli.access import Access, access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, reason_of
 from syncer.cli.installation import check_store, controller_namespace, namespaces_of, read_holds
-from syncer.cli.output import Column, Table, age
+from syncer.cli.output import Columns, Table, age
 from syncer.cli.receivers import Overview, count
 from syncer.cli.rows import Placed
 from syncer.cli.times import now_here
@@ -44,12 +44,12 @@ class Line(NamedTuple):
 
 
 MARKS: Final = {True: "ok", False: "LOOK", None: "?"}
-COLUMNS: Final = (
-    Column("WHAT", lambda line: line.name),
-    Column("", lambda line: MARKS[line.good]),
-    Column("NOW", lambda line: line.text, 16),
-    Column("GO ON WITH", lambda line: line.next),
-)
+COLUMNS: Final[Columns] = {
+    "WHAT": lambda line: line.name,
+    "": lambda line: MARKS[line.good],
+    "NOW": lambda line: line.text,
+    "GO ON WITH": lambda line: line.next,
+}
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -63,7 +63,6 @@ async def run(options: argparse.Namespace) -> int:
         as_json=lambda line: line._asdict() | {"next": line.next or None},
     )
     table.write(lines)
-    table.report_cut()
     if any(line.good is None for line in lines):
         return NOT_COMPARED
     return OK if all(line.good for line in lines) else DIFFERENT

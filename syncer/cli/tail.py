@@ -27,7 +27,7 @@ from syncer.cli.arguments import STATES
 from syncer.cli.exits import NOT_COMPARED, OK, SILENT
 from syncer.cli.installation import StoreState, namespaces_of, trusted_store
 from syncer.cli.known import namespace_and_name, read_request
-from syncer.cli.output import Column, Table, cut, in_words, translated, write_remark
+from syncer.cli.output import Columns, Table, cut, in_words, translated, write_remark
 from syncer.cli.scan import short_of
 from syncer.cli.times import moment_of
 from syncer.ledger.ends import LogEnd, read_ends, read_lengths
@@ -49,11 +49,6 @@ _STATES: Final = {
 }
 #: What a failure is called, by its class.
 _FAILURES: Final = {"permanent": "failed for good", "notSent": "not sent", "operator": "refused"}
-
-COLOURS: Final = {
-    "success": "green", "failed": "yellow", "failed for good": "red", "not sent": "yellow",
-    "refused": "red", "unknown": "yellow", "skipped": "dim",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +133,22 @@ class Event:
         }
 
 
-def columns_of(*, dated: bool) -> tuple[Column, ...]:
+def columns_of(*, dated: bool) -> Columns:
     """Return the columns of a list of events; `dated` if they may be of another day."""
 
     def moment(event: Event) -> str:
         day, _, clock = format_time(event.at, millis=False).rstrip("Z").partition("T")
         return f"{day} {clock}" if dated else clock
 
-    return (
-        Column("UTC", moment),
-        Column("NOTIFICATION", lambda event: event.object or event.uid, 12),
-        Column("SEVERITY", lambda event: event.severity or "-", 4),
-        Column("CHANNEL", lambda event: event.record.channel, 9),
-        Column("RESULT", lambda event: event.result),
-        Column("SUBJECT", lambda event: cut(event.subject, 60) or "-", 8),
-        Column("DETAIL", lambda event: event.detail, 12),
-    )
+    return {
+        "UTC": moment,
+        "NOTIFICATION": lambda event: event.object or event.uid,
+        "SEVERITY": lambda event: event.severity or "-",
+        "CHANNEL": lambda event: event.record.channel,
+        "RESULT": lambda event: event.result,
+        "SUBJECT": lambda event: cut(event.subject, 60) or "-",
+        "DETAIL": lambda event: event.detail,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +401,7 @@ async def run(options: argparse.Namespace) -> int:
         uids = [(await read_request(at, key)).uid for key in options.object]
         follower = Follower(at, wanted, uids)
         columns = columns_of(dated=now - wanted.since > 86_400_000)
-        table = Table(columns, json=options.json, colours=COLOURS)
+        table = Table(columns, json=options.json)
         try:
             table.write(await follower.past(MOST))
             if follower.passed_over:
@@ -417,7 +412,6 @@ async def run(options: argparse.Namespace) -> int:
             if options.follow:
                 await _follow(follower, table)
         finally:
-            table.report_cut()
             write_remark(f"to continue from here: --since {format_time(follower.resume)}")
     return NOT_COMPARED if store.state is StoreState.NEW else OK
 

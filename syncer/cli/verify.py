@@ -28,7 +28,7 @@ from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK, SILENT, Misused, reason_of
 from syncer.cli.installation import namespaces_of, report_missing, trusted_store
 from syncer.cli.known import read_request
-from syncer.cli.output import Column, Table, write_answer, write_remark
+from syncer.cli.output import Columns, Table, write_answer, write_remark
 from syncer.cli.scan import Joined, Result, Scan, bounds_of, by_status, check_again, diverging
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_log, salvage
@@ -377,7 +377,6 @@ async def run(options: argparse.Namespace) -> int:
         "do": ADVICE[row[1].kind].do,
     })  # fmt: skip
     listed.write(rows)
-    listed.report_cut()
     counts = Counter(finding.kind for _, finding in rows)
     advice = [f"{kind}: {ADVICE[kind]}" for kind in VERIFIED if kind in counts]
     said = (
@@ -400,12 +399,12 @@ async def run(options: argparse.Namespace) -> int:
     return DIFFERENT if counts else NOT_COMPARED if silent else OK
 
 
-_COLUMNS: Final = (
-    Column("NOTIFICATION", lambda row: row[0].key or "?", 12),
-    Column("UID", lambda row: row[0].uid),
-    Column("CLASS", lambda row: row[1].kind),
-    Column("WHAT", lambda row: row[1].text, 30),
-)
+_COLUMNS: Final[Columns] = {
+    "NOTIFICATION": lambda row: row[0].key or "?",
+    "UID": lambda row: row[0].uid,
+    "CLASS": lambda row: row[1].kind,
+    "WHAT": lambda row: row[1].text,
+}
 
 
 async def _silence(at: Access) -> tuple[str, int | None]:

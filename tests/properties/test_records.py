@@ -97,4 +97,4 @@ def test_what_is_read_is_published_and_shown(stored: list[bytes], shown: list[st
     for record in log.records:
         event = Event("u", "ns/n", record)
         json.dumps(event.as_json())
-        assert all(isinstance(c.cell(event), str) for c in columns_of(dated=True))
+        assert all(isinstance(cell(event), str) for cell in columns_of(dated=True).values())

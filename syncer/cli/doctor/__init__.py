@@ -14,7 +14,6 @@ The rights are those of the account that runs this, or, if one is named, of the 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -36,7 +35,7 @@ from syncer.cli.doctor.result import Grade, Result, lines_of, passes
 from syncer.cli.exits import DIFFERENT, OK
 from syncer.cli.installation import StoreState, check_store, controller_namespace, namespaces_of
 from syncer.cli.known import namespace_and_name
-from syncer.cli.output import screen_of, write_answer, write_lines
+from syncer.cli.output import write_answer, write_lines
 from syncer.cli.times import now_here
 from syncer.model.errors import ConfigError, LedgerError
 
@@ -50,13 +49,12 @@ async def run(options: argparse.Namespace) -> int:
             at, namespaces=await namespaces_of(at, options), home=controller_namespace(),
             account=options.service_account or "",
         )  # fmt: skip
-    screen = screen_of(sys.stdout)
     for result in results:
         document = {
             "check": result.name, "grade": result.grade.value, "found": result.text,
             "fix": result.fix or None,
         }  # fmt: skip
-        write_answer(document, lines_of(result, screen), as_json=options.json)
+        write_answer(document, lines_of(result), as_json=options.json)
     if not options.json:
         grades = Counter(result.grade for result in results)
         write_lines([", ".join(f"{grades[g]} {g.value}" for g in Grade)])

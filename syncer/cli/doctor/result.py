@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from syncer.cli.output import Screen
 from syncer.rules.text import plain
 
-#: Where what was found stands in a line.
-_TEXT: Final = 28
 #: Milliseconds by which a clock is odd, and by which it breaks something.
 _ODD: Final = 2_000
 _BAD: Final = 60_000
@@ -24,9 +20,6 @@ class Grade(StrEnum):
     FAIL = "fail"
     #: It could not be made.
     UNKNOWN = "unknown"
-
-
-_COLOURS: Final = dict(zip(Grade, ("green", "yellow", "red", "yellow"), strict=True))
 
 
 class Result(NamedTuple):
@@ -70,11 +63,8 @@ def clock(name: str, offset: int, whose: str) -> Result:
     return passes(name, abs(offset) < _ODD, text, text, fix, bad=bad)
 
 
-def lines_of(result: Result, screen: Screen) -> list[str]:
-    """Return a result as lines, as wide as the screen at most."""
+def lines_of(result: Result) -> list[str]:
+    """Return a result as lines."""
     name, grade, text, fix = result
-    width = screen.width - _TEXT if screen.width > 2 * _TEXT else len(text) + len(fix) + _TEXT
-    parts = [plain(text), *([f"fix: {fix}"] if fix else [])]
-    first, *rest = [line for part in parts for line in textwrap.wrap(part, width) or [""]]
-    head = f"{screen.paint(f'{grade.value:<8}', _COLOURS[grade])}{name:<20}"
-    return [f"{head}{first}".rstrip(), *(" " * _TEXT + line for line in rest)]
+    fixes = [f"{'':28}fix: {fix}"] if fix else []
+    return [f"{grade.value:<8}{name:<20}{plain(text)}", *fixes]

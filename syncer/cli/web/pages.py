@@ -26,7 +26,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from syncer.cli.explanation import next_step, result_of, summary, word_of
-from syncer.cli.output import age, in_words, span
+from syncer.cli.output import age, in_words
 from syncer.cli.rows import PHASES, RANGES, STATES, UNREAD
 from syncer.model.attempt import AttemptState, receiver_of
 from syncer.model.record import NO_CHANNEL, Kind, Record
@@ -49,6 +49,11 @@ _RESULTS: Final = {
 }  # fmt: skip
 #: Moments that are shown, the latest; a log has as many records as its notification had attempts.
 MOST: Final = 500
+
+
+def span(ms: int) -> str:
+    """A span of time that may be short, in words."""
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 60_000 else in_words(ms)
 
 
 @dataclass(frozen=True, slots=True)

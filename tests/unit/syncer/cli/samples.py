@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import Any
 
-from syncer.cli.output import Column
 from syncer.ledger.codec import encode_log
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.carried import fold
@@ -74,8 +72,3 @@ def request(
             }),
         }
     )  # fmt: skip
-
-
-def members(*names: str, **least: int) -> list[Column]:
-    """Columns of the members of a tuple."""
-    return [Column(name, itemgetter(n), least.get(name, 0)) for n, name in enumerate(names)]

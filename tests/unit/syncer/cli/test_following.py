@@ -67,15 +67,19 @@ def test_a_line(case: str) -> None:
     """Result and detail say in words what a record states."""
     record, wanted = LINES[case]
     found = event(record)
-    assert [c.cell(found) for c in columns_of(dated=False)][1:4] == ["payments/disk-full", "-", C]
+    assert [cell(found) for cell in columns_of(dated=False).values()][1:4] == [
+        "payments/disk-full",
+        "-",
+        C,
+    ]
     assert (found.result, found.detail) == wanted
 
 
 def test_the_time_of_a_line() -> None:
     """It is UTC, with the day where it may be another one; the uid stands for a name that is not known."""
     first = Event("u", "", SENT)
-    assert [c.cell(first) for c in columns_of(dated=False)][:2] == ["07:59:50", "u"]
-    assert columns_of(dated=True)[0].cell(first) == "2027-01-15 07:59:50"
+    assert [cell(first) for cell in columns_of(dated=False).values()][:2] == ["07:59:50", "u"]
+    assert columns_of(dated=True)["UTC"](first) == "2027-01-15 07:59:50"
     timeless = replace(SENT, body={})
     assert (Event("u", "", timeless).at, Event("u", "", timeless).as_json()["at"]) == (0, None)
 
@@ -267,7 +271,7 @@ async def test_what_it_was_about_is_told(logs: Logs, monkeypatch: pytest.MonkeyP
     logs.world.objects.kept = {}
     logs.append("1", opened(A2), SENT)
     (event,) = [event async for events in follower.sweep() for event in events]
-    cells = [c.cell(event) for c in columns_of(dated=False)]
+    cells = [cell(event) for cell in columns_of(dated=False).values()]
     assert cells[2:6] == ["high", C, "success", "disk full"]
 
 

@@ -84,7 +84,7 @@ def test_a_hold_as_a_row() -> None:
     """When it begins and ends, and how it lets go; what is not known is a dash."""
 
     def cells(number: int | None = 3, **more: Any) -> list[str]:
-        return [column.cell((replace(HOLD, **more), number)) for column in columns_of(NOW)]
+        return [cell((replace(HOLD, **more), number)) for cell in columns_of(NOW).values()]
 
     assert cells() == [
         "hold-1", "in 1 hour", "alice@desk", "3", "--receiver slack:ops", "they mend it",

@@ -34,7 +34,7 @@ def counted(*found: Any, holds: tuple[Hold, ...] = ()) -> Overview:
 
 def cells(found: Receiver) -> list[str]:
     """Its row."""
-    return [column.cell(found) for column in columns_of(NOW)]
+    return [cell(found) for cell in columns_of(NOW).values()]
 
 
 def channel(state: str, **more: Any) -> list[dict[str, Any]]:

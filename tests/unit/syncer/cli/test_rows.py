@@ -8,9 +8,7 @@ from typing import Any, Final
 import pytest
 
 from syncer.cli import rows as module
-from syncer.cli.output import Screen, Table
 from syncer.cli.rows import (
-    COLOURS,
     UNREAD,
     Channel,
     Head,
@@ -19,7 +17,6 @@ from syncer.cli.rows import (
     Query,
     Row,
     RowMaker,
-    columns_of,
     query_of,
 )
 from syncer.ledger.answers import LogHead
@@ -167,16 +164,6 @@ def test_a_hold_is_found_by_what_it_is_about(case: str) -> None:
     assert not ended.held(Placed((hold,), NOW))
     assert not waits.held(Placed((hold,), NOW + 1))
     assert not row(request(phase="Sent", hold="x")).held(AT)
-
-
-def test_a_list_fits_a_terminal() -> None:
-    """Names as long as they may be, and a long error, take eighty columns and no more."""
-    long = attempted(("pagerduty:the-first-receiver", "connection refused " * 9, "07:50:00"))
-    shown = row(long, name="n" * 63, namespace="team-payments-production")
-    found = Table(columns_of(AT), screen=Screen(80), colours=COLOURS)
-    lines = found.lines([(shown, UNREAD)])
-    assert 78 <= max(map(len, lines)) <= 80
-    assert "Sending" in lines[1]
 
 
 def test_what_is_kept_is_bounded_and_shared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,6 @@ async def test_the_past_is_shown(
     monkeypatch.setattr(tail, "access", opened_world)
     monkeypatch.setattr(tail, "trusted_store", trusted)
     monkeypatch.setattr(tail, "MOST", 1 if case == "the newest" else 1000)
-    monkeypatch.delenv("COLUMNS", raising=False)
     options = _parser().parse_args(["tail", *typed.split()])
     assert await tail.run(options) == code
     said = capsys.readouterr()

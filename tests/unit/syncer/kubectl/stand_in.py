@@ -72,6 +72,4 @@ def on_path(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StandIn:
     """The program in front of every other on the PATH."""
     found = StandIn(folder)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
     return found
