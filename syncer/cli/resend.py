@@ -38,7 +38,7 @@ from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import ReadLog
 from syncer.rules.holds import on_channel
-from syncer.rules.merge import Facts, channel_states_of
+from syncer.rules.merge import Facts, channel_states_of, lacking
 from syncer.rules.text import plain
 
 #: Stands for every attempt whose result is not known.
@@ -162,12 +162,14 @@ def resend_requests(
         Refused: a channel cannot be sent again, or there is none that can.
     """
     _legible(log)
-    if log.header is None:
+    view, status = log.view, request.status
+    by_log = doubted(status.conditions)
+    # What made a log anew after its time has not brought back what it held.
+    if log.header is None or (not (by_log or view.whole) and lacking(view, status)):
         raise Refused(
             "its log is gone, so an earlier delivery cannot be ruled out; create a new notification"
         )
-    view, status = log.view, request.status
-    if by_log := doubted(status.conditions):
+    if by_log:
         # What the log does not say is what the request overrules.
         status = Status(phase=status.phase)
     facts = Facts(request.generation, request.policy, at_most_once)

@@ -141,14 +141,14 @@ def judge(
         return Judgement(Verdict.BELIEVED, ground, ground)
     if view.pending:
         return Judgement(Verdict.DISREGARDED, f"{said}, and a person has requested a resend")
-    if not view.position:
-        if about.complete(request.created, request.retention_days):
-            return Judgement(Verdict.DISREGARDED, f"{said}, and nothing was ever sent for it")
-        # What was journaled has to be joined with a log, so its end is none to rest on.
-        kept_until = request.created + 1000 * retention_seconds(request.retention_days)
-        gone = founded or about.now >= kept_until
-        if status.terminal and status.journal is None and gone:
-            return Judgement(Verdict.AGREES, "finished, and its log is gone")
+    if not view.position and about.complete(request.created, request.retention_days):
+        return Judgement(Verdict.DISREGARDED, f"{said}, and nothing was ever sent for it")
+    # What was journaled has to be joined with a log, so its end is none to rest on. A log that was made
+    # anew, out of a memory or for what came late, lacks what the one held whose time was over.
+    kept_until = request.created + 1000 * retention_seconds(request.retention_days)
+    gone = about.now >= kept_until and not view.whole
+    if status.terminal and status.journal is None and (gone or (founded and not view.position)):
+        return Judgement(Verdict.AGREES, "finished, and its log is gone")
     return Judgement(Verdict.DOUBTED, said)
 
 

@@ -59,6 +59,8 @@ class LogView:
         doubted: Attempts that are or were on record as unknown.
         resolved: Attempts with a manual resolution.
         accepted: Final phase that a person has accepted although no attempt on record leads to it.
+        whole: Whether its first attempt was opened in it, by its plan; None as long as it holds none. One
+            that was made anew lacks what came before.
         position: Index of the last folded element.
     """
 
@@ -73,6 +75,7 @@ class LogView:
     doubted: frozenset[AttemptId] = NO_IDS
     resolved: frozenset[AttemptId] = NO_IDS
     accepted: str = ""
+    whole: bool | None = None
     position: int = 0
     chain: str = ROOT_CHAIN
 
@@ -97,6 +100,8 @@ class LogView:
         self.position, self.chain = record.position, record.chain
 
     def _attempt(self, record: Record) -> None:
+        if self.whole is None:
+            self.whole = record.kind is Kind.INTENT and self.plan is not None
         new = read_attempt(record)
         old = self.attempts.get(new.id)
         if new.state is AttemptState.UNKNOWN:

@@ -468,7 +468,8 @@ class Claimer:
             terminal=status.terminal,
             shown=len(status.attempts),
             log_exceeds=exceeds(view, status),
-            object_exceeds=bool(lacking(view, status)),
+            # What the end of a log's time explains is not given to the one that was made anew.
+            object_exceeds=judged.verdict is not Verdict.AGREES and bool(lacking(view, status)),
             abandoned=len(notification.abandoned),
             unacked=view.publishable[0] > notification.acked,
             unplanned=plan and view.plan is None and bool(status.channels),

@@ -7,8 +7,9 @@ claim reads log and object, has the status judged, and does what follows, in one
 write, which compares the version. What the other models settle is taken for granted.
 
 Faults: a status is written by somebody else; an owner dies, and what it opened is recorded as unknown
-before it tells what became of that; Redis is emptied, or the log of this one loses its end and nobody
-knows why; the log expires; Redis is away, and attempts are journaled. The object is of this
+before it tells what became of that; an owner is frozen, and owns it again later with what it remembers;
+Redis is emptied, or the log of this one loses its end and nobody knows why; the log expires, whoever
+remembers it or has something to add; Redis is away, and attempts are journaled. The object is of this
 installation, or another controller has left it.
 
 Properties:
@@ -77,10 +78,11 @@ class Status(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A key: its plan, and what was appended."""
+    """A key: its plan, what was appended, and whether the first of that was opened in it."""
 
     plan: str = ""
     tries: Tries = ()
+    whole: bool = False
 
 
 #: What somebody writes; the last one takes all away.
@@ -102,6 +104,7 @@ class Options:
     Attributes:
         forgeries: How often somebody writes a status.
         crashes: How often an owner dies.
+        freezes: How often one is frozen.
         losses: How often Redis is emptied.
         trims: How often the log loses its end alone.
         outages: How often Redis is away.
@@ -121,10 +124,12 @@ class Options:
         knows_birth: Who has found that there was no log, and can have been none, needs no more evidence.
         overrules: What is disregarded does not decide.
         remembers: What was unknown when the phase became final stays a reason for it.
+        expires: A log that was made anew after its time does not speak against a status.
     """
 
     forgeries: int = 1
     crashes: int = 0
+    freezes: int = 0
     losses: int = 0
     trims: int = 0
     outages: int = 0
@@ -144,6 +149,7 @@ class Options:
     knows_birth: bool = True
     overrules: bool = True
     remembers: bool = True
+    expires: bool = True
 
 
 @replaced
@@ -156,6 +162,7 @@ class State(NamedTuple):
         own: The status is disregarded.
         seen: The owner has seen the status that is stored.
         memory: Attempts that this process knows; it gives them back to a log that has lost them.
+        frozen: Those that one knows which is frozen.
         alone: Nobody but this process can have done anything for it.
         compared: This process has compared log and status since the loss.
         looked: It knows who the servers are.
@@ -177,6 +184,7 @@ class State(NamedTuple):
     own: bool = False
     seen: bool = True
     memory: Tries = ()
+    frozen: Tries = ()
     alone: bool = False
     compared: bool = False
     looked: bool = True
@@ -193,6 +201,7 @@ class State(NamedTuple):
     excused: frozenset[int] = frozenset()
     forgeries: int = 0
     crashes: int = 0
+    freezes: int = 0
     losses: int = 0
     trims: int = 0
     outages: int = 0
@@ -204,8 +213,9 @@ Step = tuple[str, State, tuple[str, ...]]
 def start(o: Options) -> State:
     """It was just created, or another controller has delivered it."""
     made = State(
-        forgeries=o.forgeries, crashes=o.crashes, losses=o.losses, trims=o.trims, outages=o.outages
-    )
+        forgeries=o.forgeries, crashes=o.crashes, freezes=o.freezes, losses=o.losses, trims=o.trims,
+        outages=o.outages,
+    )  # fmt: skip
     if not o.adopted:
         return made
     sent = o.adopted == "Sent"
@@ -216,7 +226,8 @@ def start(o: Options) -> State:
 def goal(s: State, o: Options) -> bool:
     """It has ended, or waits for a person because something was or may have been done for it."""
     # What has a log may be stopped, once nobody is left who has it from its birth.
-    begun = s.begun or (s.log is not None and s.crashes < o.crashes)
+    left = s.crashes < o.crashes or s.freezes < o.freezes
+    begun = s.begun or (s.log is not None and left)
     if s.flight or s.late or s.away or not s.seen or not (begun or _explained(s, o)):
         return False
     return (
@@ -283,6 +294,13 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
     if s.crashes and s.claim:
         new = _forgotten(s)._replace(compared=False, seen=True, crashes=s.crashes - 1)
         yield _to("the owner dies", new._replace(flight=0, late=s.flight), o)
+    if s.freezes and s.claim and not s.late:
+        new = _forgotten(s)._replace(compared=False, seen=True, freezes=s.freezes - 1)
+        new = new._replace(flight=0, late=s.flight, frozen=s.memory)
+        yield _to("the owner is frozen", new, o)
+    if s.frozen and not s.flight:
+        new = _forgotten(s)._replace(compared=False, seen=True, memory=s.frozen, frozen=())
+        yield _to("who was frozen owns it again", new, o)
     if s.losses and s.log is not None:
         gone = {t.id for t in s.log.tries if t not in s.status.tries}
         new = s._replace(log=None, claim="", lost=True, looked=False, compared=False, losses=0)
@@ -291,11 +309,13 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
     if s.trims and s.log is not None and s.log.tries and not s.flight:
         last = s.log.tries[-1]
         gone = {last.id} - {t.id for t in s.status.tries if t.state == last.state}
-        log = s.log._replace(tries=s.log.tries[:-1])
+        log = s.log._replace(tries=s.log.tries[:-1], whole=s.log.whole and len(s.log.tries) > 1)
         new = s._replace(log=log, claim="", trimmed=True, trims=0, excused=s.excused | gone)
         yield _to("the log loses its end", new, o)
     ended = s.claim == "held" and s.seen and s.status.phase in ("Sent", "Failed")
-    if ended and s.log and _rendered(s, o) == s.status and not (s.flight or s.late or s.away):
+    # Elsewhere what comes late is told before, which keeps these worlds small.
+    moves = s.flight or s.away or (s.late and not o.freezes)
+    if ended and s.log and _rendered(s, o) == s.status and not moves:
         yield _to("the log expires", _forgotten(s)._replace(log=None, old=True), o)
     if s.outages and not s.away:
         yield _to("Redis is away", s._replace(away=True, outages=s.outages - 1), o)
@@ -313,13 +333,14 @@ def _forgotten(s: State) -> State:
 
 @cache
 def _judge(
-    status: Status, log: Log, created: int, about: Circumstances, *, alone: bool, remembers: bool
+    status: Status, log: Log, created: int, about: Circumstances, *, alone: bool, o: Options
 ) -> Judgement:
     view = LogView(
         Plan((log.plan,)) if log.plan else None,
         {a.id: a for a in map(_attempt, log.tries)},
-        doubted=frozenset(_attempt(t).id for t in log.tries if t.doubted and remembers),
+        doubted=frozenset(_attempt(t).id for t in log.tries if t.doubted and o.remembers),
         position=bool(log.plan) + len(log.tries),
+        whole=log.whole or not o.expires,
     )
     shown = Shown(
         phase=status.phase,
@@ -352,7 +373,7 @@ def _about(s: State, o: Options) -> Circumstances:
 
 
 def _verdict(s: State, o: Options, log: Log, created: int, *, alone: bool) -> Verdict:
-    judged = _judge(s.status, log, created, _about(s, o), alone=alone, remembers=o.remembers)
+    judged = _judge(s.status, log, created, _about(s, o), alone=alone, o=o)
     verdict = judged.verdict
     beyond = any(_lacks(log, t) for t in s.status.tries)
     if not o.grounds and beyond:
@@ -428,7 +449,8 @@ def _opened(s: State, o: Options) -> State:
 def _open(s: State, o: Options) -> Step:
     new, log = _opened(s, o), s.log or Log()
     tries = (*log.tries, Try(new.begun))
-    new = new._replace(log=log._replace(tries=tries), memory=tries, flight=new.begun)
+    log = log._replace(tries=tries, whole=log.whole or not log.tries)
+    new = new._replace(log=log, memory=tries, flight=new.begun)
     return _to(f"opens {new.begun}", new, o)
 
 

@@ -17,6 +17,7 @@ RUNS: Final = {
     "Redis is emptied, and an owner dies": Options(losses=1, crashes=1),
     "a log loses its end, and an owner dies": Options(trims=1, crashes=1, once=True),
     "Redis is away, and an owner dies": Options(outages=1, crashes=1),
+    "an owner is frozen": Options(freezes=1),
     "another controller has finished it": Options(adopted="Sent", crashes=1, losses=1),
     "another controller has begun it": Options(adopted="Sending", crashes=1),
     "nobody writes a status, and all else goes wrong": Options(
@@ -39,6 +40,7 @@ MUTANTS: Final = {
     "knows_birth": ("nothing else happens", ""),
     "overrules": ("nothing else happens", "F3"),
     "remembers": ("nobody writes a status, and all else goes wrong", "F6"),
+    "expires": ("an owner is frozen", "F6"),
 }
 
 

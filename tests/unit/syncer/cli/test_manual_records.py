@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,11 +90,16 @@ def test_order_of_a_channel_with_attempts_left() -> None:
 
 
 def test_order_without_a_log() -> None:
-    """Without its log nobody can tell what was delivered, so nothing is sent again."""
+    """Without its log, or with one made anew, nobody can tell what was delivered: nothing is sent again."""
     with pytest.raises(Refused, match="its log is gone"):
         resend_requests(
             ENDED, read_log([]), channels=(), at_most_once=False, at=NOW, by="me", reason="w"
         )  # fmt: skip
+    last = Attempt(A2, C, AttemptState.FAILED, ended=NOW, failure=FailureClass.TRANSIENT)
+    more = replace(ENDED, status=replace(ENDED.status, attempts=(last,)))
+    with pytest.raises(Refused, match="its log is gone"):
+        requested(opened(A1), failed(A1), found=more)
+    assert requested(PLAN, opened(A1), failed(A1), found=more) == [f"order:{C}:2"]
 
 
 def resolved(*records: Record, **options: Any) -> list[str]:

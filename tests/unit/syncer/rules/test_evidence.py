@@ -42,7 +42,8 @@ def attempt(n: int, state: AttemptState = FAILED, channel: str = "a") -> Attempt
 def view(*attempts: Attempt, channels: tuple[str, ...] = ("a",), **more: Any) -> LogView:
     """A log that holds a plan and these."""
     known = {a.id: a for a in attempts}
-    return LogView(plan=Plan(channels), attempts=known, position=1 + len(known), **more)
+    more = {"whole": True, "position": 1 + len(known), **more}
+    return LogView(plan=Plan(channels), attempts=known, **more)
 
 
 def status(phase: str, *attempts: Attempt, **more: Any) -> Status:
@@ -132,6 +133,24 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
     ),
     "journaled and finished, and its log is gone": (
         status("Failed", journal="0.7-1"), NO_LOG, {"now": FRESH + 8 * DAY}, FRESH, DOUBTED,
+    ),
+    "finished, and its log was made anew after its time": (
+        status("Sent", attempt(1), attempt(2, SUCCESS)), view(attempt(1), whole=False),
+        {"now": FRESH + 8 * DAY}, FRESH, AGREES,
+    ),
+    "finished, and of its log made anew a former owner remembers the plan alone": (
+        status("Sent", attempt(1, SUCCESS)), view(whole=None), {"now": FRESH + 8 * DAY}, FRESH, AGREES,
+    ),
+    "called finished, and a log that holds its beginning says less": (
+        status("Sent", attempt(1), attempt(2, SUCCESS)), view(attempt(1)),
+        {"now": FRESH + 8 * DAY}, FRESH, DOUBTED,
+    ),
+    "called finished before its time, and its log was made anew": (
+        status("Sent", attempt(1), attempt(2, SUCCESS)), view(attempt(1), whole=False), {}, FRESH, DOUBTED,
+    ),
+    "not finished after all that time, and its log was made anew": (
+        status("Retrying", attempt(1), attempt(2, SUCCESS)), view(attempt(1), whole=False),
+        {"now": FRESH + 8 * DAY}, FRESH, DOUBTED,
     ),
     "called finished, and too old to be new": (
         status("Failed"), NO_LOG, {"now": FRESH + 8 * DAY}, FRESH, AGREES,
@@ -249,7 +268,7 @@ def test_laws() -> None:
         elif says:
             assert said.terminal
             assert not complete
-            assert not log.position
+            assert not (log.position and log.whole)
         if not says:
             assert judged.verdict is AGREES
             assert {a.id for a in said.attempts} <= log.attempts.keys()

@@ -8,9 +8,11 @@ from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.record import (
     Kind,
+    Plan,
     Record,
     attempt_record,
     intent_record,
+    plan_record,
 )
 from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 
@@ -33,6 +35,9 @@ def result(
     return attempt_record(Attempt(attempt, channel, state, ended=2_000), seed=seed)
 
 
+PLAN = plan_record(Plan(("slack:ops",)))
+
+
 def log(*records: Record) -> list[Record]:
     """The records as a log holds them: with positions and chains."""
     out: list[Record] = []
@@ -53,6 +58,21 @@ def test_a_verdict_is_no_second_result() -> None:
     assert fold(log(intent(A1), result(A1, AttemptState.FAILED), raised)).conflicts == 0
     assert fold(log(intent(A1), result(A1, AttemptState.FAILED), result(A1))).conflicts == 1
     assert fold(log(wrong, intent(A2), result(A2, AttemptState.FAILED), result(A2))).conflicts == 1
+
+
+@pytest.mark.parametrize(
+    ("records", "whole"),
+    [
+        ((PLAN,), None),
+        ((PLAN, intent(A1), result(A2, seed=True)), True),
+        ((PLAN, result(A1, seed=True), intent(A2), result(A2)), False),
+        ((intent(A1), result(A1)), False),
+    ],
+    ids=["no attempt", "its own", "out of a memory", "for a late result"],
+)
+def test_whether_a_log_holds_its_beginning(records: tuple[Record, ...], whole: bool | None) -> None:
+    """One does whose first attempt was opened in it, by its plan."""
+    assert fold(log(*records)).whole is whole
 
 
 def test_gap() -> None:

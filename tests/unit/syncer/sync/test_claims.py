@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -30,6 +31,7 @@ from syncer.model.record import (
 from syncer.model.resource import NotificationRequest
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.reconcile import Action
+from syncer.sync.evidence import Evidence
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import Flushed
 from syncer.sync.sweeps import Sweeper
@@ -492,6 +494,42 @@ async def test_a_log_that_is_lost_under_its_claim_is_claimed_again() -> None:
         here.claimer.log.claim = claim  # type: ignore[method-assign] # as it was
         await here.claimer.claim(notification, Held())
         assert await logged(here) == ["seed.failed 0.3-1", "seed.success 0.5-1"]
+
+
+async def remembers(here: Bench, notification: Notification) -> None:
+    """A former owner has the notification again, and knows the plan and the first attempt."""
+    first = Attempt(AttemptId("0.3-1"), "console", AttemptState.FAILED, started=1, ended=2)
+    notification.learn([first], Plan(("console",)))
+    del here
+
+
+async def hands_in(here: Bench, notification: Notification) -> None:
+    """A former owner has the result of an attempt that was recorded as unknown long ago."""
+    keep(notification, AttemptId("0.4-1"))
+    await here.claimer.hand_in(notification)
+
+
+@pytest.mark.parametrize("remake", [remembers, hands_in])
+async def test_a_log_made_anew_after_its_time_goes_again(remake: Any) -> None:
+    """It knows less than the status, which nobody else has to have written for that."""
+    status = twice_shown() | {"phase": "Sent"}
+    status["deliveryAttempts"][1] |= {"status": "success"}
+    async with bench(status) as (here, notification):
+        late = cast("Any", SimpleNamespace(latest=lambda: 8 * 86_400_000))
+        here.recorder.evidence = Evidence(
+            here.log,
+            late,
+            protected=lambda: False,
+            adopted_before=lambda: 0.0,
+            marked=lambda _: False,
+        )
+        await remake(here, notification)
+        claimed = await here.claimer.claim(notification, Held())
+        assert claimed.actions == (Action.ACK, Action.OPEN)
+        assert len(await logged(here)) == 2, "what only the status says enters no log"
+        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert notification.expiring
+        assert len(here.objects.request.status.attempts) == 2
 
 
 async def test_what_is_on_its_way_comes_first() -> None:
