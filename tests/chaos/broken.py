@@ -34,8 +34,6 @@ from syncer.model.record import Record, intent_record
 from syncer.rules import merge
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.sessions import SessionLease
-from syncer.sync import claim as startup
-from syncer.sync import status_writer as loop
 from syncer.sync.attempts import Outcomes
 from syncer.sync.recorder import Recorder
 from tests.simulation import mutants
@@ -229,21 +227,11 @@ BREAKS: Final[dict[str, Callable[[], AbstractContextManager[None] | None]]] = {
 }
 
 
-def keep_finished_for(seconds: int) -> None:
-    """Let finished logs expire after so many seconds, whatever their objects ask for."""
-    from notifier.audit import feed  # noqa: PLC0415 - one of four that hold the name
-    from syncer.rules import evidence  # noqa: PLC0415 - a log that is gone has expired
-
-    for module in (startup, loop, feed, evidence):
-        module.retention_seconds = lambda _: seconds  # type: ignore[attr-defined]  # broken on purpose
-
-
 def main(arguments: Sequence[str]) -> int:
     """Break what is named, then be `notifier`."""
     name, ttl, *rest = arguments
-    if int(ttl):
-        keep_finished_for(int(ttl))
     with contextlib.ExitStack() as for_good:
+        for_good.enter_context(mutants.keep_finished_for(int(ttl)))
         if name != NONE:
             if switched_off := BREAKS[name]():
                 for_good.enter_context(switched_off)

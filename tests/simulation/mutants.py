@@ -26,6 +26,7 @@ import syncer.rules.evidence
 import syncer.sharding.manager
 import syncer.sync.claim
 import syncer.sync.status_writer
+from notifier.audit import feed
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
 from notifier.reconciler.attempt import Sender
@@ -87,6 +88,14 @@ def _instead(*changes: tuple[object, str, object]) -> Iterator[None]:
         for place, name, was in before:
             setattr(place, name, was)
         _running.clear()
+
+
+def keep_finished_for(seconds: int) -> AbstractContextManager[None]:
+    """Finished logs expire after so many seconds, whatever their objects ask for; unless it is 0."""
+    places = (syncer.sync.claim, syncer.sync.status_writer, feed, syncer.rules.evidence)
+    return _instead(
+        *((place, "retention_seconds", lambda _: seconds) for place in places if seconds)
+    )
 
 
 def no_fence() -> AbstractContextManager[None]:

@@ -63,6 +63,7 @@ from tests.simulation.checks import SEND_TIMEOUT, Checks, Violation
 from tests.simulation.legal import illegal
 from tests.simulation.looks import Looks
 from tests.simulation.loop import OWNER, Gate, SimLoop, simulate
+from tests.simulation.mutants import keep_finished_for
 from tests.simulation.network import KubeServer, Receivers, SimChannel, SimKube, SimLane
 from tests.simulation.operator import Operator
 
@@ -130,6 +131,7 @@ class Profile:
         fallback: Seconds from which the last channel, which stands by for the others, is used; 0 for none.
         spread: They are in two namespaces.
         events: Events are written.
+        retention: Seconds for which a finished log is kept; 0 for days, which no world lasts.
     """
 
     seed: int
@@ -152,6 +154,7 @@ class Profile:
     fallback: float = 0.0
     spread: bool = False
     events: bool = False
+    retention: int = 0
 
     @classmethod
     def draw(cls, seed: int, *, live: bool) -> Profile:
@@ -207,7 +210,12 @@ class Profile:
             drawn = replace(drawn, faults=drawn.faults | newest, spread=dice.random() < 0.5)
         # None of those in kept.txt.
         late = frozenset({_LATE} if seed % 9 == 1 else ())
-        return replace(drawn, faults=drawn.faults | late, events=seed % 12 == 2)
+        drawn = replace(drawn, faults=drawn.faults | late, events=seed % 12 == 2)
+        if seed % 12 == 2:
+            # Nobody orders within seconds, and a forger is not told from what has expired.
+            timeless = drawn.faults - {"operator", FORGER}
+            drawn = replace(drawn, faults=timeless, retention=dice.choice((2, 4, 8)))
+        return drawn
 
 
 #: Share of the worlds, of those where they can be, that have incidents.
@@ -1538,7 +1546,7 @@ def run_profile(profile: Profile, *, tail: int | None = _TAIL) -> Result:
 
     async def main(loop: SimLoop) -> None:
         world = World(loop, profile, tail=tail)
-        with _listening(world):
+        with _listening(world), keep_finished_for(profile.retention):
             await world.run()
         # Summed up before what is left is thrown away, which is no part of the run.
         results.append(world.result())
