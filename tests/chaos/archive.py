@@ -24,18 +24,19 @@ class Archive:
     Attributes:
         newest: The newest dump of each log that was ever seen, by uid.
         samples: Logs with the status that was read after each; no two alike.
+        earlier: What earlier logs of a notification held.
     """
 
     newest: dict[str, Log] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
-    _earlier: dict[str, list[Record]] = field(default_factory=dict)
+    earlier: dict[str, list[Record]] = field(default_factory=dict)
     _sampled: set[tuple[str, int, int, str]] = field(default_factory=set)
 
     def note(self, uid: str, log: Log) -> None:
         """Take a dump; what the dump before held and this one does not is kept."""
         before = self.newest.get(uid)
         if before is not None and not _continues(before, log):
-            self._earlier.setdefault(uid, []).extend(before.records)
+            self.earlier.setdefault(uid, []).extend(before.records)
         self.newest[uid] = log
 
     def sample(self, uid: str, log: Log, status: Json, version: str) -> None:
@@ -57,7 +58,7 @@ class Archive:
         last = self.newest.get(uid)
         if last is None:
             return None
-        earlier = self._earlier.get(uid, [])
+        earlier = self.earlier.get(uid, [])
         seen = {(r.kind, r.id) for r in earlier}
         records = (*earlier, *(r for r in last.records if (r.kind, r.id) not in seen))
         open_end = len(last.records) - last.header.acked

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from tests.chaos.world import World
@@ -189,6 +189,36 @@ async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Rep
         world.here.watcher.gaps,
         len(world.archive.newest.keys() - present.keys()),
     )
+
+
+def evidence(world: World, report: Report) -> Json:
+    """
+    All that is known of the notifications about which a run has something to say, by their names.
+
+    That is each version of the object, the log as it was seen last and what was seen of it before, the
+    calls of its receivers, and what the replicas said of it.
+    """
+    names = {f.name for f in report.findings.violations}
+    names |= {sentence.partition(" ")[0].rstrip(":") for sentence in report.left}
+    lines = {
+        replica.log.name: replica.log.read_text(errors="replace").splitlines()
+        for replica in world.here.processes
+        if replica.log.exists()
+    }
+    return {
+        seen[-1].name: {
+            "uid": uid,
+            "versions": [asdict(version) for version in seen],
+            "log": asdict(log) if (log := world.archive.newest.get(uid)) else None,
+            "earlier": [asdict(record) for record in world.archive.earlier.get(uid, ())],
+            "calls": [asdict(call) for call in world.book if call.subject == seen[-1].name],
+            "replicas": {
+                file: [line for line in said if uid in line] for file, said in lines.items()
+            },
+        }
+        for uid, seen in world.here.watcher.versions.items()
+        if seen[-1].name in names
+    }
 
 
 def _revision(version: Version) -> int:

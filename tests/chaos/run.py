@@ -31,7 +31,7 @@ from typing import Final
 
 from tests.chaos.broken import BREAKS, NONE
 from tests.chaos.faults import AWAY, KINDS, storm
-from tests.chaos.report import DROPPED, JOURNALED, REFUSED, Report, judge
+from tests.chaos.report import DROPPED, JOURNALED, REFUSED, Report, evidence, judge
 from tests.chaos.targeted import SCHEDULES
 from tests.chaos.world import World, end, sentences, world
 from tests.e2e.checker import Json
@@ -48,6 +48,8 @@ SETTLE_SHORT: Final = 20.0
 #: Seconds for which a finished log is kept; below the longest freeze, so that logs expire under a
 #: process that still holds an old claim.
 TTL: Final = 4
+#: File with all that was seen of the notifications about which a storm has something to say.
+EVIDENCE: Final = "evidence.json"
 _PROGRESS: Final = 5.0
 _START: Final = 60.0
 
@@ -92,7 +94,10 @@ async def chaos(  # noqa: PLR0913 (the options of a command line)
         await here.heal()
         left = await here.settle(settle)
         away = (AWAY, JOURNALED) if outages else ()
-        return await judge(here, left, (*KINDS, *away, DROPPED, REFUSED))
+        report = await judge(here, left, (*KINDS, *away, DROPPED, REFUSED))
+        if not report.sound:
+            await asyncio.to_thread(_write, folder / EVIDENCE, evidence(here, report))
+        return report
 
 
 async def unavailable_reason(
@@ -190,7 +195,7 @@ async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
 
 
 def _write(file: Path, document: Json) -> None:
-    file.write_text(json.dumps(document, indent=2) + "\n")
+    file.write_text(json.dumps(document, indent=2, default=str) + "\n")
 
 
 async def _main(options: argparse.Namespace) -> int:
@@ -208,8 +213,10 @@ async def _main(options: argparse.Namespace) -> int:
                 seconds=options.minutes * 60, seed=options.seed, replicas=options.replicas,
                 rate=options.rate, outages=options.outages,
             )  # fmt: skip
-        if not report.sound and options.keep:
-            shutil.copytree(folder, options.keep, dirs_exist_ok=True)
+        if not (report.sound or options.broken):
+            kept = options.keep or await asyncio.to_thread(tempfile.mkdtemp, prefix="chaos-kept-")
+            await asyncio.to_thread(shutil.copytree, folder, kept, dirs_exist_ok=True)
+            say(f"what was seen is kept in {kept}")
     tell(report.table())
     tell(report.verdict())
     for finding in report.findings.violations[:20]:
@@ -254,7 +261,9 @@ def parser() -> argparse.ArgumentParser:
         "--try-breaks", action="store_true", help="show every break, and its trouble without it"
     )
     out.add_argument("--json", metavar="FILE", help="write the result for programs, too")
-    out.add_argument("--keep", metavar="DIR", help="keep the replicas' logs of a run that fails")
+    out.add_argument(
+        "--keep", metavar="DIR", help="where what was seen of a run that fails is kept"
+    )
     return out
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.chaos.broken import BREAKS
 from tests.chaos.faults import KINDS
 from tests.chaos.report import DROPPED, REFUSED
-from tests.chaos.run import chaos, killable_redis, noticed, unavailable_reason
+from tests.chaos.run import EVIDENCE, chaos, killable_redis, noticed, unavailable_reason
 from tests.chaos.targeted import SCHEDULES
 from tests.servers.controlplane import ControlPlane
 
@@ -36,7 +36,9 @@ async def test_a_storm_leaves_record_and_receivers_agreed(
             control_plane, redis, tmp_path / "run", seconds=_SECONDS, seed=_SEED, pause=1.5
         )
     left = "\n".join(report.left)
-    assert report.sound, f"{report.table()}\n{report.verdict()}\n{left}\n{report.findings}"
+    kept = tmp_path / "run" / EVIDENCE
+    seen = kept.read_text()[:20_000] if kept.exists() else ""
+    assert report.sound, f"{report.table()}\n{report.verdict()}\n{left}\n{report.findings}\n{seen}"
     assert set(report.wanted) == {*KINDS, DROPPED, REFUSED}
     assert report.expired, "no log has expired: the short time to live was not in force"
 
