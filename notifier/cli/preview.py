@@ -40,14 +40,17 @@ def run(options: argparse.Namespace) -> int:
         routing = None
         if options.routing:
             routing = routing_of(load(Files(None, Path(options.routing))))
-        made = translate(*_payload(loaded, options), time.time())
+        made, ends = translate(*_payload(loaded, options), time.time())
     except (ConfigError, Refused) as error:
         text = str(error)
         if isinstance(error, Refused):
             text = f"the payload becomes no notification: {text} (HTTP {error.status})"
         write_remark(text, "notifier")
         return DIFFERENT
-    if not made:
+    if ends:
+        text = "end(s) are created besides, of those incidents that are open by then"
+        write_remark(f"{len(ends)} {text}", "notifier")
+    if not made and not ends:
         write_remark("such a request is accepted and creates no notification", "notifier")
     sys.stdout.write("---\n".join(_shown(desired.manifest, routing) for desired in made))
     return OK

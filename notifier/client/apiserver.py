@@ -70,7 +70,7 @@ class ApiServer(Client):  # noqa: V102 (for who imports it)
         submitter = Submitter(self._objects(), time.time)
         try:
             incoming = Incoming({"traceparent": traceparent}, orjson.dumps(given))
-            (desired,) = translate(self._source, incoming, time.time())
+            ((desired,), _) = translate(self._source, incoming, time.time())
             made = await submitter.submit(desired, until)
         except Refused as error:
             raise Rejected(str(error), reason=f"HTTP{error.status}") from None

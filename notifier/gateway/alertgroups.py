@@ -11,15 +11,20 @@ what Alertmanager calls a repeat is one; versions before 0.32 do not say.
 
 An incident is receiver and group key, or for each alert its fingerprint: what does not change while alerts
 join and end. It is resolved with its last alert, never by a payload that was cut short. Severity and
-priority are those of its most urgent alert, also when that has ended. Beyond a hundred alerts one by one,
-the rest is the group's incident. It ends as soon as a hundred hold all that fire, while those that have
-just ended still show that there were more.
+priority are those of its most urgent alert, also when that has ended.
+
+Of alerts one by one, the oldest hundred that fire have incidents of their own, and the rest is the group's.
+Which those are changes from flush to flush, and Prometheus repeats for a quarter of an hour what has ended,
+so no payload tells whose incident is open, or whether the group's is. The API server knows. An end of more
+than a hundred alerts is for whose incident is open, however many those are: each of them had a beginning.
+If nothing is known of it, its notifications may have been deleted, so the last hundred have one as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -137,17 +142,21 @@ def drafts_of(
     if not options.each:
         return (reading.whole(alerts),)
     if len(alerts) <= ALERTS:
-        return tuple(reading.single(alert) for alert in alerts)
+        singles = tuple(map(reading.single, alerts))
+        if reading.cut_off or any(alert.status == FIRING for alert in alerts):
+            return singles
+        return (*singles, reading.end_of_group(alerts))
     # The oldest keep their places while others come and go.
-    alerts.sort(key=lambda alert: (alert.status, alert.starts, alert.fingerprint))
-    firing = [alert for alert in alerts if alert.status == FIRING]
-    over = alerts[len(firing) :]
-    # Prometheus repeats for a quarter of an hour what has ended: that must not crowd out what ends now.
-    last = sorted(over, key=lambda alert: alert.ends, reverse=True)
-    # Each by itself: what imitates Alertmanager may have one fingerprint for all of them.
-    own = {id(a): a for a in (*firing[:ALERTS], *over[:ALERTS], *last[:ALERTS])}
-    rest = [alert for alert in alerts if id(alert) not in own] or over
-    return (*map(reading.single, own.values()), reading.whole(rest))
+    firing = sorted(
+        (a for a in alerts if a.status == FIRING), key=lambda a: (a.starts, a.fingerprint)
+    )
+    over = sorted((a for a in alerts if a.status != FIRING), key=lambda a: (-a.ends, a.fingerprint))
+    rest = firing[ALERTS:]
+    return (
+        *map(reading.single, firing[:ALERTS]),
+        *(reading.end(alert, unknown=n < ALERTS) for n, alert in enumerate(over)),
+        reading.whole(rest or over) if rest or reading.cut_off else reading.end_of_group(over),
+    )
 
 
 def _alert(of: Reader) -> _Alert:
@@ -176,7 +185,12 @@ class _Reading:
         self._options = options
         self._program = program
         self._key = (*key, group.text("receiver"))
+        self._incident = (*self._key, "group", group.text("groupKey"))
         self._repeat = group.text("notification_reason") == _REPEAT
+        #: Alerts of the group that the payload does not have.
+        self.cut_off = group.number("truncatedAlerts")
+        # Not all of them: an expression over 8 MiB of alerts is evaluated a hundred times.
+        self._few = {**group.members, "alerts": group.members["alerts"][:ALERTS]}
 
     def _starts(self, alert: _Alert) -> int:
         return 0 if self._options.ignore_starts_at else alert.starts
@@ -190,21 +204,20 @@ class _Reading:
         group = self._group
         common = group.texts("commonLabels")
         firing = [a for a in alerts if a.status == FIRING]
-        cut_off = group.number("truncatedAlerts")
         # What was cut off may fire.
-        status = FIRING if firing or cut_off else RESOLVED
+        status = FIRING if firing or self.cut_off else RESOLVED
         # What imitates Alertmanager may have it in the common labels alone.
         usual = common.get("severity", "")
         severity = worst_of(a.labels.get("severity", usual) for a in firing or alerts)
         priority = priority_of(severity)
-        count = len(firing) or ("" if cut_off else len(alerts))
-        more = max(0, len(alerts) - ALERTS) + cut_off
+        count = len(firing) or ("" if self.cut_off else len(alerts))
+        more = max(0, len(alerts) - ALERTS) + self.cut_off
         lines = [_shown(a) for a in alerts[:ALERTS]]
         if more:
             lines.append(f"… and {more} more alerts of this group.")
         return Draft(
             identity=(
-                *self._key, group.text("groupKey", None), cut_off,
+                *self._key, group.text("groupKey", None), self.cut_off,
                 sorted((a.fingerprint, a.status, self._starts(a)) for a in alerts),
             ),
             view=group.members,
@@ -220,26 +233,47 @@ class _Reading:
             # Flushes of each alert carry what has not changed, and so do those of the rest of them.
             repeats=self._repeat or not self._options.each,
             repeat=self._repeat,
-            incident=(*self._key, "group", group.text("groupKey")),
+            incident=self._incident,
             group="" if self._options.each else group.text("groupKey"),
             state=status,
-            data=_data(group, status, alerts, cut_off),
+            data=_data(group, status, alerts, self.cut_off),
         )  # fmt: skip
+
+    def end(self, alert: _Alert, *, unknown: bool) -> Draft:
+        """The end of one alert, if its incident is open."""
+        return Draft(
+            identity=None,
+            view={**self._few, "alert": alert.members},
+            incident=self._incident_of(alert),
+            state=RESOLVED,
+            whole=partial(self.single, alert),
+            unknown=unknown,
+        )
+
+    def end_of_group(self, alerts: list[_Alert]) -> Draft:
+        """The end of the group's incident, if that is open."""
+        return Draft(
+            identity=None,
+            view=self._group.members,
+            incident=self._incident,
+            state=RESOLVED,
+            whole=partial(self.whole, alerts),
+        )
+
+    def _incident_of(self, alert: _Alert) -> tuple[object, ...]:
+        return (*self._key, "alert", alert.fingerprint)
 
     def single(self, alert: _Alert) -> Draft:
         """One notification for one alert."""
         group = self._group
         severity = alert.labels.get("severity", "")
         priority = priority_of(severity)
-        incident, starts = (*self._key, "alert", alert.fingerprint), self._starts(alert)
+        incident, starts = self._incident_of(alert), self._starts(alert)
         summary = alert.annotations.get("summary", "")
         subject = ": ".join(part for part in (alert.name, summary) if part) or alert.fingerprint
         return Draft(
             identity=(*incident, alert.status, starts),
-            # Not all of them: an expression over 8 MiB of alerts is evaluated a hundred times.
-            view={
-                **group.members, "alerts": group.members["alerts"][:ALERTS], "alert": alert.members,
-            },
+            view={**self._few, "alert": alert.members},
             event=f"{self._program}:{alert.fingerprint}",
             type=_type(alert.status, priority),
             priority=priority,

@@ -120,6 +120,8 @@ class Draft:
         data: What templates of receivers see of it, at most 16 KiB of JSON; empty without alerts.
         group: Alertmanager's own key of that, where it is a group of alerts.
         opposite: The identity that the event has in the other state; None where it cannot be told.
+        whole: Makes the draft, where this one only names the incident: it is wanted if that is open.
+        unknown: Whether it is wanted also if nothing is known of the incident.
     """
 
     identity: tuple[object, ...] | None
@@ -140,6 +142,8 @@ class Draft:
     opposite: tuple[object, ...] | None = None
     data: str = ""
     group: str = ""
+    whole: Callable[[], Draft] | None = None
+    unknown: bool = False
 
 
 Read = Callable[[Incoming, Options], tuple[Draft, ...]]

@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from notifier.gateway.draft import Refused
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.storm import MEMBERS, digest_of
 from notifier.gateway.submit import Submitted, Submitter
-from notifier.gateway.translation import Desired, Source
+from notifier.gateway.translation import Conditional, Desired, Source
 from syncer.model.errors import Unavailable
 from syncer.model.incident import RESOLVED
 from syncer.rules.bucket import TokenBucket
+from syncer.runtime.offload import offload
 from syncer.runtime.supervise import end
 
 logger = logging.getLogger("ledger.gateway")
 
+#: Bytes that an end is taken for which is still to be made.
+_LARGE: Final = 4096
 #: Of a source's patience: for how long a digest is open.
 _SHARE: Final = 0.4
 
@@ -77,6 +81,35 @@ class Rating:
             Refused: it never will.
         """
         return await self._within(desired, until) or await self._digested(desired, until)
+
+    async def submit_all(
+        self, wanted: Iterable[Desired], ends: Sequence[Conditional], until: float
+    ) -> list[Submitted | Refused | Unavailable]:
+        """Make objects exist, and those ends whose incident is open; nothing waits for that look."""
+
+        async def one(desired: Desired) -> Submitted | Refused | Unavailable:
+            try:
+                return await self.submit(desired, until)
+            except (Refused, Unavailable) as error:
+                return error
+
+        async def of_open() -> list[Submitted | Refused | Unavailable]:
+            try:
+                found = await self._submitter.wanted(ends, until)
+                made = await offload(
+                    lambda: [end_.make() for end_ in found],
+                    size=len(found) * _LARGE,
+                    seconds=max(0.0, until - asyncio.get_running_loop().time()),
+                    author=self._source.name,
+                )
+            except (Refused, Unavailable) as error:
+                return [error]
+            except TimeoutError:
+                return [Unavailable("earlier large requests are still being processed")]
+            return await asyncio.gather(*map(one, made))
+
+        now, later = await asyncio.gather(asyncio.gather(*map(one, wanted)), of_open())
+        return [*now, *later]
 
     async def _within(self, desired: Desired, until: float) -> Submitted | None:
         """Make an object exist, or find that it does; None if it is to be part of a digest."""

@@ -37,7 +37,7 @@ from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import LimitSettings
 from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.tls import certificate_of
-from notifier.gateway.translation import Desired, Source, translate
+from notifier.gateway.translation import Conditional, Desired, Source, translate
 from syncer.model.errors import Unavailable
 from syncer.model.resource import Json
 from syncer.runtime.connections import Connections, Listener, listen
@@ -50,6 +50,8 @@ _METHODS: Final = ("POST", "PUT")
 _READ_AHEAD: Final = 1 << 14
 #: Seconds for the translation of a large body, those before it included.
 _TRANSLATION: Final = 8.0
+#: Bytes of memory for each of a body that is kept while the API server is asked about ends.
+_PARSED: Final = 8
 #: Part of the bytes that objects of one source may take while they wait for the API server, and of the
 #: requests in flight, if there are other sources.
 _SHARE: Final = 0.5
@@ -206,10 +208,10 @@ class Gateway:
             raise Refused("compressed bodies are not accepted", status=415)
         source = entry.source
         # Nothing of the body outlives this.
-        wanted, size = await self._translated(entry, request)
+        wanted, ends, size = await self._translated(entry, request)
         self._heard(source.name)
         with self._place(source.name, size, request):
-            return await self._submit(source.name, wanted, began + source.patience)
+            return await self._submit(source.name, wanted, ends, began + source.patience)
 
     @contextmanager
     def _place(self, name: str, size: int, request: web.Request) -> Iterator[None]:
@@ -238,7 +240,7 @@ class Gateway:
 
     async def _translated(
         self, entry: Entry, request: web.Request
-    ) -> tuple[tuple[Desired, ...], int]:
+    ) -> tuple[tuple[Desired, ...], tuple[Conditional, ...], int]:
         """
         Read a request and translate it, once its sender is proven; returns the objects, and their bytes.
 
@@ -255,11 +257,12 @@ class Gateway:
             body.clear()
             now = self._now()
 
-            def work() -> tuple[tuple[Desired, ...], int]:
+            def work() -> tuple[tuple[Desired, ...], tuple[Conditional, ...], int]:
                 entry.access.check_body(incoming, now)
                 request[_PROVEN] = True
-                found = translate(entry.source, incoming, now)
-                return found, sum(len(orjson.dumps(desired.manifest)) for desired in found)
+                found, ends = translate(entry.source, incoming, now)
+                bytes_ = sum(len(orjson.dumps(desired.manifest)) for desired in found)
+                return found, ends, bytes_ + (_PARSED * taken if ends else 0)
 
             # A mapping may look at all alerts for each of them.
             size = taken * (ALERTS if entry.source.options.each else 1)
@@ -319,19 +322,16 @@ class Gateway:
         oldest.abort()
 
     async def _submit(
-        self, label: str, wanted: tuple[Desired, ...], until: float
+        self,
+        label: str,
+        wanted: tuple[Desired, ...],
+        ends: tuple[Conditional, ...],
+        until: float,
     ) -> list[Submitted]:
         rating = self._ratings[label]
-        if len(wanted) == 1:
+        if len(wanted) == 1 and not ends:
             return [await rating.submit(wanted[0], until)]
-
-        async def one(desired: Desired) -> Submitted | Refused | Unavailable:
-            try:
-                return await rating.submit(desired, until)
-            except (Refused, Unavailable) as error:
-                return error
-
-        results = await asyncio.gather(*map(one, wanted))
+        results = await rating.submit_all(wanted, ends, until)
         made = [result for result in results if isinstance(result, Submitted)]
         # What may still succeed decides: a retry meets what exists already.
         for kind in (Unavailable, Refused):

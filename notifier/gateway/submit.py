@@ -20,6 +20,9 @@ a peer that lags behind, and only time tells them apart: a peer is late by secon
 is older than two minutes is looked at more closely: if its incident was reported in the other state since,
 it is an occurrence of its own. That look lists the objects of the event, which nothing else does.
 
+The ends of a group with more than a hundred alerts are for what is open; that takes one look for a hundred
+incidents, by their label, and no object if nothing has changed.
+
 An end is looked at so at any age. A peer may report as firing, after the end, what it knew before; then it
 reports the end again, with the bytes of the first. It is an occurrence of its own if it says of all that
 was reported as firing since that this is over: the same alerts, with the same starts. The end that a peer
@@ -30,9 +33,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -41,7 +45,7 @@ import orjson
 from notifier.gateway.draft import Refused
 from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import IDENTITY
-from notifier.gateway.translation import Desired
+from notifier.gateway.translation import Conditional, Desired
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import list_path, object_path
 from syncer.model.errors import (
@@ -53,7 +57,15 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.event import EVENT
-from syncer.model.incident import DATA, FIRING, RESOLVED, incident_of, incident_time
+from syncer.model.incident import (
+    DATA,
+    FIRING,
+    INCIDENT,
+    RESOLVED,
+    incident_label,
+    incident_of,
+    incident_time,
+)
 from syncer.model.resource import Json
 from syncer.model.times import time_of
 from syncer.runtime.supervise import end
@@ -72,6 +84,8 @@ _TOGETHER: Final = 16
 _TAKEN_RESULT: Final = "taken"
 #: Names that are known to be taken.
 _TAKEN: Final = 10_000
+#: Incidents about which one request asks: it is no longer than proxies and servers take.
+_LOOKED: Final = 100
 #: Objects of one page, and pages that are read.
 _PAGE: Final = 500
 _PAGES: Final = 20
@@ -114,8 +128,8 @@ class Objects(Protocol):
     async def get(self, namespace: str, name: str) -> Json:
         """Read an object; the PortError is `Gone` if there is none."""
 
-    async def of_event(self, namespace: str, label: str) -> list[Json]:
-        """Read the objects with this label of an event."""
+    async def select(self, namespace: str, selector: str) -> list[Json]:
+        """Read the objects that a label selector selects."""
 
 
 class KubeObjects:
@@ -133,10 +147,10 @@ class KubeObjects:
         """See `Objects.get`."""
         return await self._client.request("GET", object_path(namespace, name), timeout=CALL)
 
-    async def of_event(self, namespace: str, label: str) -> list[Json]:
-        """See `Objects.of_event`."""
+    async def select(self, namespace: str, selector: str) -> list[Json]:
+        """See `Objects.select`."""
         found: list[Json] = []
-        params = {"labelSelector": f"{EVENT}={label}", "limit": str(_PAGE)}
+        params = {"labelSelector": selector, "limit": str(_PAGE)}
         for _ in range(_PAGES):
             page = await self._client.request(
                 "GET", list_path(namespace), params=params, timeout=CALL
@@ -176,13 +190,50 @@ class Submitter:
             Unavailable: the API server did not take it in time.
             Refused: it never will.
         """
+        return await self._patiently(until, lambda: self._in_turn(desired, self._once))
+
+    async def wanted(self, ends: Iterable[Conditional], until: float) -> list[Conditional]:
+        """
+        Return those ends whose incident is open; `until` is when to give up, by the loop's clock.
+
+        Raises:
+            Unavailable: the API server did not say in time.
+            Refused: it never will.
+        """
+        by_place: dict[str, dict[str, list[Conditional]]] = {}
+        for end_ in ends:
+            by_place.setdefault(end_.namespace, {}).setdefault(end_.label, []).append(end_)
+        found = []
+        for namespace, by_label in by_place.items():
+            for n in range(0, len(by_label), _LOOKED):
+                labels = list(by_label)[n : n + _LOOKED]
+                states = await self._patiently(until, partial(self._states, namespace, labels))
+                for label in labels:
+                    state = states.get(label)
+                    found += [
+                        e for e in by_label[label] if state == FIRING or (e.unknown and not state)
+                    ]
+        return found
+
+    async def _states(self, namespace: str, labels: Iterable[str]) -> dict[str, str]:
+        """Return the newest state of each incident that has notifications, by label."""
+        async with self._turn(namespace):
+            objects = await self.objects.select(namespace, f"{INCIDENT} in ({','.join(labels)})")
+        # By what nobody can change later; the label is there to select by.
+        found = (incident_of(_extensions(each)) for each in sorted(objects, key=_order))
+        return {incident_label(incident): state for incident, state in found}
+
+    def _turn(self, namespace: str) -> asyncio.Semaphore:
+        return self._turns.setdefault(namespace, asyncio.Semaphore(_TOGETHER))
+
+    async def _patiently(self, until: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         loop = asyncio.get_running_loop()
         pause = _PAUSE
         last = "the API server did not answer in time"
         while True:
             try:
                 async with asyncio.timeout_at(until):
-                    made = await self._in_turn(desired, self._once)
+                    made = await ask()
                 self.problem = ""
                 return made
             except TimeoutError:
@@ -220,7 +271,7 @@ class Submitter:
         self, desired: Desired, ask: Callable[[Desired], Coroutine[Any, Any, T]]
     ) -> T:
         """Ask the API server about an event when those before it have been; who waits may go."""
-        turn = self._turns.setdefault(desired.namespace, asyncio.Semaphore(_TOGETHER))
+        turn = self._turn(desired.namespace)
         key = _key(desired)
         await turn.acquire()
         while (twin := self._under_way.get(key)) is not None:
@@ -289,7 +340,7 @@ class Submitter:
         other = (incident, FIRING if state == RESOLVED else RESOLVED)
         since = [
             each
-            for each in await self.objects.of_event(desired.namespace, label)
+            for each in await self.objects.select(desired.namespace, f"{EVENT}={label}")
             if incident_of(_extensions(each)) == other and _order(each) > _order(there)
         ]
         newest = max(since, key=_order, default=None)

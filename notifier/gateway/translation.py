@@ -6,12 +6,14 @@ The server and `notifier gateway test` share this function.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from notifier.gateway.draft import Incoming, Kind, Options
+from notifier.gateway.draft import Draft, Incoming, Kind, Options
 from notifier.gateway.identity import Identity, hashed, identity_of
 from notifier.gateway.manifest import Reading, Rules, manifest
-from syncer.model.incident import incident_of
+from syncer.model.incident import INCIDENT, incident_label, incident_of
 from syncer.model.resource import Json
 from syncer.model.trace import TRACE, trace_of
 
@@ -79,9 +81,28 @@ class Desired:
         return incident_of(self.manifest.get("spec", {}).get("extensions", {}))
 
 
-def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, ...]:
+@dataclass(frozen=True, slots=True)
+class Conditional:
     """
-    Translate a request.
+    The end of an incident, an object that should exist only if that is open.
+
+    Attributes:
+        label: Of the incident.
+        unknown: Whether it should exist also if nothing is known of the incident.
+        make: Makes it. There may be tens of thousands, and few of them are wanted.
+    """
+
+    namespace: str
+    label: str
+    unknown: bool
+    make: Callable[[], Desired]
+
+
+def translate(
+    source: Source, incoming: Incoming, now: float
+) -> tuple[tuple[Desired, ...], tuple[Conditional, ...]]:
+    """
+    Translate a request: what should exist, and what should if it ends something.
 
     Args:
         source: Whose it is.
@@ -91,26 +112,46 @@ def translate(source: Source, incoming: Incoming, now: float) -> tuple[Desired, 
     Raises:
         Refused: it becomes no notification, however often it is sent.
     """
-    out = []
+    wanted, conditional = [], []
     for draft in source.kind.read(incoming, source.options):
-        reading, opposite = Reading(source.rules, draft), ""
-        if draft.opposite is not None and not reading.given:
-            opposite = hashed(source.kind.prefix, source.name, "event", *draft.opposite).name
-        identity = identity_of(
-            source.name,
-            source.kind,
-            draft,
-            given=reading.given,
-            body=incoming.body,
-            now=now,
-            window=source.window,
-            timeless=source.options.timeless,
+        if draft.whole is None:
+            wanted.append(_desired(source, incoming, now, draft))
+            continue
+        reading = Reading(source.rules, draft)
+        incident = reading.incident(source.name, 0)[INCIDENT]
+        conditional.append(
+            Conditional(
+                namespace=reading.namespace(source.namespaces),
+                label=incident_label(incident),
+                unknown=draft.unknown,
+                make=partial(_end, source, incoming, now, draft.whole),
+            )
         )
-        namespace = reading.namespace(source.namespaces)
-        body = manifest(
-            reading, identity, source=source.name, namespace=namespace, now=round(now * 1000)
-        )
-        if trace := trace_of(incoming.header("traceparent")):
-            body["metadata"]["annotations"][TRACE] = trace
-        out.append(Desired(namespace, identity, body, draft.repeat, opposite))
-    return tuple(out)
+    return tuple(wanted), tuple(conditional)
+
+
+def _end(source: Source, incoming: Incoming, now: float, whole: Callable[[], Draft]) -> Desired:
+    return _desired(source, incoming, now, whole())
+
+
+def _desired(source: Source, incoming: Incoming, now: float, draft: Draft) -> Desired:
+    reading, opposite = Reading(source.rules, draft), ""
+    if draft.opposite is not None and not reading.given:
+        opposite = hashed(source.kind.prefix, source.name, "event", *draft.opposite).name
+    identity = identity_of(
+        source.name,
+        source.kind,
+        draft,
+        given=reading.given,
+        body=incoming.body,
+        now=now,
+        window=source.window,
+        timeless=source.options.timeless,
+    )
+    namespace = reading.namespace(source.namespaces)
+    body = manifest(
+        reading, identity, source=source.name, namespace=namespace, now=round(now * 1000)
+    )
+    if trace := trace_of(incoming.header("traceparent")):
+        body["metadata"]["annotations"][TRACE] = trace
+    return Desired(namespace, identity, body, draft.repeat, opposite)

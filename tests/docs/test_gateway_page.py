@@ -145,7 +145,7 @@ def event_of(source: Source, state: str) -> Json:
         groupKey='{}:{alertname="NodeFilesystemFull", namespace="shop"}',
         commonAnnotations={"summary": "/var is full"}, externalURL="https://alertmanager.example.org",
     )  # fmt: skip
-    (desired,) = translate(source, Incoming({}, json.dumps(payload).encode()), 1_795_752_060.0)
+    ((desired,), _) = translate(source, Incoming({}, json.dumps(payload).encode()), 1_795_752_060.0)
     message = compose(desired.manifest, "pagerduty:on-call", "0.7-1", installation="ledger@1")
     return pagerduty_payload(message, "INTEGRATION-KEY")
 

@@ -19,7 +19,9 @@ from syncer.rules.shards import fnv1a
 from tests.fakes.apischema import FieldError
 
 #: A term of a label selector, of those that are supported.
-_EQUALS: Final = re.compile(r"[A-Za-z0-9./_-]+==?[A-Za-z0-9._-]*")
+#: A term of a label selector: a key that has one value, or one of several.
+_EQUALS: Final = re.compile(r"([A-Za-z0-9./_-]+)==?([A-Za-z0-9._-]*)")
+_ONE_OF: Final = re.compile(r"([A-Za-z0-9./_-]+) in \(([A-Za-z0-9._,-]*)\)")
 _MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
 _SHARD_RANGE: Final = re.compile(
     r"shardRange\((\S+), '0x([0-9a-f]{1,16})', '0x([0-9a-f]{1,16}|10{16})'\)"
@@ -328,16 +330,16 @@ def read_selector(kind: Kind, query: Mapping[str, str], *, sharded: bool) -> lis
     """
     Read the selectors: terms joined by commas.
 
-    Of fields; of labels, equalities alone; and of shards, if the server knows them.
+    Of fields; of labels, that they have a value or one of some; and of shards, if the server knows them.
     """
     selector: list[Term] = []
     if sharded and query.get("shardSelector"):
         selector.append(_read_shards(query["shardSelector"]))
-    for term in filter(None, query.get("labelSelector", "").split(",")):
-        if not _EQUALS.fullmatch(term):
+    for term in filter(None, re.split(r",(?![^(]*\))", query.get("labelSelector", ""))):
+        found = _EQUALS.fullmatch(term) or _ONE_OF.fullmatch(term)
+        if not found:
             raise Refusal(unsupported("this label selector"))
-        key, _, value = term.replace("==", "=").partition("=")
-        selector.append(_label(key, value))
+        selector.append(_label(found[1], found[2].split(",")))
     for term in filter(None, query.get("fieldSelector", "").split(",")):
         equal = "!=" not in term
         path, _, value = term.replace("!=", "=").replace("==", "=").partition("=")
@@ -347,8 +349,8 @@ def read_selector(kind: Kind, query: Mapping[str, str], *, sharded: bool) -> lis
     return selector
 
 
-def _label(key: str, value: str) -> Term:
-    return lambda stored: (stored["metadata"].get("labels") or {}).get(key) == value
+def _label(key: str, values: Sequence[str]) -> Term:
+    return lambda stored: (stored["metadata"].get("labels") or {}).get(key) in values
 
 
 def _field(path: str, value: str, *, equal: bool) -> Term:

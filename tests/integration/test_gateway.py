@@ -19,9 +19,10 @@ import pytest
 
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.server import Gateway
-from notifier.gateway.translation import Desired, Source, translate
+from notifier.gateway.translation import Source, translate
 from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.notification_requests import object_path
+from syncer.model.incident import AT, STATE
 from syncer.model.resource import Json
 from syncer.runtime.connections import Connections
 from syncer.runtime.offload import SMALL
@@ -631,7 +632,7 @@ async def test_a_source_has_one_large_body_translated(
     }
     going, order = threading.Event(), []
 
-    def watched(of: Source, *given: Any) -> tuple[Desired, ...]:
+    def watched(of: Source, *given: Any) -> Any:
         order.append(of.name)
         assert going.wait(30)
         return translate(of, *given)
@@ -895,7 +896,7 @@ async def test_a_mapping_of_each_alert_does_not_hold_the_loop(
     assert len(body) < SMALL
     threads = []
 
-    def watched(*given: Any) -> tuple[Desired, ...]:
+    def watched(*given: Any) -> Any:
         threads.append(threading.current_thread())
         return translate(*given)
 
@@ -924,3 +925,35 @@ async def test_what_was_made_of_a_refused_request_is_counted(
         last = here.count("last_request_timestamp_seconds", source="am")
         assert 0 <= time.time() - last < 300
     assert len(stored(server)) == 1
+
+
+async def test_an_end_among_many_is_of_what_is_open(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """More than a hundred alerts ended later, which nobody was told of; when repeated they make nothing."""
+    server, kubeconfig = standin
+    document = {"sources": [source(token, namespace="default", per="alert")]}
+    began = [stamp(9000 - n) for n in range(101)]
+    fire = group(*((f"{n:03}", "firing", began[n]) for n in range(101)))
+    over = group(
+        *((f"{n:03}", "resolved", began[n]) for n in range(101)),
+        *((f"{n:03}", "resolved", stamp(60)) for n in range(101, 301)),
+    )
+    for n, one in enumerate(over["alerts"]):
+        one["endsAt"] = stamp(30 if n < 101 else 10)
+
+    def newest() -> dict[str, str]:
+        told = sorted(
+            (o["spec"]["extensions"] for o in server.state.objects("notificationrequests")),
+            key=lambda extensions: int(extensions[AT]),
+        )
+        return {extensions.get("instance", "group"): extensions[STATE] for extensions in told}
+
+    async with gateway(kubeconfig, document) as here:
+        assert (await here.send("am", fire))[0] == 200
+        assert set(newest().values()) == {"firing"}
+        assert len(newest()) == 101, "a hundred, and the group"
+        code, answer, _ = await here.send("am", over)
+        assert (code, len(answer["notifications"])) == (200, 101 + 100)
+        assert set(newest().values()) == {"resolved"}
+        assert (await here.send("am", over))[1] == {"notifications": []}

@@ -121,7 +121,9 @@ async def test_a_notification_is_found_by_its_sender_s_words(
             alertmanager(alert(status="resolved"), groupKey=group),
             alertmanager(alert(), groupKey="{}:{}"),
         ):  # fmt: skip
-            (desired,) = translate(source, Incoming({}, json.dumps(payload).encode()), time.time())
+            ((desired,), _) = translate(
+                source, Incoming({}, json.dumps(payload).encode()), time.time()
+            )
             answer = await here.api.ask("POST", here.api.requests, desired.manifest)
             assert answer.code == 201, answer
             # The API server's times are whole seconds: which is the newest must be beyond doubt.

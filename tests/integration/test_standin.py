@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -710,6 +711,22 @@ async def test_pages(api: Api) -> None:
     assert [o["metadata"]["name"] for o in second["items"]] == ["c"]
     assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
     assert not second["metadata"].get("continue")
+
+
+async def test_labels_select(api: Api) -> None:
+    """A list may be of those that have a value of a label, or one of some, and another label."""
+    for name, labels in (
+        ("a", {"k": "1", "o": "x"}),
+        ("b", {"k": "2", "o": "x"}),
+        ("c", {"k": "3"}),
+    ):
+        await api.create(name)
+        await api.ask("PATCH", f"{api.requests}/{name}", {"metadata": {"labels": labels}})
+    for selector, names in (
+        ("k=2", "b"), ("k in (1,3)", "ac"), ("k in (1,2,3),o=x", "ab"), ("o in (y)", ""),
+    ):  # fmt: skip
+        found = (await api.ask("GET", f"{api.requests}?labelSelector={quote(selector)}")).body
+        assert [o["metadata"]["name"] for o in found["items"]] == list(names), selector
 
 
 async def test_metadata(api: Api) -> None:

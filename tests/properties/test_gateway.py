@@ -145,7 +145,7 @@ def check(kind: str, body: bytes, headers: dict[str, str]) -> None:
         refusal: Refused | None = None
         made: tuple[Desired, ...] = ()
         try:
-            made = translate(source, Incoming(headers, body), NOW)
+            made, _ = translate(source, Incoming(headers, body), NOW)
         except Refused as refused:
             refusal = refused
         if refusal is not None:
@@ -206,7 +206,9 @@ def test_every_kind_is_tried() -> None:
 def test_the_good_ones_are_taken(kind: str) -> None:
     """What hostile payloads are made of is taken, so that they are more than refused."""
     for source in SOURCES[kind]:
-        (first, *_) = translate(source, Incoming(HEADERS, json.dumps(GOOD[kind]).encode()), NOW)
+        ((first, *_), _) = translate(
+            source, Incoming(HEADERS, json.dumps(GOOD[kind]).encode()), NOW
+        )
         assert _create(first.manifest)[0] == 201
 
 

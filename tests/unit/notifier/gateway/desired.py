@@ -20,5 +20,7 @@ def desired(payload: Json, kind: str = "alertmanager", **source: Any) -> Desired
     }  # fmt: skip
     loaded = of_document({"sources": [entry]})
     assert loaded.warnings == ()
-    (found,) = translate(loaded.sources["src"][0], Incoming({}, json.dumps(payload).encode()), NOW)
+    ((found,), _) = translate(
+        loaded.sources["src"][0], Incoming({}, json.dumps(payload).encode()), NOW
+    )
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from notifier.gateway.manifest import IDENTITY
@@ -14,6 +15,7 @@ from syncer.model.resource import Json
 from syncer.model.times import format_time
 
 NOW: Final = 1_795_752_000.0
+_SELECTOR: Final = re.compile(r"([^ =]+)(?:=| in \()([^)]*)\)?")
 
 
 class Objects:
@@ -36,10 +38,18 @@ class Objects:
             }
         }  # fmt: skip
 
-    async def of_event(self, namespace: str, label: str) -> list[Json]:
-        """List."""
+    async def select(self, namespace: str, selector: str) -> list[Json]:
+        """List, by one label and its value, or values; what has no labels has them all."""
         self.listed += 1
-        return [each for each in self.there.values() if each.get("spec")]
+        found = _SELECTOR.fullmatch(selector)
+        assert found, selector
+        label, values = found.groups()
+        return [
+            each
+            for each in self.there.values()
+            if each.get("spec")
+            and each["metadata"].get("labels", {}).get(label, "") in {"", *values.split(",")}
+        ]
 
     async def create(self, namespace: str, body: Json) -> Json:
         """Create."""
@@ -51,6 +61,7 @@ class Objects:
         self.created.append(name)
         self.put(name, body["metadata"]["annotations"][IDENTITY], 0)
         self.there[name]["spec"] = body.get("spec", {})
+        self.there[name]["metadata"]["labels"] = body["metadata"].get("labels", {})
         return self.there[name]
 
     async def get(self, namespace: str, name: str) -> Json:

@@ -40,7 +40,7 @@ def source(kind: str = "flux", retry: Json | None = None, **rate: Any) -> Source
 
 def desired(payload: Json) -> Desired:
     """What a payload becomes."""
-    (found,) = translate(source(), Incoming({}, json.dumps(payload).encode()), NOW)
+    ((found,), _) = translate(source(), Incoming({}, json.dumps(payload).encode()), NOW)
     return found
 
 
@@ -120,7 +120,7 @@ def test_a_digest_is_ordered_and_counted_by_its_subjects() -> None:
 def test_a_digest_is_tried_as_its_source_says() -> None:
     """Its retry policy is that of the worst of what it stands for."""
     payload = json.dumps(flux("a")).encode()
-    (found,) = translate(source(retry={"maxAttempts": 9}), Incoming({}, payload), NOW)
+    ((found,), _) = translate(source(retry={"maxAttempts": 9}), Incoming({}, payload), NOW)
     assert digest_of("s", [found, found]).manifest["spec"]["retryPolicy"] == {"maxAttempts": 9}
 
 

@@ -445,7 +445,7 @@ async def test_objects_are_those_of_the_api_server() -> None:
         ("GET", f"{path}/n", {"timeout": 3.0}),
     ]
     selected = {"labelSelector": "notification-ledger/event=e", "limit": "500"}
-    assert await objects.of_event("ns", "e") == [{"n": 3}, {"n": 4}]
+    assert await objects.select("ns", "notification-ledger/event=e") == [{"n": 3}, {"n": 4}]
     assert [each[2]["params"] for each in server.asked[2:]] == [
         selected, selected | {"continue": "next"},
     ]  # fmt: skip
