@@ -37,7 +37,7 @@ _BODIES: Final = {
     "text": "text/plain; charset=utf-8",
 }
 _NEEDS_ANSWER: Final = re.compile(r"\{\{[^}]*\banswer\b")
-_LIMIT: Final = re.compile(r"([1-9][0-9]{0,6}) (chars|utf16|bytes)")
+_LIMIT: Final = re.compile(r"([1-9][0-9]{0,6}) (chars|utf16|bytes|json)")
 _CODES: Final = re.compile(r"[1-5][0-9]{2}")
 _SECONDS: Final = 3600.0
 #: A parameter of an address; no server takes one of more than some KiB.
@@ -81,7 +81,8 @@ class WebhookSource(RequestSource):
     """The requests of a webhook, as its entry has them."""
 
     limits: Words = key(
-        "The longest texts by their paths in the body: `content: 2000 chars`, or `utf16` or `bytes`.",
+        "The longest texts by their paths in the body: `content: 2000 chars`, or `utf16`, `bytes`, or"
+        " `json`, bytes with what JSON escapes.",
         {}, typed=True,
     )  # fmt: skip
     markup: Words = key(
@@ -318,7 +319,9 @@ def _expression(source: str | None, place: str) -> Find | None:
 def _limit(name: str, text: str) -> Limit:
     found = _LIMIT.fullmatch(text)
     if not found:
-        raise ValueError(f"limits.{name}: must be a number and a unit: 2000 chars, utf16 or bytes")
+        raise ValueError(
+            f"limits.{name}: must be a number and a unit: 2000 chars, utf16, bytes or json"
+        )
     return Limit(int(found[1]), found[2])
 
 

@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
+
 from notifier.templates.expressions import Find, Unfit, compiled, is_true, shown
 from notifier.templates.places import ADDRESS, LANGUAGES, Language, Place, is_link
 
@@ -52,8 +54,15 @@ def utf8(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
+def json_bytes(text: str) -> int:
+    """Bytes of a text as a JSON body holds it, quotes not counted: of a line end two."""
+    return len(orjson.dumps(text.encode("utf-8", "replace").decode())) - 2
+
+
 #: How a text is measured, by unit.
-UNITS: Final[Mapping[str, Callable[[str], int]]] = {"chars": len, "utf16": utf16, "bytes": utf8}
+UNITS: Final[Mapping[str, Callable[[str], int]]] = {
+    "chars": len, "utf16": utf16, "bytes": utf8, "json": json_bytes,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +354,7 @@ def _finished(sheet: _Sheet, limit: Limit | None) -> str:
     for n, place in sheet.values:
         parts[n] = place.escape(parts[n])
     text = "".join(parts)
-    if limit is None or len(text) * 4 <= limit.most or UNITS[limit.unit](text) <= limit.most:
+    if limit is None or len(text) * 6 <= limit.most or UNITS[limit.unit](text) <= limit.most:
         return text
     measure = UNITS[limit.unit]
     sizes = list(map(measure, parts))

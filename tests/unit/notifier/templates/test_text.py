@@ -306,6 +306,8 @@ CUTS: Final = {
         "aaa/bbbb…",
     ),
     "by bytes": ("text", "{{ a }}", {"a": "üüüü"}, Limit(7, "bytes"), "üü…"),
+    "by JSON": ("text", "{{ a }}", {"a": '"\n\\\x01'}, Limit(8, "json"), '"\n…'),
+    "that fits as JSON": ("text", "{{ a }}", {"a": '"\n\\\x01'}, Limit(12, "json"), '"\n\\\x01'),
     "by UTF-16": ("text", "{{ a }}", {"a": "😀😀😀"}, Limit(5, "utf16"), "😀😀…"),
     "what fits": ("text", "{{ a }}", {"a": "😀😀😀"}, Limit(6, "utf16"), "😀😀😀"),
     "the last items of a list": (
