@@ -138,6 +138,10 @@ class Message:
 GONE: Final = frozenset({404, 410})
 
 
+#: Seconds from the end of a channel's `timeout_s` until its send is given up as unknown.
+GRACE: Final = 2.0
+
+
 class Channel(Protocol):
     """
     One way to one receiver.

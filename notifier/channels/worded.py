@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Final
 
 from notifier.content.wording import worded
-from notifier.contract import Channel, Message, Outcome
+from notifier.contract import GRACE, Channel, Message, Outcome
 from notifier.templates.expressions import Unfit
 from notifier.templates.request import Requests
 from notifier.templates.wording import Wording
 from syncer.runtime.offload import offload
+
+#: For the words, and the wait for those of others: the send that follows has its whole time.
+_SECONDS: Final = GRACE / 2
 
 _log = logging.getLogger("ledger.delivery")
 
@@ -38,7 +42,7 @@ class WordedChannel(Channel):
             message = await offload(
                 lambda: worded(message, self._wording),
                 size=message.size,
-                seconds=self.timeout_s,
+                seconds=_SECONDS,
                 author=message.namespace,
             )
         except TimeoutError:

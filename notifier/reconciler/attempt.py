@@ -28,7 +28,7 @@ from typing import Final
 from urllib.parse import quote
 
 from notifier.content.message import compose
-from notifier.contract import Channel, Message, Outcome
+from notifier.contract import GRACE, Channel, Message, Outcome
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.reconciler.decisions import Decisions, DeliveryBounds
 from notifier.reconciler.holds import Holds
@@ -149,9 +149,6 @@ class Composer:
 
 logger = logging.getLogger("ledger.delivery")
 
-#: A send that has not ended this many seconds after its channel's own timeout is given up as unknown.
-_GRACE: Final = 2.0
-
 
 @dataclass(eq=False)
 class Sender:
@@ -205,7 +202,7 @@ class Sender:
             message, answer=answer, may_leave=lambda: term.may_send(self.monotonic(), 0.0)
         )
         try:
-            async with asyncio.timeout(channel.timeout_s + _GRACE):
+            async with asyncio.timeout(channel.timeout_s + GRACE):
                 return await channel.send(message)
         except TimeoutError:
             return Outcome.unknown("the channel did not end within its own deadline")

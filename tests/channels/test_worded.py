@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import orjson
@@ -17,12 +20,14 @@ from notifier.channels.mail_message import mail
 from notifier.channels.pagerduty import pagerduty_body, pagerduty_payload
 from notifier.channels.slack import slack_payload
 from notifier.channels.teams import teams_payload
+from notifier.channels.worded import WordedChannel
 from notifier.content.wording import view_of, worded
-from notifier.contract import Message, Outcome, Words
+from notifier.contract import GRACE, Message, Outcome, Words
 from notifier.routing.parse import examine
 from notifier.templates.expressions import Unfit
 from notifier.templates.wording import ITEM, NAMES, digest_of, wording_of
 from syncer.model.incident import DATA
+from syncer.runtime.offload import SMALL, offload
 from tests.channels.messages import mail_entry, message
 from tests.channels.receiver import receiving
 from tests.channels.rig import Rig
@@ -168,6 +173,20 @@ def test_mail_has_a_page_beside_its_text() -> None:
     small = mail(large, envelope, 0, limit=6000)
     assert len(small) <= 6000
     assert email.message_from_bytes(small).get_content_type() == "text/plain"
+
+
+async def test_words_that_take_too_long_leave_the_send_its_time() -> None:
+    """The attempt is certainly not sent, and ends before its sender takes it for unknown."""
+    unsent: Any = SimpleNamespace(timeout_s=30.0, shows_status=False, keeps_state="")
+    release = threading.Event()
+    other = asyncio.create_task(offload(release.wait, size=SMALL + 1, seconds=9, author="other"))
+    channel = WordedChannel(unsent, wording_of("slack", {"subject": "{{ status }}"}))
+    try:
+        outcome = await asyncio.wait_for(channel.send(told(body="x" * (SMALL + 1))), GRACE)
+    finally:
+        release.set()
+        await other
+    assert outcome == Outcome.not_sent("the templates were not rendered in time")
 
 
 TEXT: Final = """\
