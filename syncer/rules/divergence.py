@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from syncer.model.attempt import NO_EPOCH, AttemptState, attempt_epoch
+from syncer.model.attempt import NO_EPOCH, AttemptState, FailureClass, attempt_epoch
 from syncer.model.record import Record
 from syncer.model.resource import PARTIALLY_SENT, SENT, Status
 from syncer.rules.channel_state import ChannelState, State, deciding
@@ -163,19 +163,28 @@ def conflicting(records: Sequence[Record]) -> list[Finding]:
     return _found(both, Divergence.CONFLICT, f"{both} attempt(s) have two definite results")
 
 
-def unfounded(status: Status, states: Sequence[ChannelState]) -> list[Finding]:
+def unfounded(
+    status: Status, states: Sequence[ChannelState], *, whole: bool | None = True
+) -> list[Finding]:
     """
     Find a final phase that the attempts do not support.
 
-    Whoever asks leaves out channels that are to be sent again.
+    Whoever asks leaves out channels that are to be sent again. Of a log that was lost and restored only one
+    thing is missed that led to a phase: that an attempt which was not sent was unknown before.
 
     Args:
         status: The object's.
         states: Of each planned channel, by log and object.
+        whole: Whether the log holds its beginning (`LogView.whole`).
     """
     delivered, total = sum(s.state is State.DELIVERED for s in states), len(deciding(states))
     going = [s for s in states if not s.state.finished]
-    uncertain = any(s.last and s.last.state is AttemptState.UNKNOWN for s in going)
+    uncertain = any(
+        s.last.state is AttemptState.UNKNOWN
+        or (not whole and s.last.failure is FailureClass.NOT_SENT)
+        for s in going
+        if s.last
+    )
     wrong = (
         (status.phase == SENT and delivered < (total or 1))
         or (status.phase == PARTIALLY_SENT and not delivered)
@@ -287,7 +296,10 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
     if status is None:
         return tuple(found)
     found += [f.kind for f in log_behind(again, status)]
-    found += [f.kind for f in (*unfounded(status, evidence.states), *unplanned(again, status))]
+    found += [
+        f.kind
+        for f in (*unfounded(status, evidence.states, whole=again.whole), *unplanned(again, status))
+    ]
     if evidence.quiet:
         # What waits to be written heals both; a status is wrong only if no write of it waits. What a memory
         # that is wrong or lacks something would write proves nothing.

@@ -238,7 +238,7 @@ def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -
             Finding(Divergence.STATUS_DIFFERS, f"the log says otherwise: {', '.join(wrong)}")
         )
     if not (view.opened or view.ordered):
-        found += unfounded(status, merged.channel_states)
+        found += unfounded(status, merged.channel_states, whole=view.whole)
     return found + _numbers(request)
 
 

@@ -272,6 +272,14 @@ PHASES: dict[str, tuple[str, int, FailureClass, str | None]] = {
     "partially sent, and the other may be": ("PartiallySent", 1, FailureClass.TRANSIENT, _GOING),
     "failed, and none is delivered": ("Failed", 0, FailureClass.PERMANENT, None),
     "failed, and one attempt is left": ("Failed", 1, FailureClass.TRANSIENT, _GOING),
+    "failed, and one was not sent": ("Failed", 1, FailureClass.NOT_SENT, _GOING),
+    "failed, and one was not sent, by a log made anew": ("Failed", 1, FailureClass.NOT_SENT, None),
+    "failed, and one attempt is left, by a log made anew": (
+        "Failed",
+        1,
+        FailureClass.TRANSIENT,
+        _GOING,
+    ),
 }
 
 
@@ -285,7 +293,9 @@ def test_a_phase_without_its_deliveries(case: str) -> None:
         done = Attempt(attempt, channel, AttemptState.SUCCESS, NOW - 50_000, NOW - 49_000)
         if n >= delivered:
             done = replace(done, state=AttemptState.FAILED, failure=other)
-        records += [intent_record(attempt, channel, at=NOW - 50_000, by="p"), attempt_record(done)]
+        intent = intent_record(attempt, channel, at=NOW - 50_000, by="p")
+        anew = "anew" in case
+        records += [attempt_record(done, seed=True)] if anew else [intent, attempt_record(done)]
     log = elements(*records)
     before = request(phase=phase)
     facts = Facts(before.generation, before.policy)
