@@ -18,7 +18,7 @@ from syncer.model.incident import RESOLVED
 from syncer.model.outcome import Outcome
 from syncer.model.resource import Json, Spec
 
-__all__ = ["GONE", "Channel", "Message", "NotReady", "Outcome", "Words"]
+__all__ = ["GONE", "Channel", "Message", "NotReady", "Outcome", "Words", "may_be_gone"]
 
 #: What Kubernetes takes for the name of an object.
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
@@ -140,6 +140,11 @@ GONE: Final = frozenset({404, 410})
 
 #: Seconds from the end of a channel's `timeout_s` until its send is given up as unknown.
 GRACE: Final = 2.0
+
+
+def may_be_gone(code: int) -> bool:
+    """Whether an answer may say so; where it does, the failure is transient, as of no other of these codes."""
+    return 400 <= code <= 499 and code != 429
 
 
 class Channel(Protocol):

@@ -37,8 +37,8 @@ import orjson
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target, secrets_of
-from notifier.contract import GONE, Channel, Message, Outcome
-from notifier.templates.expressions import Find, Unfit
+from notifier.contract import GONE, Channel, Message, Outcome, may_be_gone
+from notifier.templates.expressions import Find, Unfit, is_true
 from notifier.templates.request import ANSWER, Made, Requests, seconds_of, succeeded
 from syncer.model.attempt import AttemptState, FailureClass
 
@@ -217,7 +217,8 @@ def _judged(requests: Requests, target: Target, made: Made, outcome: Outcome, te
         named = str(found) if wanted else ""
         usable = ANSWER.fullmatch(named) and not any(s in named for s in secrets_of(target))
         return replace(Outcome.success(code), answer=named if usable else "")
-    if made.about and code in GONE:
+    gone = code in GONE or (may_be_gone(code) and is_true(_found(requests.gone, answer)))
+    if made.about and gone:
         return Outcome.transient(
             f"webhook answered {code}: what it had made of the incident is gone, so it is told anew",
             code=code,

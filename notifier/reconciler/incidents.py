@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from notifier.contract import GONE, Channel, Outcome
+from notifier.contract import Channel, Outcome, may_be_gone
 from notifier.router import Router
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.log import RedisLog
@@ -189,7 +189,7 @@ class Incidents:
         An id of another keeper that had the channel's name is none, nor is one that this notification has
         `tried` and that was gone.
         """
-        if any(a.code in GONE and a.failure is FailureClass.TRANSIENT for a in tried):
+        if any(may_be_gone(a.code) and a.failure is FailureClass.TRANSIENT for a in tried):
             return ""
         for mate in (await self._older(request))[:_READ]:
             if mate.state == RESOLVED:

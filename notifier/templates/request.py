@@ -101,6 +101,11 @@ class WebhookSource(RequestSource):
         None,
         typed=True,
     )
+    gone: str | None = key(
+        "Whether an answer of 4xx says that what was made is not there any more, as an expression over it;"
+        " 404 and 410 say so by themselves.",
+        None, typed=True,
+    )  # fmt: skip
     update: FollowUp | None = key(
         "The request that changes what an earlier notification of the incident has made, where its id"
         " is known: `method`, `path`, `query`, and `payload`, `form` or `text`.",
@@ -171,6 +176,7 @@ class Requests:
         when: Whether an answer tells of success, beside its code; None for any.
         retry_after: Seconds to wait, by the answer.
         answer: The id in an answer.
+        gone: Whether an answer says that what has that id is gone.
     """
 
     usual: Request
@@ -180,6 +186,7 @@ class Requests:
     when: Find | None = field(compare=False)
     retry_after: Find | None = field(compare=False)
     answer: Find | None = field(compare=False)
+    gone: Find | None = field(compare=False)
 
     @property
     def keeps_state(self) -> bool:
@@ -231,6 +238,7 @@ def requests_of(source: WebhookSource) -> Requests:
         _expression(source.success.when, "success.when"),
         _expression(source.retry_after, "retryAfter"),
         _expression(source.id, "id"),
+        _expression(source.gone, "gone"),
     )
 
 

@@ -360,22 +360,35 @@ async def test_an_incident_is_one_message(tmp_path: Path, http_client: HttpClien
     ]
 
 
+#: What each receiver with messages that are edited answers once somebody has deleted one, and to what else.
+DELETED: Final = {
+    "discord": (Step(404, body=b'{"message": "Unknown Message", "code": 10008}'), Step(400)),
+    "telegram": (
+        Step(400, body=b'{"ok": false, "description": "Bad Request: message to edit not found"}'),
+        Step(400, body=b'{"ok": false, "description": "Bad Request: chat not found"}'),
+    ),
+}
+
+
 @pytest.mark.parametrize("state", ["firing", "resolved"])
+@pytest.mark.parametrize("name", DELETED)
 async def test_what_was_deleted_is_told_anew(
-    state: str, tmp_path: Path, http_client: HttpClient
+    name: str, state: str, tmp_path: Path, http_client: HttpClient
 ) -> None:
-    """A message that somebody has removed fails nothing; a webhook that is gone does."""
-    async with receiving(Step(404), Step(404)) as receiver:
-        text = routing("discord").replace("discord-webhook-url", "url")
+    """A message that somebody has removed fails nothing; what else is refused, or a new one, does."""
+    gone, refused = DELETED[name]
+    async with receiving(gone, refused, gone) as receiver:
+        text = re.sub("credentialRef: .*", "credentialRef: url", routing(name))
         rig = Rig(tmp_path, http_client, text, url=receiver.url("/api/1/secret"))
-        channel = rig.channels.channel("webhook:discord")
+        channel = rig.channels.channel(f"webhook:{name}")
         assert channel is not None
         assert re.fullmatch("[0-9a-f]{8}", channel.keeps_state)
         edited = await channel.send(told(state, "77"))
+        wrong = await channel.send(told(state, "77"))
         made_it = await channel.send(told(state))
-    assert (edited.failure, edited.code) == (FailureClass.TRANSIENT, 404)
+    assert (edited.failure, edited.code) == (FailureClass.TRANSIENT, gone.code)
     assert "what it had made of the incident is gone, so it is told anew" in edited.error
-    assert made_it.failure is FailureClass.PERMANENT
+    assert wrong.failure is made_it.failure is FailureClass.PERMANENT
 
 
 async def test_headers_of_an_entry_do_not_come_back(

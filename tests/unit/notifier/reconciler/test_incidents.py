@@ -345,7 +345,10 @@ async def test_what_a_receiver_has_made_is_known_to_the_next_attempt() -> None:
     assert await known(journaled=True) == "", "no log has it then"
     gone = Attempt(ID, PAGER, AttemptState.FAILED, failure=FailureClass.TRANSIENT, code=404)
     assert await known("here", replace(gone, code=503)) == "a1"
-    assert await known("here", gone) == "", "what it had made is not there any more"
+    for code in (404, 400):
+        assert await known("here", replace(gone, code=code)) == "", "what it had made is gone"
+    assert await known("here", replace(gone, code=429)) == "a1"
+    assert await known("here", replace(gone, failure=FailureClass.PERMANENT)) == "a1"
     seen: list[Message] = []
 
     def keeps(world: World) -> None:
