@@ -136,14 +136,12 @@ class Message:
 
 #: Answers to a request about what a receiver has made of an incident, by which that is not there any more.
 GONE: Final = frozenset({404, 410})
-
-
 #: Seconds from the end of a channel's `timeout_s` until its send is given up as unknown.
 GRACE: Final = 2.0
 
 
 def may_be_gone(code: int) -> bool:
-    """Whether an answer may say so; where it does, the failure is transient, as of no other of these codes."""
+    """Whether an answer may say so; where it does, the failure is transient, as of no other such one."""
     return 400 <= code <= 499 and code != 429
 
 

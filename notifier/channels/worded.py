@@ -16,7 +16,7 @@ from notifier.contract import GRACE, Channel, Message, Outcome
 from notifier.templates.expressions import Unfit
 from notifier.templates.request import Requests
 from notifier.templates.wording import Wording
-from syncer.runtime.offload import offload
+from syncer.runtime.offload import SMALL, offload
 
 #: For the words, and the wait for those of others: the send that follows has its whole time.
 _SECONDS: Final = GRACE / 2
@@ -41,7 +41,7 @@ class WordedChannel(Channel):
         try:
             message = await offload(
                 lambda: worded(message, self._wording),
-                size=message.size,
+                size=SMALL + 1 if self._wording.lists else message.size,
                 seconds=_SECONDS,
                 author=message.namespace,
             )

@@ -46,6 +46,8 @@ from syncer.rules.text import shown as printable
 
 #: Characters of what templates see of alerts that are read, and its maps.
 _DATA_CHARS: Final = 16 * 1024
+#: Alerts that templates see, which may look at each for each; no gateway hands on more in so few bytes.
+_ALERTS: Final = 256
 _DATA_MAPS: Final = ("groupLabels", "commonLabels", "commonAnnotations")
 _IDENTITY: Final = ("name", "namespace", "uid")
 
@@ -233,13 +235,13 @@ def _shown_data(text: str, clean: Callable[[str], str]) -> Json:
     alerts = [a for a in listed if isinstance(a, Mapping)] if isinstance(listed, list) else []
     return {
         "status": clean(_text(found.get("status"))),
-        "truncatedAlerts": _count(found.get("truncatedAlerts")),
+        "truncatedAlerts": _count(found.get("truncatedAlerts")) + len(alerts[_ALERTS:]),
         **{key: _texts(found.get(key), clean) for key in _DATA_MAPS},
         "alerts": [
             {key: clean(_text(alert.get(key))) for key in ("status", "startsAt", "endsAt")}
             | {"url": url if is_link(url := clean(_text(alert.get("url")))) else ""}
             | {key: _texts(alert.get(key), clean) for key in ("labels", "annotations")}
-            for alert in alerts
+            for alert in alerts[:_ALERTS]
         ],
     }
 

@@ -21,7 +21,7 @@ from notifier.templates.expressions import Find, Unfit, compiled, is_true
 from notifier.templates.places import LANGUAGES
 from notifier.templates.text import Limit, Template
 from notifier.templates.tree import Tree
-from notifier.templates.wording import ITEM, NAMES, Wording, digest_of, texts_of
+from notifier.templates.wording import ITEM, NAMES, Wording, digest_of, has_lists, texts_of
 from syncer.configfile import Listed, Section, key, or_else
 
 Method = Annotated[Literal["POST", "PUT", "PATCH", "DELETE"], or_else("POST")]
@@ -245,7 +245,8 @@ def requests_of(source: WebhookSource) -> Requests:
 def webhook_wording(source: WebhookSource, templates: Mapping[str, Any]) -> Wording:
     """Compile what words a webhook: its requests, and its receiver's templates; raises ValueError."""
     texts = texts_of("webhook", templates)
-    return Wording(digest_of([source.written, dict(templates)]), texts, requests_of(source))
+    written = [source.written, dict(templates)]
+    return Wording(digest_of(written), texts, requests_of(source), has_lists(written))
 
 
 def seconds_of(value: Any) -> float | None:
@@ -266,7 +267,7 @@ def _request(
     if source.payload is not None:
         try:
             body = Tree(
-                source.payload, names=NAMES, item=ITEM, limits=limits,
+                source.payload, names=NAMES, item=ITEM, limit=lambda path, _: limits.get(path),
                 language=lambda path, _: markup.get(path, "text"),
             )  # fmt: skip
         except ValueError as error:

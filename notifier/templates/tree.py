@@ -21,8 +21,8 @@ _DEPTH: Final = 20
 _ABSENT: Final = object()
 _BLOCKS: Final = {"$each": ("$do",), "$if": ("$then", "$else")}
 
-#: The language of a text, by its path without places in lists, and the mapping in which it stands.
-LanguageOf = Callable[[str, Mapping[str, Any]], str]
+#: The mappings in which a text stands, from the outermost to its own.
+Around = tuple[Mapping[str, Any], ...]
 _Node = Callable[[Any, "_Count"], Any]
 
 
@@ -49,8 +49,8 @@ class Tree:
         *,
         names: frozenset[str],
         item: frozenset[str] = frozenset(),
-        language: LanguageOf = lambda _, __: "text",
-        limits: Mapping[str, Limit] | None = None,
+        language: Callable[[str, Around], str] = lambda _, __: "text",
+        limit: Callable[[str, Around], Limit | None] = lambda _, __: None,
         scalars: bool = False,
     ) -> None:
         """
@@ -60,8 +60,8 @@ class Tree:
             source: The payload.
             names: What expressions see.
             item: What the items of lists have beside that.
-            language: Of each text.
-            limits: How long texts may be, by path.
+            language: Of each text, by its path without places in lists, and by what it stands in.
+            limit: How long each text may be, by the same.
             scalars: A hole yields no mapping and no list, which might be read as markup.
 
         Raises:
@@ -69,11 +69,11 @@ class Tree:
         """
         self._item = item
         self._language = language
-        self._limits = dict(limits or {})
+        self._limit = limit
         self._scalars = scalars
         self.texts: set[str] = set()
         self._left = VALUES
-        self._root = self._node(source, "", {}, names, 0)
+        self._root = self._node(source, "", (), names, 0)
 
     def render(self, view: Any) -> Any:
         """Return the payload; Unfit if an expression does not fit what it meets, or it gets too large."""
@@ -81,7 +81,7 @@ class Tree:
         return None if found is _ABSENT else found
 
     def _node(
-        self, source: Any, path: str, around: Mapping[str, Any], names: frozenset[str], depth: int
+        self, source: Any, path: str, around: Around, names: frozenset[str], depth: int
     ) -> _Node:
         self._left -= 1
         if depth > _DEPTH or self._left < 0:
@@ -92,7 +92,9 @@ class Tree:
             if any(key.startswith("$") for key in source):
                 return self._block(source, path, around, names, depth)
             members = {
-                key: self._node(inner, f"{path}.{key}".lstrip("."), source, names, depth + 1)
+                key: self._node(
+                    inner, f"{path}.{key}".lstrip("."), (*around, source), names, depth + 1
+                )
                 for key, inner in source.items()
             }
             return lambda view, count: _mapping(members, view, count)
@@ -107,9 +109,7 @@ class Tree:
             return lambda view, count: _list(items, view, count)
         return lambda *_: source
 
-    def _text(
-        self, source: str, path: str, around: Mapping[str, Any], names: frozenset[str]
-    ) -> _Node:
+    def _text(self, source: str, path: str, around: Around, names: frozenset[str]) -> _Node:
         self.texts.add(path)
         language = self._language(path, around)
         try:
@@ -118,7 +118,7 @@ class Tree:
                 names=names,
                 item=self._item,
                 language=language,
-                limit=self._limits.get(path),
+                limit=self._limit(path, around),
             )
         except ValueError as error:
             raise ValueError(f"{path}: {error}" if path else str(error)) from None
@@ -144,7 +144,7 @@ class Tree:
         self,
         source: Mapping[str, Any],
         path: str,
-        around: Mapping[str, Any],
+        around: Around,
         names: frozenset[str],
         depth: int,
     ) -> _Node:

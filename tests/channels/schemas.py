@@ -29,9 +29,27 @@ from notifier.templates.wording import wording_of
 from tests.channels.ready_made import CASES, NAMES, WIDE, made, told
 
 _SAID: Final = "<!channel> @everyone \"'\\ <b>](javascript:x) {{ x }}\r\n\0\u202e\ud800"
-_WORDS: Final = {
+#: Templates: what each kind has beside subject and body fits as well.
+_WORDS: Final[dict[str, Any]] = {
     "subject": "{{ state }}: {{ subject }}",
     "body": "{{#each alerts}}{{ labels.instance }} {{ url }}\n{{/each}}",
+    "slackBlocks": [
+        {"type": "header", "text": {"type": "plain_text", "text": "{{ subject }}"}},
+        {"type": "section", "text": {"type": "mrkdwn", "text": "*{{ subject }}*: {{ body }}"}},
+        {
+            "type": "section",
+            "fields": [
+                {"type": "mrkdwn", "text": "*s* {{ severity }}"},
+                {"type": "plain_text", "text": "c {{ cluster }}"},
+            ],
+        },
+        {"type": "context", "elements": [{"type": "mrkdwn", "text": "in {{ cluster }}"}]},
+    ],
+    "pagerduty": {
+        "summary": "{{ subject }}",
+        "class": "{{ severity }}",
+        "details": {"c": "{{ cluster }}"},
+    },
 }
 _BUILT: Final[dict[str, Callable[[Any], Any]]] = {
     "slack": lambda message: slack_payload(message)["blocks"],

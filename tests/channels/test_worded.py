@@ -6,6 +6,7 @@ import asyncio
 import email
 import email.policy
 import json
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from notifier.content.wording import view_of, worded
 from notifier.contract import GRACE, Message, Outcome, Words
 from notifier.routing.parse import examine
 from notifier.templates.expressions import Unfit
+from notifier.templates.text import utf16
 from notifier.templates.wording import ITEM, NAMES, digest_of, wording_of
 from syncer.model.incident import DATA
 from syncer.runtime.offload import SMALL, offload
@@ -83,6 +85,12 @@ def test_what_is_not_the_gateways_has_the_same_shape(data: str) -> None:
     assert text.subject in {"0", "1"}
 
 
+def test_as_many_alerts_are_seen_as_a_gateway_may_hand_on() -> None:
+    """A template may look at each for each of them, so thousands of empty ones would cost seconds."""
+    view = view_of(told({"alerts": [{}] * 5000, "truncatedAlerts": 3}))
+    assert (len(view["alerts"]), view["truncatedAlerts"]) == (256, 4747)
+
+
 def test_slack_is_told_in_its_own_language() -> None:
     """The body as the template writes it, values escaped; the link before the others."""
     seen = made(
@@ -127,6 +135,50 @@ def test_slacks_blocks_are_the_templates() -> None:
     for wrong in ("{{ state }}", {"$if": "state", "$then": "mrkdwn"}):
         with pytest.raises(ValueError, match="must be a plain word"):
             wording_of("slack", {"slackBlocks": [{"type": wrong, "text": "{{ body }}"}]})
+
+
+def block(kind: str, text: str, member: str = "text", **others: Any) -> dict[str, Any]:
+    """A block with one text object."""
+    inner = {"type": "plain_text", "text": text}
+    return {"type": kind, member: inner if member == "text" else [inner], **others}
+
+
+@pytest.mark.parametrize(
+    ("source", "most"),
+    [
+        (block("header", "{{ body }}"), 150), (block("section", "{{ body }}"), 3000),
+        (block("section", "{{ body }}", "fields"), 2000),
+        (block("context", "{{ body }}", "elements"), 3000),
+        ({"type": "actions", "elements": [block("button", "{{ body }}")]}, 75),
+        ({"type": "markdown", "text": "{{ body }}"}, 12_000),
+        ({"type": "image", "image_url": "https://i/x.png", "alt_text": "{{ body }}"}, 2000),
+    ],
+)  # fmt: skip
+def test_texts_of_slacks_blocks_are_as_long_as_slack_takes(source: Any, most: int) -> None:
+    """It refuses a message with a longer one for good, and nobody would be told."""
+    for sign in "x😀<":
+        payload = made("slack", {"slackBlocks": [source]}, told(body=sign * 40_000))
+        (shown,) = re.findall(r'"([^"]*…)"', json.dumps(slack_payload(payload), ensure_ascii=False))
+        shown = json.loads(f'"{shown}"')
+        assert most - 12 < utf16(shown) <= most
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ([{"$each": "alerts", "$do": block("section", "x")}] * 26, "yields 52 blocks"),
+        ([{"$each": "links", "$do": block("section", "x")}], "yields 0 blocks"),
+        ([block("section", "{{ context.none }}")], "an empty text"),
+        ([block("section", "{{ context.none }} ", "fields")], "an empty text"),
+        ([{"type": "section", "fields": [{"type": "mrkdwn", "text": "x"}] * 11}], "more fields"),
+        ([{"type": "context", "elements": [{"type": "mrkdwn", "text": "x"}] * 11}], "more elements"),
+        ([{"type": "actions", "elements": [block("button", "x")] * 26}], "more elements"),
+    ],
+)  # fmt: skip
+def test_blocks_that_slack_would_refuse_are_not_sent(source: Any, reason: str) -> None:
+    """Of what it would refuse as a whole, the usual message is sent."""
+    with pytest.raises(Unfit, match=reason):
+        made("slack", {"slackBlocks": source})
 
 
 def test_teams_is_told_in_markdown() -> None:
@@ -220,6 +272,27 @@ async def test_templates_that_do_not_fit_keep_nobody_from_being_told(
     shown = [json.loads(r.body)["blocks"][0]["text"]["text"] for r in receiver.requests]
     assert shown == ["🚨 DISK FULL", *["🚨 Disk full"] * 2]
     assert "templates do not fit a notification" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("template", "apart"), [("{{#each alerts}}x{{/each}}", True), ("x", False)]
+)
+async def test_lists_do_not_keep_the_loop(
+    template: str, apart: bool, tmp_path: Path, http_client: HttpClient
+) -> None:
+    """A few characters of alerts, each held against all others, take long: others are served meanwhile."""
+    seen: list[bool] = []
+
+    def data() -> Any:
+        seen.append(threading.current_thread() is not threading.main_thread())
+        return {"alerts": []}
+
+    async with receiving() as receiver:
+        rig = Rig(tmp_path, http_client, TEXT % template, slack=receiver.url())
+        channel = rig.channels.channel("slack:ops")
+        assert channel is not None
+        assert (await channel.send(replace(told(), data=data))).code == 200
+    assert seen == [apart]
 
 
 WRONG: Final = {

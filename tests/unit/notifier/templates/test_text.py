@@ -378,7 +378,7 @@ def test_a_payload_is_rendered_with_its_types() -> None:
         },
         names=names,
         item=frozenset("n"),
-        limits={"s": Limit(3)},
+        limit=lambda path, _: Limit(3) if path == "s" else None,
     )
     assert tree.render(VIEW) == {
         "n": 2,
