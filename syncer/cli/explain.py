@@ -32,7 +32,7 @@ _ANSWER: Final = 5.0
 async def run(options: argparse.Namespace) -> int:
     """Explain one notification; returns the exit code."""
     async with access(options) as at:
-        asker, namespaces = Asker(_ANSWER, strict=True), await namespaces_of(at, options)
+        asker, namespaces = Asker(_ANSWER, strict=True), namespaces_of(at, options)
         found, key = None, options.object or ""
         if options.event:
             key = await find_event(at, options.event.strip(), namespaces)

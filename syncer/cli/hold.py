@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import NOT_COMPARED, OK, SILENT, Misused, Refused, message_of
 from syncer.cli.explanation import Rules, explain
-from syncer.cli.installation import holds_at, namespaces_of
+from syncer.cli.installation import holds_at, watched
 from syncer.cli.output import Columns, Table, in_words, write_answer, write_remark
 from syncer.cli.resend import parse_reason
 from syncer.cli.scan import Joined, Scan, objects, read_logs
@@ -131,8 +131,7 @@ async def _place(here: _Here) -> int:
     except Rejected as error:
         raise Refused(f"the API server refuses the hold: {error}") from None
     # A flood does not wait until all of it is counted: names that the files know need no scan.
-    watched = await namespaces_of(here.at, argparse.Namespace(config=options.config))
-    at_once = options.anyway or not unmatched(hold, _routed(), watched)
+    at_once = options.anyway or not unmatched(hold, _routed(), watched(here.at))
     if at_once and not options.dry_run:
         hold = await here.holds.create(name, spec)
     count = await _counted(here, [hold])
@@ -328,11 +327,10 @@ async def _counted(here: _Here, holds: Sequence[Hold]) -> _Count:
     at, unread = here.at, 0
     found = _Count(await _now(at), channels=_routed())
     try:
-        watched = await namespaces_of(at, argparse.Namespace(config=here.options.config))
-        found.namespaces.update(watched)
+        found.namespaces.update(watched(at))
         # What is dropped is counted as what is held: by the rule it would be over already.
         rules = Rules.of(at, tuple(replace(hold, drop_before=0) for hold in holds))
-        async with aclosing(objects(at, Scan(), watched)) as pages:
+        async with aclosing(objects(at, Scan(), watched(at))) as pages:
             async for page in pages:
                 requests = [one for one in page if isinstance(one, NotificationRequest)]
                 unread += len(page) - len(requests)

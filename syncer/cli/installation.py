@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-from urllib.parse import quote
 
 from syncer.cli.access import Access
 from syncer.cli.output import write_remark
@@ -167,15 +165,21 @@ async def read_map(
         return None
 
 
-_TIMEOUT: Final = 5.0
-
-
 def controller_namespace() -> str:
     """Return the controller's own namespace, as its pod has it; empty elsewhere."""
     return home_from_environment() or own_namespace()
 
 
-async def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, ...]:
+def watched(at: Access) -> tuple[str, ...]:
+    """Return the namespaces that the settings file has the controller watch; empty for all."""
+    named = at.settings.controller.namespaces
+    if named == "*" or not at.configured:
+        return ()
+    home = "" if named else controller_namespace()
+    return tuple(named) or ((home,) if home else ())
+
+
+def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, ...]:
     """
     Return the namespaces to look at; empty for all.
 
@@ -183,31 +187,7 @@ async def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, .
     may see these often may see no others.
     """
     named = getattr(options, "namespace", None) or ()
-    if named or options.config is None or getattr(options, "all_namespaces", False):
-        return tuple(named)
-    watched = at.settings.controller.namespaces
-    if watched == "*":
-        return ()
-    home = "" if watched else controller_namespace()
-    return tuple(watched) or ((home,) if home else ())
-
-
-async def report_missing(at: Access, options: argparse.Namespace) -> bool:
-    """Report each namespace that was named and does not exist; whether there is one."""
-    missing = []
-    for name in getattr(options, "namespace", None) or ():
-        if at.kube is None:
-            break
-        # Who may list objects in a namespace need not be allowed to read it.
-        with suppress(PortError):
-            try:
-                path = f"/api/v1/namespaces/{quote(name, safe='')}"
-                await at.kube.request("GET", path, timeout=_TIMEOUT)
-            except Gone:
-                missing.append(name)
-    for name in missing:
-        write_remark(f"there is no namespace {name!r}")
-    return bool(missing)
+    return tuple(named) if named or getattr(options, "all_namespaces", False) else watched(at)
 
 
 async def holds_at(at: Access) -> DeliveryHolds:

@@ -179,7 +179,7 @@ async def run(options: argparse.Namespace) -> int:
     now, silent = now_here(), ""
     async with access(options) as at:
         counts = Overview(Placed(now=now), moment_of(options.since, "--since", now))
-        unread = await count(at, counts, await namespaces_of(at, options))
+        unread = await count(at, counts, namespaces_of(at, options))
         try:
             await read_skips(at, counts)
         except SILENT as error:

@@ -320,7 +320,7 @@ async def _many(options: argparse.Namespace) -> int:
     async with access(options) as at:
         await trusted_store(at, writes=not options.dry_run)
         since = moment_of(options.since, "--since", await at.now()) if options.since else 0
-        async for one in walk(at, await namespaces_of(at, options)):
+        async for one in walk(at, namespaces_of(at, options)):
             if isinstance(one, Unreadable):
                 unread += 1
             elif _failed(one, options, since):

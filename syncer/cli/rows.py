@@ -17,12 +17,11 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple, TypeVar
 
 from syncer.cli.access import access
-from syncer.cli.exits import ABSENT, NOT_COMPARED, OK, SILENT, reason_of
+from syncer.cli.exits import NOT_COMPARED, OK, SILENT, reason_of
 from syncer.cli.installation import (
     StoreState,
     namespaces_of,
     read_holds,
-    report_missing,
     trusted_store,
 )
 from syncer.cli.output import Columns, Table, age, cut, translated, write_remark
@@ -436,7 +435,7 @@ async def run(options: argparse.Namespace) -> int:
             columns_of(placed), json=options.json,
             as_json=lambda pair: pair[0].as_json(placed, pair[1]),
         )  # fmt: skip
-        namespaces = await namespaces_of(at, options)
+        namespaces = namespaces_of(at, options)
         count, maker, scan = 0, RowMaker(), Scan()
         newest: list[tuple[Row, Head]] = []
         async with aclosing(objects(at, scan, namespaces, labels=wanted.labels)) as pages:
@@ -458,14 +457,11 @@ async def run(options: argparse.Namespace) -> int:
                 else:
                     table.write(some)
         table.write(newest)
-        absent = not scan.objects and await report_missing(at, options)
-        if not count and not absent:
+        if not count:
             among = f" in {', '.join(namespaces)}" if namespaces else ""
             write_remark(f"none of {scan.objects} notification(s){among} matches")
             if options.event:
                 write_remark("--event is an event's whole text; `explain` finds one by a part")
         for text in unread:
             write_remark(f"not listed: {text}")
-    if absent:
-        return ABSENT
     return NOT_COMPARED if unread or silent or not compared else OK

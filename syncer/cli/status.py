@@ -55,7 +55,7 @@ COLUMNS: Final[Columns] = {
 async def run(options: argparse.Namespace) -> int:
     """Show where things stand; returns the exit code."""
     async with access(options) as at:
-        namespaces = await namespaces_of(at, options)
+        namespaces = namespaces_of(at, options)
         lines = await report(at, lambda counts: count(at, counts, namespaces))
     table = Table(
         COLUMNS,
@@ -80,7 +80,7 @@ async def report(
         home: The controller's namespace, empty to look for it.
     """
     parts = await asyncio.gather(
-        _part("REPLICAS", _replicas(at, home), "doctor"),
+        _part("REPLICAS", read_replicas(at, home), "doctor"),
         _part("REDIS", _redis(at), "doctor"),
         _part("HOLDS", _holds(at), "hold list"),
         _part("NOTIFICATIONS", _counted(at, counted), "doctor", within=_COUNTING),
@@ -101,7 +101,14 @@ async def _part(
         return [Line(name, None, f"not known: {reason_of(error)}", then)]
 
 
-async def _replicas(at: Access, home: str) -> list[Line]:
+async def read_replicas(at: Access, home: str) -> list[Line]:
+    """
+    Return the lines about replicas and routing; an empty `home` is looked for.
+
+    Raises:
+        ConfigError: it is not known where they are.
+        PortError: their Leases cannot be read.
+    """
     if at.kube is None:
         raise ConfigError(at.problem)
     home, name = home or controller_namespace(), at.settings.sharding.lease_name

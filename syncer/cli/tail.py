@@ -393,7 +393,7 @@ async def run(options: argparse.Namespace) -> int:
         now = await at.now()
         wanted = Wanted(
             states=tuple(options.state or (s for s in STATES if s != "intent")),
-            namespaces=await namespaces_of(at, options) if not options.object else (),
+            namespaces=namespaces_of(at, options) if not options.object else (),
             receivers=tuple(options.receiver or ()),
             since=moment_of(options.since, "--since", now),
         )

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from syncer.cli.access import Access, access, operator_name
-from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK, SILENT, Misused, reason_of
-from syncer.cli.installation import namespaces_of, report_missing, trusted_store
+from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, SILENT, Misused, reason_of
+from syncer.cli.installation import namespaces_of, trusted_store
 from syncer.cli.known import read_request
 from syncer.cli.output import Columns, Table, write_answer, write_remark
 from syncer.cli.scan import Joined, Result, Scan, bounds_of, by_status, check_again, diverging
@@ -281,8 +281,6 @@ async def repair(options: argparse.Namespace) -> int:
         await trusted_store(at, writes=not options.dry_run, new=options.moved)
         scan, bounds = Scan(), bounds_of(at)
         planned, more = await _plan(at, scan, bounds, options, by=by)
-        if not options.object and not scan.objects and await report_missing(at, options):
-            return ABSENT
         for result, steps in planned:
             _write_plan(result, steps, options, by=by)
         if more:
@@ -323,7 +321,7 @@ async def _plan(
         requests = [await read_request(at, key) for key in options.object]
         found = check_again(at, scan, bounds, [(r.uid, r.key) for r in requests])
     else:
-        found = diverging(at, scan, bounds, await namespaces_of(at, options))
+        found = diverging(at, scan, bounds, namespaces_of(at, options))
     async for joined, findings in found:
         wanted = tuple(f for f in findings if not options.moved or f.kind is Divergence.LOG_MISSING)
         if wanted and (len(planned) < LIMIT or options.moved):
@@ -361,7 +359,7 @@ async def run(options: argparse.Namespace) -> int:
     async with access(options) as at:
         silent, since = await _silence(at)
         scan, bounds = Scan(), replace(bounds_of(at), since=since)
-        namespaces = await namespaces_of(at, options)
+        namespaces = namespaces_of(at, options)
         results = (
             by_status(at, scan, namespaces) if silent
             else diverging(at, scan, bounds, namespaces)
@@ -369,8 +367,6 @@ async def run(options: argparse.Namespace) -> int:
         async for joined, findings in results:
             diverging_ones += 1
             rows += [(joined, finding) for finding in findings]
-        if not scan.objects and await report_missing(at, options):
-            return ABSENT
     listed = Table(_COLUMNS, json=options.json, as_json=lambda row: {
         "uid": row[0].uid, "object": row[0].key or None, "class": row[1].kind.value,
         "remedy": row[1].kind.remedy.value, "what": row[1].text, "cause": ADVICE[row[1].kind].cause,

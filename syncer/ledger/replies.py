@@ -75,7 +75,7 @@ class RefusedInside(Unauthorised):
     """The user may run a script, and not one of its commands; others may have been executed before."""
 
     def __init__(self, lacks: str = "", *, word: str = "NOPERM") -> None:
-        lacks = lacks or "`syncer doctor` says which"
+        lacks = lacks or "docs/install.md lists what the user needs"
         super().__init__(f"Redis refuses a command within a script ({word}): {lacks}", reason=word)
 
 

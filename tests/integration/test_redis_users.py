@@ -19,7 +19,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 
 from syncer.cli import exits
 from syncer.cli import main as cli
-from syncer.cli.doctor.result import Grade
+from syncer.cli.doctor import Grade
 from syncer.configfile import build
 from syncer.ledger.preflight import unfit
 from syncer.model.errors import Unauthorised

@@ -31,7 +31,7 @@ async def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with access(options) as at:
-        namespaces, index = await namespaces_of(at, options), Index()
+        namespaces, index = namespaces_of(at, options), Index()
         follower = Follower(at, index, namespaces)
         explorer = Explorer(at, index, follower, namespaces=namespaces, home=home)
         following = asyncio.create_task(follower.run())

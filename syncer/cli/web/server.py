@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -31,9 +30,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from syncer.cli.access import Access
-from syncer.cli.doctor import examine
-from syncer.cli.doctor.cluster import ClusterFacts
-from syncer.cli.doctor.result import Grade, Result
+from syncer.cli.doctor import Grade, Result, examine
 from syncer.cli.installation import read_holds
 from syncer.cli.known import API, REDIS, Asker, Missing, know
 from syncer.cli.output import in_words
@@ -388,16 +385,14 @@ class Explorer:
 
     async def _health(self, _request: web.Request) -> str:
         missing = self._missing(now_here())
-        results, leases = list[Result](), ClusterFacts()
+        results: Sequence[Result] = ()
+        owners: Mapping[str, Sequence[int]] = {}
         try:
-            results, leases = await self._examination.get()
+            results, owners = await self._examination.get()
         except TimeoutError:
             missing.append("The checks did not end in time.")
-        shards_of = defaultdict[str, list[str]](list)
-        for number, shard in enumerate(leases.shards):
-            shards_of[shard.holder or ""].append(str(number))
         return pages.page(
-            "health", title="Health", here="/health", leases=leases, shards_of=shards_of, missing=missing,
+            "health", title="Health", here="/health", owners=owners, missing=missing,
             results=sorted(results, key=lambda r: _ORDER.index(r.grade)),
         )  # fmt: skip
 
@@ -416,7 +411,7 @@ class Explorer:
 
         return await report(self._at, counted, home=self._home), counts
 
-    async def _examine(self) -> tuple[list[Result], ClusterFacts]:
+    async def _examine(self) -> tuple[list[Result], Mapping[str, Sequence[int]]]:
         async with asyncio.timeout(_DOCTOR):
             return await examine(
                 self._at, namespaces=self._namespaces, home=self._home, account="", reader=True

@@ -246,12 +246,9 @@ async def test_a_flood_does_not_wait_until_it_is_counted(
         done.append("counted")
         return _Count(NOW, ["slack:ops", "slack:dev"])
 
-    async def no_namespaces(*_: Any) -> tuple[str, ...]:
-        return ()
-
     monkeypatch.setattr("syncer.cli.hold._counted", counted)
     monkeypatch.setattr("syncer.cli.hold._routed", lambda: {"slack:ops"})
-    monkeypatch.setattr("syncer.cli.hold.namespaces_of", no_namespaces)
+    monkeypatch.setattr("syncer.cli.hold.watched", lambda _at: ())
     options: dict[str, Any] = {
         "receiver": ["ops"], "namespace": None, "type": None, "severity": None, "until": "1h",
         "reason": "why", "by": "me", "anyway": False, "dry_run": False, "json": False, **given,

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
 
 from syncer.cli.access import Access
-from syncer.cli.doctor.cluster import ClusterFacts, check_journal
-from syncer.cli.doctor.result import Grade
 from syncer.cli.exits import reason_of
 from syncer.cli.explanation import Rules, as_json, as_text, explain
 from syncer.cli.installation import StoreState
 from syncer.cli.owner import (
     Owner,
-    ShardHolder,
     find_owner,
     held_back,
     log_by_status,
@@ -235,34 +231,6 @@ def test_verify_names_what_is_journaled() -> None:
     )
     assert [f.kind for f in findings] == [Divergence.LOG_MISSING]
     assert findings[0].text.endswith("; they were journaled in the outage 0.7-1")
-
-
-@pytest.mark.parametrize(
-    ("notes", "redis", "seconds", "wanted", "said"),
-    [
-        ({}, True, 0, Grade.OK, "no attempts are journaled"),
-        ({0: OLDER}, False, 600, Grade.WARN, "1 of 2 shard(s) journal attempts"),
-        (
-            {0: replace(OLDER, since=OLDER.since + 9000), 1: OLDER},
-            False,
-            600,
-            Grade.WARN,
-            f"since {format_time(OLDER.since)}",
-        ),
-        ({0: OLDER}, True, 0, Grade.WARN, "the controller does not reach Redis"),
-        ({0: OLDER}, True, 1, Grade.WARN, "but Redis answers here"),
-    ],
-)
-def test_doctor_tells_an_outage(
-    notes: dict[int, Note], redis: bool, seconds: int, wanted: Grade, said: str
-) -> None:
-    """A note that stays although Redis answers is another trouble than one in an outage."""
-    facts = ClusterFacts(shards=[ShardHolder("a", note=notes.get(n)) for n in range(2)])
-    (result,) = check_journal(facts, redis=redis, now=OLDER.since + 60_000 + seconds)
-    assert (result.name, result.grade) == ("journal", wanted)
-    assert said in result.text
-    assert bool(result.fix) == (wanted is Grade.WARN)
-    assert check_journal(ClusterFacts(problem="gone"), redis=redis, now=0) == []
 
 
 def test_without_redis_this_machine_says_what_time_it_is() -> None:

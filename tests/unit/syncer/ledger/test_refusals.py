@@ -117,7 +117,7 @@ MET: Final[dict[str, tuple[Exception, str | None]]] = {
     ),
     "the user may not, within, and which command is not said": (
         RefusedInside(),
-        "Redis refuses a command within a script (NOPERM): `syncer doctor` says which",
+        "Redis refuses a command within a script (NOPERM): docs/install.md lists what the user needs",
     ),
     "writes are paused": (Ambiguous("no reply"), "Redis does not answer what is written"),
     "nothing in time": (TimeoutError(), "Redis does not answer what is written"),
@@ -247,7 +247,7 @@ async def test_another_script_that_is_forbidden_is_said_once(
     [
         (
             "The user executing the script can't run this command or subcommand script: 1f2e, on @user",
-            "`syncer doctor` says which",
+            "docs/install.md lists what the user needs",
         ),
         (
             "ACL failure in script: User u has no permissions to run the 'rpush' command script: on @user",

@@ -7,9 +7,6 @@ from typing import Any, cast
 
 import pytest
 
-from syncer.cli.doctor.cluster import ClusterFacts, check_others, check_routing
-from syncer.cli.doctor.result import Grade
-from syncer.cli.owner import ShardHolder
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import LeaseRecord
 from syncer.model.resource import LogMark, NotificationRequest, Status
@@ -18,24 +15,6 @@ from syncer.sharding.neighbours import Neighbours, living, namespaces_shown
 from syncer.sharding.view import NAMESPACES
 
 NOW = 1_800_000_000_000
-FORCE = "2 receiver(s) in force, from a file of sha256 aa"
-#: What each replica says of its routing, and what the doctor says of that.
-ROUTINGS: dict[str, tuple[dict[str, tuple[str, str]], Grade, str]] = {
-    "nobody runs": ({}, Grade.UNKNOWN, "no replica says"),
-    "a version that says nothing": ({"a": ("", "")}, Grade.UNKNOWN, "no replica says"),
-    "all have the same": ({"a": (FORCE, ""), "b": (FORCE, "")}, Grade.OK, FORCE),
-    "they differ": ({"a": (FORCE, ""), "b": ("x", "")}, Grade.WARN, "the replicas differ"),
-    "a file is broken": ({"a": (FORCE, "line 3"), "b": (FORCE, "")}, Grade.FAIL, "a: line 3"),
-}
-
-
-@pytest.mark.parametrize("case", ROUTINGS)
-def test_what_the_doctor_says_of_the_routing(case: str) -> None:
-    """A file that is not taken is a failure, with the replica that refuses it and why."""
-    routing, grade, said = ROUTINGS[case]
-    found = check_routing(ClusterFacts(routing=routing))
-    assert (found.name, found.grade, said in found.text) == ("routing", grade, True)
-    assert bool(found.fix) is (grade in {Grade.WARN, Grade.FAIL})
 
 
 def session(name: str = "other-session-0123456789abcdef", **more: object) -> LeaseRecord:
@@ -129,26 +108,3 @@ async def test_signs_are_believed_for_a_while() -> None:
     )
     now[0] = 1500.1
     assert here.problem is None
-
-
-OWNED = [ShardHolder("a")]
-GRADES = {
-    "nothing": (ClusterFacts(shards=OWNED, elsewhere=True, stores=frozenset({"mine", ""})), Grade.OK,
-                "none watches"),
-    "one that runs": (ClusterFacts(shards=OWNED, others=["b/x"]), Grade.WARN, "b/x runs too"),
-    "another store": (ClusterFacts(shards=OWNED, stores=frozenset({"mine", "theirs"})), Grade.WARN,
-                      "theirs"),
-    "Leases elsewhere are not read": (ClusterFacts(shards=OWNED), Grade.OK, "as far as"),
-    "Leases cannot be read": (ClusterFacts(shards=OWNED, hidden="403"), Grade.UNKNOWN, "403"),
-    "there are none": (ClusterFacts(), Grade.UNKNOWN, "no Leases were read"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", GRADES)
-def test_what_the_doctor_says(case: str) -> None:
-    """A warning with a fix, never a failure: it may be meant."""
-    facts, grade, text = GRADES[case]
-    found = check_others(facts, "mine")
-    assert (found.name, found.grade) == ("other-installations", grade)
-    assert text in found.text
-    assert bool(found.fix) is (grade is Grade.WARN)

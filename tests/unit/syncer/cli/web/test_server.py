@@ -13,10 +13,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from syncer.cli.doctor.cluster import ClusterFacts
-from syncer.cli.doctor.result import Grade, Result
+from syncer.cli.doctor import Grade, Result
 from syncer.cli.known import Asker, Known, know
-from syncer.cli.owner import ShardHolder
 from syncer.cli.web import server
 from syncer.cli.web.index import Follower, Index
 from syncer.cli.web.server import MOST, Explorer, Updates, asked_from_here, host_allowed
@@ -315,11 +313,11 @@ async def stubbed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stub]:
             raise stub.failure
         return await know(world.at, key, Asker(1)) if key == "ns/n" else None
 
-    async def examined(*_: Any, **__: Any) -> tuple[list[Result], ClusterFacts]:
+    async def examined(*_: Any, **__: Any) -> tuple[list[Result], dict[str, list[int]]]:
         if stub.failure is not None:
             raise stub.failure
         found = [Result("redis", Grade.OK, "answers"), Result("api", Grade.FAIL, "away", "look")]
-        return found, ClusterFacts(installation="i-1", shards=[ShardHolder("a"), ShardHolder("")])
+        return found, {"a": [0], "": [1]}
 
     async def holds(_at: Any) -> tuple[tuple[Hold, ...], str]:
         return stub.holds

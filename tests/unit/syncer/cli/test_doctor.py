@@ -1,0 +1,69 @@
+"""Checks of `syncer doctor` that read objects or Leases."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from syncer.cli import doctor
+from syncer.cli.doctor import Grade
+from syncer.cli.owner import ShardHolder
+from syncer.model.errors import Unauthorised
+from syncer.rules.shards import Sharding
+from tests.unit.syncer.cli.world import Objects, World, named, page
+
+#: What the controller watches, and the result with one notification in `ns` and one in `other`.
+WATCHED: Final = {
+    "both": (("ns", "other"), Grade.OK, "every notification"),
+    "one": (("ns",), Grade.WARN, "what is in other"),
+}
+
+
+@pytest.mark.parametrize("case", WATCHED)
+async def test_a_namespace_that_nobody_watches(case: str) -> None:
+    """What is in it is never sent, and nothing else says so."""
+    names, grade, said = WATCHED[case]
+    world = World(Objects(page(named("1"), named("2", "other"))))
+    world.settings.controller.namespaces = names
+    (found,) = await doctor._unwatched(world.at)
+    assert (found.grade, said in found.text, bool(found.fix)) == (grade, True, grade is Grade.WARN)
+
+
+#: Who owns the two shards, and what is said of it.
+OWNED: Final[dict[str, tuple[list[str], Grade, str]]] = {
+    "both": (["a", "a"], Grade.OK, "each of 2 shard(s)"),
+    "one of two": (["a", ""], Grade.FAIL, "1 of 2 shard(s) have no owner: 1"),
+    "no installation": ([], Grade.FAIL, "there is no Lease"),
+}
+
+
+@pytest.mark.parametrize("case", OWNED)
+async def test_each_shard_has_an_owner(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard without one is a failure, and which it is."""
+    holders, grade, said = OWNED[case]
+
+    async def read_shard(*where: Any) -> ShardHolder:
+        return ShardHolder(holders[where[-1]])
+
+    async def read_map(*_: Any) -> dict[str, Any]:
+        return {}
+
+    monkeypatch.setattr(doctor, "read_shard", read_shard)
+    monkeypatch.setattr(doctor, "read_map", read_map)
+    monkeypatch.setattr(doctor, "sharding_of", lambda _: Sharding(2) if holders else None)
+    owners: dict[str, list[int]] = {"a": [], "": []}
+    (found,) = await doctor._owners(World(Objects()).at, Any, "h", owners)  # type: ignore[arg-type]  # not asked
+    assert (found.grade, said in found.text) == (grade, True)
+
+
+async def test_a_check_that_could_not_be_made_does_not_pass() -> None:
+    """Each of its names is said to be unknown, and why."""
+
+    async def refused() -> list[doctor.Result]:
+        raise Unauthorised("may not")
+
+    found = await doctor._made(refused(), "a", "b")
+    assert [(r.name, r.grade, r.text) for r in found] == [
+        ("a", Grade.UNKNOWN, "may not"), ("b", Grade.UNKNOWN, "may not"),
+    ]  # fmt: skip
