@@ -134,7 +134,8 @@ async def _place(here: _Here) -> int:
     at_once = options.anyway or not unmatched(hold, _routed(), watched(here.at))
     if at_once and not options.dry_run:
         hold = await here.holds.create(name, spec)
-    count = await _counted(here, [hold])
+    others = [h for h in (await here.holds.list())[0] if h.name != hold.name]
+    count = await _counted(here, [hold], others)
     strange = unmatched(hold, count.channels, count.namespaces)
     if not at_once:
         # What was not counted was not seen either: to hold must be possible in an outage.
@@ -242,9 +243,11 @@ async def _end(here: _Here) -> int:
     if options.drop:
         acting = await _stopped(here, acting)
         chosen = [next((a for a in acting if a.name == h.name), h) for h in chosen]
-    # What is younger than the drop goes on, and is not counted.
+    # What is younger than the drop goes on, and is not counted; what is dropped waits for no other hold.
     counted = [replace(h, drop_before=now) for h in acting] if options.drop else acting
-    count = await _counted(here, counted) if acting else _Count(now)
+    names = {h.name for h in acting}
+    others = [] if options.drop else [h for h in known.values() if h.name not in names]
+    count = await _counted(here, counted, others) if acting else _Count(now)
     for hold in chosen:
         held = count.of(hold)
         spec, done = _ending(here, hold, held, now)
@@ -322,14 +325,21 @@ async def _now(at: Access) -> int:
         return now_here()
 
 
-async def _counted(here: _Here, holds: Sequence[Hold]) -> _Count:
-    """Count the notifications with a due attempt that each hold keeps back; one may wait for two."""
+async def _counted(
+    here: _Here, holds: Sequence[Hold], others: Sequence[Hold] | None = None
+) -> _Count:
+    """
+    Count the notifications with a due attempt that each hold keeps back; one may wait for two.
+
+    With `others`, what those or an object's annotation keep back in any case does not count.
+    """
     at, unread = here.at, 0
     found = _Count(await _now(at), channels=_routed())
     try:
         found.namespaces.update(watched(at))
         # What is dropped is counted as what is held: by the rule it would be over already.
         rules = Rules.of(at, tuple(replace(hold, drop_before=0) for hold in holds))
+        beside = None if others is None else Rules.of(at, currently(others, found.now))
         async with aclosing(objects(at, Scan(), watched(at))) as pages:
             async for page in pages:
                 requests = [one for one in page if isinstance(one, NotificationRequest)]
@@ -341,7 +351,7 @@ async def _counted(here: _Here, holds: Sequence[Hold]) -> _Count:
                     if not one.status.terminal and any(concerns(hold, one) for hold in holds)
                 ]  # fmt: skip
                 for joined in await read_logs(at, wanted) if wanted else ():
-                    _take(found, joined, holds, rules)
+                    _take(found, joined, holds, rules, beside)
     except (LedgerError, TimeoutError) as error:
         found.problem = f"how many notifications wait could not be counted: {message_of(error)}"
         found.walked = False
@@ -350,12 +360,18 @@ async def _counted(here: _Here, holds: Sequence[Hold]) -> _Count:
     return found
 
 
-def _take(found: _Count, joined: Joined, holds: Sequence[Hold], rules: Rules) -> None:
+def _take(
+    found: _Count, joined: Joined, holds: Sequence[Hold], rules: Rules, beside: Rules | None
+) -> None:
     """Count a notification for the holds that keep a due channel of it."""
     request, log = joined.request, read_log(joined.elements)
     if request is not None:
         found.channels.update(log.view.plan.channels if log.view.plan is not None else ())
-        kept = [c for c, _ in withheld(explain(request, log, rules, now=found.now).rule)]
+
+        def kept_by(given: Rules) -> set[str]:
+            return {c for c, _ in withheld(explain(request, log, given, now=found.now).rule)}
+
+        kept = kept_by(rules) - (kept_by(beside) if beside is not None else set())
         found.held.update(
             h.name for h in holds if concerns(h, request) and any(holds_channel(h, c) for c in kept)
         )
