@@ -21,9 +21,11 @@ from notifier.templates.expressions import Unfit
 #: The context of an address.
 ADDRESS: Final = "an address"
 _ALLOWED: Final = re.compile(r"(?:https?://|mailto:)[^\s]", re.IGNORECASE)
-_MARKDOWN: Final = re.compile(r"([\\`*_\[\]()<>#|~])")
-#: A sign behind which chats look for a name: a character without width keeps it from being one.
-_MENTION: Final = re.compile(r"[@＠]")  # noqa: RUF001 (both are read as one)
+#: What any dialect of Markdown reads as markup, and the signs behind which chats look for a name, which a
+#: character without width keeps it from being.
+_MARKDOWN: Final = str.maketrans(
+    {sign: f"\\{sign}" for sign in r"\`*_[]()<>#|~"} | {"@": "@\u200b", "\uff20": "\uff20\u200b"}
+)
 #: What would end an address in any of the languages; a value that is part of one has it encoded.
 _ENDS: Final = re.compile(r"[\s<>()\[\]|\\\"'`]")
 #: An address up to the end of its host or before; whoever names the host says where the link leads.
@@ -103,7 +105,7 @@ def escape_html(text: str) -> str:
 
 def escape_markdown(text: str) -> str:
     """Escape what any dialect of Markdown reads as markup, and the sign of mentions."""
-    return _MENTION.sub(lambda sign: f"{sign.group()}\u200b", _MARKDOWN.sub(r"\\\1", text))
+    return text.translate(_MARKDOWN)
 
 
 def link(target: str) -> str:
