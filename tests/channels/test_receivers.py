@@ -126,13 +126,19 @@ def check_ntfy(body: Any) -> None:
     assert body.get("click", "https://am.example.org/").startswith("https://am.example.org/")
 
 
+def check_jsm(body: Any) -> None:
+    """Message and description of an alert are pages, in which nothing but text is."""
+    for name in ("message", "description"):
+        assert Page(body.get(name, "")).tags == set()
+
+
 CHECKS: Final[dict[str, Callable[[Any], None]]] = {
     "discord": check_discord,
     "google-chat": check_google_chat,
     "mattermost": check_mattermost,
     "telegram": check_telegram,
     "ntfy": check_ntfy,
-    "jira-service-management": lambda _: None,
+    "jira-service-management": check_jsm,
 }
 #: What the vendors say of lengths, by path, all at or below it together; "" is the body as bytes. Each text
 #: has a row; of None, it is the entry's own.
