@@ -14,10 +14,14 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from syncer.model.incident import INCIDENT, STATE, incident_label
+from syncer.model.resource import Json
 from tests.e2e.harness import BUSY, OK, TERMINAL, Receiver, Stage, Step, until
+from tests.integration.api import notification
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -33,14 +37,14 @@ POLICY = {
 }  # fmt: skip
 
 
-def routed(folder: Path, url: str) -> None:
+def routed(folder: Path, url: str, spare: Json | None = None, after: int = AFTER) -> None:
     """Write that the stage's receiver is the fallback of the one at a URL."""
     (folder / "credentials" / "down").write_text(url)
     routing = {
-        "route": {"receiver": "ops", "fallback": "spare", "fallbackAfter": f"{AFTER}s"},
+        "route": {"receiver": "ops", "fallback": "spare", "fallbackAfter": f"{after}s"},
         "receivers": [
             {"name": "ops", "slackConfigs": [{"credentialRef": "down"}]},
-            {"name": "spare", "slackConfigs": [{"credentialRef": "slack-ops"}]},
+            spare or {"name": "spare", "slackConfigs": [{"credentialRef": "slack-ops"}]},
         ],
     }
     (folder / "routing.yaml").write_text(json.dumps(routing))
@@ -107,4 +111,50 @@ async def test_everything_reaches_it_once_and_the_first_nothing_twice(
         assert phase == ("Sent" if arrived[name] else "PartiallySent")
         assert states[SPARE] == "Delivered"
     await here.wait_acked([*uids, refused, late])
+    await here.sound(others=[down])
+
+
+#: What the spare one is sent of an incident: something new, a change of what it had made, and its end.
+WEBHOOK: Final = {
+    "credentialRef": "slack-ops",
+    "payload": {"subject": "open {{ subject }}"},
+    "id": "id",
+    "update": {"method": "PATCH", "payload": {"subject": "edit {{ answer }} {{ subject }}"}},
+    "resolve": {"method": "PATCH", "payload": {"subject": "close {{ answer }} {{ subject }}"}},
+}
+
+
+@pytest.mark.stage(sampled=True)
+async def test_what_was_opened_there_is_changed_and_closed_there(
+    here: Stage, down: Receiver
+) -> None:
+    """By the id that it gave, over a takeover; also once the first one can be reached again."""
+    process = here.notifier(delivery={"webhook": {"enabled": True}})
+    routed(here.folder, down.url, {"name": "spare", "webhookConfigs": [WEBHOOK]}, after=3)
+    here.receiver.default = (Step(body='{"id": 77}'),)
+    await process.start().wait_ready()
+    uids = []
+
+    async def told_of(name: str, state: str, call: str) -> None:
+        body = notification(name, subject=name, retryPolicy=POLICY)
+        body["spec"]["extensions"] = {INCIDENT: "disk", STATE: state}
+        body["metadata"]["labels"] = {INCIDENT: incident_label("disk")}
+        made = await here.api.ask("POST", here.api.requests, body)
+        uids.append(made.body["metadata"]["uid"])
+        await until(lambda: told(here.receiver)[call] == 1, process.tail, within=60)
+
+    await told_of("a", "firing", "open a")
+    process.kill()
+    await process.start().wait_ready()
+    await told_of("b", "firing", "edit 77 b")
+    down.default = (OK,)
+    await told_of("c", "resolved", "close 77 c")
+    for uid in uids:
+        ended = partial(lambda uid: here.watcher.phase(uid) in TERMINAL, uid)
+        await until(ended, process.tail, within=90)
+    assert told(here.receiver) == dict.fromkeys(["open a", "edit 77 b", "close 77 c"], 1)
+    assert set(told(down).values()) == {1}
+    assert told(down)["c"] == 1
+    assert any(call.code == 503 for call in down.book)
+    await here.wait_acked(uids)
     await here.sound(others=[down])
