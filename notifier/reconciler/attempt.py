@@ -362,6 +362,9 @@ class Attempts:
         """Whether an attempt that was due when it was submitted is still due."""
         if notification.cancelled or notification.violation:
             return False
+        if self.cache.entries.get(notification.uid) is not notification:
+            # Its shard left and came back meanwhile: another object stands for it, and decides.
+            return False
         if not (
             self.journal.applies(notification, term)
             or self.ports.notifications.may_open(notification, term)
