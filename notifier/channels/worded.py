@@ -21,6 +21,9 @@ from syncer.runtime.offload import SMALL, offload
 #: For the words, and the wait for those of others: the send that follows has its whole time.
 _SECONDS: Final = GRACE / 2
 
+#: Alerts of which each may be held against all others at once; of more, that may take long.
+_ALERTS: Final = 32
+
 _log = logging.getLogger("ledger.delivery")
 
 
@@ -39,9 +42,14 @@ class WordedChannel(Channel):
         """Word and send; an outcome names the templates, and why they did not fit."""
         unworded = ""
         try:
+            seen, size = message, message.size
+            if self._wording.lists and size <= SMALL:
+                data = message.data()
+                seen = replace(message, data=lambda: data)
+                size = SMALL + 1 if len(data.get("alerts", ())) > _ALERTS else size
             message = await offload(
-                lambda: worded(message, self._wording),
-                size=SMALL + 1 if self._wording.lists else message.size,
+                lambda: worded(seen, self._wording),
+                size=size,
                 seconds=_SECONDS,
                 author=message.namespace,
             )

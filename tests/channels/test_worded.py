@@ -274,25 +274,39 @@ async def test_templates_that_do_not_fit_keep_nobody_from_being_told(
     assert "templates do not fit a notification" in caplog.text
 
 
+class Seen(dict[str, str]):
+    """Labels that know whether another thread than the loop's has looked at them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.apart: list[bool] = []
+
+    def get(self, *_: Any) -> Any:
+        """Look at one."""
+        self.apart.append(threading.current_thread() is not threading.main_thread())
+        return "x"
+
+
 @pytest.mark.parametrize(
-    ("template", "apart"), [("{{#each alerts}}x{{/each}}", True), ("x", False)]
+    ("template", "alerts", "apart"),
+    [
+        ("{{#each alerts}}{{ commonLabels.x }}{{/each}}", 33, True),
+        ("{{#each alerts}}{{ commonLabels.x }}{{/each}}", 32, False),
+        ("{{ commonLabels.x }}", 33, False),
+    ],
 )
-async def test_lists_do_not_keep_the_loop(
-    template: str, apart: bool, tmp_path: Path, http_client: HttpClient
+async def test_long_lists_do_not_keep_the_loop(
+    template: str, alerts: int, apart: bool, tmp_path: Path, http_client: HttpClient
 ) -> None:
-    """A few characters of alerts, each held against all others, take long: others are served meanwhile."""
-    seen: list[bool] = []
-
-    def data() -> Any:
-        seen.append(threading.current_thread() is not threading.main_thread())
-        return {"alerts": []}
-
+    """Each alert held against all others takes long, however few characters there are."""
+    labels = Seen()
+    data: dict[str, Any] = {"alerts": [{}] * alerts, "commonLabels": labels}
     async with receiving() as receiver:
         rig = Rig(tmp_path, http_client, TEXT % template, slack=receiver.url())
         channel = rig.channels.channel("slack:ops")
         assert channel is not None
-        assert (await channel.send(replace(told(), data=data))).code == 200
-    assert seen == [apart]
+        assert (await channel.send(replace(told(), data=lambda: data))).code == 200
+    assert set(labels.apart) == {apart}
 
 
 WRONG: Final = {
