@@ -3,7 +3,8 @@ The merge: status = fold(log joined with what the object shows).
 
 The result depends only on these two sides; merging twice, in another order, or after a conflict with a
 newer object gives the same status, so the status writer can retry without any bookkeeping. Attempts are
-united by id and joined one by one, counters are computed from the result, and terminal phases absorb.
+united by id, and of what both sides know the log has the word. Counters are computed from the result, and
+terminal phases absorb.
 
 Two things are *assigned* rather than computed: an attempt's number (1, 2, 3 per channel, at its first
 publication; on a conflict the object's number wins) and the order of the list (order of publication).
@@ -16,7 +17,6 @@ one of ours whose id was dropped.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -31,6 +31,7 @@ from syncer.model.resource import (
     SENDING,
     SENT,
     TERMINAL_PHASES,
+    ChannelRollup,
     ChannelStatus,
     LogMark,
     RetryPolicy,
@@ -109,11 +110,15 @@ def channel_states_of(
 def _channel_states(
     attempts: list[Attempt], status: Status, view: LogView, facts: Facts, *, ordered: bool = True
 ) -> tuple[ChannelState, ...]:
-    folded = {c.name: c.failed for c in status.rollup.channels} if status.rollup else {}
-    unsent = _folded_unsent(status.rollup, view)
+    # Of what was folded away, the status tells only what the log has lost.
+    folded = {
+        c.name: (c.failed - len(gone), c.not_sent - sum(not counts(a) for a in gone))
+        for c, gone in _folded(status, view)
+    }
 
     def state(channel: str, *, ordered: bool) -> ChannelState:
         before = view.orders.get(channel)
+        lost, unsent = folded.get(channel, (0, 0))
         return state_of(
             channel,
             [
@@ -125,8 +130,8 @@ def _channel_states(
             max_attempts=facts.policy.max_attempts,
             at_most_once=facts.at_most_once,
             before_order=before if ordered else None,
-            folded=folded.get(channel, 0),
-            folded_unsent=unsent.get(channel, 0),
+            folded=max(0, lost),
+            folded_unsent=max(0, unsent),
             ended_by=view.doubted if status.terminal and before is None else (),
         )
 
@@ -159,14 +164,15 @@ def merge(
         journal: Name of the note if the status journals all that is known: open attempts are then shown as
             unknown. Empty to remove the mark; None to leave it as it is.
     """
-    status = recognise(status, view.attempts)
-    attempts = _unite(status, view)
-    channel_states = _channel_states(_in_hand_open(attempts, facts), status, view, facts)
+    status = _recounted(recognise(status, view.attempts), view)
+    attempts = _unite(status, view, folded=status.rollup)
+    whole = _unite(status, view) if status.rollup else attempts
+    channel_states = _channel_states(_in_hand_open(whole, facts), status, view, facts)
     published = _publish([_ahead(a) for a in attempts] if journal else attempts, status)
     unread = facts.unread and any(a.state is AttemptState.UNKNOWN for a in attempts)
     phase, cause = _phase(status, view, channel_states, unread=unread)
-    counted, known = channel_states, [a for a in attempts if not a.open]
-    if len(known) < len(attempts):
+    counted, known = channel_states, [a for a in whole if not a.open]
+    if len(known) < len(whole):
         # What no status shows changes no count.
         counted = _channel_states(known, status, view, facts)
     total, successful, failed = _count(published, status, counted)
@@ -263,28 +269,41 @@ def rolled_up(attempt: Attempt, rollup: Rollup | None) -> bool:
     return False
 
 
-def _folded_unsent(rollup: Rollup | None, view: LogView) -> dict[str, int]:
+def _folded(status: Status, view: LogView) -> list[tuple[ChannelRollup, list[Attempt]]]:
+    """What a status has folded away of each channel, and which of the log's attempts those are."""
+    if (rollup := status.rollup) is None:
+        return []
+    shown = {a.id for a in status.attempts}
+    gone = [a for a in view.attempts.values() if a.id not in shown and rolled_up(a, rollup)]
+    return [(c, [a for a in gone if a.channel == c.name]) for c in rollup.channels]
+
+
+def _recounted(status: Status, view: LogView) -> Status:
+    """A status that counts at least as many folded attempts as its log has of them."""
+    if status.rollup is None:
+        return status
+    channels, through = [], status.rollup.through
+    for channel, gone in _folded(status, view):
+        more = max(0, len(gone) - channel.failed)
+        channels.append(replace(channel, failed=channel.failed + more))
+        through += more
+    return replace(status, rollup=Rollup(through, tuple(channels)))
+
+
+def _unite(status: Status, view: LogView, *, folded: Rollup | None = None) -> list[Attempt]:
     """
-    How many folded attempts of each channel were not sent.
+    Every attempt that either side knows, open ones included: in list order, then in log order.
 
-    The log knows as long as it holds them; after that, only the status does.
+    Those of the log are left out that are `folded` away. A status adds results that the log does not have
+    yet (`lacking`), and nothing to those that it has.
     """
-    if rollup is None:
-        return {}
-    known = Counter(
-        a.channel for a in view.attempts.values() if not counts(a) and rolled_up(a, rollup)
-    )
-    return {c.name: max(c.not_sent, known[c.name]) for c in rollup.channels}
-
-
-def _unite(status: Status, view: LogView) -> list[Attempt]:
-    """Every attempt that either side knows, open ones included: in list order, then in log order."""
     out: dict[AttemptId, Attempt] = {a.id: a for a in status.attempts}
     for attempt in view.attempts.values():
         shown = out.get(attempt.id)
-        if shown is not None:
+        if shown is not None and shown.state > attempt.state:
             out[attempt.id] = join(shown, attempt)
-        elif not rolled_up(attempt, status.rollup):
+        elif shown is not None or not rolled_up(attempt, folded):
+            # Not a join: of what both know, whoever may write a status may say anything.
             out[attempt.id] = attempt
     return list(out.values())
 

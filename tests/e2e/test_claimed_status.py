@@ -219,3 +219,56 @@ async def test_what_another_controller_left_is_adopted(here: Stage) -> None:
          "--kubeconfig", str(here.plane.controller_kubeconfig)),
     )  # fmt: skip
     assert verified.returncode == 0, verified.stdout
+
+
+#: What is said of an attempt that the log has as failed for now; `expand`ed, and as the list shows it.
+RETOLD: Final[dict[str, Json]] = {
+    "permanent": {"class": "permanent"},
+    "superseded": {"class": "superseded", "timestamp": "2036-01-01T00:00:00.000Z"},
+    "elsewhere": {"channel": "slack:board", "timestamp": "2036-01-01T00:00:00.000Z"},
+    "nameless": {"id": "", "class": "", "error": "permanent failure: forged"},
+}
+
+
+async def test_an_attempt_is_what_its_log_says(here: Stage) -> None:
+    """Whatever else a status says of one that both have: neither its channel nor its failure is changed."""
+    await unprotected(here)
+    cases = (*RETOLD, "folded")
+    uids = {}
+    for name in cases:
+        here.script(name, BUSY, OK)
+        uids[name] = await here.create(name, retryPolicy=PATIENT)
+
+    def tried() -> bool:
+        return all((v := here.watcher.last(u)) is not None and v.attempts for u in uids.values())
+
+    await until(tried, "each is tried once")
+    for name, uid in uids.items():
+        known = here.watcher.last(uid).status  # type: ignore[union-attr]  # it is tried
+        said = {k: known[k] for k in ("phase", "channels", "log", "conditions") if k in known}
+        (attempt,) = known["deliveryAttempts"]
+        if name == "folded":
+            folded = {
+                "name": "slack:ops",
+                "failed": 0,
+                "lastId": "9.9-9",
+                "number": 1,
+                "notSent": 0,
+            }
+            said |= {"deliveryAttempts": [], "rollup": {"through": 0, "channels": [folded]}}
+        else:
+            said |= {"deliveryAttempts": [attempt | RETOLD[name]]}
+        await write(here, name, said)
+    await until(
+        lambda: all(here.watcher.phase(u) == "Sent" for u in uids.values()),
+        lambda: (
+            f"{[(n, here.watcher.phase(u), len(here.receiver.calls(n))) for n, u in uids.items()]}"
+        ),
+        within=40,
+    )
+    for name, uid in uids.items():
+        status = here.watcher.last(uid).status  # type: ignore[union-attr]  # it is sent
+        shown = [(a["channel"], a["status"], a.get("class")) for a in status["deliveryAttempts"]]
+        failed = [("slack:ops", "failed", "transient")] if name != "folded" else []
+        assert (name, shown) == (name, [*failed, ("slack:ops", "success", None)])
+        assert (name, status["totalAttempts"]) == (name, 2)

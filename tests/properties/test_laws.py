@@ -55,7 +55,14 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.rendering import difference, render_status
-from syncer.model.resource import LogMark, RetryPolicy, Status, parse_status
+from syncer.model.resource import (
+    ChannelRollup,
+    LogMark,
+    RetryPolicy,
+    Rollup,
+    Status,
+    parse_status,
+)
 from syncer.rules.backoff import (
     NEAR,
     delay,
@@ -67,7 +74,7 @@ from syncer.rules.backoff import (
 )
 from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits
 from syncer.rules.fold import ROOT_CHAIN, LogView, fold
-from syncer.rules.merge import Facts, exceeds, lacking, merge
+from syncer.rules.merge import Facts, channel_states_of, exceeds, lacking, merge
 from tests.examples import examples
 from tests.servers.definition import put_back
 
@@ -314,6 +321,28 @@ def test_merge_is_idempotent(situation: tuple[Status, LogView, Facts]) -> None:
     read_back = parse_status(render_status(once))
     again = merge(read_back, view, rules, now=NOW + 99_000).status
     assert difference(read_back, again) == {}
+
+
+@given(views, facts, st.data())
+def test_what_is_said_of_a_known_attempt_decides_nothing(
+    view: LogView, rules: Facts, data: st.DataObject
+) -> None:
+    """Whoever may write a status may retell what its log has, or fold it away, without a consequence."""
+    true = merge(Status(), view, rules, now=NOW).status
+    retold = []
+    for shown in true.attempts:
+        lowest = data.draw(attempts(shown.id))
+        assume(UNKNOWN <= lowest.state <= shown.state)
+        retold.append(lowest)
+    folded = data.draw(st.lists(st.sampled_from(CHANNELS), unique=True, max_size=2))
+    of = data.draw(st.sampled_from(["0.0", "0.1-2", "0.2-9", "9.9-9"]))
+    counted = [
+        ChannelRollup(c, 0, AttemptId(of if "-" in of else "0-0"), 0, data.draw(st.integers(0, 9)))
+        for c in folded
+    ]
+    said = replace(true, attempts=tuple(retold), rollup=Rollup(0, tuple(counted)))
+    assert channel_states_of(view, said, rules) == channel_states_of(view, true, rules)
+    assert merge(said, view, rules, now=NOW).status.phase == true.phase
 
 
 @given(situations())
