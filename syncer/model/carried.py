@@ -259,7 +259,7 @@ def _read(message: Json) -> Json:
     if _int(message["v"]) != _VERSION:
         raise ValueError("another version")
     names = [_text(n) for n in message.get("names", [])]
-    epochs = [_text(e) for e in message.get("epochs", [])]
+    epochs = [_text(e, 64) for e in message.get("epochs", [])]
     out: Json = {}
     second, attempts = 0, []
     for name, number, later, epoch, counter, place, begun, *code in message.get("attempts", []):
@@ -278,30 +278,32 @@ def _read(message: Json) -> Json:
         attempts.append((key, members))
     out["attempts"] = attempts
     if "channels" in message:
-        out["channels"] = [
+        out["channels"] = _once([
             {
-                "name": names[_at(name)], "state": _text(state), "attempts": _int(made),
+                "name": names[_at(name)], "state": _text(state, 64), "attempts": _at(made),
                 **({"nextRetryTime": _time(_int(later))} if later else {}),
             }
             for name, state, made, later in message["channels"]
-        ]  # fmt: skip
+        ])  # fmt: skip
     if "rollup" in message:
         through, *folded = message["rollup"]
         out["rollup"] = {
             "through": _at(through),
-            "channels": [
+            "channels": _once([
                 {
-                    "name": names[_at(name)], "failed": _at(failed), "number": _int(number),
+                    "name": names[_at(name)], "failed": _at(failed), "number": _at(number),
                     "lastId": f"{epochs[_at(epoch)]}-{_at(counter)}", "notSent": _at(unsent),
                 }
                 for name, failed, epoch, counter, number, unsent in folded
-            ],
+            ]),
         }  # fmt: skip
     if "journal" in message:
-        out["journal"] = {"outage": _text(message["journal"])}
+        out["journal"] = {"outage": _text(message["journal"], 64)}
     if "log" in message:
         position, term, store = message["log"]
-        out["log"] = {"position": _at(position), "epoch": _text(term), "store": _text(store)}
+        out["log"] = {
+            "position": _at(position), "epoch": _text(term, 64), "store": _text(store, 128),
+        }  # fmt: skip
     return out
 
 
@@ -317,10 +319,19 @@ def _at(value: object) -> int:
     return number
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
+def _text(value: object, most: int = MESSAGE_CHARS) -> str:
+    """A text within what our definition allows there, and none of half characters, which JSON can spell."""
+    if not isinstance(value, str) or len(value) > most:
+        raise TypeError("not a text, or too long a one")
+    value.encode()
     return value
+
+
+def _once(rows: list[Json]) -> list[Json]:
+    """Rows of which no two have the same name: ten thousand of one would be a thousand times as long."""
+    if len({row["name"] for row in rows}) < len(rows):
+        raise ValueError("a name twice")
+    return rows
 
 
 @lru_cache(maxsize=1024)

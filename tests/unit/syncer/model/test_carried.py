@@ -88,6 +88,12 @@ NONE: dict[str, str] = {
     "an attempt without its class": MESSAGE.replace("[2,4,0,0,3,-4,3]", "[2,4,0,0,3]"),
     "a channel without its state": MESSAGE.replace('[0,"Delivered",1,0]', "[0]"),
     "a mark that is a text": MESSAGE.replace('[9,"0.7","ff"]', '"0.7"'),
+    "a mark without measure": MESSAGE.replace('"ff"', f'"{"f" * 129}"'),
+    "a state without measure": MESSAGE.replace("Retrying", "R" * 65),
+    "attempts below zero": MESSAGE.replace('"Retrying",1', '"Retrying",-1'),
+    "half a character": MESSAGE.replace('"b"', '"\\ud800"'),
+    "a channel twice": MESSAGE.replace('[1,"Retrying"', '[0,"Retrying"'),
+    "a channel folded twice": MESSAGE.replace("[2,3,1,9,3,1]", "[2,3,1,9,3,1],[2,3,1,9,3,1]"),
     "depth without end": "[" * 30_000,
 }
 
