@@ -12,7 +12,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -48,6 +48,9 @@ _SECRET_FILES: Final = {
 CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
 REDIS_CREDENTIAL: Final = "notification-ledger.redis-url"
 _ADOPTION: Final = "notification-ledger.adoption-before"
+#: By so much may the clock that `adoption.before` was read from be fast. Local time that is called UTC is
+#: further off, and would have the statuses of hours to come believed.
+_FAST: Final = timedelta(minutes=5)
 
 #: A name that a namespace can have.
 LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -294,15 +297,21 @@ class AdoptionSettings(Group):
     def _a_time(cls, value: object) -> str:
         # YAML reads what is not quoted.
         text = value.isoformat() if isinstance(value, datetime) else str(value or "").strip()
-        with contextlib.suppress(ValueError):
-            if not text or datetime.fromisoformat(text).tzinfo is not None:
-                return text
-        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
+        return _moment(text) if text else ""
 
     @property
     def moment(self) -> int:
         """Unix milliseconds, 0 if there is none."""
         return round(datetime.fromisoformat(self.before).timestamp() * 1000) if self.before else 0
+
+
+def _moment(text: str) -> str:
+    """A time in the past, in the words of a file; ValueError for any other text."""
+    with contextlib.suppress(ValueError):
+        when = datetime.fromisoformat(text.strip())
+        if when.tzinfo is not None and when - datetime.now(UTC) < _FAST:
+            return text.strip()
+    raise ValueError("must be a time of the past, such as 2026-01-31T12:00:00Z")
 
 
 class SyncerSettings(Group):
@@ -424,10 +433,15 @@ def with_adoption(document: dict[str, Any], env: Mapping[str, str]) -> dict[str,
     if not isinstance(adoption, Mapping) or adoption.get("before"):
         return document
     file = _credential(document, _ADOPTION)
-    before = env.get("ADOPTION_BEFORE")
+    source, before = "ADOPTION_BEFORE", env.get("ADOPTION_BEFORE")
     if not before and file.exists():
-        before = secret_of(str(file), str(file))
-    return document | {"adoption": {**adoption, "before": before}} if before else document
+        source, before = str(file), secret_of(str(file), str(file))
+    if not before:
+        return document
+    try:
+        return document | {"adoption": {**adoption, "before": _moment(before)}}
+    except ValueError as error:
+        raise ConfigError(str(error), path=source) from None
 
 
 def _credential(document: Mapping[str, Any], name: str) -> Path:

@@ -11,8 +11,10 @@ from syncer.configfile import build
 from syncer.model.errors import ConfigError
 from syncer.settings import (
     REDIS_CREDENTIAL,
+    AdoptionSettings,
     RedisSettings,
     ShardingSettings,
+    with_adoption,
     with_redis_secrets,
 )
 
@@ -109,6 +111,29 @@ def test_where_redis_is_may_be_said_elsewhere(redis: dict[str, Any] | None, tmp_
         file.write_text("h:6379")
         with pytest.raises(ConfigError, match=f"^{source}: must begin with redis://"):
             with_redis_secrets({**document, "redis": redis}, env)
+
+
+@pytest.mark.parametrize(
+    "before", ["", "now", "2026-01-31", "2026-01-31T12:00:00", "2226-01-31T12:00:00Z"]
+)
+def test_what_another_controller_has_done_is_of_the_past(before: str, tmp_path: Path) -> None:
+    """Else every status to come would be believed; whichever of the three says so is named."""
+    document: dict[str, Any] = {"delivery": {"credentials": {"dir": str(tmp_path)}}}
+    past = "2026-01-31T12:00:00+02:00"
+    file = tmp_path / "notification-ledger.adoption-before"
+    assert build(AdoptionSettings, {"before": past}).before == past
+    file.write_text(f"{past}\n")
+    assert with_adoption(document, {"ADOPTION_BEFORE": before} if not before else {}) == {
+        **document, "adoption": {"before": past},
+    }  # fmt: skip
+    if not before:
+        return
+    wrong = "must be a time of the past, such as 2026-01-31T12:00:00Z"
+    assert refused(AdoptionSettings, before=before) == f"before: {wrong}"
+    file.write_text(before)
+    for source, env in ((str(file), {}), ("ADOPTION_BEFORE", {"ADOPTION_BEFORE": before})):
+        with pytest.raises(ConfigError, match=f"^{source}: {wrong}"):
+            with_adoption(document, env)
 
 
 # -- what the operators' command reads ------------------------------------------------------------
