@@ -26,7 +26,7 @@ from syncer.model.conditions import MESSAGE_BYTES, bounded
 from syncer.model.errors import ContractError, Expired, PortError, Unavailable
 from syncer.model.incident import FIRING, INCIDENT, RESOLVED, incident_label
 from syncer.model.record import Plan, Record
-from syncer.model.resource import NotificationRequest
+from syncer.model.resource import NO_STATUS, NotificationRequest
 from syncer.rules.channel_state import State
 from syncer.rules.fold import LogView
 from syncer.rules.incident_order import Mate, superseded_by, waits_for
@@ -210,7 +210,8 @@ class Incidents:
         if view is None or view.plan is None:
             return list((await self.router.plan(mate, 0)).plan.first), False
         facts = Facts(mate.generation, mate.policy, self.at_most_once)
-        states = channel_states_of(view, mate.status, facts)
+        # Not by its status, which its own owner judges.
+        states = channel_states_of(view, NO_STATUS, facts)
         # A fallback may follow as soon as something has failed.
         unused = {State.NOT_NEEDED, State.STANDBY}
         if any(s.state is State.RETRYING for s in states):

@@ -132,6 +132,15 @@ async def test_an_end_goes_where_the_incident_is_open() -> None:
     assert await channels(outside, "firing") == ("mail:ops",)
 
 
+async def test_what_a_status_says_beyond_its_log_closes_nothing() -> None:
+    """Whoever may write one cannot keep an end from where the incident is open."""
+    said = Attempt(ID, "pagerduty:ops", AttemptState.FAILED, failure=REFUSED)
+    begun = notification("f", "firing", 60)
+    outside = Outside(replace(begun, status=replace(begun.status, attempts=(said,))))
+    outside.had("f", pagerduty=None)
+    assert await channels(outside) == ("mail:ops", "pagerduty:ops")
+
+
 async def test_what_an_earlier_end_has_closed_is_closed() -> None:
     """Only what that did not reach is open still; what fired after it counts in full."""
     outside = Outside(
