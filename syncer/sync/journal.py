@@ -194,7 +194,9 @@ class Journal:
             if former and attempt.due:
                 wait = wait_of(attempt, self.recorder.time.now()) / 1000
                 notification.wait(attempt.channel, self.recorder.cache.monotonic() + wait)
-        plan = missing_plan(view, status)
+        about = self.recorder.evidence.of_entry(notification)
+        # A plan never comes from what others may have written.
+        plan = missing_plan(view, status) if about.ground(notification.request) else None
         notification.learn((), read_plan(plan) if plan else None)
         note = self.notes().note_of(notification.uid)
         if note is not None and notification.outage.note != note.name:

@@ -411,6 +411,20 @@ async def test_what_a_former_owner_left_is_unknown_and_waited_for() -> None:
     assert away.notification.due == {"c": NOW + 4.5, "d": NOW + 1.0}
 
 
+async def test_channels_that_others_have_written_are_no_plan() -> None:
+    """Without the policy and the mark of an outage the routes say where it goes, as with a log."""
+    away = Away()
+    away.lose()
+    away.journal.active = True
+    evidence = away.journal.recorder.evidence
+    evidence.protected, evidence.adopted_before = (lambda: False), (lambda: 0.0)
+    forged = parse_status(fold({"channels": [{"name": "d", "state": "Pending"}]}))
+    shows(away.notification, status=forged, created=WALL + BORN_MARGIN)
+    assert away.journal.applies(away.notification, away.term)
+    away.journal.take_up(away.notification, away.term)
+    assert away.notification.view.plan is None
+
+
 async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
     """Nothing is decided for it, and the reason is there to be shown until it goes."""
     away.notification.forgotten()
