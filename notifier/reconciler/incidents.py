@@ -161,7 +161,8 @@ class Incidents:
         """
         timeout, now = round(1000 * (_LOOK + via.timeout_s)) if via else 0, self.now()
         mates = await self._mates(request)
-        if newer := superseded_by(request.order, (_mate(m) for m in mates)):
+        newer = superseded_by(request.order, (_mate(m) for m in mates))
+        if newer and not await self._elsewhere(request, channel, mates, journaled=journaled):
             return newer, ""
         recent = now - timeout
         matter = [m for m in mates if not m.status.terminal or m.status.completed_at > recent]
@@ -179,6 +180,38 @@ class Incidents:
             if why := waits_for(request.state, [_mate(mate, made)], now, timeout):
                 return "", why
         return "", ""
+
+    async def _elsewhere(
+        self,
+        request: NotificationRequest,
+        channel: str,
+        mates: Sequence[NotificationRequest],
+        *,
+        journaled: bool,
+    ) -> bool:
+        """
+        Whether both this and all that is newer fires, and nothing newer goes to this channel.
+
+        Labels by which routes choose change within an incident: who is to be told by this one would be told
+        by none. An end is superseded in any case, since two channels may be one integration of a receiver.
+        """
+        newer = [m for m in mates if m.order > request.order]
+        if RESOLVED in {request.state, *(m.state for m in newer)} or len(newer) > _READ:
+            return False
+        for mate in newer:
+            try:
+                view = await self._view(mate)
+            except PortError:
+                if not journaled:
+                    raise
+                view = None
+            if view is None or view.plan is None:
+                first = (await self.router.plan(mate, 0)).plan.first
+            else:
+                first = view.plan.first
+            if channel in first or (view is not None and view.of_channel(channel)):
+                return False
+        return True
 
     async def _answer(
         self, request: NotificationRequest, channel: str, keeper: str, tried: Sequence[Attempt]

@@ -237,6 +237,21 @@ async def test_every_incident_that_ends_is_closed_where_it_was_opened(  # noqa: 
             assert [c for c in outside.calls[refused:] if c[0].startswith("[FIRING")] == []
             assert outside.open == set()
 
+            # The critical one ends while the receiver refuses. The lesser one goes elsewhere.
+            outside.refusing = True
+            began = time.time()
+            stays = warning | {"labels": warning["labels"] | {"alertname": "Left"}}
+            for changed in (
+                [alert("Left", "c", began), stays], [alert("Left", "c", began, time.time())],
+            ):  # fmt: skip
+                await am.post(*changed)
+                known += 1
+                await until(lambda: subjects(known), what)  # noqa: B023 - awaited here
+            outside.refusing = False
+            await until(lambda: len(outside.open) == 1, what, within=60)
+            await am.post(stays | {"endsAt": alert("Left", "w", now, time.time())["endsAt"]})
+            await until(lambda: not outside.open, what, within=60)
+
             # It goes on: what fires now is an incident again.
             await am.post(alert("Flap", "f", time.time()))
             await until(lambda: len(outside.open) == 1, what)

@@ -226,6 +226,38 @@ async def test_only_the_newest_is_sent_and_one_at_a_time(case: str) -> None:
     assert await outside.incidents().look(request, PAGER, channel()) == wanted
 
 
+#: Its state, what is newer and whether that goes to the same channel, and what supersedes it.
+ELSEWHERE: Final[dict[str, tuple[str, dict[str, tuple[str, bool]], str]]] = {
+    "labels drift to another receiver": ("firing", {"new": ("firing", False)}, ""),
+    "one of two stays": ("firing", {"one": ("firing", True), "new": ("firing", False)}, "new"),
+    "it ended meanwhile": ("firing", {"end": ("resolved", False), "new": ("firing", False)}, "new"),
+    "it is an end": ("resolved", {"new": ("firing", False)}, "new"),
+}
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+@pytest.mark.parametrize("known", ["by its log", "by its routes", "by its fallback"])
+async def test_what_is_newer_and_goes_elsewhere_does_not_keep_a_page_back(
+    case: str, known: str
+) -> None:
+    """Nobody else tells that receiver that the incident began."""
+    state, newer, wanted = ELSEWHERE[case]
+    outside = Outside(*(notification(n, s, 30 - i) for i, (n, (s, _)) in enumerate(newer.items())))
+    for name, (_, here) in newer.items():
+        if known == "by its routes":
+            outside.routes[name] = (PAGER if here else "pagerduty:web",)
+            continue
+        outside.had(name, teams=SUCCESS, pagerduty=SUCCESS if here else None)
+        view = outside.logs[f"uid-{name}"]
+        first = ("teams:ops", PAGER) if here and known == "by its log" else ("teams:ops",)
+        fallback = Fallback(PAGER, ("teams:ops",))
+        view.plan = Plan((*dict.fromkeys((*first, PAGER)),), fallbacks=(fallback,))
+        if PAGER in first:
+            view.plan = Plan(first)
+    found = await outside.incidents().look(notification("f", state, 60), PAGER, channel())
+    assert found == (wanted, "")
+
+
 @pytest.mark.parametrize(
     ("state", "came", "timeout", "waits"),
     [
@@ -294,6 +326,7 @@ async def test_who_looks_and_when(
 ) -> None:
     """Whoever is told states looks after the intent, and before it unless it begins something."""
     outside = Outside(notification("new", "firing", 0))
+    outside.routes["new"] = (PAGER, "webhook:keeps")
     here, request = outside.incidents(), notification("f", state, 60)
     sent = channel(keeps_state=(via.endswith(":keeps") and "here") or "")
     assert here.may_be_late(request, via, sent, first=first) is before
