@@ -16,8 +16,9 @@ import socket
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +26,9 @@ import aiohttp
 from aiohttp import web
 
 from syncer.model.resource import Json
-from tests.e2e.gateway import TOKEN
-from tests.e2e.harness import Stage
+from tests.e2e.gateway import TOKEN, GatewayProcess
+from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
 from tests.servers.process import ServerProcess
 
@@ -268,6 +270,102 @@ def alert(name: str, instance: str, starts: float, ends: float | None = None) ->
 
 def _stamp(at: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03}Z"
+
+
+@dataclass(eq=False)
+class Paging:
+    """Alertmanagers, the gateway, the controller, and the outside."""
+
+    here: Stage
+    outside: PagerDuty
+    gateway: GatewayProcess
+    notifier: NotifierProcess
+    peers: list[Alertmanager] = field(default_factory=list)
+
+    async def post(self, *alerts: Json) -> None:
+        """Tell all Alertmanagers the same."""
+        for peer in self.peers:
+            await peer.post(*alerts)
+
+    async def wait(
+        self, condition: Callable[[], bool | Awaitable[bool]], within: float = 60
+    ) -> None:
+        """Wait for a condition, and say what was paged if it does not come."""
+        await until(condition, self.what, within=within)
+
+    async def objects(self) -> list[Json]:
+        """All notifications."""
+        return list((await self.here.api.ask("GET", self.here.api.requests)).body["items"])
+
+    async def wait_objects(self, count: int) -> None:
+        """Wait until there are so many notifications."""
+
+        async def there() -> bool:
+            return len(await self.objects()) >= count
+
+        await until(there, self.what)
+
+    def what(self) -> str:
+        """What was paged, and what the programs say."""
+        called = f"open: {self.outside.open}; called: {self.outside.calls[-20:]}"
+        return f"{called}; {self.gateway.tail()}; {self.notifier.tail()}"
+
+
+@asynccontextmanager
+async def paging(
+    plane: ControlPlane,
+    redis_url: str,
+    folder: Path,
+    config: Callable[[Paging], Json],
+    *,
+    sources: Mapping[str, Json] | None = None,
+    route: Json | None = None,
+    script: Sequence[int] = (202,),
+    peers: int = 1,
+    **entry: Any,
+) -> AsyncIterator[Paging]:
+    """
+    Start everything from Alertmanager to PagerDuty, and end it.
+
+    Args:
+        plane: Shared with other tests.
+        redis_url: Shared, too.
+        folder: For files and logs.
+        config: Returns the configuration of each Alertmanager.
+        sources: Members of the gateway's sources, by name; by default one, `am`.
+        route: Of the routing file; everything goes to the pager by default.
+        script: How PagerDuty answers the first calls; the last one repeats.
+        peers: How many Alertmanagers there are. They know nothing of each other.
+        entry: Members of PagerDuty's entry in the routing file.
+    """
+    async with (
+        stage(plane, redis_url, folder / "stage", sampled=False) as here,
+        pagerduty(script) as outside,
+    ):
+        named = [source(here, name, **more) for name, more in (sources or {"am": {}}).items()]
+        gateway = GatewayProcess(folder / "gw", plane.kubeconfig, named)
+        made = Paging(here, outside, gateway, here.notifier())
+        routed(here, outside, route or {"receiver": "pager"}, **entry)
+        wanted = config(made)
+        made.peers += [Alertmanager(folder / f"alertmanager-{n}", wanted) for n in range(peers)]
+        try:
+            for process in (made.notifier, gateway):
+                process.start()
+            for process in (made.notifier, gateway):
+                await process.wait_ready()
+            for peer in made.peers:
+                await peer.begin()
+            yield made
+        finally:
+            plane.heal()
+            for peer in made.peers:
+                await asyncio.to_thread(peer.kill)
+            gateway.kill()
+
+
+def to_gateway(here: Paging) -> Json:
+    """Return the configuration of an Alertmanager that sends all to the source `am`."""
+    return {"route": grouped("am"), "receivers": [webhook("am", here.gateway.url("am"))]}
 
 
 def webhook(name: str, url: str) -> Json:

@@ -17,17 +17,15 @@ import pytest
 
 from syncer.model.resource import Json
 from tests.e2e.alertmanagers import (
-    Alertmanager,
+    Paging,
     alert,
     grouped,
-    pagerduty,
+    paging,
     prometheus,
-    routed,
-    source,
+    to_gateway,
     webhook,
 )
-from tests.e2e.gateway import GatewayProcess
-from tests.e2e.harness import stage, until
+from tests.e2e.harness import until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -51,27 +49,14 @@ async def test_an_alert_becomes_one_proven_page(
     Both Alertmanagers send it, and send it again until it is taken; PagerDuty answers 503, 503, 202. When
     the alert is over there is a second notification, which closes the incident, and no third.
     """
-    async with (
-        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
-        pagerduty(SCRIPT) as outside,
-    ):
-        gateway = GatewayProcess(
-            tmp_path / "gw", control_plane.kubeconfig, [source(here, "am", patience="1s")]
-        )
-        notifier = here.notifier()
-        routed(here, outside, {"receiver": "pager"})
-        config = {"route": grouped("ledger"), "receivers": [webhook("ledger", gateway.url("am"))]}
-        pair = [Alertmanager(tmp_path / f"alertmanager-{n}", config) for n in range(2)]
-        server = prometheus(tmp_path / "prometheus", outside.port, [am.port for am in pair])
-        notifier.start()
-        gateway.start()
+    async with paging(
+        control_plane, redis_url, tmp_path, to_gateway,
+        sources={"am": {"patience": "1s"}}, script=SCRIPT, peers=2,
+    ) as made:  # fmt: skip
+        outside, gateway = made.outside, made.gateway
+        server = prometheus(tmp_path / "prometheus", outside.port, [am.port for am in made.peers])
+        await asyncio.to_thread(server.start, lambda: True, timeout=20.0)
         try:
-            await notifier.wait_ready()
-            await gateway.wait_ready()
-            for am in pair:
-                await am.begin()
-            await asyncio.to_thread(server.start, lambda: True, timeout=20.0)
-
             # It fires, and nobody can take it: both are told to come again.
             await control_plane.pause("kube-apiserver")
             outside.full = 1
@@ -86,79 +71,53 @@ async def test_an_alert_becomes_one_proven_page(
             async def taken(twice: int) -> bool:
                 return await gateway.metric(requests, source="am", code="200") >= twice
 
-            def what() -> str:
-                return f"paged: {outside.calls}; {gateway.tail()}; {notifier.tail()}"
-
-            await until(lambda: len(outside.calls) == 3, what, within=60)
-            await until(lambda: taken(2), what)
+            await made.wait(lambda: len(outside.calls) == 3)
+            await made.wait(lambda: taken(2))
             assert outside.calls == [("[FIRING:1] Disk: disk is full", code) for code in SCRIPT]
 
             # It is over: a second notification, by both, delivered once.
             outside.full = 0
-            await until(lambda: len(outside.calls) == 4, what, within=60)
-            await until(lambda: taken(4), what)
+            await made.wait(lambda: len(outside.calls) == 4)
+            await made.wait(lambda: taken(4))
             assert "[RESOLVED:1] Disk" in outside.calls[3][0]
             assert (outside.open, list(outside.opened.values())) == (set(), [1])
 
             created = "notification_ledger_gateway_notifications_total"
             assert await gateway.metric(created, source="am", result="duplicate") >= 2
-            _, listed = await control_plane.request(
-                "GET",
-                f"/apis/kubernaut.ai/v1alpha1/namespaces/{here.namespace}/notificationrequests",
-            )
-            assert len(listed["items"]) == 2
-            (first,) = [o for o in listed["items"] if o["spec"]["subject"].startswith("[FIRING:1]")]
-            await here.wait_phase(first["metadata"]["uid"])
-            version = here.watcher.last(first["metadata"]["uid"])
+            listed = await made.objects()
+            assert len(listed) == 2
+            (first,) = [o for o in listed if o["spec"]["subject"].startswith("[FIRING:1]")]
+            await made.here.wait_phase(first["metadata"]["uid"])
+            version = made.here.watcher.last(first["metadata"]["uid"])
             assert version is not None
             attempts = version.status["deliveryAttempts"]
             assert [a["status"] for a in attempts] == ["failed", "failed", "success"]
         finally:
-            control_plane.heal()
-            for process in (*pair, server):
-                await asyncio.to_thread(process.kill)
-            gateway.kill()
+            await asyncio.to_thread(server.kill)
 
 
 async def test_an_incident_of_alertmanagers_own_integration_is_joined(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
     """With `dedupKey: alertmanager` both open one and the same, and close it."""
-    async with (
-        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
-        pagerduty((202,)) as outside,
-    ):
-        gateway = GatewayProcess(
-            tmp_path / "gw", control_plane.kubeconfig, [source(here, "am", patience="1s")]
-        )
-        notifier = here.notifier()
-        routed(here, outside, {"receiver": "pager"}, dedupKey="alertmanager")
-        own = {"routing_key": "R" * 32, "url": f"http://127.0.0.1:{outside.port}/v2/enqueue"}
-        receiver = webhook("both", gateway.url("am")) | {"pagerduty_configs": [own]}
-        am = Alertmanager(tmp_path / "am", {"route": grouped("both"), "receivers": [receiver]})
-        notifier.start()
-        gateway.start()
-        try:
-            await notifier.wait_ready()
-            await gateway.wait_ready()
-            await am.begin()
 
-            def what() -> str:
-                return f"called: {outside.calls}; {gateway.tail()}; {notifier.tail()}"
+    def both(made: Paging) -> Json:
+        url = f"http://127.0.0.1:{made.outside.port}/v2/enqueue"
+        receiver = webhook("both", made.gateway.url("am"))
+        receiver["pagerduty_configs"] = [{"routing_key": "R" * 32, "url": url}]
+        return {"route": grouped("both"), "receivers": [receiver]}
 
-            began = time.time()
-            await am.post(alert("Disk", "a", began))
-            await until(lambda: len(outside.calls) == 2, what, within=60)
-            assert list(outside.opened.values()) == [1], "the second trigger opens nothing"
-            await am.post(alert("Disk", "a", began, time.time()))
-            await until(lambda: len(outside.calls) == 4, what, within=60)
-            assert (outside.open, list(outside.opened.values())) == (set(), [1])
-        finally:
-            await asyncio.to_thread(am.kill)
-            gateway.kill()
+    async with paging(control_plane, redis_url, tmp_path, both, dedupKey="alertmanager") as made:
+        outside, began = made.outside, time.time()
+        await made.post(alert("Disk", "a", began))
+        await made.wait(lambda: len(outside.calls) == 2)
+        assert list(outside.opened.values()) == [1], "the second trigger opens nothing"
+        await made.post(alert("Disk", "a", began, time.time()))
+        await made.wait(lambda: len(outside.calls) == 4)
+        assert (outside.open, list(outside.opened.values())) == (set(), [1])
 
 
-async def test_every_incident_that_ends_is_closed_where_it_was_opened(  # noqa: PLR0915 - one story
+async def test_every_incident_that_ends_is_closed_where_it_was_opened(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
     """
@@ -166,98 +125,68 @@ async def test_every_incident_that_ends_is_closed_where_it_was_opened(  # noqa: 
 
     What pages is critical alone, so the end of the group, a warning by then, has no route to the pager.
     """
-    async with (
-        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
-        pagerduty((202,)) as outside,
-    ):
-        retrying = source(here, "am", attempts=10, seconds=2)
-        gateway = GatewayProcess(tmp_path / "gw", control_plane.kubeconfig, [retrying])
-        notifier = here.notifier()
-        critical = {"receiver": "pager", "match": {"priority": "Critical"}}
-        routed(here, outside, {"receiver": "console", "routes": [critical]})
-        config = {"route": grouped("ledger"), "receivers": [webhook("ledger", gateway.url("am"))]}
-        am = Alertmanager(tmp_path / "alertmanager", config)
-        notifier.start()
-        gateway.start()
+    critical = {"receiver": "pager", "match": {"priority": "Critical"}}
+    now = time.time()
 
-        def what() -> str:
-            return f"paged: {outside.calls}; {outside.open}; {gateway.tail()}; {notifier.tail()}"
+    def warning(name: str, ends: float | None = None) -> Json:
+        one = alert(name, "w", now, ends)
+        return one | {"labels": one["labels"] | {"severity": "warning"}}
 
-        async def subjects(count: int) -> bool:
-            return len(await listed()) >= count
-
-        async def listed() -> list[Json]:
-            path = f"/apis/kubernaut.ai/v1alpha1/namespaces/{here.namespace}/notificationrequests"
-            return list((await control_plane.request("GET", path))[1]["items"])
+    async with paging(
+        control_plane, redis_url, tmp_path, to_gateway,
+        sources={"am": {"attempts": 10, "seconds": 2}},
+        route={"receiver": "console", "routes": [critical]},
+    ) as made:  # fmt: skip
+        outside = made.outside
 
         async def over() -> bool:
-            phases = {one.get("status", {}).get("phase") for one in await listed()}
+            phases = {one.get("status", {}).get("phase") for one in await made.objects()}
             return phases <= {"Sent", "Failed"}
 
-        now = time.time()
-        warning = alert("Drift", "w", now)
-        warning["labels"]["severity"] = "warning"
-        try:
-            await notifier.wait_ready()
-            await gateway.wait_ready()
-            await am.begin()
+        # It fires, a lesser one joins, it ends, and the lesser one ends.
+        await made.post(alert("Drift", "c", now))
+        await made.wait(lambda: len(outside.open) == 1)
+        await made.post(warning("Drift"))
+        await made.wait_objects(2)
+        await made.post(alert("Drift", "c", now, time.time()))
+        await made.wait_objects(3)
+        await made.post(warning("Drift", time.time()))
+        await made.wait(lambda: not outside.open)
+        assert list(outside.opened.values()) == [1]
 
-            # It fires, a lesser one joins, it ends, and the lesser one ends.
-            await am.post(alert("Drift", "c", now))
-            await until(lambda: len(outside.open) == 1, what)
-            await am.post(warning)
-            await until(lambda: subjects(2), what)
-            await am.post(alert("Drift", "c", now, time.time()))
-            await until(lambda: subjects(3), what)
-            await am.post(warning | {"endsAt": alert("Drift", "w", now, time.time())["endsAt"]})
-            await until(lambda: not outside.open, what)
-            assert list(outside.opened.values()) == [1]
-
-            # The receiver refuses; meanwhile it fires, ends, fires again, and ends.
-            outside.refusing = True
-            known = 4
-            for n in range(2):
-                began = time.time()
-                await am.post(alert("Flap", "f", began))
-                known += 1
-                await until(lambda: subjects(known), what)  # noqa: B023 - awaited here
-                if n == 0:
-                    await until(lambda: any("Flap" in c[0] for c in outside.calls), what)
-                await am.post(alert("Flap", "f", began, time.time()))
-                known += 1
-                await until(lambda: subjects(known), what)  # noqa: B023 - awaited here
-            refused = len(outside.calls)
-            outside.refusing = False
-            await until(
-                lambda: any("[RESOLVED:1] Flap" in c[0] for c in outside.calls[refused:]),
-                what,
-                within=60,
-            )
-            await until(over, what, within=60)
-            assert [c for c in outside.calls[refused:] if c[0].startswith("[FIRING")] == []
-            assert outside.open == set()
-
-            # The critical one ends while the receiver refuses. The lesser one goes elsewhere.
-            outside.refusing = True
+        # The receiver refuses; meanwhile it fires, ends, fires again, and ends.
+        outside.refusing = True
+        for n in (0, 1):
             began = time.time()
-            stays = warning | {"labels": warning["labels"] | {"alertname": "Left"}}
-            for changed in (
-                [alert("Left", "c", began), stays], [alert("Left", "c", began, time.time())],
-            ):  # fmt: skip
-                await am.post(*changed)
-                known += 1
-                await until(lambda: subjects(known), what)  # noqa: B023 - awaited here
-            outside.refusing = False
-            await until(lambda: len(outside.open) == 1, what, within=60)
-            await am.post(stays | {"endsAt": alert("Left", "w", now, time.time())["endsAt"]})
-            await until(lambda: not outside.open, what, within=60)
+            await made.post(alert("Flap", "f", began))
+            await made.wait_objects(5 + 2 * n)
+            if n == 0:
+                await made.wait(lambda: any("Flap" in c[0] for c in outside.calls))
+            await made.post(alert("Flap", "f", began, time.time()))
+            await made.wait_objects(6 + 2 * n)
+        refused = len(outside.calls)
+        outside.refusing = False
+        await made.wait(lambda: any("[RESOLVED:1] Flap" in c[0] for c in outside.calls[refused:]))
+        await made.wait(over)
+        assert [c for c in outside.calls[refused:] if c[0].startswith("[FIRING")] == []
+        assert outside.open == set()
 
-            # It goes on: what fires now is an incident again.
-            await am.post(alert("Flap", "f", time.time()))
-            await until(lambda: len(outside.open) == 1, what)
-        finally:
-            await asyncio.to_thread(am.kill)
-            gateway.kill()
+        # The critical one ends while the receiver refuses; the lesser one, which goes on, goes elsewhere.
+        outside.refusing = True
+        began = time.time()
+        await made.post(alert("Left", "c", began), warning("Left"))
+        await made.wait_objects(9)
+        await made.wait(lambda: any("Left" in c[0] for c in outside.calls))
+        await made.post(alert("Left", "c", began, time.time()))
+        await made.wait_objects(10)
+        outside.refusing = False
+        await made.wait(lambda: len(outside.open) == 1)
+        await made.post(warning("Left", time.time()))
+        await made.wait(lambda: not outside.open)
+
+        # It goes on: what fires now is an incident again.
+        await made.post(alert("Flap", "f", time.time()))
+        await made.wait(lambda: len(outside.open) == 1)
 
 
 async def test_what_a_group_has_too_many_of_neither_closes_nor_opens_wrongly(
@@ -268,68 +197,42 @@ async def test_what_a_group_has_too_many_of_neither_closes_nor_opens_wrongly(
 
     Alertmanager cuts before it computes the status: it calls a group resolved whose second alert fires.
     """
-    async with (
-        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
-        pagerduty((202,)) as outside,
-    ):
-        gateway = GatewayProcess(
-            tmp_path / "gw", control_plane.kubeconfig,
-            [source(here, "cut"), source(here, "each", per="alert")],
-        )  # fmt: skip
-        notifier = here.notifier()
-        routed(here, outside, {"receiver": "pager"})
-        each = {"receiver": "each", "matchers": ["alertname = Many"]}
-        cut = webhook("cut", gateway.url("cut"))
-        cut["webhook_configs"][0]["max_alerts"] = 1
-        am = Alertmanager(
-            tmp_path / "alertmanager",
-            {
-                "route": grouped("cut", routes=[each]),
-                "receivers": [cut, webhook("each", gateway.url("each"))],
-            },
-        )
-        notifier.start()
-        gateway.start()
 
-        def what() -> str:
-            counted = (len(outside.open), len(outside.calls))
-            return f"open and calls: {counted}; {gateway.tail()}; {notifier.tail()}"
+    def config(made: Paging) -> Json:
+        each = {"receiver": "each", "matchers": ["alertname = Many"]}
+        cut = webhook("cut", made.gateway.url("cut"))
+        cut["webhook_configs"][0]["max_alerts"] = 1
+        receivers = [cut, webhook("each", made.gateway.url("each"))]
+        return {"route": grouped("cut", routes=[each]), "receivers": receivers}
+
+    async with paging(
+        control_plane, redis_url, tmp_path, config, sources={"cut": {}, "each": {"per": "alert"}}
+    ) as made:
+        outside, now = made.outside, time.time()
 
         async def opened(count: int, calls: int) -> None:
-            await until(
-                lambda: (len(outside.open), len(outside.calls)) == (count, calls), what, within=60
-            )
+            await made.wait(lambda: (len(outside.open), len(outside.calls)) == (count, calls))
 
-        now = time.time()
         many = [alert("Many", f"i{n:03}", now) for n in range(101)]
-        try:
-            await notifier.wait_ready()
-            await gateway.wait_ready()
-            await am.begin()
+        await made.post(alert("Cut", "a", now), alert("Cut", "b", now))
+        await opened(1, 1)
+        await made.post(alert("Cut", "a", now, time.time()))
+        await opened(1, 2)
+        assert outside.calls[1][0].startswith("[FIRING] Cut"), "it is not said how many"
+        await made.post(alert("Cut", "b", now, time.time()))
+        await opened(0, 3)
 
-            await am.post(alert("Cut", "a", now), alert("Cut", "b", now))
-            await opened(1, 1)
-            await am.post(alert("Cut", "a", now, time.time()))
-            await opened(1, 2)
-            assert outside.calls[1][0].startswith("[FIRING] Cut"), "it is not said how many"
-            await am.post(alert("Cut", "b", now, time.time()))
-            await opened(0, 3)
-
-            await am.post(*many)
-            await opened(101, 104)
-            # Who was the rest of the group becomes an incident of its own, and the rest is over.
-            first = alert("Many", "i000", now, time.time())
-            await am.post(first)
-            await opened(100, 107)
-            # What has ended is repeated, as Prometheus does, and makes the group as large as it was.
-            await am.post(
-                first, *(alert("Many", f"i{n:03}", now, time.time()) for n in range(1, 101))
-            )
-            await until(lambda: not outside.open, what, within=60)
-            assert set(outside.opened.values()) == {1}, "none was opened twice"
-        finally:
-            await asyncio.to_thread(am.kill)
-            gateway.kill()
+        await made.post(*many)
+        await opened(101, 104)
+        # Who was the rest of the group becomes an incident of its own, and the rest is over.
+        first = alert("Many", "i000", now, time.time())
+        await made.post(first)
+        await opened(100, 107)
+        # What has ended is repeated, as Prometheus does, and makes the group as large as it was.
+        over = (alert("Many", f"i{n:03}", now, time.time()) for n in range(1, 101))
+        await made.post(first, *over)
+        await made.wait(lambda: not outside.open)
+        assert set(outside.opened.values()) == {1}, "none was opened twice"
 
 
 @pytest.mark.skipif(not LONG, reason="takes two minutes; INCIDENTS=200 runs it")
@@ -337,36 +240,15 @@ async def test_an_alert_that_comes_back_with_its_start_is_an_incident_again(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
     """It is reported byte for byte as before: only the time since tells it from a late peer."""
-    async with (
-        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
-        pagerduty((202,)) as outside,
-    ):
-        gateway = GatewayProcess(tmp_path / "gw", control_plane.kubeconfig, [source(here, "am")])
-        notifier = here.notifier()
-        routed(here, outside, {"receiver": "pager"})
-        config = {"route": grouped("am"), "receivers": [webhook("am", gateway.url("am"))]}
-        am = Alertmanager(tmp_path / "alertmanager", config)
-        notifier.start()
-        gateway.start()
-
-        def what() -> str:
-            return f"called: {outside.calls}; {gateway.tail()}; {notifier.tail()}"
-
-        began = time.time()
-        try:
-            await notifier.wait_ready()
-            await gateway.wait_ready()
-            await am.begin()
-            await am.post(alert("Disk", "a", began))
-            await until(lambda: len(outside.calls) == 1, what, within=30)
-            await am.post(alert("Disk", "a", began, time.time()))
-            await until(lambda: len(outside.calls) == 2, what, within=30)
-            await asyncio.sleep(125 - (time.time() - began))
-            await am.post(alert("Disk", "a", began))
-            await until(lambda: len(outside.calls) == 3, what, within=30)
-            assert list(outside.opened.values()) == [2]
-            await am.post(alert("Disk", "a", began, time.time()))
-            await until(lambda: not outside.open, what, within=30)
-        finally:
-            await asyncio.to_thread(am.kill)
-            gateway.kill()
+    async with paging(control_plane, redis_url, tmp_path, to_gateway) as made:
+        outside, began = made.outside, time.time()
+        await made.post(alert("Disk", "a", began))
+        await made.wait(lambda: len(outside.calls) == 1)
+        await made.post(alert("Disk", "a", began, time.time()))
+        await made.wait(lambda: len(outside.calls) == 2)
+        await asyncio.sleep(125 - (time.time() - began))
+        await made.post(alert("Disk", "a", began))
+        await made.wait(lambda: len(outside.calls) == 3)
+        assert list(outside.opened.values()) == [2]
+        await made.post(alert("Disk", "a", began, time.time()))
+        await made.wait(lambda: not outside.open)

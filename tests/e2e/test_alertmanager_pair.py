@@ -12,11 +12,12 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import pytest
@@ -276,6 +277,34 @@ class Pair:
         return [await peer.peers() for peer in self.peers] == [2, 2]
 
 
+@asynccontextmanager
+async def pair_of(
+    plane: ControlPlane,
+    redis_url: str,
+    folder: Path,
+    *,
+    script: Sequence[int] = (202,),
+    gates: Sequence[Gate] = (),
+    **more: Any,
+) -> AsyncIterator[Pair]:
+    """Start a pair and all behind it, with PagerDuty's script and members of `Pair`, and end it."""
+    async with (
+        stage(plane, redis_url, folder / "stage", sampled=False) as here,
+        pagerduty(script) as outside,
+    ):
+        pair = Pair(here, outside, folder, gates=gates, **more)
+        try:
+            for gate in gates:
+                await gate.begin()
+            await pair.begin()
+            yield pair
+        finally:
+            plane.heal()
+            for gate in gates:
+                await gate.end()
+            await asyncio.to_thread(pair.kill)
+
+
 async def test_what_makes_a_notification_of_a_pair(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
@@ -288,57 +317,48 @@ async def test_what_makes_a_notification_of_a_pair(
     fired, over, grown = (
         f"[{count}] Disk: disk is full" for count in ("FIRING:1", "RESOLVED:1", "FIRING:2")
     )
-    async with (
-        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
-        pagerduty((503, 503, 200)) as outside,
-    ):
-        pair = Pair(here, outside, tmp_path)
-        try:
-            await pair.begin()
+    async with pair_of(control_plane, redis_url, tmp_path, script=(503, 503, 200)) as pair:
+        here, outside = pair.here, pair.outside
+        # Retries and twins.
+        await control_plane.pause("kube-apiserver")
+        began = time.time()
+        await pair.post(alert("Disk", "a", began))
+        await until(pair.refused, lambda: f"both try again; {pair.gateway.tail()}", within=60)
+        await control_plane.resume("kube-apiserver")
+        await until(pair.collapsed, "both are answered", within=60)
+        pages = [fired] * 3
+        await pair.wait_paged(pages)
+        assert [code for _, code in outside.calls] == [503, 503, 200]
+        (first,) = await pair.objects("once")
 
-            # Retries and twins.
-            await control_plane.pause("kube-apiserver")
-            began = time.time()
-            await pair.post(alert("Disk", "a", began))
-            await until(pair.refused, lambda: f"both try again; {pair.gateway.tail()}", within=60)
-            await control_plane.resume("kube-apiserver")
-            await until(pair.collapsed, "both are answered", within=60)
-            pages = [fired] * 3
-            await pair.wait_paged(pages)
-            assert [code for _, code in outside.calls] == [503, 503, 200]
-            (first,) = await pair.objects("once")
-
-            # What repeats, from here on, beside everything else.
-            await pair.post(alert("Again", "a", time.time()))
-            for instance, ends, page in (
-                ("a", True, over), ("a", False, fired), ("b", False, grown),
-            ):  # fmt: skip
-                await asyncio.sleep(_SETTLE)
-                now = time.time()
-                starts, until_then = (began, now) if ends else (now, None)
-                await pair.post(alert("Disk", instance, starts, until_then))
-                pages.append(page)
-                await pair.wait_paged(pages)
-
-            await until(pair.repeated, "two repeats", within=60)
-            made = sorted(
-                datetime.fromisoformat(o["metadata"]["creationTimestamp"])
-                for o in await pair.objects("again")
-            )
-            # Their times are whole seconds.
-            assert min((b - a).total_seconds() for a, b in pairwise(made)) >= WINDOW - 1, made
-            subjects = sorted(o["spec"]["subject"] for o in await pair.objects("once"))
-            assert subjects == sorted([fired, over, fired, grown])
+        # What repeats, from here on, beside everything else.
+        await pair.post(alert("Again", "a", time.time()))
+        for instance, ends, page in (
+            ("a", True, over), ("a", False, fired), ("b", False, grown),
+        ):  # fmt: skip
+            await asyncio.sleep(_SETTLE)
+            now = time.time()
+            starts, until_then = (began, now) if ends else (now, None)
+            await pair.post(alert("Disk", instance, starts, until_then))
+            pages.append(page)
             await pair.wait_paged(pages)
 
-            await here.wait_phase(first["metadata"]["uid"])
-            version = here.watcher.last(first["metadata"]["uid"])
-            assert version is not None
-            attempts = version.status["deliveryAttempts"]
-            assert [a["status"] for a in attempts] == ["failed", "failed", "success"]
-        finally:
-            control_plane.heal()
-            await asyncio.to_thread(pair.kill)
+        await until(pair.repeated, "two repeats", within=60)
+        made = sorted(
+            datetime.fromisoformat(o["metadata"]["creationTimestamp"])
+            for o in await pair.objects("again")
+        )
+        # Their times are whole seconds.
+        assert min((b - a).total_seconds() for a, b in pairwise(made)) >= WINDOW - 1, made
+        subjects = sorted(o["spec"]["subject"] for o in await pair.objects("once"))
+        assert subjects == sorted([fired, over, fired, grown])
+        await pair.wait_paged(pages)
+
+        await here.wait_phase(first["metadata"]["uid"])
+        version = here.watcher.last(first["metadata"]["uid"])
+        assert version is not None
+        attempts = version.status["deliveryAttempts"]
+        assert [a["status"] for a in attempts] == ["failed", "failed", "success"]
 
 
 async def test_an_end_that_a_late_report_undid_is_told_again(
@@ -350,37 +370,26 @@ async def test_an_end_that_a_late_report_undid_is_told_again(
     That one reports the end again, as it was reported.
     """
     gates = early, late = Gate(), Gate()
-    async with (
-        stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here,
-        pagerduty((202,)) as outside,
-    ):
-        pair = Pair(here, outside, tmp_path, gates=gates)
-        try:
-            for gate in gates:
-                await gate.begin()
-            await pair.begin()
-            await pair.post(alert("Disk", "a", pair.began))
-            pages = ["[FIRING:1] Disk: disk is full"]
-            await pair.wait_paged(pages)
-            await asyncio.sleep(_SETTLE)
+    async with pair_of(control_plane, redis_url, tmp_path, gates=gates) as pair:
+        outside = pair.outside
+        await pair.post(alert("Disk", "a", pair.began))
+        pages = ["[FIRING:1] Disk: disk is full"]
+        await pair.wait_paged(pages)
+        await asyncio.sleep(_SETTLE)
 
-            # The one gives up a report at once, the other tries again for ten seconds.
-            early.firing, late.firing = 400, 503
-            await pair.post(alert("Disk", "b", pair.began))
-            await until(lambda: late.refused > 0, "the other one tries")
-            now = time.time()
-            await pair.post(*(alert("Disk", i, pair.began, now) for i in ("a", "b")))
-            pages.append("[RESOLVED:2] Disk: disk is full")
-            await pair.wait_paged(pages)
-            late.firing = 0
-            pages += ["[FIRING:2] Disk: disk is full", pages[-1]]
-            await pair.wait_paged(pages)
-            assert not outside.open
-            assert list(outside.opened.values()) == [2]
-        finally:
-            for gate in gates:
-                await gate.end()
-            await asyncio.to_thread(pair.kill)
+        # The one gives up a report at once, the other tries again for ten seconds.
+        early.firing, late.firing = 400, 503
+        await pair.post(alert("Disk", "b", pair.began))
+        await until(lambda: late.refused > 0, "the other one tries")
+        now = time.time()
+        await pair.post(*(alert("Disk", i, pair.began, now) for i in ("a", "b")))
+        pages.append("[RESOLVED:2] Disk: disk is full")
+        await pair.wait_paged(pages)
+        late.firing = 0
+        pages += ["[FIRING:2] Disk: disk is full", pages[-1]]
+        await pair.wait_paged(pages)
+        assert not outside.open
+        assert list(outside.opened.values()) == [2]
 
 
 async def test_every_incident_that_ends_is_closed_whatever_dies(
@@ -395,38 +404,35 @@ async def test_every_incident_that_ends_is_closed_whatever_dies(
     names = [f"G{n}" for n in range(GROUPS)]
     async with (
         server,
-        stage(control_plane, server.url, tmp_path / "stage", sampled=False) as here,
-        pagerduty((202,)) as outside,
+        pair_of(
+            control_plane, server.url, tmp_path, route={"receiver": "all"}, shards=4, attempts=10
+        ) as pair,
     ):
-        pair = Pair(here, outside, tmp_path, route={"receiver": "all"}, shards=4, attempts=10)
-        try:
-            await pair.begin()
-            harm = asyncio.create_task(pair.harm(server))
-            await pair.post_all(names)
-            await until(
-                lambda: len(outside.opened) == GROUPS,
-                lambda: f"opened: {outside.opened}",
-                within=120,
-            )
-            await pair.post_all(names[::2], over=True)
-            await pair.post_all(names[1::2], "b")
-            await asyncio.sleep(_SETTLE)
-            await pair.post_all(names[::4])
-            await asyncio.sleep(_SETTLE)
-            await pair.post_all(names, over=True)
-            await pair.post_all(names[1::2], "b", over=True)
-            harm.cancel()
-            await asyncio.gather(harm, return_exceptions=True)
-            assert pair.kills >= 3, "each was killed"
-            assert pair.outages, "Redis was away"
-            await pair.mend(server)
-            await until(pair.settled, pair.why, within=150, every=1.0)
-            await asyncio.sleep(_SETTLE)
-            # Alertmanager may have told of something again meanwhile.
-            await until(pair.settled, pair.why, within=60, every=1.0)
-            assert pair.misordered() == []
-            assert {kind: len(groups) for kind, groups in outside.said.items()} == {
-                "slack": GROUPS, "teams": GROUPS,
-            }  # fmt: skip
-        finally:
-            await asyncio.to_thread(pair.kill)
+        outside = pair.outside
+        harm = asyncio.create_task(pair.harm(server))
+        await pair.post_all(names)
+        await until(
+            lambda: len(outside.opened) == GROUPS,
+            lambda: f"opened: {outside.opened}",
+            within=120,
+        )
+        await pair.post_all(names[::2], over=True)
+        await pair.post_all(names[1::2], "b")
+        await asyncio.sleep(_SETTLE)
+        await pair.post_all(names[::4])
+        await asyncio.sleep(_SETTLE)
+        await pair.post_all(names, over=True)
+        await pair.post_all(names[1::2], "b", over=True)
+        harm.cancel()
+        await asyncio.gather(harm, return_exceptions=True)
+        assert pair.kills >= 3, "each was killed"
+        assert pair.outages, "Redis was away"
+        await pair.mend(server)
+        await until(pair.settled, pair.why, within=150, every=1.0)
+        await asyncio.sleep(_SETTLE)
+        # Alertmanager may have told of something again meanwhile.
+        await until(pair.settled, pair.why, within=60, every=1.0)
+        assert pair.misordered() == []
+        assert {kind: len(groups) for kind, groups in outside.said.items()} == {
+            "slack": GROUPS, "teams": GROUPS,
+        }  # fmt: skip
