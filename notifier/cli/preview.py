@@ -48,9 +48,10 @@ def run(options: argparse.Namespace) -> int:
         write_remark(text, "notifier")
         return DIFFERENT
     if ends:
-        text = "end(s) are created besides, of those incidents that are open by then"
-        write_remark(f"{len(ends)} {text}", "notifier")
-    if not made and not ends:
+        text = "an end is created if its incident is open, of an alert also if nothing is known of it"
+        write_remark(text, "notifier")
+        made += tuple(each.make() for each in ends if each.unknown)
+    if not made:
         write_remark("such a request is accepted and creates no notification", "notifier")
     sys.stdout.write("---\n".join(_shown(desired.manifest, routing) for desired in made))
     return OK

@@ -15,9 +15,9 @@ priority are those of its most urgent alert, also when that has ended.
 
 Of alerts one by one, the oldest hundred that fire have incidents of their own, and the rest is the group's.
 Which those are changes from flush to flush, and Prometheus repeats for a quarter of an hour what has ended,
-so no payload tells whose incident is open, or whether the group's is. The API server knows. An end of more
-than a hundred alerts is for whose incident is open, however many those are: each of them had a beginning.
-If nothing is known of it, its notifications may have been deleted, so the last hundred have one as well.
+so no payload tells whose incident is open, or whether the group's is. The API server knows. An end is for
+what is open, however many that are: each of them had a beginning. If nothing is known of an incident, its
+notifications may have been deleted, so those of the last hundred alerts have an end as well.
 """
 
 from __future__ import annotations
@@ -141,22 +141,20 @@ def drafts_of(
     reading = _Reading(group, options, program, key)
     if not options.each:
         return (reading.whole(alerts),)
-    if len(alerts) <= ALERTS:
-        singles = tuple(map(reading.single, alerts))
-        if reading.cut_off or any(alert.status == FIRING for alert in alerts):
-            return singles
-        return (*singles, reading.end_of_group(alerts))
     # The oldest keep their places while others come and go.
     firing = sorted(
         (a for a in alerts if a.status == FIRING), key=lambda a: (a.starts, a.fingerprint)
     )
-    over = sorted((a for a in alerts if a.status != FIRING), key=lambda a: (-a.ends, a.fingerprint))
-    rest = firing[ALERTS:]
-    return (
-        *map(reading.single, firing[:ALERTS]),
-        *(reading.end(alert, unknown=n < ALERTS) for n, alert in enumerate(over)),
-        reading.whole(rest or over) if rest or reading.cut_off else reading.end_of_group(over),
+    over = sorted(
+        (a for a in alerts if a.status == RESOLVED), key=lambda a: (-a.ends, a.fingerprint)
     )
+    found = [reading.single(alert) for alert in firing[:ALERTS]]
+    found += [reading.end(alert, unknown=n < ALERTS) for n, alert in enumerate(over)]
+    if firing[ALERTS:]:
+        found.append(reading.whole(firing[ALERTS:]))
+    elif over and not reading.cut_off:
+        found.append(reading.end_of_group(over))
+    return tuple(found)
 
 
 def _alert(of: Reader) -> _Alert:

@@ -20,8 +20,8 @@ a peer that lags behind, and only time tells them apart: a peer is late by secon
 is older than two minutes is looked at more closely: if its incident was reported in the other state since,
 it is an occurrence of its own. That look lists the objects of the event, which nothing else does.
 
-The ends of a group with more than a hundred alerts are for what is open; that takes one look for a hundred
-incidents, by their label, and no object if nothing has changed.
+The ends of alerts one by one are for what is open; that takes one look for a hundred incidents, by their
+label, and nothing more for those whose end was reported before.
 
 An end is looked at so at any age. A peer may report as firing, after the end, what it knew before; then it
 reports the end again, with the bytes of the first. It is an occurrence of its own if it says of all that

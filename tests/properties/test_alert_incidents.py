@@ -166,7 +166,7 @@ class Group:
         assert {name for _, name in firing[:OWN]} <= open_, "what fires is open"
         if len(firing) > OWN:
             assert "group" in open_, "the rest is open"
-        elif not payload["truncatedAlerts"] and (not firing or len(firing) + len(over) > OWN):
+        elif over and not payload["truncatedAlerts"]:
             assert "group" not in open_, "there is no rest"
 
 
