@@ -48,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
         write_remark(text, "notifier")
         return DIFFERENT
     if ends:
-        text = "an end is created if its incident is open, of an alert also if nothing is known of it"
+        text = (
+            "an end is created if its incident is open, of an alert also if nothing is known of it"
+        )
         write_remark(text, "notifier")
         made += tuple(each.make() for each in ends if each.unknown)
     if not made:

@@ -233,6 +233,7 @@ class _Reading:
             repeat=self._repeat,
             incident=self._incident,
             group="" if self._options.each else group.text("groupKey"),
+            nearest=self._view(alerts[0]) if self._options.each else None,
             state=status,
             data=_data(group, status, alerts, self.cut_off),
         )  # fmt: skip
@@ -241,7 +242,7 @@ class _Reading:
         """The end of one alert, if its incident is open."""
         return Draft(
             identity=None,
-            view={**self._few, "alert": alert.members},
+            view=self._view(alert),
             incident=self._incident_of(alert),
             state=RESOLVED,
             whole=partial(self.single, alert),
@@ -255,8 +256,12 @@ class _Reading:
             view=self._group.members,
             incident=self._incident,
             state=RESOLVED,
+            nearest=self._view(alerts[0]),
             whole=partial(self.whole, alerts),
         )
+
+    def _view(self, alert: _Alert) -> Json:
+        return {**self._few, "alert": alert.members}
 
     def _incident_of(self, alert: _Alert) -> tuple[object, ...]:
         return (*self._key, "alert", alert.fingerprint)
@@ -271,7 +276,7 @@ class _Reading:
         subject = ": ".join(part for part in (alert.name, summary) if part) or alert.fingerprint
         return Draft(
             identity=(*incident, alert.status, starts),
-            view={**self._few, "alert": alert.members},
+            view=self._view(alert),
             event=f"{self._program}:{alert.fingerprint}",
             type=_type(alert.status, priority),
             priority=priority,

@@ -120,6 +120,7 @@ class Draft:
         data: What templates of receivers see of it, at most 16 KiB of JSON; empty without alerts.
         group: Alertmanager's own key of that, where it is a group of alerts.
         opposite: The identity that the event has in the other state; None where it cannot be told.
+        nearest: What the expression of a namespace sees if it finds none in `view`.
         whole: Makes the draft, where this one only names the incident: it is wanted if that is open.
         unknown: Whether it is wanted also if nothing is known of the incident.
     """
@@ -142,6 +143,7 @@ class Draft:
     opposite: tuple[object, ...] | None = None
     data: str = ""
     group: str = ""
+    nearest: Json | None = None
     whole: Callable[[], Draft] | None = None
     unknown: bool = False
 

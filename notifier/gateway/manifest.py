@@ -88,16 +88,19 @@ class Reading:
         template = self.mapping.texts.get("namespace")
         if template is None:
             return allowed[0]
-        try:
-            found = shown(template.value(self.draft.view))
-        except Unfit as unfit:
-            raise Refused(str(unfit), path=f"{self.mapping.path}.namespace") from None
-        if found not in allowed:
-            raise Refused(
-                "the payload leads to a namespace that is not in this source's `namespaces`",
-                path="namespace", status=403,
-            )  # fmt: skip
-        return found
+        refusal = Refused(
+            "the payload leads to a namespace that is not in this source's `namespaces`",
+            path="namespace", status=403,
+        )  # fmt: skip
+        for view in filter(None, (self.draft.view, self.draft.nearest)):
+            try:
+                found = shown(template.value(view))
+            except Unfit as unfit:
+                refusal = Refused(str(unfit), path=f"{self.mapping.path}.namespace")
+                continue
+            if found in allowed:
+                return found
+        raise refusal
 
     def value(self, template: Template | None, place: str) -> Any:
         """Return what a template finds; None without one, or where it does not fit the payload."""

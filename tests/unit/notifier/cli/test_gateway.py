@@ -11,7 +11,7 @@ import pytest
 
 from notifier.cli import program
 from notifier.cli.main import main
-from tests.unit.notifier.gateway.payloads import alertmanager
+from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
 ROUTING = """\
 route: {receiver: all, routes: [{match: {severity: critical}, receiver: pager}]}
@@ -69,6 +69,20 @@ def test_a_payload_that_the_server_refuses_for_its_size(
     code, out, err = tried(capsys, monkeypatch, alertmanager(x="x" * (8 << 20)))
     assert (code, out) == (1, "")
     assert "larger than 8388608 bytes (HTTP 413)" in err
+
+
+def test_ends_are_those_of_what_is_open(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which those are is not known here: the end of an alert is shown, and that it depends."""
+    sources = (files / "gateway.yaml").read_text().replace("kind: alert", "per: alert, kind: alert")
+    (files / "gateway.yaml").write_text(sources)
+    over = alertmanager(alert("aaaa", "resolved"), alert("bbbb", "resolved"), status="resolved")
+    code, out, err = tried(capsys, monkeypatch, over)
+    assert (code, out.count("notification-ledger/state: resolved")) == (0, 2)
+    assert err.startswith(
+        "notifier: an end is created if its incident is open, of an alert also if"
+    )
 
 
 @pytest.mark.usefixtures("files")

@@ -15,7 +15,7 @@ from notifier.routing.attributes import attributes_of
 from syncer.model.event import EVENT, event_label
 from syncer.model.incident import DATA, INCIDENT, group_hash, incident_label
 from syncer.model.resource import Json, parse_spec
-from tests.unit.notifier.gateway.desired import desired
+from tests.unit.notifier.gateway.desired import desired, everything
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
 
@@ -288,6 +288,28 @@ def test_a_namespace_of_the_payload_is_one_that_the_source_may_reach() -> None:
     with pytest.raises(Refused) as refused:
         desired(alertmanager(commonLabels={"namespace": "kube-system"}), **source)
     assert refused.value.status == 403
+
+
+def test_the_rest_of_a_group_is_where_its_first_alert_is() -> None:
+    """An expression of each alert finds nothing in the group, which is no reason to refuse them all."""
+    source: Json = {
+        "namespace": "{{ alert.labels.ns }}",
+        "namespaces": ["shop", "bank"],
+        "per": "alert",
+    }
+
+    def one(n: int, ns: str, status: str) -> Json:
+        starts = f"2026-11-27T04:{n // 60:02}:{n % 60:02}Z"
+        return alert(f"{n:03}", status, startsAt=starts, labels={"alertname": "Disk", "ns": ns})
+
+    many = [one(n, "shop" if n < 100 else "bank", "firing") for n in range(102)]
+    made, ends = everything(alertmanager(*many), **source)
+    assert [found.namespace for found in made] == ["shop"] * 100 + ["bank"]
+    assert ends == ()
+    made, ends = everything(alertmanager(one(1, "bank", "resolved")), **source)
+    assert (made, [end.namespace for end in ends]) == ((), ["bank", "bank"])
+    with pytest.raises(Refused, match="leads to a namespace that is not in"):
+        everything(alertmanager(one(1, "kube-system", "resolved")), **source)
 
 
 def test_templates_of_receivers_get_the_alerts() -> None:
