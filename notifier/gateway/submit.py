@@ -200,28 +200,34 @@ class Submitter:
             Unavailable: the API server did not say in time.
             Refused: it never will.
         """
-        by_place: dict[str, dict[str, list[Conditional]]] = {}
-        for end_ in ends:
-            by_place.setdefault(end_.namespace, {}).setdefault(end_.label, []).append(end_)
-        found = []
-        for namespace, by_label in by_place.items():
-            for n in range(0, len(by_label), _LOOKED):
-                labels = list(by_label)[n : n + _LOOKED]
-                states = await self._patiently(until, partial(self._states, namespace, labels))
-                for label in labels:
-                    state = states.get(label)
-                    found += [
-                        e for e in by_label[label] if state == FIRING or (e.unknown and not state)
-                    ]
-        return found
+        by_place: dict[tuple[str, str], list[Conditional]] = {}
+        for each in ends:
+            by_place.setdefault((each.namespace, each.label), []).append(each)
+        labels: dict[str, list[str]] = {}
+        for namespace, label in by_place:
+            labels.setdefault(namespace, []).append(label)
+        looks = [
+            partial(self._states, namespace, found[n : n + _LOOKED])
+            for namespace, found in labels.items()
+            for n in range(0, len(found), _LOOKED)
+        ]
+        states: dict[tuple[str, str], str] = {}
+        for found in await asyncio.gather(*(self._patiently(until, look) for look in looks)):
+            states |= found
+        return [
+            each
+            for place, there in by_place.items()
+            for each in there
+            if states.get(place) == FIRING or (each.unknown and place not in states)
+        ]
 
-    async def _states(self, namespace: str, labels: Iterable[str]) -> dict[str, str]:
-        """Return the newest state of each incident that has notifications, by label."""
+    async def _states(self, namespace: str, labels: Iterable[str]) -> dict[tuple[str, str], str]:
+        """Return the newest state of each incident that has notifications, by namespace and label."""
         async with self._turn(namespace):
             objects = await self.objects.select(namespace, f"{INCIDENT} in ({','.join(labels)})")
         # By what nobody can change later; the label is there to select by.
         found = (incident_of(_extensions(each)) for each in sorted(objects, key=_order))
-        return {incident_label(incident): state for incident, state in found}
+        return {(namespace, incident_label(incident)): state for incident, state in found}
 
     def _turn(self, namespace: str) -> asyncio.Semaphore:
         return self._turns.setdefault(namespace, asyncio.Semaphore(_TOGETHER))

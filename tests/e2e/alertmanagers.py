@@ -35,6 +35,8 @@ from tests.servers.process import ServerProcess
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEBIAN: Final = "prometheus-alertmanager"
 _START: Final = 30.0
+#: How PagerDuty answers an integration key that is none.
+WRONG_KEY: Final = 400
 #: Of a subject that the gateway makes of a group.
 _HEAD: Final = re.compile(r"\[(FIRING|RESOLVED):\d+\] (\w+)")
 
@@ -64,7 +66,7 @@ class PagerDuty:
     Attributes:
         full: Value of the metric `disk_full`.
         calls: Summary of each page, and how it was answered.
-        refusing: Every event is answered 503.
+        refusing: Every event is answered so, if it is not 0.
         open: Keys of incidents that are open. As PagerDuty documents it, a trigger opens what is not open,
             however late it is, and the end of what is not open is ignored.
         opened: How often each key was opened.
@@ -78,7 +80,7 @@ class PagerDuty:
         """Answer the first calls as the script says; its last entry repeats."""
         self.full = 0
         self.calls: list[tuple[str, int]] = []
-        self.refusing = False
+        self.refusing = 0
         self.open: set[str] = set()
         self.opened: Counter[str] = Counter()
         self.groups: dict[str, str] = {}
@@ -91,9 +93,8 @@ class PagerDuty:
         """Book a call and answer as the script says."""
         event = await request.json()
         code = self._script[min(len(self.calls), len(self._script) - 1)]
-        if self.refusing:
-            code = 503
-        elif code == 202:
+        code = self.refusing or code
+        if code == 202:
             self._take(event["event_action"], event["dedup_key"])
             # Alertmanager's own integration has none.
             name = event["payload"]["custom_details"].get("correlation_id", "")
@@ -102,6 +103,9 @@ class PagerDuty:
             self.groups.update((event["dedup_key"], group) for _, group in heads)
         summary = event["payload"]["summary"].removeprefix("Escalation: ")
         self.calls.append((summary, code))
+        if code == WRONG_KEY:
+            errors = ["Length of 'routing_key' is incorrect (should be 32 characters)"]
+            return web.json_response({"status": "invalid event", "errors": errors}, status=code)
         return web.json_response({"status": "success", "dedup_key": "k"}, status=code)
 
     async def say(self, request: web.Request) -> web.Response:
@@ -312,7 +316,7 @@ class Paging:
 
 
 @asynccontextmanager
-async def paging(
+async def paging(  # noqa: PLR0913 - each of them is for one part of it
     plane: ControlPlane,
     redis_url: str,
     folder: Path,
@@ -322,6 +326,7 @@ async def paging(
     route: Json | None = None,
     script: Sequence[int] = (202,),
     peers: int = 1,
+    delivery: Json | None = None,
     **entry: Any,
 ) -> AsyncIterator[Paging]:
     """
@@ -336,6 +341,7 @@ async def paging(
         route: Of the routing file; everything goes to the pager by default.
         script: How PagerDuty answers the first calls; the last one repeats.
         peers: How many Alertmanagers there are. They know nothing of each other.
+        delivery: Of the controller's settings.
         entry: Members of PagerDuty's entry in the routing file.
     """
     async with (
@@ -344,7 +350,7 @@ async def paging(
     ):
         named = [source(here, name, **more) for name, more in (sources or {"am": {}}).items()]
         gateway = GatewayProcess(folder / "gw", plane.kubeconfig, named)
-        made = Paging(here, outside, gateway, here.notifier())
+        made = Paging(here, outside, gateway, here.notifier(delivery=delivery or {}))
         routed(here, outside, route or {"receiver": "pager"}, **entry)
         wanted = config(made)
         made.peers += [Alertmanager(folder / f"alertmanager-{n}", wanted) for n in range(peers)]

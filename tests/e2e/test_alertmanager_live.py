@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import pytest
 
 from syncer.model.resource import Json
 from tests.e2e.alertmanagers import (
+    WRONG_KEY,
     Paging,
     alert,
     grouped,
@@ -155,7 +157,7 @@ async def test_every_incident_that_ends_is_closed_where_it_was_opened(
         assert list(outside.opened.values()) == [1]
 
         # The receiver refuses; meanwhile it fires, ends, fires again, and ends.
-        outside.refusing = True
+        outside.refusing = 503
         for n in (0, 1):
             began = time.time()
             await made.post(alert("Flap", "f", began))
@@ -165,21 +167,21 @@ async def test_every_incident_that_ends_is_closed_where_it_was_opened(
             await made.post(alert("Flap", "f", began, time.time()))
             await made.wait_objects(6 + 2 * n)
         refused = len(outside.calls)
-        outside.refusing = False
+        outside.refusing = 0
         await made.wait(lambda: any("[RESOLVED:1] Flap" in c[0] for c in outside.calls[refused:]))
         await made.wait(over)
         assert [c for c in outside.calls[refused:] if c[0].startswith("[FIRING")] == []
         assert outside.open == set()
 
         # The critical one ends while the receiver refuses; the lesser one, which goes on, goes elsewhere.
-        outside.refusing = True
+        outside.refusing = 503
         began = time.time()
         await made.post(alert("Left", "c", began), warning("Left"))
         await made.wait_objects(9)
         await made.wait(lambda: any("Left" in c[0] for c in outside.calls))
         await made.post(alert("Left", "c", began, time.time()))
         await made.wait_objects(10)
-        outside.refusing = False
+        outside.refusing = 0
         await made.wait(lambda: len(outside.open) == 1)
         await made.post(warning("Left", time.time()))
         await made.wait(lambda: not outside.open)
@@ -187,6 +189,56 @@ async def test_every_incident_that_ends_is_closed_where_it_was_opened(
         # It goes on: what fires now is an incident again.
         await made.post(alert("Flap", "f", time.time()))
         await made.wait(lambda: len(outside.open) == 1)
+
+
+async def test_a_wrong_key_that_is_mended_tells_what_is_true_by_then(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """
+    Groups fire, end, and fire again while PagerDuty refuses the key; the replica is killed meanwhile.
+
+    Each is told once, in its last state, and nothing that was superseded holds that up.
+    """
+    names = [f"G{n}" for n in range(8)]
+    async with paging(
+        control_plane, redis_url, tmp_path, to_gateway, delivery={"onOperatorError": "hold"}
+    ) as made:
+        outside, began = made.outside, time.time()
+        await made.post(*(alert(name, "a", began) for name in names[:2]))
+        await made.wait(lambda: len(outside.open) == 2)
+        outside.refusing = WRONG_KEY
+        told = 2
+        for n in range(7):
+            firing = n % 2 == 0
+            # Every second one goes on at the end.
+            changed = names[:: 2 if n == 6 else 1]
+            began = time.time() if firing else began
+            await made.post(
+                *(alert(name, "a", began, None if firing else time.time()) for name in changed)
+            )
+            # The first two fire already.
+            told += len(changed) if n else len(names) - 2
+            await made.wait_objects(told)
+            if n == 3:
+                await asyncio.to_thread(made.notifier.kill)
+                made.notifier.start()
+                await made.notifier.wait_ready()
+        refused = len(outside.calls)
+        outside.refusing = 0
+        mended = time.monotonic()
+        await made.wait(lambda: {outside.groups[k] for k in outside.open} == set(names[::2]))
+        print(
+            "MENDED after", time.monotonic() - mended, "refused", refused, outside.calls[refused:]
+        )
+
+        async def over() -> bool:
+            phases = [one.get("status", {}).get("phase") for one in await made.objects()]
+            return set(phases) <= {"Sent", "Failed"}
+
+        await made.wait(over)
+        counted = Counter(summary for summary, _ in outside.calls[refused:])
+        assert set(counted.values()) == {1}, counted
+        assert max(outside.opened.values()) == 2
 
 
 async def test_what_a_group_has_too_many_of_neither_closes_nor_opens_wrongly(
