@@ -301,6 +301,11 @@ class Paging:
         """All notifications."""
         return list((await self.here.api.ask("GET", self.here.api.requests)).body["items"])
 
+    async def over(self) -> bool:
+        """Whether no notification is still to be sent."""
+        phases = {one.get("status", {}).get("phase") for one in await self.objects()}
+        return phases <= {"Sent", "Failed"}
+
     async def wait_objects(self, count: int) -> None:
         """Wait until there are so many notifications."""
 
