@@ -18,7 +18,7 @@ unnoticed.
 An alert may fire again with the start that it had, after its end was reported. Its bytes are then those of
 a peer that lags behind, and only time tells them apart: a peer is late by seconds. So an event whose object
 is older than two minutes is looked at more closely: if its incident was reported in the other state since,
-it is an occurrence of its own. That look lists the objects of the event, which nothing else does.
+it is an occurrence of its own. That look lists the objects of the event.
 
 The ends of alerts one by one are for what is open; that takes one look for a hundred incidents, by their
 label, and nothing more for those whose end was reported before.

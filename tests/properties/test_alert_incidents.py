@@ -131,6 +131,9 @@ class Group:
             self.objects.errors.clear()
         assert await self._send(payload)
         self.check(payload)
+        there = set(self.objects.there)
+        assert await self._send(payload)
+        assert set(self.objects.there) == there, "a twin makes nothing"
         told = {one["fingerprint"] for one in kept}
         self.ended = {
             f: (start, end, left - 1 if f in told else left)
