@@ -17,8 +17,6 @@ from typing import Any, Final, NamedTuple, NoReturn
 #: Where a pod of the controller has its settings file: as the chart mounts it, as `notifier run` expects
 #: it.
 SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
-#: States of what is shown of a log, as `syncer.cli.tail` names them.
-STATES: Final = ("success", "failed", "unknown", "skip", "intent")
 #: What may deserve attention, as `syncer.cli.rows.Row` has it.
 ATTENTION: Final = ("unsynced", "unknown", "quarantined", "held", "journaled")
 
@@ -238,17 +236,10 @@ COMMANDS: Final = {
     "tail": Command(
         "tail", "show attempts as they happen: their results, and why one was not made",
         {
-            "object": _OBJECT | {"nargs": "*", "help": "only these notifications (default: all)"},
             **dict.fromkeys((*_SCOPE, "receiver", "follow"), _SAME),
-            "state": {
-                "action": "append", "choices": STATES, "type": str, "default": None,
-                "help": "only this state; may be given again; `intent` is the beginning of an attempt,"
-                " `skip` the reason why none was made (default: all but intent)",
-            },
             "since": {
                 "default": "10m",
-                "help": "start this long ago (`1h`, `3d`), or at a time such as the one in the last line of"
-                " an earlier run (default %(default)s)",
+                "help": "start this long ago (`1h`, `3d`), or at a time (default %(default)s)",
             },
         },
     ),

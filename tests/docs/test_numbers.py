@@ -30,7 +30,7 @@ from notifier.reconciler import operator_holds
 from notifier.routing.document import MAX_NAME
 from notifier.routing.mail import MAX_RECIPIENTS
 from syncer.cli import known, receivers, rows
-from syncer.cli.tail import _PERIOD, _RESTS, LATE
+from syncer.cli.tail import _PAST, _PERIOD, _RESTS, MOST
 from syncer.cli.web import index
 from syncer.cli.web import pages as told
 from syncer.cli.web import server as explorer
@@ -143,7 +143,7 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
     "cli.md": (
         f"or a time, at most {LONGEST // 86_400_000} days away",
         f"the next one begins after {word(_PERIOD)} second, or after {word(_RESTS)} times as long",
-        f"`--since` with a time {word(LATE / 1000)} seconds before the last complete sweep",
+        f"the last {_PAST} records of each log, and the newest {said(MOST)} attempts",
         f"The replicas watch the holds and obey one within {word(operator_holds.PERIOD)} seconds",
     ),
     "guarantees.md": (

@@ -24,8 +24,7 @@ GIVEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "all namespaces": ("list -A", {"all_namespaces": True}),
     "two namespaces": ("list -n a --namespace b", {"namespace": ["a", "b"]}),
     "states": ("list --state held,unknown", {"state": ("held", "unknown")}),
-    "states of attempts": ("tail --state skip --state intent", {"state": ["skip", "intent"]}),
-    "some of the past": ("tail", {"since": "10m", "state": None, "object": []}),
+    "some of the past": ("tail", {"since": "10m", "follow": False}),
     "a day": ("receivers", {"since": "1d"}),
     "what writes": (
         "resolve ns/n --as failed --reason r --dry-run --by me",

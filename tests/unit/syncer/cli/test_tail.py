@@ -1,173 +1,323 @@
-"""`syncer tail -f` while Redis is away, and what it says of it."""
+"""What `syncer tail` shows: which records, in which words, and how new ones are found."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pytest
 
 from syncer.cli import tail
-from syncer.cli.access import Access
-from syncer.cli.exits import NOT_COMPARED, OK
-from syncer.cli.installation import Store, StoreState
 from syncer.cli.main import _parser
-from syncer.model.attempt import Attempt, AttemptState, Epoch
-from syncer.model.errors import Rejected, Unavailable
-from syncer.model.record import Header, attempt_record
-from tests.unit.syncer.cli.samples import A1, A2, NOW, PLAN, C, elements, failed, opened, request
+from syncer.cli.tail import COLUMNS, Event, Tail
+from syncer.ledger.ends import read_ends, read_lengths
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, receiver_of
+from syncer.model.errors import Unavailable
+from syncer.model.record import Header, Kind, Record, attempt_record, resolution_record, skip_record
+from syncer.model.resource import parse_object
+from syncer.rules.holds import on_channel
+from tests.unit.syncer.cli.samples import A1, A2, NOW, PLAN, C, elements, failed, opened
 from tests.unit.syncer.cli.world import Objects, World
 
-
-class Follower:
-    """Looks that end as a test has them end; after the last one nothing happens any more."""
-
-    def __init__(self, *looks: list[str] | Exception) -> None:
-        self.looks = list(looks)
-        self.over = asyncio.Event()
-
-    def pause(self, least: float) -> float:
-        """No rest."""
-        return 0.0
-
-    async def sweep(self) -> AsyncIterator[list[str]]:
-        """One look at all."""
-        if not self.looks:
-            self.over.set()
-            await asyncio.Event().wait()
-        yield self._next()
-
-    def _next(self) -> list[str]:
-        found = self.looks.pop(0)
-        if isinstance(found, Exception):
-            raise found
-        return found
+SENT: Final = attempt_record(
+    Attempt(A2, C, AttemptState.SUCCESS, ended=NOW - 10_000, duration=1250)
+)
+LOST: Final = attempt_record(
+    Attempt(A2, C, AttemptState.UNKNOWN, ended=NOW - 9_000, failure=FailureClass.UNCERTAIN)
+)
 
 
-async def followed(follower: Follower) -> list[str]:
-    """What is shown until nothing happens any more."""
-    events: list[Any] = []
-    task = asyncio.create_task(
-        tail._follow(cast("Any", follower), cast("Any", SimpleNamespace(write=events.extend)))
-    )
-    try:
-        async with asyncio.timeout(20):
-            await asyncio.wait(
-                (task, asyncio.ensure_future(follower.over.wait())),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if task.done():
-                task.result()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    return events
+def event(record: Record, key: str = "payments/disk-full") -> Event:
+    """A record of a notification."""
+    return Event("u", key, replace(record, position=3))
 
 
-async def test_an_outage_is_said_once_and_survived(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It goes on by itself, and says when it does."""
-    monkeypatch.setattr(tail, "_AWAY", 0.0)
-    away = Unavailable("away")
-    follower = Follower(["a"], away, away, TimeoutError(), ["b"], ["c"])
-    assert await followed(follower) == ["a", "b", "c"]
-    assert capsys.readouterr().err == (
-        "syncer: Redis does not answer, retrying: away\n"
-        "syncer: Redis answers again; nothing was missed\n"
-    )
-
-
-async def test_a_refusal_ends_it() -> None:
-    """What is refused for good is not asked again."""
-    with pytest.raises(Rejected):
-        await followed(Follower(["a"], Rejected("no", reason="x")))
-
-
-async def test_it_rests_after_each_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as the follower says; a Redis that is away is left alone for a moment."""
-    rests: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        rests.append(seconds)
-        if len(rests) > 3:
-            follower.over.set()
-            await asyncio.Event().wait()
-
-    monkeypatch.setattr(tail, "asyncio", SimpleNamespace(sleep=sleep))
-    follower = Follower(["a"], Unavailable("away"), ["b"])
-    assert await followed(follower) == ["a", "b"]
-    period = follower.pause(tail._PERIOD)
-    assert rests == [period, period, tail._AWAY, period]
-
-
-SENT: Final = attempt_record(Attempt(A2, C, AttemptState.SUCCESS, ended=NOW - 10_000))
-#: What is typed behind the command, the exit code, and the rows: when, of what, and how it ended.
-RUNS: Final[dict[str, tuple[str, int, list[str]]]] = {
-    "the past, without what was only begun": (
-        "", OK, ["07:59:11 ns/n failed", "07:59:20 ns/other unknown", "07:59:50 ns/n success"],
+#: A record, and its cells behind name and channel.
+LINES: Final[dict[str, tuple[Record, tuple[str, str]]]] = {
+    "a failure that is tried again": (
+        failed(A1), ("failed", "503 slack said no (if attempts are left, next in 30 seconds)"),
     ),
-    "states that are named": (
-        "--state intent --state success", OK, ["07:59:10 ns/n opened", "07:59:50 ns/n success"],
+    "a failure for good": (failed(A1, wait=0), ("failed for good", "503 slack said no")),
+    "a success": (SENT, ("success", "after 1.2 s")),
+    "a result that is not known": (LOST, ("unknown", "")),
+    "an attempt that did not leave": (
+        attempt_record(
+            Attempt(A1, C, AttemptState.FAILED, ended=NOW, failure=FailureClass.NOT_SENT, error="lease")
+        ),
+        ("not sent", "lease"),
     ),
-    "the newest": ("", OK, ["07:59:50 ns/n success"]),
-    "a channel": ("--receiver email:*", OK, []),
-    "a receiver": ("--receiver ops --state failed", OK, ["07:59:11 ns/n failed"]),
-    "a namespace": ("-n elsewhere", OK, []),
-    "since a moment": ("--since 2027-01-15T07:59:30Z", OK, ["07:59:50 ns/n success"]),
-    "for more than a day, with its date": (
-        "--state success --since 25h", OK, ["2027-01-15 07:59:50 ns/n success"],
+    "why none was made": (
+        skip_record("skip:1", C, at=NOW, why="circuit open"), ("skipped", "circuit open"),
     ),
-    "for a day, without": ("--state success --since 24h", OK, ["07:59:50 ns/n success"]),
-    "of a store that is nobody's yet": (
-        "--state success", NOT_COMPARED, ["07:59:50 ns/n success"],
+    "what an operator says": (
+        resolution_record(
+            Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN),
+            delivered=True, at=NOW, by="me", why="seen",
+        ),
+        ("resolved: success", "seen (by me)"),
     ),
-    "of one notification": ("ns/other", OK, ["07:59:20 ns/other unknown"]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", RUNS)
-async def test_the_past_is_shown(
-    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("case", LINES)
+def test_a_line(case: str) -> None:
+    """Result and detail say in words what a record states."""
+    record, wanted = LINES[case]
+    found = event(record)
+    cells = [cell(found) for cell in COLUMNS.values()]
+    assert cells[1:4] == ["payments/disk-full", "-", C]
+    assert (found.result, found.detail) == wanted
+
+
+def test_the_time_of_a_line() -> None:
+    """It is UTC; the uid stands for a name that is not known."""
+    first = Event("u", "", SENT)
+    assert [cell(first) for cell in COLUMNS.values()][:2] == ["2027-01-15 07:59:50", "u"]
+    timeless = replace(SENT, body={})
+    assert (Event("u", "", timeless).at, Event("u", "", timeless).as_json()["at"]) == (0, None)
+
+
+def test_a_json_line() -> None:
+    """Its keys are an interface; what a record does not state is null."""
+    found = event(failed(A1)).as_json()
+    assert found == {
+        "at": "2027-01-15T07:59:11.000Z", "object": "payments/disk-full", "uid": "u", "position": 3,
+        "severity": None, "subject": None,
+        "channel": C, "receiver": "ops", "state": "failed", "class": "transient", "attempt": A1,
+        "code": 503, "error": "slack said no", "durationMs": None,
+        "due": "2027-01-15T07:59:41.000Z", "by": None, "resolved": False,
+        "templates": None,
+    }  # fmt: skip
+    skipped = event(skip_record("skip:1", C, at=NOW, why="circuit open")).as_json()
+    assert (skipped["attempt"], skipped["state"], skipped["error"]) == (
+        None,
+        "skipped",
+        "circuit open",
+    )
+    assert skipped["due"] is None
+    assert event(SENT).as_json()["durationMs"] == 1250
+    unclear = Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
+    decided = resolution_record(unclear, delivered=True, at=NOW, by="me", why="seen")
+    assert event(decided).as_json()["by"] == "me"
+
+
+# -- finding ------------------------------------------------------------------------------
+
+
+class Logs:
+    """Logs in memory that grow."""
+
+    def __init__(self) -> None:
+        self.world = World(Objects())
+        self.records: dict[str, list[Record]] = {}
+
+    def append(self, uid: str, *records: Record, namespace: str = "ns") -> None:
+        """Append to a log, which may be new."""
+        self.records.setdefault(uid, []).extend(records)
+        header = Header(f"{namespace}/n{uid}")
+        self.world.put(uid, elements(*self.records[uid], header=header))
+
+
+@pytest.fixture
+def logs() -> Logs:
+    """No log yet."""
+    return Logs()
+
+
+#: What is typed, and whether that takes a failure on slack:ops of `payments`.
+CONDITIONS: Final[dict[str, tuple[str, bool]]] = {
+    "nothing": ("", True),
+    "its namespace": ("-n a -n payments", True),
+    "another namespace": ("-n pay", False),
+    "its channel": ("--receiver slack:ops", True),
+    "a pattern of its channel": ("--receiver dev --receiver slack:*", True),
+    "another channel": ("--receiver slack", False),
+    "its receiver": ("--receiver ops", True),
+    "another receiver": ("--receiver dev", False),
+}
+
+
+def tailed(logs: Logs, typed: str = "", since: int = 0) -> Tail:
+    """What a command line follows."""
+    return Tail(logs.world.at, _parser().parse_args(["tail", *typed.split()]), since)
+
+
+@pytest.mark.parametrize("case", CONDITIONS)
+def test_conditions(case: str, logs: Logs) -> None:
+    """Each that is set must hold."""
+    typed, wanted = CONDITIONS[case]
+    found = event(failed(A1))
+    assert tailed(logs, typed, NOW - 49_000)._wanted(found) is wanted
+    assert not tailed(logs, typed, NOW - 48_999)._wanted(found)
+
+
+@pytest.mark.parametrize(
+    "record", [opened(A1), PLAN, Record(Kind.SEED_FAILED, A1, C, {"at": NOW})],
+    ids=["an intent", "a plan", "what was restored"],
+)  # fmt: skip
+def test_what_is_no_news(record: Record, logs: Logs) -> None:
+    """It is shown by nothing that is typed."""
+    assert not tailed(logs)._wanted(event(record))
+
+
+@pytest.mark.parametrize(
+    ("channel", "receiver"),
+    [("slack:ops", "ops"), ("webhook:ops:2", "ops"), ("console", "console"), ("a:", "")],
+)
+def test_the_receiver_of_a_channel(channel: str, receiver: str) -> None:
+    """It is what stands behind the kind."""
+    assert receiver_of(channel) == receiver
+    assert on_channel(channel, (receiver,))
+
+
+def shown(events: Sequence[Event]) -> list[str]:
+    """Names and states."""
+    return [f"{e.object} {e.as_json()['state']}" for e in events]
+
+
+def at(record: Record, time: int, **more: Any) -> Record:
+    """A record of another time."""
+    return replace(record, body={**record.body, "at": time}, **more)
+
+
+#: From when on, and what is appended in turn with what is shown of it.
+Course = tuple[int, list[tuple[Callable[[Any], object], list[str]]]]
+COURSES: Final[dict[str, Course]] = {
+    "the past is in the order of time, then each record comes once": (
+        NOW - 600_000, [
+            (lambda w: (w.append("2", PLAN, opened(A1), failed(A1), opened(A2), SENT),
+                        w.append("1", PLAN, opened(A1), failed(A1, at=NOW - 20_000)),
+                        w.append("old", PLAN, failed(A1, at=NOW - 3_600_000))),
+             ["ns/n2 failed", "ns/n1 failed", "ns/n2 success"]),
+            (lambda _: None, []),
+            (lambda w: (w.append("1", opened(A2), SENT), w.append("3", PLAN)), ["ns/n1 success"]),
+            (lambda w: (w.append("3", opened(A1), failed(A1)), w.append("old", opened(A2), LOST)),
+             ["ns/n3 failed", "ns/nold unknown"]),
+            (lambda w: w.append("4", failed(A1)), ["ns/n4 failed"]),
+            (lambda _: None, []),
+        ],
+    ),
+    "of the past the newest are shown": (
+        NOW - 600_000,
+        [(lambda w: [w.append(str(n), PLAN, failed(A1, at=NOW - 1_000 * n)) for n in range(5)],
+          ["ns/n1 failed", "ns/n0 failed"])],
+    ),
+    "of a long log its end": (
+        0, [(lambda w: w.append("1", PLAN, *(failed(AttemptId(f"0.7-{n}")) for n in range(8)), SENT),
+             ["ns/n1 failed", "ns/n1 success"])],
+    ),
+    "records of the same moment stay in their order": (
+        0, [(lambda w: w.append("1", PLAN, failed(A1, at=NOW), at(LOST, NOW)),
+             ["ns/n1 failed", "ns/n1 unknown"])],
+    ),
+    "a log that has shrunk was lost, and is shown from its first record on": (
+        0, [
+            (lambda w: w.append("1", PLAN, opened(A1), failed(A1), opened(A2), LOST),
+             ["ns/n1 failed", "ns/n1 unknown"]),
+            (lambda w: (w.records.clear(), w.append("1", PLAN, SENT)), ["ns/n1 success"]),
+            (lambda w: (w.records.clear(), w.append("1", failed(A1))), ["ns/n1 failed"]),
+            (lambda w: w.world.redis.twin.logs.clear(), []),
+            (lambda w: (w.records.clear(), w.append("1", PLAN, SENT)), ["ns/n1 success"]),
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COURSES)
+async def test_what_is_shown_in_the_course_of_things(
+    logs: Logs, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is asked for, in the order of time, and from when on to look again."""
-    typed, code, wanted = RUNS[case]
-    world = World(Objects())
-    world.put("u", elements(PLAN, opened(A1), failed(A1), SENT))
-    lost = attempt_record(Attempt(A2, C, AttemptState.UNKNOWN, ended=NOW - 40_000))
-    world.put("2", elements(PLAN, lost, header=Header("ns/other", Epoch("0.7"))))
-    world.objects.kept["ns/other"] = replace(request(), uid="2", name="other")
+    """The past first, then each record once, whatever becomes of its log."""
+    monkeypatch.setattr(tail, "MOST", 2 if "newest" in case else 1000)
+    monkeypatch.setattr(tail, "_PAST", 2 if "long" in case else 50)
+    since, course = COURSES[case]
+    following = tailed(logs, since=since)
+    for happens, found in course:
+        happens(logs)
+        assert shown(await following.sweep()) == found
 
-    @asynccontextmanager
-    async def opened_world(*_: object, **options: object) -> AsyncIterator[Access]:
-        yield world.at
 
-    async def trusted(*_: object, **options: object) -> Store:
-        assert options == {"new": True}
-        return Store(StoreState.OURS if code == OK else StoreState.NEW)
+async def test_what_it_was_about_is_told(logs: Logs) -> None:
+    """Subject and severity come from the object, once; not from another one that has its name now."""
+    logs.append("1", PLAN, failed(A1))
+    logs.append("2", PLAN, failed(A1))
+    spec = {"type": "Simple", "subject": "disk full", "severity": "high"}
+    kept = {f"ns/n{uid}": parse_object({"metadata": {"uid": uid, "namespace": "ns", "name": f"n{uid}"},
+            "spec": spec}) for uid in ("1", "3")}  # fmt: skip
+    logs.world.objects.kept = {"ns/n1": kept["ns/n1"], "ns/n2": kept["ns/n3"]}
+    logs.world.store = logs.world.objects
+    following = tailed(logs)
+    told = {e.object: (e.severity, e.subject) for e in await following.sweep()}
+    assert told == {"ns/n1": ("high", "disk full"), "ns/n2": ("", "")}
+    logs.world.objects.kept = {}
+    logs.append("1", opened(A2), SENT)
+    (event,) = await following.sweep()
+    cells = [cell(event) for cell in COLUMNS.values()]
+    assert cells[2:6] == ["high", C, "success", "disk full"]
 
-    monkeypatch.setattr(tail, "access", opened_world)
-    monkeypatch.setattr(tail, "trusted_store", trusted)
-    monkeypatch.setattr(tail, "MOST", 1 if case == "the newest" else 1000)
-    options = _parser().parse_args(["tail", *typed.split()])
-    assert await tail.run(options) == code
-    said = capsys.readouterr()
-    rows = [
-        line.replace("slack:ops", "").replace(" - ", " ").split()
-        for line in said.out.splitlines()[1:]
-    ]
-    count = 4 if "25h" in typed else 3
-    assert [" ".join(row[:count]) for row in rows] == wanted
-    # What ended earlier than the last look may still be appended.
-    assert said.err.splitlines()[-1] == (
-        "syncer: to continue from here: --since 2027-01-15T07:59:50.000Z"
-    )
-    passed_over = (
-        "syncer: 2 earlier ones are not shown; a shorter --since shows less, `explain --records` all of"
-        " one"
-    )
-    assert said.err.splitlines()[:-1] == ([passed_over] if case == "the newest" else [])
+
+async def test_a_log_that_goes_while_it_is_looked_at_is_new_when_it_comes_back(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had a length and has no record any more; nothing of the next one is passed over."""
+    logs.append("1", PLAN, failed(A1))
+    following = tailed(logs)
+
+    async def after_its_loss(*arguments: Any) -> Any:
+        logs.world.redis.twin.logs.clear()
+        return await read_ends(*arguments)
+
+    monkeypatch.setattr(tail, "read_ends", after_its_loss)
+    assert await following.sweep() == []
+    monkeypatch.setattr(tail, "read_ends", read_ends)
+    logs.records["1"] = []
+    logs.append("1", SENT)
+    assert shown(await following.sweep()) == ["ns/n1 success"]
+
+
+async def test_what_cannot_be_read_is_said(logs: Logs, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is before it is shown, and others go on."""
+    logs.append("1", PLAN, failed(A1))
+    logs.world.redis.twin.logs["nl:{1}"].append(b"success 0.7-2 nonsense")
+    following = tailed(logs)
+    assert shown(await following.sweep()) == ["ns/n1 failed"]
+    logs.append("2", PLAN, failed(A1))
+    assert shown(await following.sweep()) == ["ns/n2 failed"]
+    said = capsys.readouterr().err
+    assert said == "syncer: ns/n1: what follows cannot be read (record 3: prefix is malformed)\n"
+
+
+async def test_a_sweep_that_fails_loses_nothing(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has shown nothing, so the next one shows all of it."""
+    following = tailed(logs)
+    assert await following.sweep() == []
+    logs.append("1", PLAN, failed(A1))
+
+    async def away(*_: Any) -> Any:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(tail, "read_ends", away)
+    with pytest.raises(Unavailable):
+        await following.sweep()
+    monkeypatch.setattr(tail, "read_ends", read_ends)
+    assert shown(await following.sweep()) == ["ns/n1 failed"]
+
+
+async def test_ends_of_logs(logs: Logs) -> None:
+    """From the first position that is wanted, with the chain of the one before; none of what is gone."""
+    logs.append("1", PLAN, opened(A1), failed(A1))
+    log = logs.world.log
+    assert await read_lengths(log, ["1", "gone"]) == [4, 0]
+    assert await read_lengths(log, []) == []
+    assert await read_ends(log, []) == []
+    whole, last, gone = await read_ends(log, [("1", 1), ("1", 3), ("gone", 1)])
+    assert (whole.object, whole.length, whole.problem) == ("ns/n1", 4, "")
+    assert [r.kind for r in whole.records] == [Kind.PLAN, Kind.INTENT, Kind.FAILED]
+    assert last.records == whole.records[2:]
+    assert gone == ("", 0, (), "")
+    logs.world.redis.twin.logs["nl:{1}"][2] = b"no record"
+    (broken,) = await read_ends(log, [("1", 3)])
+    assert (broken.length, broken.problem) == (4, "the record before has no legible prefix")
