@@ -115,7 +115,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "event": {
         "metavar": "EVENT",
-        "help": "only what the gateway created for this event: 'alertmanager:GROUPKEY',"
+        "help": "only what the gateway created for this event, or any part of it: 'alertmanager:GROUPKEY',"
         " 'flux:KIND/NAMESPACE/NAME:REASON', 'cloudevents:SOURCE#ID', 'github:GUID'",
     },
     "receiver": {

@@ -18,7 +18,7 @@ from syncer.cli.access import Access, access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, SILENT, reason_of
 from syncer.cli.installation import namespaces_of
 from syncer.cli.output import Columns, Table, age, translated, write_remark
-from syncer.cli.rows import Placed, Row, RowMaker
+from syncer.cli.rows import Placed, Row, row_of
 from syncer.cli.scan import problem_of, read_logs, walk
 from syncer.cli.times import moment_of, now_here
 from syncer.kube.notification_requests import Unreadable
@@ -209,12 +209,12 @@ async def count(at: Access, counts: Overview, namespaces: Sequence[str]) -> list
         ConfigError: there is no way to the API server.
         PortError: it does not answer, or refuses.
     """
-    unread, maker = [], RowMaker()
+    unread = []
     async for one in walk(at, namespaces):
         if isinstance(one, Unreadable):
             unread.append(f"{one.key}: {problem_of(one)}")
         else:
-            counts.take(maker.row(one))
+            counts.take(row_of(one))
     return unread
 
 

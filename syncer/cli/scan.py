@@ -2,9 +2,8 @@
 The scan: logs joined with objects, page by page, for `verify` and `list`.
 
 Objects are listed in pages, and their logs are read page by page; then the logs are scanned for those
-without an object. Memory holds one page, and eight bytes of the uid of each notification, by which the
-scan knows that the object of a log was seen. (Two uids that agree in these eight bytes would hide an
-orphan from one run; among a million, the chance is one in forty million.)
+without an object. Memory holds one page, and the uid of each notification, by which the scan knows that the
+object of a log was seen.
 
 Whatever looks wrong is read again at the end, the log first and the object after it, because the two
 are read one after the other while a controller works on them.
@@ -13,14 +12,12 @@ are read one after the other while a controller works on them.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from syncer.cli.access import Access
-from syncer.kube.notification_requests import ObjectPage, Unreadable
+from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.answers import StoredLog
 from syncer.ledger.codec import decode_header
 from syncer.ledger.reading import read_log
@@ -28,9 +25,8 @@ from syncer.ledger.replies import read_apart
 from syncer.model.attempt import Epoch, make_epoch
 from syncer.model.errors import ContractError, Expired, Gone
 from syncer.model.resource import NotificationRequest
-from syncer.rules.divergence import Divergence, Finding
-from syncer.rules.verification import Bounds, Sides, check, check_alone
-from syncer.runtime.supervise import end
+from syncer.rules.divergence import Finding
+from syncer.rules.verification import Bounds, Sides, check
 
 #: Objects in a page; their logs are in memory at the same time.
 PAGE: Final = 500
@@ -51,25 +47,13 @@ class Scan:
 
     Attributes:
         latest: Latest epoch that the cluster can have given out, None before the first page.
-        journaled: Objects whose attempts were journaled; counted where logs are not read.
     """
 
     objects: int = 0
     logs: int = 0
     records: int = 0
     latest: Epoch | None = None
-    journaled: int = 0
-    _seen: set[int] = field(default_factory=set, repr=False)
-
-    def see(self, uid: str) -> bool:
-        """Remember a uid; False if it was seen before."""
-        before = len(self._seen)
-        self._seen.add(short_of(uid))
-        return len(self._seen) > before
-
-    def saw(self, uid: str) -> bool:
-        """Whether a uid was seen."""
-        return short_of(uid) in self._seen
+    seen: set[str] = field(default_factory=set, repr=False)
 
     def note_version(self, at: Access, version: str) -> None:
         """Note the resourceVersion of a list."""
@@ -128,14 +112,13 @@ async def join(
     Raises:
         PortError: one of the servers does not answer, or refuses.
     """
-    async with aclosing(objects(at, scan, namespaces)) as pages:
-        async for page in pages:
-            found = await read_logs(at, [(o.uid, o) for o in page])
-            scan.logs += sum(bool(p.elements) for p in found)
-            scan.records += sum(max(0, len(p.elements) - 1) for p in found)
-            yield found
+    async for page in objects(at, scan, namespaces):
+        found = await read_logs(at, [(o.uid, o) for o in page])
+        scan.logs += sum(bool(p.elements) for p in found)
+        scan.records += sum(max(0, len(p.elements) - 1) for p in found)
+        yield found
     async for uids in at.log.scan():
-        strangers = [u for u in dict.fromkeys(uids) if not scan.saw(u)]
+        strangers = [u for u in dict.fromkeys(uids) if u not in scan.seen]
         if not strangers:
             continue
         found = await read_logs(at, [(u, None) for u in strangers])
@@ -164,53 +147,36 @@ async def objects(
         PortError: the API server does not answer, or refuses.
     """
     for namespace in namespaces or (None,):
-        async with aclosing(_listed(at, namespace, labels)) as pages:
-            async for page in pages:
-                scan.note_version(at, page.resource_version)
-                fresh = [found for found in page.objects if scan.see(found.uid)]
-                scan.objects += len(fresh)
-                if fresh:
-                    yield fresh
+        token, restarts = "", 0
+        while True:
+            try:
+                page = await at.objects.list_page(
+                    namespace, limit=PAGE, continue_token=token, labels=labels
+                )
+            except Expired:
+                restarts += 1
+                if restarts > _RESTARTS:
+                    raise
+                token = ""
+                continue
+            scan.note_version(at, page.resource_version)
+            fresh = {o.uid: o for o in page.objects if o.uid not in scan.seen}
+            scan.seen.update(fresh)
+            scan.objects += len(fresh)
+            if fresh:
+                yield list(fresh.values())
+            token = page.continue_token
+            if not token:
+                break
 
 
 async def walk(
     at: Access, namespaces: Sequence[str], *, labels: str = ""
 ) -> AsyncGenerator[NotificationRequest | Unreadable, None]:
     """Yield every object once; arguments and errors as of `objects`."""
-    async with aclosing(objects(at, Scan(), namespaces, labels=labels)) as pages:
-        async for page in pages:
-            for one in page:
-                yield one
-
-
-async def _listed(
-    at: Access, namespace: str | None, labels: str
-) -> AsyncGenerator[ObjectPage, None]:
-    """List pages. The next one is requested before this one is processed, since both take time."""
-
-    def ask(token: str = "") -> asyncio.Task[ObjectPage]:
-        return asyncio.create_task(
-            at.objects.list_page(namespace, limit=PAGE, continue_token=token, labels=labels)
-        )
-
-    restarts, last = 0, False
-    coming = ask()
-    try:
-        while not last:
-            try:
-                page = await coming
-            except Expired:
-                restarts += 1
-                if restarts > _RESTARTS:
-                    raise
-                coming = ask()
-                continue
-            last = not page.continue_token
-            if not last:
-                coming = ask(page.continue_token)
-            yield page
-    finally:
-        await end(coming)
+    async for page in objects(at, Scan(), namespaces, labels=labels):
+        for one in page:
+            yield one
 
 
 def problem_of(found: Unreadable) -> str:
@@ -292,43 +258,13 @@ async def diverging(
         namespaces: Only these; empty for all.
     """
     suspects: list[Name] = []
-    async with aclosing(join(at, scan, namespaces)) as pages:
-        async for page in pages:
-            here = replace(bounds, now=await at.now(), latest=scan.latest)
-            for joined in page:
-                findings = joined.check(here)
-                if findings:
-                    suspects.append(joined.name)
-    if not suspects:
-        return
-    await asyncio.sleep(PAUSE)
-    async for result in check_again(at, scan, bounds, suspects):
-        yield result
-
-
-async def by_status(at: Access, scan: Scan, namespaces: Sequence[str]) -> AsyncIterator[Result]:
-    """
-    Check each object by itself, and read no log; yield those with findings.
-
-    Args:
-        at: Open connections; Redis is not asked.
-        scan: Is kept up to date.
-        namespaces: Only these; empty for all.
-
-    Raises:
-        PortError: the API server does not answer, or refuses.
-    """
-    async with aclosing(objects(at, scan, namespaces)) as pages:
-        async for page in pages:
-            for found in page:
-                if isinstance(found, Unreadable):
-                    text = problem_of(found)
-                    joined = Joined(found.uid, found.key, None, problem=text)
-                    yield Result(joined, (Finding(Divergence.OBJECT, text),))
-                    continue
-                scan.journaled += found.status.journal is not None
-                if findings := check_alone(found):
-                    yield Result(Joined(found.uid, found.key, found), findings)
+    async for page in join(at, scan, namespaces):
+        here = replace(bounds, now=await at.now(), latest=scan.latest)
+        suspects += [joined.name for joined in page if joined.check(here)]
+    if suspects:
+        await asyncio.sleep(PAUSE)
+        async for result in check_again(at, scan, bounds, suspects):
+            yield result
 
 
 async def check_again(
@@ -365,8 +301,3 @@ def bounds_of(at: Access) -> Bounds:
         now=0, settle=SETTLE, stuck=STUCK, at_most_once=at.settings.delivery.at_most_once,
         status_bytes=at.settings.sync.max_status_bytes,
     )  # fmt: skip
-
-
-def short_of(uid: str) -> int:
-    """Eight bytes that stand for a uid where there are many."""
-    return int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=8).digest(), "big")

@@ -1,9 +1,6 @@
 """
 `syncer verify`: fold every log again, compare it with its status, and, with `--repair`, repair it.
 
-While Redis does not answer nothing is compared; each status is checked by itself, and what was journaled is
-counted.
-
 `plan_repair` is pure: it computes the steps from a log, its object and the findings. A step appends
 facts (attempts and the plan that the status shows and the log lacks), replaces a log that cannot be
 read by a legible one, or wakes the owner, who alone claims and writes statuses. Every repair leaves a
@@ -25,11 +22,11 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from syncer.cli.access import Access, access, operator_name
-from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, SILENT, Misused, reason_of
+from syncer.cli.exits import DIFFERENT, OK, Misused
 from syncer.cli.installation import namespaces_of, trusted_store
 from syncer.cli.known import read_request
 from syncer.cli.output import Columns, Table, write_answer, write_remark
-from syncer.cli.scan import Joined, Result, Scan, bounds_of, by_status, check_again, diverging
+from syncer.cli.scan import Joined, Result, Scan, bounds_of, check_again, diverging
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_log, salvage
 from syncer.ledger.reading import read_log
@@ -53,8 +50,6 @@ from syncer.rules.restore import highest_epoch, missing_plan, seed_of
 from syncer.rules.text import plain
 from syncer.rules.verification import Bounds
 
-#: At most so many notifications are repaired in one run.
-LIMIT: Final = 1000
 #: Seconds that the owner has to do its part.
 WAIT = 30.0
 #: How long the copy of a log that was replaced is kept.
@@ -280,14 +275,11 @@ async def repair(options: argparse.Namespace) -> int:
         # What was moved comes before the controller, into a store that nobody has used.
         await trusted_store(at, writes=not options.dry_run, new=options.moved)
         scan, bounds = Scan(), bounds_of(at)
-        planned, more = await _plan(at, scan, bounds, options, by=by)
+        planned = await _plan(at, scan, bounds, options, by=by)
         for result, steps in planned:
             _write_plan(result, steps, options, by=by)
-        if more:
-            write_remark(f"{more} more are left for the next run; run it again")
         idle = sum(all(step.idle for step in steps) for _, steps in planned)
-        found = len(planned) + more
-        done = []
+        found, done = len(planned), []
         for result, steps in () if options.dry_run else planned:
             problem = await carry_out(at, result, steps, by=by)
             if problem:
@@ -302,7 +294,7 @@ async def repair(options: argparse.Namespace) -> int:
     repaired = len(done) - len(wrong)
     summary = {"found": found, "leftAlone": idle, "dryRun": options.dry_run}
     if planned and not options.dry_run:
-        # What was left alone, put off, or had changed by then diverges as it did.
+        # What was left alone, or had changed by then, diverges as it did.
         left = found - repaired
         summary = {"found": found, "repaired": repaired, "leftAlone": idle, "stillDiverging": left}
     line = ", ".join(f"{k} {v}" for k, v in summary.items()) if found else "nothing to repair"
@@ -312,11 +304,10 @@ async def repair(options: argparse.Namespace) -> int:
 
 async def _plan(
     at: Access, scan: Scan, bounds: Bounds, options: argparse.Namespace, *, by: str
-) -> tuple[list[tuple[Result, tuple[Step, ...]]], int]:
-    """Return what is to be repaired, with the steps of each, and how many more are beyond the limit."""
+) -> list[tuple[Result, tuple[Step, ...]]]:
+    """Return what is to be repaired, with the steps of each."""
     options.unwitnessed = options.unwitnessed or options.moved
     planned: list[tuple[Result, tuple[Step, ...]]] = []
-    more = 0
     if options.object:
         requests = [await read_request(at, key) for key in options.object]
         found = check_again(at, scan, bounds, [(r.uid, r.key) for r in requests])
@@ -324,12 +315,10 @@ async def _plan(
         found = diverging(at, scan, bounds, namespaces_of(at, options))
     async for joined, findings in found:
         wanted = tuple(f for f in findings if not options.moved or f.kind is Divergence.LOG_MISSING)
-        if wanted and (len(planned) < LIMIT or options.moved):
+        if wanted:
             steps = plan_repair(joined, wanted, allowed=options, now=await at.now(), by=by)
             planned.append((Result(joined, wanted), steps))
-        else:
-            more += bool(wanted)
-    return planned, more
+    return planned
 
 
 def _write_plan(
@@ -354,45 +343,32 @@ async def run(options: argparse.Namespace) -> int:
     """Report divergences, or repair them; returns the exit code."""
     if options.repair:
         return await repair(options)
-    rows: list[tuple[Joined, Finding]] = []
-    diverging_ones = 0
     async with access(options) as at:
-        silent, since = await _silence(at)
-        scan, bounds = Scan(), replace(bounds_of(at), since=since)
-        namespaces = namespaces_of(at, options)
-        results = (
-            by_status(at, scan, namespaces) if silent
-            else diverging(at, scan, bounds, namespaces)
-        )  # fmt: skip
-        async for joined, findings in results:
-            diverging_ones += 1
-            rows += [(joined, finding) for finding in findings]
-    listed = Table(_COLUMNS, json=options.json, as_json=lambda row: {
+        store, scan = await trusted_store(at), Scan()
+        # Since when it is alone here.
+        began = store.map["metadata"].get("creationTimestamp") if store.map else ""
+        since = at.settings.adoption.moment or time_of(began) or None
+        bounds = replace(bounds_of(at), since=since)
+        results = [r async for r in diverging(at, scan, bounds, namespaces_of(at, options))]
+    rows = [(joined, finding) for joined, findings in results for finding in findings]
+    Table(_COLUMNS, json=options.json, as_json=lambda row: {
         "uid": row[0].uid, "object": row[0].key or None, "class": row[1].kind.value,
         "remedy": row[1].kind.remedy.value, "what": row[1].text, "cause": ADVICE[row[1].kind].cause,
         "do": ADVICE[row[1].kind].do,
-    })  # fmt: skip
-    listed.write(rows)
+    }).write(rows)  # fmt: skip
     counts = Counter(finding.kind for _, finding in rows)
     advice = [f"{kind}: {ADVICE[kind]}" for kind in VERIFIED if kind in counts]
-    said = (
-        f"{scan.objects} objects, {scan.logs} logs, {scan.records} records:"
-        f" {diverging_ones or 'none'} diverging"
-    )
-    if silent:
-        said = (
-            f"{scan.objects} statuses, {scan.journaled} of them journaled: {diverging_ones}"
-            " inconsistent; logs and statuses were not compared"
-        )
     summary = {
         "objects": scan.objects, "logs": scan.logs, "records": scan.records,
-        "diverging": diverging_ones,
-        "classes": {kind.value: n for kind, n in sorted(counts.items())},
-        **({"logsUnread": silent, "journaled": scan.journaled} if silent else {}),
+        "diverging": len(results), "classes": {kind.value: n for kind, n in sorted(counts.items())},
     }  # fmt: skip
+    said = (
+        f"{scan.objects} objects, {scan.logs} logs, {scan.records} records:"
+        f" {len(results) or 'none'} diverging"
+    )
     lines = [*([""] if advice else []), *advice, said]
     write_answer({"summary": summary}, lines, as_json=options.json)
-    return DIFFERENT if counts else NOT_COMPARED if silent else OK
+    return DIFFERENT if counts else OK
 
 
 _COLUMNS: Final[Columns] = {
@@ -401,18 +377,3 @@ _COLUMNS: Final[Columns] = {
     "CLASS": lambda row: row[1].kind,
     "WHAT": lambda row: row[1].text,
 }
-
-
-async def _silence(at: Access) -> tuple[str, int | None]:
-    """Check the store's owner; return why Redis does not answer, if so, and since when it is alone here."""
-    try:
-        store = await trusted_store(at)
-        return "", at.settings.adoption.moment or (
-            time_of(store.map["metadata"].get("creationTimestamp")) if store.map else None
-        )
-    except SILENT as error:
-        if at.kube is None:
-            raise
-        reason = reason_of(error)
-        write_remark(f"no log is read, each status is checked on its own: {reason}")
-        return reason, None

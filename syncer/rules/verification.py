@@ -19,7 +19,6 @@ from syncer.model.attempt import NO_EPOCH, Epoch, attempt_epoch, epoch_key
 from syncer.model.record import Header
 from syncer.model.rendering import difference
 from syncer.model.resource import NotificationRequest, Status
-from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.compact import SOFT_LIMIT, compact
 from syncer.rules.divergence import (
     Divergence,
@@ -82,8 +81,6 @@ class Bounds:
     status_bytes: int = SOFT_LIMIT
 
 
-#: What a status alone tells of a channel that has ended.
-_AS_SHOWN: Final = frozenset({State.DELIVERED, State.SUPERSEDED, State.NOT_NEEDED})
 #: Milliseconds by which the clocks of Redis and of the API server may differ.
 _CLOCKS: Final = 86_400_000
 
@@ -105,20 +102,6 @@ def check(sides: Sides, bounds: Bounds) -> tuple[Finding, ...]:
     if log.header is None:
         return _without_log(request, bounds)
     return _with_log(sides, request, log, log.header, bounds)
-
-
-def check_alone(request: NotificationRequest) -> tuple[Finding, ...]:
-    """Name what is wrong with a status by itself, where its log is not to be had; empty if nothing is."""
-    status = request.status
-    if request.deleting:
-        return ()
-    # How far the others have come, only a log tells.
-    states = [
-        ChannelState(c.name, State(c.state) if c.state in _AS_SHOWN else State.EXHAUSTED)
-        for c in status.channels
-    ]
-    # What the replaced controller has ended shows no channels.
-    return (*(unfounded(status, states) if states else ()), *_numbers(request))
 
 
 def _ours(status: Status) -> bool:

@@ -29,9 +29,9 @@ from notifier.gateway.kinds import KINDS
 from notifier.reconciler import operator_holds
 from notifier.routing.document import MAX_NAME
 from notifier.routing.mail import MAX_RECIPIENTS
-from syncer.cli import known, receivers, rows
+from syncer.cli import known, receivers
 from syncer.cli.tail import _PAST, _PERIOD, _RESTS, MOST
-from syncer.cli.web import index
+from syncer.cli.web import index, search
 from syncer.cli.web import pages as told
 from syncer.cli.web import server as explorer
 from syncer.model.hold import LONGEST
@@ -138,7 +138,7 @@ NUMBERS: Final[dict[str, tuple[str, ...]]] = {
         ),
         f"{word(explorer._TOGETHER)} pages in preparation, {said(explorer._SECONDS)} seconds for each",
         f"{said(explorer._ANSWER)} seconds for a request to a server",
-        f"{rows._TEXT} characters of a filter, {receivers.MOST} channels, and {told.MOST} moments",
+        f"{search.TEXT} characters of a filter, {receivers.MOST} channels, and {told.MOST} moments",
     ),
     "cli.md": (
         f"or a time, at most {LONGEST // 86_400_000} days away",

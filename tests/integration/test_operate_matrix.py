@@ -142,11 +142,6 @@ MATRIX: Final[dict[str, Missing]] = {
             "list": Answer(
                 5, ("waits", "sent", f"the rows come from the objects alone: {REDIS_SILENT}"), CLAIMS,
             ),
-            "verify": Answer(
-                5, ("2 statuses, 0 of them journaled: 0 inconsistent", "were not compared",
-                    f"checked on its own: {REDIS_SILENT}"),
-                CLAIMS,
-            ),
             "doctor": Answer(
                 1, ("fail    redis-connect",), ("ok      redis",),
             )

@@ -22,11 +22,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from syncer.cli.access import Access
 from syncer.cli.exits import message_of
-from syncer.cli.rows import Placed, Position, Query, Row, RowMaker, position_of
+from syncer.cli.rows import Placed, Row, row_of
+from syncer.cli.web.search import Position, Search, position_of
 from syncer.kube.answers import event_of
 from syncer.kube.notification_requests import Unreadable, list_path, parse
 from syncer.model.errors import Expired, LedgerError, Unavailable
@@ -39,6 +40,10 @@ MOST: Final = 200_000
 GROUPS: Final = 500
 #: Entries that are looked at in one turn of the loop.
 _TURN: Final = 2_000
+#: Values that are shared by rows; what comes after them is not.
+_SHARED: Final = 8_192
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -65,7 +70,7 @@ class Index:
     def __init__(self, *, most: int = MOST) -> None:
         """Begin without entries; it keeps `most` of them."""
         self._most = most
-        self._maker = RowMaker()
+        self._shared: dict[Any, Any] = {}
         self._entries: dict[str, dict[str, Row]] = {}
         self._order: list[Row] = []
         self.phases: Counter[str] = Counter()
@@ -84,7 +89,7 @@ class Index:
     def put(self, request: NotificationRequest, *, listing: int = 0) -> None:
         """Take an object as it is now; `listing` is the number of the list that brought it."""
         before = self.get(request.namespace, request.name)
-        entry = self._maker.row(request, listing or (before.listing if before else 0))
+        entry = row_of(request, self._share, listing or (before.listing if before else 0))
         if before is not None:
             self._take_out(before)
         elif len(self._order) >= self._most:
@@ -113,7 +118,7 @@ class Index:
         for entry in gone:
             self.drop(entry.namespace, entry.name)
 
-    async def page(self, query: Query, size: int, placed: Placed) -> tuple[list[Row], bool]:
+    async def page(self, query: Search, size: int, placed: Placed) -> tuple[list[Row], bool]:
         """
         Return what matches, the newest first, and whether there is more.
 
@@ -145,7 +150,7 @@ class Index:
             after = position_of(chunk[0])
             await asyncio.sleep(0)
 
-    async def groups(self, query: Query, placed: Placed, by: str) -> list[Group]:
+    async def groups(self, query: Search, placed: Placed, by: str) -> list[Group]:
         """Return what matches as groups by `event` or `receiver`, the newest first."""
         found: dict[str, Group] = {}
         async for row in self.walk():
@@ -158,6 +163,12 @@ class Index:
                     group.unfinished += not row.finished
                     group.failed += row.phase in {"Failed", "PartiallySent"}
         return list(found.values())
+
+    def _share(self, value: T) -> T:
+        """Return one object for equal values: phases, namespaces, channels and errors repeat."""
+        if len(self._shared) < _SHARED:
+            return self._shared.setdefault(value, value)  # type: ignore[no-any-return]  # of its own type
+        return self._shared.get(value, value)  # type: ignore[no-any-return]  # likewise
 
     def _take_out(self, entry: Row) -> None:
         del self._order[bisect_left(self._order, position_of(entry), key=position_of)]

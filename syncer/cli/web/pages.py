@@ -27,7 +27,8 @@ from markupsafe import Markup, escape
 
 from syncer.cli.explanation import next_step, result_of, summary, word_of
 from syncer.cli.output import age, in_words
-from syncer.cli.rows import PHASES, RANGES, STATES, UNREAD
+from syncer.cli.rows import UNREAD
+from syncer.cli.web.search import PHASES, RANGES, STATES
 from syncer.model.attempt import AttemptState, receiver_of
 from syncer.model.record import NO_CHANNEL, Kind, Record
 from syncer.model.resource import NotificationRequest

@@ -35,12 +35,13 @@ from syncer.cli.installation import read_holds
 from syncer.cli.known import API, REDIS, Asker, Missing, know
 from syncer.cli.output import in_words
 from syncer.cli.receivers import Overview, read_skips
-from syncer.cli.rows import Head, Placed, Query, Row, position_of, query_of
+from syncer.cli.rows import Head, Placed, Row
 from syncer.cli.status import Line, report
 from syncer.cli.times import now_here
 from syncer.cli.web import pages
 from syncer.cli.web.index import Follower, Index
 from syncer.cli.web.pages import tell
+from syncer.cli.web.search import Search, position_of, search_of
 from syncer.model.errors import ContractError
 from syncer.runtime.connections import Connections, Handler, Listener, listen
 from syncer.runtime.supervise import elapse, end
@@ -330,7 +331,7 @@ class Explorer:
         # What is bad comes first, then what is not known.
         lines = sorted(lines, key=lambda line: 1 if line.good is None else 2 * line.good)
         missing += self._missing(placed.now)
-        query = Query(states=("attention",))
+        query = Search(states=("attention",))
         found, more = await self._index.page(query, ROWS, placed)
         return pages.page(
             "now", title="Now", here="/", lines=lines, pages=_PAGES, found=found, more=more,
@@ -343,7 +344,7 @@ class Explorer:
         placed = await self._placed(missing)
         missing += self._missing(placed.now)
         words = {name: text.strip() for name, text in request.query.items()}
-        query, by = query_of(words, placed.now), words.get("group", "")
+        query, by = search_of(words, placed.now), words.get("group", "")
         groups, found, more = None, list[Row](), False
         if by in {"event", "receiver"}:
             groups = await self._index.groups(query, placed, by)

@@ -19,7 +19,7 @@ from syncer.cli.owner import (
     log_by_status,
     store_without_redis,
 )
-from syncer.cli.rows import Placed, RowMaker
+from syncer.cli.rows import Placed, row_of
 from syncer.cli.times import now_here
 from syncer.kube.client import MERGE_PATCH
 from syncer.model.errors import Unavailable
@@ -215,11 +215,11 @@ async def test_an_installation_of_which_no_server_says_anything() -> None:
 
 def test_list_notes_marks_and_waits() -> None:
     """One that is journaled says so, and one that waits for the log."""
-    at, maker = Placed(now=1), RowMaker()
-    row = maker.row(request(**MARKED))
+    at = Placed(now=1)
+    row = row_of(request(**MARKED))
     assert row.notes(at) == ["journaled"]
     assert (row.as_json(at)["journaled"], row.as_json(at)["waitsForLog"]) == ("0.7-1", False)
-    row = maker.row(request(conditions=HELD))
+    row = row_of(request(conditions=HELD))
     assert row.notes(at) == ["waits for the log"]
     assert (row.as_json(at)["journaled"], row.as_json(at)["waitsForLog"]) == (None, True)
 

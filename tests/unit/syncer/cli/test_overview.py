@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from syncer.cli.receivers import LATE, Overview, Receiver, columns_of
-from syncer.cli.rows import Placed, RowMaker
+from syncer.cli.rows import Placed, row_of
 from syncer.cli.status import Line, _part, lines_of, replicas
 from syncer.kube.leases import LeaseRecord
 from syncer.model.errors import Unavailable
@@ -26,9 +26,9 @@ def at(state: str, number: int, clock: str, channel: str = C, **more: Any) -> di
 
 def counted(*found: Any, holds: tuple[Hold, ...] = ()) -> Overview:
     """What these say."""
-    counts, maker = Overview(Placed(holds, NOW), NOW - DAY), RowMaker()
+    counts = Overview(Placed(holds, NOW), NOW - DAY)
     for one in found:
-        counts.take(maker.row(one))
+        counts.take(row_of(one))
     return counts
 
 

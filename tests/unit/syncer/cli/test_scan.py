@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -16,15 +13,13 @@ from syncer.cli.access import Access
 from syncer.cli.scan import (
     Joined,
     Scan,
-    _listed,
-    by_status,
     check_again,
     diverging,
     join,
     read_again,
     read_logs,
 )
-from syncer.kube.notification_requests import Page, Unreadable
+from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.answers import StoredLog
 from syncer.ledger.replies import WrongType
 from syncer.model.attempt import Epoch
@@ -79,21 +74,6 @@ async def test_objects_come_with_their_logs_then_logs_without_an_object() -> Non
     found = world.scan
     assert (found.objects, found.logs, found.records, found.latest) == (3, 3, 3, "3.77")
     assert objects.asked == [(None, 500, ""), (None, 500, "more")]
-
-
-async def test_objects_are_checked_by_themselves_where_logs_are_not_read() -> None:
-    """Redis is not asked; what is wrong in an object alone is named, and what was journaled counted."""
-    whole = named("a")
-    journaled = replace(whole, uid="b", status=replace(whole.status, journal="0.7-1"))
-    wrong = replace(whole, uid="c", status=replace(whole.status, phase="Sent"))
-    torn = Unreadable("d", "ns", "nd", "9", problem="status")
-    world = World(Objects(page(whole, journaled, wrong, torn)))
-    del world.log
-    found = [r async for r in by_status(world.at, world.scan, ())]
-    assert [(r.joined.uid, [f.kind for f in r.findings]) for r in found] == [
-        ("c", [Divergence.PHASE]), ("d", [Divergence.OBJECT]),
-    ]  # fmt: skip
-    assert (world.scan.objects, world.scan.journaled, world.scan.logs) == (4, 1, 0)
 
 
 async def test_only_the_namespaces_that_were_named() -> None:
@@ -333,24 +313,3 @@ async def test_a_page_of_logs_that_were_seen_hides_none_behind_it(
         "stray",
         "tramp",
     ]
-
-
-async def test_a_list_that_is_given_up_leaves_nothing_under_way() -> None:
-    """The next page is asked for ahead; whoever has enough does not wait for it."""
-    asked: list[str] = []
-
-    class Slow(Objects):
-        async def list_page(self, *given: Any, **options: Any) -> Page[Any]:
-            asked.append(options["continue_token"])
-            if options["continue_token"]:
-                await asyncio.Event().wait()
-            return await super().list_page(*given, **options)
-
-    world = World(Slow(page(named("a"), token="t")))
-    async with asyncio.timeout(30):
-        async with aclosing(_listed(world.at, None, "")) as pages:
-            async for _ in pages:
-                await asyncio.sleep(0)
-                break
-    assert asked == ["", "t"]
-    assert len(asyncio.all_tasks()) == 1

@@ -20,7 +20,7 @@ from syncer.model.record import (
 )
 from syncer.model.resource import ChannelStatus, LogMark, NotificationRequest, Status
 from syncer.rules.merge import Facts, merge
-from syncer.rules.verification import Bounds, Sides, check, check_alone
+from syncer.rules.verification import Bounds, Sides, check
 from tests.unit.syncer.cli.samples import (
     A1,
     A2,
@@ -258,8 +258,6 @@ def test_two_attempts_under_one_number() -> None:
     for status, wanted in ((right, []), (wrong, ["numbers"])):
         shown = replace(request(), status=status)
         assert classes(sides(shown, log, ttl=60)) == wanted
-        assert [f.kind.value for f in check_alone(shown)] == wanted
-        assert check_alone(replace(shown, deleting=True)) == ()
 
 
 _GOING = " and 1 have attempts left"
@@ -304,7 +302,3 @@ def test_a_phase_without_its_deliveries(case: str) -> None:
     texts = [f.text for f in found if f.kind.value == "phase"]
     said = f"the phase is {phase}, {delivered} of 2 channel(s) are delivered"
     assert texts == ([] if more is None else [said + more])
-    # What is delivered a status by itself shows, too; one without channels is the replaced controller's.
-    alone = [f.text for f in check_alone(replace(before, status=merged))]
-    assert alone == ([] if more != "" else texts)
-    assert check_alone(replace(before, status=replace(merged, channels=()))) == ()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any, Final
 
 import pytest
 
-from syncer.cli.rows import Placed, Position, Query, Row, query_of
+from syncer.cli.rows import Placed, Row, row_of
 from syncer.cli.web import index as module
 from syncer.cli.web.index import Index
+from syncer.cli.web.search import Position, Search, search_of
 from tests.beside import beside
 from tests.unit.syncer.cli.samples import NOW
 from tests.unit.syncer.cli.web.made import made
@@ -25,7 +27,7 @@ async def all_of(index: Index, size: int, **words: str) -> list[str]:
     out: list[str] = []
     after: dict[str, str] = {}
     while True:
-        entries, more = await index.page(query_of({**words, **after}, NOW), size, Placed())
+        entries, more = await index.page(search_of({**words, **after}, NOW), size, Placed())
         out += keys(entries)
         if not more:
             return out
@@ -55,11 +57,11 @@ async def test_a_page_goes_on_where_the_last_one_ended(index: Index) -> None:
     """Also if what it ended with is gone, and something newer has come."""
     for n in range(6):
         index.put(made(f"n{n}", age=n))
-    first, _ = await index.page(Query(), 2, Placed())
+    first, _ = await index.page(Search(), 2, Placed())
     index.drop("ns", "n1")
     index.put(made("new"))
     token = Position(first[-1].created, "ns", "n1").token
-    second, more = await index.page(query_of({"after": token}, NOW), 2, Placed())
+    second, more = await index.page(search_of({"after": token}, NOW), 2, Placed())
     assert (keys(second), more) == (["n2", "n3"], True)
 
 
@@ -177,7 +179,7 @@ async def test_the_loop_gets_its_turn(index: Index) -> None:
             await asyncio.sleep(0)
 
     async with beside(others()):
-        await index.page(Query(text="no such name"), 50, Placed())
+        await index.page(Search(text="no such name"), 50, Placed())
     assert turns >= 2
 
 
@@ -193,3 +195,47 @@ def test_a_place_comes_back_as_it_was() -> None:
     """As far as any time goes."""
     place = Position(10**15 - 1, "ns", "n")
     assert Position.parse(place.token) == place
+
+
+#: What is searched for, and whether the object below has it.
+SEARCHES: Final[dict[str, tuple[dict[str, Any], bool]]] = {
+    "a part of an error": ({"text": "Timeout"}, True),
+    "a part of its name": ({"text": "ns/"}, True),
+    "a pattern of its name": ({"text": "*n"}, True),
+    "a part of its event": ({"text": "disk"}, True),
+    "a text that is nowhere": ({"text": "nowhere"}, False),
+    "its namespace": ({"namespace": "ns"}, True),
+    "another namespace": ({"namespace": "n"}, False),
+    "what the list can be limited to": ({"text": "disk", "phases": ("sent",)}, False),
+}
+
+
+@pytest.mark.parametrize("case", SEARCHES)
+def test_what_a_search_finds(case: str) -> None:
+    """Words in upper or lower case, beside all that `list` asks for."""
+    conditions, wanted = SEARCHES[case]
+    row = row_of(made("n", phase="Failed", error="timeout after 10 s", event="a Disk"))
+    assert Search(**conditions).matches(row, Placed(now=NOW)) is wanted
+
+
+def test_an_address_says_what_is_asked_for() -> None:
+    """Parts that make no sense are ignored, and a place that is none is the beginning."""
+    asked = search_of(
+        {"q": " Disk ", "phase": "sent", "state": "held", "namespace": "ns", "receiver": "ops*",
+         "since": "1h", "after": f"{NOW}.ns/n"}, NOW,
+    )  # fmt: skip
+    assert asked == Search(
+        ("sent",), ("held",), False, ("ops*",), NOW - 3_600_000, text="Disk", namespace="ns",
+        after=Position(NOW, "ns", "n"),
+    )  # fmt: skip
+    assert search_of({"phase": "x", "state": "y", "since": "z", "after": "-"}, NOW) == Search()
+    assert len(search_of({"q": "x" * 300}, NOW).text) == 253
+
+
+def test_what_repeats_is_kept_once(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a bound; what comes behind it is kept as it is."""
+    monkeypatch.setattr(module, "_SHARED", 1)
+    first, again = "ab" * 20, "ab" * 20
+    assert index._share(first) is index._share(again)
+    assert index._share("other") == "other"
+    assert len(index._shared) == 1

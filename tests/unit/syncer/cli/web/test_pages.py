@@ -12,7 +12,7 @@ from syncer.cli.installation import Store, StoreState
 from syncer.cli.known import Known
 from syncer.cli.owner import Owner
 from syncer.cli.receivers import Overview
-from syncer.cli.rows import Placed, RowMaker
+from syncer.cli.rows import Placed, row_of
 from syncer.cli.web.pages import Moment, page, tell
 from syncer.ledger.reading import read_log
 from syncer.model.record import Record, resend_record, skip_record
@@ -195,7 +195,7 @@ def test_receivers() -> None:
         entry("failed") | {"error": "no"},
         channels=[{"name": C, "state": "Retrying"}, {"name": "a"}],
     )
-    counts.take(RowMaker().row(shown))
+    counts.take(row_of(shown))
     counts.receivers[C].skip = "the breaker is open"
     lines = lines_of(page("receivers", title="Receivers", here="/receivers", counts=counts))
     assert lines[-2] == (
