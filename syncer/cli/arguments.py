@@ -334,9 +334,9 @@ def add_options(
         options: By their names, with what differs for the command.
         known: What each option means; names that it lacks are arguments.
     """
-    groups: dict[tuple[str, str], argparse._ActionsContainer] = {}
+    groups: dict[tuple[str, str], Any] = {}
     for name, more in options.items():
-        to: argparse._ActionsContainer = parser
+        to: Any = parser
         pair = next((p for p in _NEVER_BOTH if name in p and set(p) <= options.keys()), None)
         if pair is not None:
             if pair not in groups:

@@ -37,7 +37,7 @@ from syncer.kube.client import Json, KubeClient
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import number_of
 from syncer.ledger.url import parse_redis_url, split_redis_url
-from syncer.model.errors import KindMissing, LedgerError, Unauthorised
+from syncer.model.errors import ConfigError, KindMissing, LedgerError, Unauthorised
 from syncer.model.resource import GROUP, PLURAL
 from syncer.rules.text import plain
 from syncer.sharding.neighbours import living, namespaces_shown, read_sessions
@@ -122,16 +122,20 @@ async def examine(
     try:
         if (kube := at.kube) is None:
             fix = "name a kubeconfig (--kubeconfig), or run this in a pod with a service account"
-            raise Unauthorised(at.problem)
+            raise ConfigError(at.problem)
         await kube.request("GET", "/version", timeout=_TIMEOUT)
     except (LedgerError, TimeoutError) as error:
-        if isinstance(error, Unauthorised) and at.kube:
+        if isinstance(error, Unauthorised):
             fix = "renew the token or certificate in the kubeconfig, or name another (--kubeconfig)"
         return [*results, Result("api-connect", Grade.FAIL, reason_of(error), fix)], owners
     results += [
         Result("api-connect", Grade.OK, "answers"),
         await _objects(at, namespaces),
-        *([] if reader else await _made(_rights(kube, namespaces, home, account), *RIGHTS)),
+        *[
+            result
+            for check in (() if reader else RIGHTS)
+            for result in await _made(_right(kube, check, namespaces, home, account), check)
+        ],
         *await _made(_replicas(at, home), "replicas"),
         *await _made(_owners(at, kube, home, owners), "owners"),
         *await _made(_others(at, kube, home, namespaces), "other-installations"),
@@ -294,10 +298,10 @@ async def _objects(at: Access, namespaces: Sequence[str]) -> Result:
     )  # fmt: skip
 
 
-async def _rights(
-    kube: KubeClient, namespaces: Sequence[str], home: str, account: str
+async def _right(
+    kube: KubeClient, check: str, namespaces: Sequence[str], home: str, account: str
 ) -> list[Result]:
-    """Ask the API server about every right."""
+    """Ask the API server about one of the rights."""
     kind, who = "SelfSubjectAccessReview", dict[str, object]()
     if account:
         owner, _, name = account.partition("/")
@@ -307,32 +311,34 @@ async def _rights(
             "user": f"system:serviceaccount:{owner}:{name}",
             "groups": [f"system:{group}" for group in groups],
         }
-    results = []
-    for check, (group, resource, verbs) in RIGHTS.items():
-        if check == _LEASES and not home:
-            continue
-        where, refused = [home] if check == _LEASES else namespaces or [""], list[str]()
-        name, _, part = resource.partition("/")
-        for namespace, verb in product(where, verbs):
-            attributes = {
-                "group": group, "resource": name, "subresource": part, "verb": verb,
-                "namespace": namespace,
-            }  # fmt: skip
-            body: Json = {
-                "apiVersion": "authorization.k8s.io/v1", "kind": kind,
-                "spec": {"resourceAttributes": attributes, **who},
-            }  # fmt: skip
-            path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"
-            answer = await kube.request("POST", path, body=body, timeout=_TIMEOUT)
-            if not (answer.get("status") or {}).get("allowed"):
-                refused.append(f"{verb} in {namespace or 'all namespaces'}")
-        results.append(passes(
-            check, f"{resource}: {', '.join(verbs)}",
-            f"{resource}: missing {', '.join(refused)}" if refused else "",
-            "apply the chart's roles; to ask about the controller's account instead of your own, name it"
-            " (--service-account NAMESPACE/NAME)",
-        ))  # fmt: skip
-    return results
+    (group, resource, verbs), refused = RIGHTS[check], list[str]()
+    name, _, part = resource.partition("/")
+    where = [_known(home)] if check == _LEASES else namespaces or [""]
+    for namespace, verb in product(where, verbs):
+        attributes = {
+            "group": group, "resource": name, "subresource": part, "verb": verb, "namespace": namespace,
+        }  # fmt: skip
+        body: Json = {
+            "apiVersion": "authorization.k8s.io/v1", "kind": kind,
+            "spec": {"resourceAttributes": attributes, **who},
+        }  # fmt: skip
+        path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"
+        answer = await kube.request("POST", path, body=body, timeout=_TIMEOUT)
+        if not (answer.get("status") or {}).get("allowed"):
+            refused.append(f"{verb} in {namespace or 'all namespaces'}")
+    return [passes(
+        check, f"{resource}: {', '.join(verbs)}",
+        f"{resource}: missing {', '.join(refused)}" if refused else "",
+        "apply the chart's roles; to ask about the controller's account instead of your own, name it"
+        " (--service-account NAMESPACE/NAME)",
+    )]  # fmt: skip
+
+
+def _known(home: str) -> str:
+    """Return the controller's namespace; ConfigError if it is not known."""
+    if not home:
+        raise ConfigError("the controller's namespace is not known")
+    return home
 
 
 async def _replicas(at: Access, home: str) -> list[Result]:
@@ -348,7 +354,7 @@ async def _owners(
 ) -> list[Result]:
     """Check that each shard has an owner, and say which."""
     name = at.settings.sharding.lease_name
-    sharding = sharding_of(await read_map(kube, home, name) or {})
+    sharding = sharding_of(await read_map(kube, _known(home), name) or {})
     numbers = range(sharding.shards if sharding else 0)
     for number, shard in zip(
         numbers,
@@ -367,6 +373,7 @@ async def _others(
     at: Access, kube: KubeClient, home: str, namespaces: Sequence[str]
 ) -> list[Result]:
     """Check that no other installation works on the same."""
+    ours = (_known(home), at.settings.sharding.lease_name)
     try:
         sessions, where = await read_sessions(kube, ""), ""
     except Unauthorised:
@@ -377,7 +384,7 @@ async def _others(
         f"{place}/{name}"
         for place in sorted({place for place, _ in sessions})
         for name in living([lease for at, lease in sessions if at == place], now, watched)
-        if (place, name) != (home, at.settings.sharding.lease_name)
+        if (place, name) != ours
     ]
     text = f"{', '.join(others)} runs too and watches the same namespaces: each sends every message"
     return [passes(

@@ -6,8 +6,8 @@ Lease. So a store of this cluster names a Lease that exists, with that uid. With
 of another cluster's Redis, or of an empty one, would show a thousand lost logs, or have them restored.
 
 A store without metadata has not been used by a controller under this prefix. The controller would take it;
-a command has nothing there to read, and only an import has something to write. Where the Lease may not be
-read, the store is unchecked, and the command says so.
+a command has nothing there to read, and only `verify --repair --moved` something to write. Where the Lease
+may not be read, the store is unchecked, and the command says so.
 """
 
 from __future__ import annotations

@@ -33,7 +33,6 @@ from syncer.model.errors import (
     PortError,
     Unavailable,
 )
-from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Finding
 from syncer.rules.fold import LogView, ReadLog
@@ -106,7 +105,7 @@ async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
 
 async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
     """
-    Return `namespace/name` of the newest notification of an event, or of one that has this part.
+    Return `namespace/name` of the newest notification whose event has this part.
 
     Args:
         at: Open connections.
@@ -119,12 +118,8 @@ async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
     """
     found = [
         one
-        async for one in walk(at, namespaces, labels=f"{EVENT}={event_label(event)}")
-        if isinstance(one, NotificationRequest) and one.event == event_text(event)
-    ] or [
-        one
         async for one in walk(at, namespaces)
-        if isinstance(one, NotificationRequest) and event in (one.event or "")
+        if isinstance(one, NotificationRequest) and event in one.event
     ]
     if not found:
         among = f" in {', '.join(namespaces)}" if namespaces else ""

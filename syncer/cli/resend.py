@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from syncer.cli.access import Access, access, operator_name
@@ -139,7 +139,7 @@ def resend_requests(
     request: NotificationRequest,
     log: ReadLog,
     *,
-    channels: tuple[str, ...],
+    channels: Sequence[str],
     at_most_once: bool,
     at: int,
     by: str,
@@ -286,65 +286,61 @@ async def write_records(
 
 async def run(options: argparse.Namespace) -> int:
     """Record resend requests, or a manual resolution; returns the exit code."""
-    if options.command == "resend" and not options.object:
-        return await _many(options)
-    if options.command == "resend" and options.failed:
-        raise Misused("name a notification, or --failed")
-    reason, by = parse_reason(options.reason), operator_name(options.by)
-    async with access(options) as at:
-        await trusted_store(at, writes=not options.dry_run)
-        request = await read_request(at, options.object)
-        log, now = read_log(await at.log.elements(request.uid)), await at.now()
-        channels = tuple(options.receiver or ())
-        if options.command == "resolve":
-            made = resolutions(
-                log, attempt=options.attempt or "", channel=channels, by=by, reason=reason, at=now,
-                delivered=options.result == "delivered", even_open=options.even_open,
-            )  # fmt: skip
-        else:
-            made = resend_requests(
-                request, log, channels=channels, by=by, reason=reason, at=now,
-                at_most_once=at.settings.delivery.at_most_once,
-            )  # fmt: skip
-        return await write_records(at, request, made, options, by=by)
-
-
-async def _many(options: argparse.Namespace) -> int:
-    """Request one more attempt of each channel that failed; what was delivered is refused by the rule."""
-    if not (options.receiver or options.failed):
+    many = options.command == "resend" and not options.object
+    if many and not (options.receiver or options.failed):
         raise Misused("name a notification; or, after an incident, --receiver PATTERN or --failed")
-    pause, by = 1 / rate_of(options.rate), operator_name(options.by)
+    if options.command == "resend" and options.failed and not many:
+        raise Misused("name a notification, or --failed")
     where = f"receiver {', '.join(options.receiver)}" if options.receiver else "every receiver"
-    reason = parse_reason(options.reason or f"after an incident of {where}")
-    requested, unread, chosen = 0, 0, []
+    usual = f"after an incident of {where}" if many else ""
+    reason, by = parse_reason(options.reason or usual), operator_name(options.by)
     async with access(options) as at:
         await trusted_store(at, writes=not options.dry_run)
-        since = moment_of(options.since, "--since", await at.now()) if options.since else 0
-        async for one in walk(at, namespaces_of(at, options)):
-            if isinstance(one, Unreadable):
-                unread += 1
-            elif _failed(one, options, since):
-                chosen.append((one.key, one.uid))
-        for key, uid in chosen:
-            try:
-                request = await read_request(at, key)
-                channels = _failed(request, options, since) if request.uid == uid else ()
-                if not channels:
-                    continue
+
+        async def record(request: NotificationRequest, channels: Sequence[str]) -> int:
+            log, now = read_log(await at.log.elements(request.uid)), await at.now()
+            if options.command == "resolve":
+                made = resolutions(
+                    log, attempt=options.attempt or "", channel=channels, by=by, reason=reason, at=now,
+                    delivered=options.result == "delivered", even_open=options.even_open,
+                )  # fmt: skip
+            else:
                 made = resend_requests(
-                    request, read_log(await at.log.elements(uid)), channels=channels, by=by,
-                    reason=reason, at=await at.now(),
+                    request, log, channels=channels, by=by, reason=reason, at=now,
                     at_most_once=at.settings.delivery.at_most_once,
                 )  # fmt: skip
-            except (Absent, Refused) as error:
-                write_remark(f"{key}: {error}")
-                continue
-            if requested and not options.dry_run:
-                await asyncio.sleep(pause)
-            if not options.json:
-                write_lines([key])
-            await write_records(at, request, made, options, by=by)
-            requested += 1
+            if many and not options.json:
+                write_lines([request.key])
+            return await write_records(at, request, made, options, by=by)
+
+        if many:
+            return await _each(at, options, record)
+        return await record(await read_request(at, options.object), options.receiver or ())
+
+
+async def _each(
+    at: Access,
+    options: argparse.Namespace,
+    record: Callable[[NotificationRequest, Sequence[str]], Awaitable[int]],
+) -> int:
+    """Request one more attempt of each channel that failed; what was delivered is refused by the rule."""
+    pause, requested, unread, chosen = 1 / rate_of(options.rate), 0, 0, []
+    since = moment_of(options.since, "--since", await at.now()) if options.since else 0
+    async for one in walk(at, namespaces_of(at, options)):
+        if isinstance(one, Unreadable):
+            unread += 1
+        elif _failed(one, options, since):
+            chosen.append((one.key, one.uid))
+    for key, uid in chosen:
+        try:
+            request = await read_request(at, key)
+            channels = _failed(request, options, since) if request.uid == uid else ()
+            if channels:
+                await asyncio.sleep(pause if requested and not options.dry_run else 0)
+                await record(request, channels)
+                requested += 1
+        except (Absent, Refused) as error:
+            write_remark(f"{key}: {error}")
     summary = {"requested": requested, "unread": unread, "dryRun": options.dry_run}
     would = "would be " if options.dry_run else ""
     line = f"one more attempt {would}requested for {requested} notification(s)"

@@ -132,7 +132,7 @@ async def join(
 
 
 async def objects(
-    at: Access, scan: Scan, namespaces: Sequence[str], *, labels: str = ""
+    at: Access, scan: Scan, namespaces: Sequence[str]
 ) -> AsyncGenerator[list[NotificationRequest | Unreadable], None]:
     """
     List objects page by page, each once.
@@ -141,7 +141,6 @@ async def objects(
         at: Open connections.
         scan: Is kept up to date.
         namespaces: Only these; empty for all.
-        labels: Selector of labels; empty for all.
 
     Raises:
         PortError: the API server does not answer, or refuses.
@@ -150,9 +149,7 @@ async def objects(
         token, restarts = "", 0
         while True:
             try:
-                page = await at.objects.list_page(
-                    namespace, limit=PAGE, continue_token=token, labels=labels
-                )
+                page = await at.objects.list_page(namespace, limit=PAGE, continue_token=token)
             except Expired:
                 restarts += 1
                 if restarts > _RESTARTS:
@@ -171,10 +168,10 @@ async def objects(
 
 
 async def walk(
-    at: Access, namespaces: Sequence[str], *, labels: str = ""
+    at: Access, namespaces: Sequence[str]
 ) -> AsyncGenerator[NotificationRequest | Unreadable, None]:
     """Yield every object once; arguments and errors as of `objects`."""
-    async for page in objects(at, Scan(), namespaces, labels=labels):
+    async for page in objects(at, Scan(), namespaces):
         for one in page:
             yield one
 

@@ -67,3 +67,18 @@ async def test_a_check_that_could_not_be_made_does_not_pass() -> None:
     assert [(r.name, r.grade, r.text) for r in found] == [
         ("a", Grade.UNKNOWN, "may not"), ("b", Grade.UNKNOWN, "may not"),
     ]  # fmt: skip
+
+
+async def test_without_the_controllers_namespace_nothing_is_guessed() -> None:
+    """Neither that nobody owns a shard, nor that a right is missing where it is not needed."""
+    at = World(Objects()).at
+    kube: Any = None
+    for name, work in (
+        ("rbac-leases", doctor._right(kube, "rbac-leases", (), "", "")),
+        ("owners", doctor._owners(at, kube, "", {})),
+        ("other-installations", doctor._others(at, kube, "", ())),
+    ):
+        (found,) = await doctor._made(work, name)
+        assert (found.name, found.grade) == (name, Grade.UNKNOWN)
+        assert found.text == "the controller's namespace is not known"
+        assert "$KUBERNAUT_CONTROLLER_NAMESPACE" in found.fix

@@ -41,7 +41,6 @@ class Objects:
     def __init__(self, *pages: ObjectPage | Exception, namespace: str | None = None) -> None:
         self.pages: dict[str | None, list[ObjectPage | Exception]] = {namespace: list(pages)}
         self.asked: list[tuple[str | None, int, str]] = []
-        self.selectors: list[str] = []
         self.kept: dict[str, NotificationRequest | Exception] = {}
 
     async def list_page(
@@ -50,9 +49,7 @@ class Objects:
         *,
         limit: int,
         continue_token: str = "",
-        labels: str = "",
     ) -> ObjectPage:
-        self.selectors.append(labels)
         self.asked.append((namespace, limit, continue_token))
         found = self.pages[namespace].pop(0)
         if isinstance(found, Exception):
