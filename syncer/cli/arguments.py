@@ -311,7 +311,7 @@ COMMANDS: Final = {
         },
     ),
     "doctor": Command(
-        "doctor", "check Redis, API server, permissions, leases and clocks",
+        "doctor", "check settings, Redis, API server, permissions, replicas and routing",
         dict.fromkeys((*_SCOPE, "service-account"), _SAME),
     ),
     "web": Command(

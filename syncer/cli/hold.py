@@ -14,7 +14,6 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
@@ -340,18 +339,17 @@ async def _counted(
         # What is dropped is counted as what is held: by the rule it would be over already.
         rules = Rules.of(at, tuple(replace(hold, drop_before=0) for hold in holds))
         beside = None if others is None else Rules.of(at, currently(others, found.now))
-        async with aclosing(objects(at, Scan(), watched(at))) as pages:
-            async for page in pages:
-                requests = [one for one in page if isinstance(one, NotificationRequest)]
-                unread += len(page) - len(requests)
-                found.namespaces.update(one.namespace for one in requests)
-                found.channels.update(c.name for one in requests for c in one.status.channels)
-                wanted = [
-                    (one.uid, one) for one in requests
-                    if not one.status.terminal and any(concerns(hold, one) for hold in holds)
-                ]  # fmt: skip
-                for joined in await read_logs(at, wanted) if wanted else ():
-                    _take(found, joined, holds, rules, beside)
+        async for page in objects(at, Scan(), watched(at)):
+            requests = [one for one in page if isinstance(one, NotificationRequest)]
+            unread += len(page) - len(requests)
+            found.namespaces.update(one.namespace for one in requests)
+            found.channels.update(c.name for one in requests for c in one.status.channels)
+            wanted = [
+                (one.uid, one) for one in requests
+                if not one.status.terminal and any(concerns(hold, one) for hold in holds)
+            ]  # fmt: skip
+            for joined in await read_logs(at, wanted) if wanted else ():
+                _take(found, joined, holds, rules, beside)
     except (LedgerError, TimeoutError) as error:
         found.problem = f"how many notifications wait could not be counted: {message_of(error)}"
         found.walked = False

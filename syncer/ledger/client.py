@@ -228,7 +228,7 @@ class LedgerClient(RedisState):
         """
         Tell the owners the uid of a notification, or another word that they know; best effort.
 
-        A message may be lost, and the account may be refused the channel, which `syncer doctor` reports. A
+        A message may be lost, and the account may be refused the channel. A
         sweep finds what was written all the same, so its writer never fails for lack of a message.
         """
         with contextlib.suppress(PortError, TimeoutError):

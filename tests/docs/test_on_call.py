@@ -87,8 +87,14 @@ async def test_each_question_is_answered(here: Stage, capsys: pytest.CaptureFixt
             await until(partial(tried, here, uid), "it is tried")
         document = notification("deploy-done", subject="Deploy done", severity="info")
         document["metadata"]["annotations"] = {"notification-ledger/hold": "until Monday"}
-        await here.api.ask("POST", here.api.requests, document)
-        await until(lambda: "deploy-done" in str(here.watcher.versions), "it is seen")
+        reply = await here.api.ask("POST", here.api.requests, document)
+        await here.wait_phase(reply.body["metadata"]["uid"], "Sending")
+        unsynced = ("list", "-o", "json", "-n", here.namespace, "--state", "unsynced")
+
+        async def settled() -> bool:
+            return not (await operator.run(*unsynced, config=str(process._config))).lines
+
+        await until(settled, "everything is published")
         found, shown, page = [], [], ""
         for command, *wanted in questions():
             words = shlex.split(command.removeprefix("$ kubectl ledger"))

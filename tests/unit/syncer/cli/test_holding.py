@@ -200,7 +200,7 @@ async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
         version = f"{int(kept[name].resource_version) + 1}"
         kept[name] = replace(kept[name], resource_version=version, rate=0.0)
 
-    async def counted(_here: _Here, holds: Any) -> _Count:
+    async def counted(_here: _Here, holds: Any, _others: Any) -> _Count:
         done.append([h.drop_before for h in holds])
         return _Count(NOW)
 
@@ -242,9 +242,12 @@ async def test_a_flood_does_not_wait_until_it_is_counted(
         done.append("tried" if dry_run else "placed")
         return replace(HOLD, receivers=tuple(options["receiver"]))
 
-    async def counted(_here: _Here, _holds: Any) -> _Count:
+    async def counted(_here: _Here, _holds: Any, _others: Any) -> _Count:
         done.append("counted")
         return _Count(NOW, ["slack:ops", "slack:dev"])
+
+    async def no_others() -> tuple[tuple[Hold, ...], str]:
+        return (), "1"
 
     monkeypatch.setattr("syncer.cli.hold._counted", counted)
     monkeypatch.setattr("syncer.cli.hold._routed", lambda: {"slack:ops"})
@@ -255,7 +258,7 @@ async def test_a_flood_does_not_wait_until_it_is_counted(
     }  # fmt: skip
     await _place(
         here(World(Objects()).at, **options)._replace(
-            holds=cast("Any", SimpleNamespace(create=create))
+            holds=cast("Any", SimpleNamespace(create=create, list=no_others))
         )
     )
     assert done == wanted
