@@ -512,30 +512,6 @@ async def test_raised_incarnation_is_the_fix_of_epochs_ahead(
         assert (found.code, found.classes) == (0, set())
 
 
-async def test_a_run_is_bounded(
-    here: Stage, operator: Operator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No more than a run may is touched, and the rest is named."""
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        raws = []
-        for name in ("a", "b", "c"):
-            uid = await here.create(name)
-            raws.append(RawLog(here, uid))
-            await until(lambda r=raws[-1]: _expiring(r), "its log expires")  # type: ignore[misc]  # bound now
-        for raw in raws:
-            await here.redis.persist(raw.key)
-        every = await operator.repair("--dry-run")
-        assert (every.code, every.lines[-1]["summary"]["found"]) == (1, 3)
-        assert "next run" not in every.err
-        monkeypatch.setattr("syncer.cli.verify.LIMIT", 2)
-        first = await operator.repair()
-        assert first.code == 1
-        assert "1 more are left for the next run" in first.err
-        assert first.lines[-1]["summary"]["repaired"] == 2
-        assert (await operator.repair()).code == 0
-        assert (await operator.verify()).code == 0
-
-
 async def test_named_objects_alone(here: Stage, operator: Operator) -> None:
     """Named objects are repaired and no others; a name that nobody bears is exit code 3."""
     async with owner(here.notifier(sync=NO_SWEEPS)):
