@@ -200,7 +200,7 @@ def merge(
         queued_at=queued,
         started_at=started,
         completed_at=completed,
-        observed_generation=max(facts.generation, status.observed_generation),
+        observed_generation=facts.generation,
         channels=_channels(phase, channel_states, status, view),
         rollup=status.rollup,
         log=mark or status.log,
