@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,7 @@ from tests.simulation.checks import MARKS
 from tests.simulation.killers import KILLERS, NIGHTLY, hunt
 from tests.simulation.loop import OWNER, Blocked, Gate, SimLoop, simulate
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.world import FAULTS, Profile, run
+from tests.simulation.world import FAULTS, Profile, run, run_profile
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -237,6 +238,20 @@ def test_what_is_to_be_withstood_has_happened() -> None:
 def test_what_failed_once_holds(seed: int, *, live: bool) -> None:
     """The seeds that found something find it no more."""
     assert run(seed, live=live, tail=0).violation is None
+
+
+@pytest.mark.parametrize("seed", [1250000004, 1250000010])
+def test_what_a_former_owner_keeps_for_longer_than_its_log_stops_nothing(seed: int) -> None:
+    """It hands a result in once the log has expired: that makes one which says less than the status."""
+    world = replace(
+        Profile.draw(seed, live=True),
+        faults=frozenset({"redis mute", "receiver 503", "pause"}), retention=2, policy=False,
+        replicas=3, shards=2, objects=8, channels=1, bulky=False, journal=False, incidents=False,
+        chaos=40.0, spread=False, fallback=0.0,
+    )  # fmt: skip
+    result = run_profile(world, tail=0)
+    assert result.violation is None
+    assert result.marks["log expired"]
 
 
 @pytest.mark.parametrize("part", range(_PARTS))

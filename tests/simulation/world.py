@@ -212,9 +212,10 @@ class Profile:
         late = frozenset({_LATE} if seed % 9 == 1 else ())
         drawn = replace(drawn, faults=drawn.faults | late, events=seed % 12 == 2)
         if seed % 12 == 2:
-            # Nobody orders within seconds, and a forger is not told from what has expired.
-            timeless = drawn.faults - {"operator", FORGER}
-            drawn = replace(drawn, faults=timeless, retention=dice.choice((2, 4, 8)))
+            # Nobody orders within seconds, and a forger is not told from what has expired. The rest has a
+            # former owner keep results for longer than a log.
+            faults = drawn.faults - {"operator", FORGER} | {"redis mute", "pause", "receiver 503"}
+            drawn = replace(drawn, faults=faults, retention=dice.choice((2, 2, 4)))
         return drawn
 
 
