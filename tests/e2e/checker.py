@@ -495,6 +495,7 @@ def _in_order(case: _Case) -> Iterator[tuple[Kind, str]]:
     # intent was refused or is restored): no write shows it before that one. And a former owner hands in
     # what it has journaled when it reaches Redis: intent and result in one breath, before what one of an
     # earlier epoch has journaled, which comes with its own owner, and before what the next claim restores.
+    # The API server may store late what a former owner has written ahead: the next claim restores that.
     for identity, seen in _behind(
         case,
         list(case.logged),
@@ -516,7 +517,8 @@ def _behind(
     """
     Attempts behind one with a higher number; with `settled`, also a higher id, and settled by then.
 
-    Those in `handed_in` may stand before one of an earlier epoch, and before those in `restored`.
+    One may stand before another if two hold of these: it is in `handed_in`, the other one is in `restored`,
+    or is of an earlier epoch.
     """
     before: dict[str, list[str]] = {}
     shown = case.shown
@@ -527,7 +529,7 @@ def _behind(
         if settled is None:
             return True
         former = _by_id(identity)[:2] < _by_id(earlier)[:2]
-        if earlier in handed_in and (former or identity in restored):
+        if (former, earlier in handed_in, identity in restored).count(True) > 1:
             return False
         apart = len(settled)  # open to the end: behind all that are not
         return _by_id(earlier) >= _by_id(identity) and (

@@ -79,7 +79,8 @@ def _chain(states: Sequence[tuple[int, AttemptState]]) -> list[Record]:
             failed = FailureClass.TRANSIENT if state is FAILED else None
             code = {FAILED: 503, SUCCESS: 200}.get(state, 0)
             record = attempt_record(
-                Attempt(identity, CHANNEL, state, ended=2, failure=failed, code=code)
+                Attempt(identity, CHANNEL, state, ended=2, failure=failed, code=code),
+                seed=n < 0 and (n, OPEN) not in states,
             )
         out.append(stored(record, chain, position))
         chain = out[-1].chain
@@ -211,6 +212,20 @@ CASES: dict[str, tuple[Story, set[Kind]]] = {
                 {}, _status("Sending", "failed", ids=(-1,)),
                 _status("Sent", "failed", "unknown", "success", ids=(-1, 2, 3)),
             ),
+        ),
+        set(),
+    ),
+    # The API server stores a write ahead only after the next owner has sent.
+    "a claim gives back what a former owner had written ahead": (
+        Story(
+            calls=(TWO, THREE),
+            states=((2, OPEN), (3, OPEN), (2, UNKNOWN), (-1, UNKNOWN), (3, SUCCESS)),
+            versions=(
+                {}, _status("Sending", "unknown", ids=(-1,)),
+                _status("Sent", "unknown", "unknown", "success", ids=(-1, 2, 3)),
+            ),
+            acked=5,
+            sampled=(5, 2),
         ),
         set(),
     ),
