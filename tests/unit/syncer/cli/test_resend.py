@@ -40,13 +40,13 @@ async def test_the_place_in_the_list_may_expire(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The list goes on from its beginning; each is requested once, and only if it is still as it was."""
-    a, b, sent, gone = (gave_up(uid) for uid in "abcd")
-    first, second = page(a, b, token="t"), page(sent, gone)
+    a, b, sent, gone, anew = (gave_up(uid) for uid in "abcde")
+    first, second = page(a, b, token="t"), page(sent, gone, anew)
     objects = Objects(first, Expired("410"), first, second)
     world = World(objects)
     now_sent = replace(sent, status=request(phase="Sent").status)
-    objects.kept = {one.key: one for one in (a, b, now_sent)}
-    for one in (a, b, sent, gone):
+    objects.kept = {one.key: one for one in (a, b, now_sent, replace(anew, uid="other"))}
+    for one in (a, b, sent, gone, replace(anew, uid="other")):
         world.put(one.uid, elements(PLAN, opened(A1), failed(A1)))
 
     @asynccontextmanager
