@@ -688,11 +688,13 @@ class Checks:
 
     # -- the API server -------------------------------------------------------------------------
 
-    def on_write(self, process: Process, path: str) -> None:
+    def on_write(self, process: Process, path: str, version: str) -> None:
         """Judge who writes a status: who has compared it with its log, or says why that cannot be."""
         name = path.split("/")[-2]
         for notification in process.app.cache.entries.values():
-            if notification.request.name != name or notification.deleted:
+            request = notification.request
+            # Not one that was created anew by that name: the write is of the one before, and in vain.
+            if (request.name, request.resource_version) != (name, version) or notification.deleted:
                 continue
             term = process.app.shards.term_of(notification.uid)
             known: str | bool
