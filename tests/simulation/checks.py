@@ -508,7 +508,9 @@ class Checks:
         if other or "redis clock" in profile.faults or not self._lossless(subject):
             return
         known = (left.record for e in before[1:] if (left := salvage(e)) and left.record)
-        begun = next(read_plan(record).at for record in known if record.id == PLAN_ID)
+        begun = next((read_plan(record).at for record in known if record.id == PLAN_ID), None)
+        if begun is None:
+            return  # its owner remembers the plan, of which a damaged log no longer tells
         made = {c: [e for e in before if _fields(e)[2] == c] for c in others}
         vain = any(self._in_vain(subject, elements) for elements in made.values())
         if not vain and self.world.redis_ms() < begun + 1000 * profile.fallback - _EARLY:
