@@ -1,8 +1,8 @@
 """
 A channel whose messages are worded by the operators' templates.
 
-Templates that do not fit a notification keep nobody from being told: the usual text goes out, and the
-outcome says so.
+Templates that do not fit a notification, or are not rendered in time, keep nobody from being told: the
+usual text goes out, and the outcome says so.
 """
 
 from __future__ import annotations
@@ -53,12 +53,15 @@ class WordedChannel(Channel):
                 seconds=_SECONDS,
                 author=message.namespace,
             )
-        except TimeoutError:
-            return Outcome.not_sent("the templates were not rendered in time")
         except Exception as error:  # noqa: BLE001 - a poison message must not reach the worker
             unworded = str(error) if isinstance(error, Unfit) else type(error).__name__
+            late = isinstance(error, TimeoutError)
+            if late:
+                unworded = "not rendered in time"
             if isinstance(self._wording.payload, Requests):
                 # What its receiver takes is known to the entry alone.
+                if late:
+                    return Outcome.not_sent("the templates were not rendered in time")
                 outcome = Outcome.mistaken(f"the request does not fit the notification: {unworded}")
                 return replace(outcome, digest=self._wording.digest, unworded=unworded)
             _log.warning(

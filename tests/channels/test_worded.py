@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
+from unittest.mock import AsyncMock, Mock
 
 import orjson
 import pytest
@@ -26,6 +27,7 @@ from notifier.content.wording import view_of, worded
 from notifier.contract import GRACE, Message, Outcome, Words
 from notifier.routing.parse import examine
 from notifier.templates.expressions import Unfit
+from notifier.templates.request import Requests
 from notifier.templates.text import utf16
 from notifier.templates.wording import ITEM, NAMES, digest_of, wording_of
 from syncer.model.incident import DATA
@@ -227,18 +229,27 @@ def test_mail_has_a_page_beside_its_text() -> None:
     assert email.message_from_bytes(small).get_content_type() == "text/plain"
 
 
-async def test_words_that_take_too_long_leave_the_send_its_time() -> None:
-    """The attempt is certainly not sent, and ends before its sender takes it for unknown."""
-    unsent: Any = SimpleNamespace(timeout_s=30.0, shows_status=False, keeps_state="")
-    release = threading.Event()
+@pytest.mark.parametrize("request_", [False, True])
+async def test_words_that_take_too_long_leave_the_send_its_time(*, request_: bool) -> None:
+    """The usual text goes out in time; a request that has none is certainly not sent, and tried again."""
+    sent = AsyncMock(return_value=Outcome.success(200))
+    channel: Any = SimpleNamespace(timeout_s=30.0, shows_status=False, keeps_state="", send=sent)
+    wording = wording_of("slack", {"subject": "{{ status }}"})
+    if request_:
+        wording = replace(wording, payload=Mock(spec=Requests))
+    release, message = threading.Event(), told(body="x" * (SMALL + 1))
     other = asyncio.create_task(offload(release.wait, size=SMALL + 1, seconds=9, author="other"))
-    channel = WordedChannel(unsent, wording_of("slack", {"subject": "{{ status }}"}))
     try:
-        outcome = await asyncio.wait_for(channel.send(told(body="x" * (SMALL + 1))), GRACE)
+        outcome = await asyncio.wait_for(WordedChannel(channel, wording).send(message), GRACE)
     finally:
         release.set()
         await other
-    assert outcome == Outcome.not_sent("the templates were not rendered in time")
+    if request_:
+        assert outcome == Outcome.not_sent("the templates were not rendered in time")
+        assert not sent.called
+    else:
+        assert (outcome.code, outcome.unworded) == (200, "not rendered in time")
+        assert sent.call_args.args == (message,)
 
 
 TEXT: Final = """\
