@@ -789,11 +789,28 @@ class Checks:
             if known is None or known.uid != subject.uid or known.state < seen.state:
                 self.fail("S13", f"{subject.name}: shows attempt {identity}, which no log had")
             subject.shown[identity] = max(seen.state, subject.shown.get(identity, 0))
+        self._retold(subject, version)
         self._numbers(subject, version)
         size = len(json.dumps(status, ensure_ascii=False, separators=(",", ":")).encode())
         if size > self.world.profile.status_bytes + _SLACK:
             self.fail("S14", f"{subject.name}: a status of {size} bytes")
         self._see(subject, old, version)
+
+    def _retold(self, subject: Subject, version: Version) -> None:
+        """Judge why attempts have failed: as the log says that has them, whatever a status said."""
+        logged = {
+            left.record.attempt_id: left.record.body.get("class")
+            for element in self.world.log_of(subject.uid)[1:]
+            if (left := salvage(element))
+            and left.record
+            and left.record.kind.state is AttemptState.FAILED
+        }
+        for entry in version.attempts:
+            identity, told = entry.get("id", ""), entry.get("class")
+            if entry["status"] == "failed" and logged.get(identity, told) != told:
+                self.fail(
+                    "F7", f"{subject.name}: {identity} failed as {told}, not {logged[identity]}"
+                )
 
     def _by_others(self, subject: Subject, version: Version, allowed: str) -> bool:
         """Take notice of what others write; whether there is nothing in it of ours to judge."""

@@ -82,6 +82,7 @@ KILLERS: Final = {
     "stored status decides": ({"F1", "F4"}, "forger, receiver 503", True),
     "every final phase supported": ({"F4"}, f"forger, {_OFTEN}", True),
     "attempts without grounds": ({"F1"}, "forger, receiver 503", False),
+    "retold attempts believed": ({"F7"}, "forger, receiver 503", False),
     "absence always believed": ({"B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
     "store not compared": ({"B1", "S7", "L1"}, "forger, redis flush, crash, receiver 503", True),
     "every mark believed": ({"F1"}, "forger, receiver 503", False),
@@ -117,6 +118,8 @@ FIRST: Final = {
     "overwrite instead of union": 8,
     "deadline taken from a shard's Lease": 26,
     "absence always believed": 28,
+    "store not compared": 42,
+    "retold attempts believed": 16,
     "absence believed unseen": 54,
     "fallback used at once": 11,
 }  # fmt: skip

@@ -23,6 +23,7 @@ import notifier.reconciler.decisions
 import notifier.reconciler.incidents
 import syncer.rules.channel_state
 import syncer.rules.evidence
+import syncer.rules.merge
 import syncer.sharding.manager
 import syncer.sync.claim
 import syncer.sync.status_writer
@@ -41,8 +42,10 @@ from syncer.kube.notification_requests import (
 )
 from syncer.ledger.answers import Answer, Appended, Proof
 from syncer.ledger.log import RedisLog
+from syncer.model.attempt import Attempt, join
 from syncer.model.lineage import Lineage
 from syncer.model.record import Plan, intent_record
+from syncer.model.resource import Status
 from syncer.rules.evidence import Circumstances, Ground
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis
@@ -545,6 +548,17 @@ def every_phase_supported() -> AbstractContextManager[None]:
     return _instead((syncer.rules.evidence, "supported", lambda *_: True))
 
 
+def retold_attempts_believed() -> AbstractContextManager[None]:
+    """Of an attempt that both know, the status says why it failed."""
+    united: Any = vars(syncer.rules.merge)["_unite"]
+
+    def believing(status: Status, view: LogView, **how: Any) -> list[Attempt]:
+        told = {a.id: a for a in status.attempts}
+        return [join(told.get(a.id, a), a) for a in united(status, view, **how)]
+
+    return _instead((syncer.rules.merge, "_unite", believing))
+
+
 def attempts_without_grounds() -> AbstractContextManager[None]:
     """Whatever a status shows enters the log, as if the store had lost it."""
     known: Any = vars(Circumstances)["ground"]
@@ -654,6 +668,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "stored status decides": stored_status_decides,
     "every final phase supported": every_phase_supported,
     "attempts without grounds": attempts_without_grounds,
+    "retold attempts believed": retold_attempts_believed,
     "absence always believed": absence_always_believed,
     "store not compared": store_not_compared,
     "every mark believed": every_mark_believed,

@@ -41,7 +41,7 @@ from notifier.process.lifecycle import Lifecycle, Stopped
 from notifier.router import Routed
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
-from syncer.model.carried import fold
+from syncer.model.carried import expand, fold
 from syncer.model.errors import LedgerError
 from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.incident import AT, FIRING, INCIDENT, RESOLVED, STATE, incident_label
@@ -665,6 +665,7 @@ class World:
         self._names = 0
         self._extra = 0
         self._forged = 0
+        self._forgeries = 0
         self._holds = 0
         #: Shards' Leases that have ever said that statuses may hold attempts of an outage.
         self._marked: set[str] = set()
@@ -1061,6 +1062,15 @@ class World:
         }  # fmt: skip
         if dice.chance(0.2):
             status["journal"] = {"outage": f"0.{dice.between(1, 2000)}-1"}
+        told = expand(found.get("status") or {})
+        self._forgeries += 1
+        if self._forgeries % 3 == 0 and told.get("phase") in {"Sending", "Retrying"}:
+            # Nothing is invented, and what was to be tried again has failed for good.
+            status = told
+            entries = status.get("deliveryAttempts") or []
+            for entry in entries:
+                if entry["status"] == "failed":
+                    entry |= {"class": "permanent", "error": f"permanent failure: {entry['error']}"}
         self.trace("forge", name, status["phase"], len(entries))
         self.checks.allowed = "forged"
         self._ask(
