@@ -139,7 +139,7 @@ async def examine(
         *await _made(_replicas(at, home), "replicas"),
         *await _made(_owners(at, kube, home, owners), "owners"),
         *await _made(_others(at, kube, home, namespaces), "other-installations"),
-        *(await _made(_unwatched(at), "namespaces") if watched(at) else ()),
+        *(await _made(_unwatched(at), "namespaces") if watched(at) and not reader else ()),
     ]
     return results, owners
 

@@ -144,6 +144,11 @@ async def test_what_was_opened_there_is_changed_and_closed_there(
         await until(lambda: told(here.receiver)[call] == 1, process.tail, within=60)
 
     await told_of("a", "firing", "open a")
+    # What it was told is on record; else another one would open it once more, and say so.
+    await until(
+        lambda: "success" in {line["state"] for line in process.lines("attempt recorded")},
+        process.tail,
+    )
     process.kill()
     await process.start().wait_ready()
     await told_of("b", "firing", "edit 77 b")

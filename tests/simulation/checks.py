@@ -219,6 +219,8 @@ class Subject:
     calls: list[Call] = field(default_factory=list)
     gone: bool = False
     corrupt: bool = False
+    #: Redis's milliseconds at which a final phase was stored first.
+    ended: int = 0
     #: An edit by hand took attempts away, or the log's whole time had passed.
     excused: bool = False
     #: The status that somebody else has written and that stands, None if none does.
@@ -459,7 +461,11 @@ class Checks:
             self.fail("S8", f"{where}: another attempt is open")
         subject.opened[channel].add(identity)
         self._next_opened(subject, channel, identity, before)
-        self._final(subject, channel, where, before, epoch)
+        begun = salvage(after[-1])
+        self._final(
+            subject, channel, where, before, epoch,
+            at=int(begun.record.body["at"]) if begun and begun.record else 0,
+        )  # fmt: skip
         self._stood_by(subject, channel, where, before)
         excused = sum(self._of(i, channel) for i in subject.lost) + subject.orders[channel]
         counted = sum(not self.ever[i].unsent for i in subject.opened[channel])
@@ -483,16 +489,25 @@ class Checks:
         return True
 
     def _final(
-        self, subject: Subject, channel: str, where: str, before: list[bytes], epoch: str
+        self,
+        subject: Subject,
+        channel: str,
+        where: str,
+        before: list[bytes],
+        epoch: str,
+        *,
+        at: int,
     ) -> None:
-        """Judge an attempt by the phase, and by the order that allows it."""
+        """Judge an attempt by the phase when it was begun, `at` a millisecond, and by its order."""
         if channel in _waiting(subject, before):
             self.mark("order carried out")
             if subject.ordered.get(channel, epoch) != epoch:
                 self.mark("order carried out by a later owner")
             return
         phase = subject.versions[-1].phase if subject.versions else ""
-        excused = subject.lost or subject.excused or subject.gone or self.world.overdue
+        # Its intent was on the way before: the time of a fallback had come just when the others arrived.
+        earlier = at <= subject.ended
+        excused = subject.lost or subject.excused or subject.gone or self.world.overdue or earlier
         # A final phase may be somebody else's: what is due is sent all the same.
         if phase in TERMINAL and not (excused or subject.tainted):
             self.fail("O1", f"{where}: begun in phase {phase}, and no order asks for it")
@@ -769,6 +784,7 @@ class Checks:
             return
         old = subject.versions[-1] if subject.versions else None
         subject.versions.append(version)
+        subject.ended = subject.ended or self.world.redis_ms() * (version.phase in TERMINAL)
         if old is not None and old.status == status:
             return
         if _is_doubted(status) and not (subject.tainted or subject.excused):

@@ -99,8 +99,8 @@ class SimKube(KubeClient):
         request = Request(method, path, dict(params or {}), data, content_type, accept)
         write = method != "GET"
         if method == "PATCH" and path.endswith("/status"):
-            version = orjson.loads(data)["metadata"]["resourceVersion"]
-            self._world.checks.on_write(self._process, path, version)
+            known = orjson.loads(data).get("metadata", {}).get("resourceVersion", "")
+            self._world.checks.on_write(self._process, path, known)
         answer: asyncio.Future[Response | PortError] = asyncio.get_running_loop().create_future()
         self._world.kube.take(self._process, request, answer)
         try:
