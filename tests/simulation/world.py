@@ -1070,7 +1070,10 @@ class World:
             entries = status.get("deliveryAttempts") or []
             for entry in entries:
                 if entry["status"] == "failed":
-                    entry |= {"class": "permanent", "error": f"permanent failure: {entry['error']}"}
+                    entry |= {
+                        "class": "permanent",
+                        "error": f"permanent failure: {entry.get('error', '')}",
+                    }
         self.trace("forge", name, status["phase"], len(entries))
         self.checks.allowed = "forged"
         self._ask(
