@@ -182,7 +182,9 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     tried |= {c.name for c in status.rollup.channels} if status.rollup else set()
     # Of a plan that is lost, only the status says which channels were fallbacks that were not needed.
     idle = {c.name for c in status.channels if c.state in _IDLE and view.plan is None}
-    states = channel_states_of(view, status, facts, ordered=False)
+    # After an end an attempt is opened by a person's request alone, which the store may have lost.
+    ended = replace(view, attempts={i: a for i, a in view.attempts.items() if not a.open})
+    states = channel_states_of(ended, status, facts, ordered=False)
     logged = {a.channel for a in view.attempts.values()}
     states = tuple(s for s in states if s.channel in logged or s.channel not in idle)
     # What a person has said of a channel came after its end, and changes the phase no more.

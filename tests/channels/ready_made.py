@@ -86,5 +86,5 @@ CASES: Final = {
     "resolved": ("resolved", "77"),
     "resolved, without an id": ("resolved", ""),
 }
-#: What takes more room than one character: escaped, or of several bytes or units.
+#: What counts as more than one character: escaped, or of several bytes or units.
 WIDE: Final = 'x\\\n"&<@`\u00e9\u0001\U0001f600'

@@ -6,7 +6,7 @@ What is sent to vendors, checked against the schemas that they publish.
 Each argument names a receiver and its vendor's file, which is not kept here; `SCHEMAS` says where it is
 from. For Slack, it is the folder of the vendor's library, whose classes know lengths. What is checked is
 every state of an incident, a text that would break out, and texts as long as they get, by each sign that
-takes more room than one. Members that a schema does not know are errors.
+counts as more than one. Members that a schema does not know are errors.
 """
 
 from __future__ import annotations

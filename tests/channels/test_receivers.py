@@ -205,7 +205,7 @@ def check_lengths(name: str, body: Any) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_longer_than_its_vendor_takes(name: str, case: str) -> None:
-    """Whatever takes the room: in JSON, HTML or Markdown, in bytes or units."""
+    """However much of a limit one character takes: in JSON, HTML or Markdown, in bytes or units."""
     for sign in WIDE:
         for times in (900, 20_000):  # with alerts, and more than the gateway hands on
             check_lengths(name, made(name, told(*CASES[case], sign * times)).body)
