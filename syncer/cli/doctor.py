@@ -2,8 +2,9 @@
 `syncer doctor`: check settings, Redis, API server, rights, replicas and routing.
 
 What `/readyz` of a controller that runs says (clocks, epochs, rights to record, commands of Redis) is not
-repeated. A check that could not be made is reported as such instead of passing, and one that did not pass
-names its fix. Reading leaves nothing behind.
+repeated, but for who may write statuses: without a policy a status is a claim, and the controller is ready.
+A check that could not be made is reported as such instead of passing, and one that did not pass names its
+fix. Reading leaves nothing behind.
 
 The rights are those of the account that runs this, or, if one is named, of the controller's account.
 """
@@ -34,11 +35,13 @@ from syncer.cli.owner import read_shard, sharding_of
 from syncer.cli.status import read_replicas
 from syncer.cli.times import now_here
 from syncer.kube.client import Json, KubeClient
+from syncer.kube.status_policy import find
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import number_of
 from syncer.ledger.url import parse_redis_url, split_redis_url
 from syncer.model.errors import ConfigError, KindMissing, LedgerError, Unauthorised
 from syncer.model.resource import GROUP, PLURAL
+from syncer.rules.status_policy import State
 from syncer.rules.text import plain
 from syncer.sharding.neighbours import living, namespaces_shown, read_sessions
 
@@ -139,6 +142,7 @@ async def examine(
         *await _made(_replicas(at, home), "replicas"),
         *await _made(_owners(at, kube, home, owners), "owners"),
         *await _made(_others(at, kube, home, namespaces), "other-installations"),
+        *(() if reader else await _made(_status_policy(at, kube), "status-policy")),
         *(await _made(_unwatched(at), "namespaces") if watched(at) and not reader else ()),
     ]
     return results, owners
@@ -391,6 +395,23 @@ async def _others(
         "other-installations", f"none watches the same namespaces{where}", text if others else "",
         "remove one of them, or give them different controller.namespaces", bad=Grade.WARN,
     )]  # fmt: skip
+
+
+_POLICIES: Final = {
+    State.IN_FORCE: (Grade.OK, ""),
+    State.ABSENT: (Grade.WARN, "set the chart's admission.enabled, or apply the policy (install.md)"),
+    State.UNKNOWN: (Grade.UNKNOWN, "grant get on both, or look at status-policy in /readyz"),
+}
+
+
+async def _status_policy(at: Access, kube: KubeClient) -> list[Result]:
+    """Check that nobody else may write statuses."""
+    if not at.configured:
+        raise ConfigError("its name stands in the settings file, and none was given (--config)")
+    found = await find(kube, at.settings.sync.status_policy, watched(at) or None)
+    grade, fix = _POLICIES[found.state]
+    text = found.reason or "nobody but the controller may write statuses"
+    return [Result("status-policy", grade, text, fix)]
 
 
 async def _unwatched(at: Access) -> list[Result]:

@@ -206,7 +206,7 @@ async def test_well_set_installation(
             if check["grade"] != "ok" and not any(word in name for word in differs)
         }  # fmt: skip
         assert (answer.code, bad) == (0, {})
-        assert len(checks) == len(answer.lines) == 18
+        assert len(checks) == len(answer.lines) == 19
         # An account without any right, asked about instead.
         nobody = await Operator(here, capsys).run(
             "doctor", "-o", "json",

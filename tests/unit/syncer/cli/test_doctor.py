@@ -9,7 +9,7 @@ import pytest
 from syncer.cli import doctor
 from syncer.cli.doctor import Grade
 from syncer.cli.owner import ShardHolder
-from syncer.model.errors import Unauthorised
+from syncer.model.errors import Gone, Unauthorised
 from syncer.rules.shards import Sharding
 from tests.unit.syncer.cli.world import Objects, World, named, page
 
@@ -55,6 +55,23 @@ async def test_each_shard_has_an_owner(case: str, monkeypatch: pytest.MonkeyPatc
     owners: dict[str, list[int]] = {"a": [], "": []}
     (found,) = await doctor._owners(World(Objects()).at, Any, "h", owners)  # type: ignore[arg-type]  # not asked
     assert (found.grade, said in found.text) == (grade, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "grade", "said"),
+    [("", Grade.WARN, "no policy is configured"), ("p", Grade.WARN, "there is no")],
+)
+async def test_where_anybody_may_write_statuses(name: str, grade: Grade, said: str) -> None:
+    """It is said, and what to do; without the settings it is not known which policy it would be."""
+
+    class Kube:
+        async def request(self, *_: Any, **__: Any) -> None:
+            raise Gone("no such policy")
+
+    world, kube = World(Objects()), Kube()
+    world.settings.sync.status_policy = name
+    (found,) = await doctor._status_policy(world.at, kube)  # type: ignore[arg-type]  # it only asks
+    assert (found.grade, said in found.text, bool(found.fix)) == (grade, True, True)
 
 
 async def test_a_check_that_could_not_be_made_does_not_pass() -> None:
