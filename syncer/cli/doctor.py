@@ -399,7 +399,10 @@ async def _others(
 
 _POLICIES: Final = {
     State.IN_FORCE: (Grade.OK, ""),
-    State.ABSENT: (Grade.WARN, "set the chart's admission.enabled, or apply the policy (install.md)"),
+    State.ABSENT: (
+        Grade.WARN,
+        "set the chart's admission.enabled, or apply the policy (install.md)",
+    ),
     State.UNKNOWN: (Grade.UNKNOWN, "grant get on both, or look at status-policy in /readyz"),
 }
 

@@ -815,7 +815,7 @@ class Checks:
     def _retold(self, subject: Subject, version: Version) -> None:
         """Judge why attempts have failed: as the log says that has them, whatever a status said."""
         # An operator's word and a late outcome may both have ended it; the fold prefers one of them.
-        logged: dict[str, set[str | None]] = defaultdict(set)
+        logged: dict[str, set[Any]] = defaultdict(set)
         for element in self.world.log_of(subject.uid)[1:]:
             record = (left := salvage(element)) and left.record
             if record and record.kind.state is AttemptState.FAILED:

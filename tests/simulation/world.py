@@ -1100,7 +1100,9 @@ class World:
         body = cast("Json", found.body) if found.code == 200 else {}
         noted = (body.get("metadata") or {}).get("annotations") or {}
         lineage = parse_lineage(noted.get(STORE, ""))
-        if lineage is None or MARKS_LEFT in noted:
+        # A controller that had no answer to removing them counts with marks until it has one.
+        counted = any(h.process.app.manager.marked(uid) for h in self.hosts if h.process)
+        if lineage is None or MARKS_LEFT in noted or counted:
             return math.inf
         return max(self.founded, lineage.since / 1000)
 
