@@ -221,7 +221,8 @@ def _as_json(hold: Hold, held: int | None, now: int) -> dict[str, Any]:
             "cron": hold.recurrence.cron, "timeZone": hold.recurrence.zone,
             "durationSeconds": hold.recurrence.duration // 1000,
         },
-        "rate": hold.rate or None, "dropBefore": format_time(hold.drop_before) or None,
+        "endedBy": hold.ended_by or None, "rate": hold.rate or None,
+        "dropBefore": format_time(hold.drop_before) or None,
         "matched": {"True": True, "False": False}.get(hold.matched[0]), "holds": held,
     }  # fmt: skip
 
@@ -250,6 +251,7 @@ async def _end(here: _Here) -> int:
     for hold in chosen:
         held = count.of(hold)
         spec, done = _ending(here, hold, held, now)
+        spec["endedBy"] = plain(operator_name(options.by))
         if hold not in acting:
             done = "has already ended"
         elif not options.dry_run:

@@ -22,6 +22,8 @@ def now_here() -> int:
 
 def seconds_of(text: str, option: str) -> float:
     """Parse a duration, as in settings or with days (`3d`, `1d12h`); else ConfigError."""
+    if text.strip().replace(".", "").isdigit():
+        raise ConfigError(f"{option}: {text.strip()} of what? Name a unit, such as {text.strip()}h")
     days = _DAYS.match(text.strip())
     rest = text.strip()[days.end() :] if days else text
     try:

@@ -68,6 +68,7 @@ class Hold:
         severities: Patterns of `spec.severity`, in any case.
         rate: How many notifications a second are let go, 0 while all are held.
         drop_before: Notifications created before are given up, younger ones go on; 0 while all are held.
+        ended_by: Who has ended it, lets it go at the rate, or has had it dropped; empty if unknown.
         matched: Status and message of its condition `Matched`, empty before it has one.
         recurrence: When it holds between start and end, None if all the time.
         uid: Of the object; one that is placed again under the same name has another.
@@ -86,6 +87,7 @@ class Hold:
     severities: tuple[str, ...] = ()
     rate: float = 0.0
     drop_before: int = 0
+    ended_by: str = ""
     matched: tuple[str, str] = ("", "")
     recurrence: Recurrence | None = None
     uid: str = ""
@@ -111,6 +113,7 @@ class Hold:
                 **{one: tuple(map(str, spec.get(one) or ())) for one in SELECTORS},
                 rate=float(spec.get("rate") or 0.0),
                 drop_before=time_of(spec.get("dropBefore")),
+                ended_by=str(spec.get("endedBy") or ""),
                 matched=(str(matched.get("status", "")), str(matched.get("message", ""))),
                 recurrence=recurs,
                 uid=str(meta.get("uid", "")),

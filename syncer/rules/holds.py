@@ -150,9 +150,14 @@ def keep_back(
 
 def reason_of(hold: Hold) -> str:
     """Return why something is held back and what ends that, or given up, for logs and terminals."""
-    why, by = (" ".join(plain(text).split()) for text in (hold.reason, hold.author))
+    why, by, ender = (
+        " ".join(plain(text).split()) for text in (hold.reason, hold.author, hold.ended_by)
+    )
+    whose = f"hold {hold.name} of {by}{f', by {ender}' if ender else ''}: {why}"
     if hold.drop_before:
-        return f"dropped with hold {hold.name} of {by}: {why}"
+        return f"dropped with {whose}"
+    if hold.rate:
+        return f"waits its turn, {hold.rate:g}/s with the oldest first, after {whose}"
     end = format_time(hold.until, millis=False)
     return f"held until {end} by {by}: {why} (syncer hold end {hold.name})"
 

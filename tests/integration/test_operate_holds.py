@@ -212,10 +212,10 @@ async def test_what_the_definition_refuses(here: Stage) -> None:
     made = await here.api.ask("POST", where, document(start="2026-11-30T12:00:00Z"))
     assert made.code == 201, made.body
     for spec, wanted in (
-        ({"until": "2026-12-02T12:00:00Z"}, 200), ({"rate": 5}, 200), ({"receivers": ["dev"]}, 422),
-        ({"reason": "another"}, 422), ({"types": ["Simple"]}, 422),
+        ({"until": "2026-12-02T12:00:00Z"}, 200), ({"rate": 5, "endedBy": "b"}, 200),
+        ({"receivers": ["dev"]}, 422), ({"reason": "another"}, 422), ({"types": ["Simple"]}, 422),
         ({"recurrence": {"cron": "0 22 * * *", "duration": "8h"}}, 422), ({"start": None}, 422),
     ):  # fmt: skip
         answer = await here.api.ask("PATCH", f"{where}/h?dryRun=All", {"spec": spec})
         assert answer.code == wanted, (spec, answer.body)
-        assert wanted == 200 or "only until, rate and dropBefore can be changed" in str(answer.body)
+        assert wanted == 200 or "only until, rate, dropBefore and endedBy can" in str(answer.body)

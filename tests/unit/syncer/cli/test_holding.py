@@ -101,7 +101,8 @@ def test_a_hold_as_json() -> None:
         "name": "hold-1", "inForce": True, "created": "2027-01-15T07:00:00.000Z", "start": None,
         "until": "2027-01-15T09:00:00.000Z", "author": "alice@desk", "reason": "they mend it",
         "receivers": ["slack:ops"], "namespaces": [], "types": [], "severities": [],
-        "rate": None, "dropBefore": None, "matched": False, "holds": None, "recurrence": None,
+        "endedBy": None, "rate": None, "dropBefore": None, "matched": False, "holds": None,
+        "recurrence": None,
     }  # fmt: skip
 
 
@@ -207,10 +208,16 @@ async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
     monkeypatch.setattr("syncer.cli.hold._counted", counted)
     monkeypatch.setattr("syncer.cli.hold._OBEYED", 0)
     holds = cast("Any", SimpleNamespace(list=listed, patch=patch))
-    options: dict[str, Any] = {"hold": ["h"], "drop": True, "dry_run": False, "json": False}
+    options: dict[str, Any] = {
+        "hold": ["h"],
+        "drop": True,
+        "dry_run": False,
+        "json": False,
+        "by": "ben",
+    }
     at = World(Objects()).at
     assert await _end(here(at, **options)._replace(holds=holds)) == 0
-    assert done == [["rate"], [NOW], ["dropBefore", "rate", "until"]]
+    assert done == [["rate"], [NOW], ["dropBefore", "endedBy", "rate", "until"]]
 
     async def stale() -> tuple[tuple[Hold, ...], str]:
         return (replace(kept["h"], resource_version="1"),), "1"

@@ -137,9 +137,19 @@ def test_the_reason_names_everything_that_an_operator_needs() -> None:
     assert reason_of(BASE) == (
         "held until 2027-01-15T09:00:00Z by alice@desk: they mend it (syncer hold end 00000001)"
     )
-    assert reason_of(replace(BASE, drop_before=NOW)) == (
-        "dropped with hold 00000001 of alice@desk: they mend it"
-    )
+    ended = replace(BASE, ended_by="ben\x1b")
+    for hold, text in (
+        (replace(BASE, drop_before=NOW), "dropped with hold 00000001 of alice@desk: they mend it"),
+        (replace(ended, drop_before=NOW), "dropped with hold 00000001 of alice@desk, by ben: they mend it"),
+        (
+            replace(ended, rate=2.0),
+            (
+                "waits its turn, 2/s with the oldest first, after hold 00000001 of alice@desk, by ben:"
+                " they mend it"
+            ),
+        ),
+    ):  # fmt: skip
+        assert reason_of(hold) == text
     assert reason_of(replace(BASE, reason="a\nb\x1b[31m", author="x\r")).isprintable()
 
 
