@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 #: it.
 SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
 #: What may deserve attention, as `syncer.cli.rows.Row` has it.
-ATTENTION: Final = ("unsynced", "unknown", "quarantined", "held", "journaled")
+ATTENTION: Final = ("lost", "unknown", "held", "unsynced", "quarantined", "journaled")
 
 
 class Version(argparse.Action):
@@ -63,7 +63,9 @@ def attention(text: str) -> tuple[str, ...]:
     """Parse names of states, separated by commas, for `type=`."""
     wanted = tuple(filter(None, text.replace(" ", "").split(",")))
     if wrong := [state for state in wanted if state not in ATTENTION]:
-        raise argparse.ArgumentTypeError(f"no such state: {', '.join(wrong)}")
+        raise argparse.ArgumentTypeError(
+            f"no such state: {', '.join(wrong)}; there are {', '.join(ATTENTION)}"
+        )
     return wanted
 
 
@@ -143,7 +145,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "help": f"only in one of these states, separated by commas: {', '.join(ATTENTION)}",
     },
     "unfinished": {
-        **_SWITCH, "help": "only what is still to be sent, the newest first, with its next attempt",
+        **_SWITCH, "help": "only what is still to be sent, with its next attempt",
     },
     "records": {
         **_SWITCH,
@@ -177,6 +179,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "even-open": {**_SWITCH, "help": "also attempts that may still be under way"},
     "failed": {**_SWITCH, "help": "every notification that failed, on any receiver"},
+    "even-dropped": {**_SWITCH, "help": "of several, also what an operator has dropped"},
     "rate": {
         "metavar": "N/s", "help": "so many a second (`5/s`), or a minute (`30/m`), the oldest first",
     },
@@ -230,7 +233,7 @@ COMMANDS: Final = {
         dict.fromkeys(_SCOPE, _SAME),
     ),
     "list": Command(
-        "rows", "list notifications, and which of them need attention",
+        "rows", "list notifications, the newest first, and which of them need attention",
         dict.fromkeys((*_SCOPE, "phase", "event", "state", "unfinished", "receiver", "since"), _SAME),
     ),
     "tail": Command(
@@ -285,7 +288,7 @@ COMMANDS: Final = {
             "receiver": {
                 "help": "only there; without a notification every one that failed there; may be repeated",
             },
-            "failed": _SAME,
+            "failed": _SAME, "even-dropped": _SAME,
             "since": {"help": "only if its last attempt there was since then (`2h`, or a time)"},
             "rate": {"default": "1/s", "help": "of several, so many a second (default %(default)s)"},
             **dict.fromkeys((*_SCOPE, "dry-run", "by"), _SAME),

@@ -4,7 +4,7 @@ What all notifications together say: how many need a person, and how each receiv
 Counted over statuses, page by page; nothing is kept of a notification but what is counted. A receiver is
 bad since the first failure behind its last success, whichever notification these were of. One attempt that
 was not sent says nothing of the receiver; several do, as where its credential is missing or its host name
-unknown.
+unknown. What was dropped, and an attempt whose result its sender did not live to record, say nothing of it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from syncer.cli.times import moment_of, now_here
 from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptState
-from syncer.model.resource import FAILED, PARTIALLY_SENT
+from syncer.model.record import BY_OPERATOR
 from syncer.model.times import format_time
 from syncer.rules.channel_state import NOTHING_DUE
+from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
 
 #: Attempts in a row that were not sent, from which on they count as failures of the receiver.
 UNSENT: Final = 3
@@ -34,6 +35,8 @@ UNSENT: Final = 3
 LATE: Final = 60_000
 #: Channels that are counted one by one; a route may name as many as there are recipients.
 MOST: Final = 500
+#: How errors begin that say nothing of a receiver: nobody has seen its answer.
+_UNSEEN: Final = (SENDER_ENDED, WRITTEN_AHEAD, BY_OPERATOR)
 #: Failures of a channel whose times are kept, to tell since when it fails.
 _KEPT: Final = 1000
 
@@ -133,8 +136,7 @@ class Overview:
         self.quarantined += row.quarantined
         self.journaled += bool(row.journal)
         if row.finished:
-            ended = row.phase in {FAILED, PARTIALLY_SENT}
-            self.failed += ended and row.completed >= self.since
+            self.failed += row.lost and row.completed >= self.since
         else:
             self.unfinished += 1
             held = row.held(self.placed)
@@ -142,35 +144,32 @@ class Overview:
             self.stuck += not held and (row.due or row.created) < self.placed.now - LATE
         for channel in row.channels:
             found = self._of(channel.name)
-            if found is not None and not (row.finished or channel.state in NOTHING_DUE):
+            if not (row.finished or channel.state in NOTHING_DUE):
                 found.waiting += 1
-                if found.oldest is None or row.created < found.oldest.created:
-                    found.oldest = row
-        for one in row.tries:
-            found = self._of(one.channel)
-            if found is None:
-                continue
-            late = one.at < self.since
+                found.oldest = min(found.oldest or row, row, key=lambda r: r.created)
+        for one in (t for t in row.tries if t.sent is not None):
+            found, late = self._of(one.channel), one.at < self.since
             found.attempts += not late
+            found.unknown += one.state is AttemptState.UNKNOWN and not late
+            found.failed += bool(one.sent) and one.state is AttemptState.FAILED and not late
             if one.state is AttemptState.SUCCESS:
                 found.success = max(found.success, one.at)
-            elif one.sent is not None and one.state is not AttemptState.INTENT:
-                found.unknown += one.state is AttemptState.UNKNOWN and not late
-                found.failed += one.sent and one.state is AttemptState.FAILED and not late
+            elif one.state is not AttemptState.INTENT and not one.error.startswith(_UNSEEN):
                 times = found.failures if one.sent else found.unsent
                 times.append(one.at)
-                newest = one.at == max(found.failures + found.unsent)
-                if newest and (one.sent or len(times) >= UNSENT):
+                counted = one.sent or len(times) >= UNSENT
+                if counted and one.at == max(found.failures + found.unsent):
                     found.error = translated(one.error)
                 if len(times) > _KEPT:
                     times.sort()
                     # The oldest that counts, and the newest.
                     times[:] = [t for t in times if t > found.success][:_KEPT] or [one.at]
 
-    def _of(self, channel: str) -> Receiver | None:
-        found = self.receivers.get(channel)
-        if found is None and len(self.receivers) < MOST:
-            found = self.receivers[channel] = Receiver(channel)
+    def _of(self, channel: str) -> Receiver:
+        """One of too many is counted, and forgotten."""
+        found = self.receivers.get(channel) or Receiver(channel)
+        if len(self.receivers) < MOST:
+            self.receivers[channel] = found
         return found
 
 

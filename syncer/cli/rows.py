@@ -29,8 +29,9 @@ from syncer.ledger.answers import LogHead
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, true_condition
 from syncer.model.hold import Hold
-from syncer.model.resource import TERMINAL_PHASES, NotificationRequest
+from syncer.model.resource import SENT, TERMINAL_PHASES, NotificationRequest
 from syncer.model.times import format_time
+from syncer.rules.channel_state import State
 from syncer.rules.holds import keep_back, on_channel
 
 #: Characters that are kept of an error, a subject and an event; channels and attempts of one row.
@@ -41,6 +42,9 @@ _CHANNELS: Final = 20
 _TRIES: Final = 50
 #: Receivers that a row names.
 _NAMED: Final = 2
+#: How the error of an attempt begins that was not to be made: an operator has dropped it; it was too old.
+DROPPED: Final = "permanent failure: dropped with hold "
+_UNMADE: Final = (DROPPED, "permanent failure: not sent: older than ")
 
 
 class Channel(NamedTuple):
@@ -52,7 +56,12 @@ class Channel(NamedTuple):
 
 
 class Try(NamedTuple):
-    """One attempt as a status shows it; `sent` is false where it was only opened, None where superseded."""
+    """
+    One attempt as a status shows it.
+
+    `sent` is false where it was only opened, None where none was to be made: what was superseded, dropped
+    or too old is on record as an attempt, and its receiver had no part in it.
+    """
 
     channel: str
     at: int
@@ -97,6 +106,7 @@ class Row:
         annotated: Its author holds it.
         journal: The outage in which its attempts were journaled, empty without one.
         completed: When it ended, 0 before.
+        lost: It failed, and a channel of it has not been delivered since.
         event: What the gateway made it of, in its sender's words, cut; empty without one.
         listing: Number of the list that has shown it last.
     """
@@ -114,6 +124,7 @@ class Row:
     attempts: int
     unknown: int
     completed: int
+    lost: bool
     annotated: bool
     quarantined: bool
     deleting: bool
@@ -140,8 +151,10 @@ class Row:
 
     @property
     def failure(self) -> Try | None:
-        """The latest attempt with an error, None if there is none."""
-        return max((t for t in self.tries if t.error), key=lambda t: t.at, default=None)
+        """The latest attempt with an error on a channel that was not delivered, None if there is none."""
+        delivered = {t.channel for t in self.tries if t.state is AttemptState.SUCCESS}
+        failed = (t for t in self.tries if t.error and t.channel not in delivered)
+        return max(failed, key=lambda t: t.at, default=None)
 
     @property
     def receivers(self) -> str:
@@ -171,35 +184,39 @@ class Row:
         found = {
             "unsynced": head.unsynced > 0, "unknown": self.unknown > 0, "held": self.held(placed),
             "quarantined": quarantined, "journaled": bool(self.journal),
-            "unfinished": not self.finished,
+            "unfinished": not self.finished, "lost": self.lost,
         }  # fmt: skip
         found["attention"] = (
             quarantined
             or bool(self.unknown)
             or found["held"]
-            or self.phase in {"Failed", "PartiallySent", "Retrying"}
+            or self.lost
+            or self.phase == "Retrying"
         )
         return {name for name, is_so in found.items() if is_so}
 
     def notes(self, placed: Placed, head: Head = UNREAD) -> list[str]:
         """What deserves attention, the worst first."""
-        notes = ["quarantined"] if self.quarantined or head.unreadable else []
-        notes += ["held"] if self.held(placed) else []
-        notes += ["being deleted"] if self.deleting else []
-        notes += ["journaled"] if self.journal else []
-        notes += ["waits for the log"] if self.waits_for_log else []
-        notes += [f"{self.unknown} unknown"] if self.unknown else []
-        notes += [f"{head.unsynced} unsynced"] if head.unsynced > 0 else []
-        if self.phase != "Sent" and (last := self.failure) is not None:
-            notes.append(f"{last.channel}: {translated(last.error)}")
-        return notes
+        last, late = self.failure, self.finished and not self.lost
+        delivered = (t.at for t in self.tries if t.state is AttemptState.SUCCESS)
+        at = format_time(max(delivered, default=self.completed), millis=False)
+        said = [
+            "quarantined" if self.quarantined or head.unreadable else "",
+            "held" if self.held(placed) else "",
+            "being deleted" if self.deleting else "",
+            "journaled" if self.journal else "",
+            "waits for the log" if self.waits_for_log else "",
+            f"{self.unknown} unknown" if self.unknown else "",
+            f"{head.unsynced} unsynced" if head.unsynced > 0 else "",
+            "" if self.phase == SENT
+            else f"{last.channel}: {translated(last.error)}" if last is not None
+            else f"delivered later, recorded at {at}" if late else "",
+        ]  # fmt: skip
+        return list(filter(None, said))
 
     def as_json(self, placed: Placed, head: Head = UNREAD) -> dict[str, Any]:
         """Return the row as one JSON object; the keys are an interface."""
         last = self.failure
-        error = last and {
-            "channel": last.channel, "error": last.error, "at": format_time(last.at),
-        }  # fmt: skip
         return {
             "namespace": self.namespace, "name": self.name, "uid": self.uid, "phase": self.phase,
             "created": format_time(self.created), "priority": self.priority,
@@ -208,7 +225,10 @@ class Row:
             "attempts": self.attempts, "unsynced": None if head.unsynced < 0 else head.unsynced,
             "unknown": self.unknown, "quarantined": self.quarantined or head.unreadable,
             "held": self.held(placed), "journaled": self.journal or None,
-            "waitsForLog": self.waits_for_log, "lastError": error,
+            "waitsForLog": self.waits_for_log, "lost": self.lost,
+            "lastError": last and {
+                "channel": last.channel, "error": last.error, "at": format_time(last.at),
+            },
         }  # fmt: skip
 
 
@@ -242,22 +262,27 @@ def row_of(
     status = request.status
 
     def tried(attempt: Attempt) -> Try:
-        superseded = attempt.failure is FailureClass.SUPERSEDED
+        unmade = attempt.failure is FailureClass.SUPERSEDED or attempt.error.startswith(_UNMADE)
         return Try(
             share(attempt.channel), attempt.ended or attempt.started, attempt.state,
             share(attempt.error[:_ERROR]),
-            None if superseded else attempt.failure is not FailureClass.NOT_SENT,
+            None if unmade else attempt.failure is not FailureClass.NOT_SENT,
         )  # fmt: skip
 
     channels = tuple(
         share(Channel(c.name, c.state, 0 if status.terminal else c.next_retry))
         for c in status.channels[:_CHANNELS]
     )
+    lost = not status.channels or any(
+        c.state not in {State.DELIVERED, State.SUPERSEDED, State.STANDBY, State.NOT_NEEDED}
+        for c in status.channels
+    )
     return Row(
         share(request.namespace), request.name, request.uid, request.created, share(status.phase),
         request.priority, share(request.severity), share(request.type),
         request.spec().subject[:_SUBJECT], share(request.event[:EVENT]), status.total_attempts,
-        status.uncertain, status.completed_at, request.hold is not None,
+        status.uncertain, status.completed_at,
+        lost and status.phase in TERMINAL_PHASES - {SENT}, request.hold is not None,
         true_condition(status.conditions, QUARANTINED) is not None, request.deleting,
         true_condition(status.conditions, LOG_UNAVAILABLE) is not None,
         share(status.journal or ""), share(channels),
@@ -305,7 +330,7 @@ class Query:
         return known and row.created >= self.since
 
 
-#: Of the newest at most so many are shown.
+#: So many are put in order at once, the newest first.
 _MOST = 10_000
 
 
@@ -340,21 +365,19 @@ async def run(options: argparse.Namespace) -> int:
         async for page in objects(at, scan, namespaces):
             unread += [f"{o.key}: {problem_of(o)}" for o in page if isinstance(o, Unreadable)]
             rows = [row_of(o) for o in page if not isinstance(o, Unreadable)]
-            heads = [UNREAD] * len(rows)
-            if not silent:
-                found = await at.log.read_headers([row.uid for row in rows])
-                heads = [Head.of(head) for head in found]
+            found = [] if silent else await at.log.read_headers([row.uid for row in rows])
+            heads = [Head.of(head) for head in found] or [UNREAD] * len(rows)
             pairs = zip(rows, heads, strict=True)
             some = [pair for pair in pairs if wanted.matches(pair[0], placed, pair[1])]
             count += len(some)
-            if options.unfinished:
-                newest = sorted([*newest, *some], key=lambda pair: -pair[0].created)[:_MOST]
-            else:
-                table.write(some)
+            newest = sorted([*newest, *some], key=lambda pair: -pair[0].created)
+            if len(newest) >= _MOST:
+                table.write(newest)
+                newest = []
         table.write(newest)
-    if not count:
-        among = f" in {', '.join(namespaces)}" if namespaces else ""
-        write_remark(f"none of {scan.objects} notification(s){among} matches")
-    for text in unread:
-        write_remark(f"not listed: {text}")
+        if not count:
+            among = f" in {', '.join(namespaces)}" if namespaces else ""
+            write_remark(f"none of {scan.objects} notification(s){among} matches")
+        for text in unread:
+            write_remark(f"not listed: {text}")
     return NOT_COMPARED if unread or silent else OK

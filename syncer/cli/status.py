@@ -180,7 +180,7 @@ def lines_of(counts: Overview) -> list[Line]:
         ("UNKNOWN", counts.unknown, f"{counts.unknown} may have arrived, nobody knows", "none",
          "list --state unknown"),
         ("FAILED", counts.failed, f"{counts.failed} in 24 h", "none in 24 h",
-         "list --phase failed --phase partiallysent --since 1d"),
+         "list --state lost --since 1d"),
         ("QUARANTINED", counts.quarantined, f"{counts.quarantined} sent no more", "none",
          "list --state quarantined"),
         ("JOURNALED", counts.journaled, f"{counts.journaled} written ahead while Redis was away",

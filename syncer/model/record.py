@@ -50,6 +50,8 @@ LOG_ERROR_BYTES: Final = 1024
 #: Skips recorded per log; beyond that they are only counted.
 MAX_SKIPS: Final = 32
 
+#: How the error of an attempt begins that an operator has resolved as failed.
+BY_OPERATOR: Final = "not delivered, according to an operator: "
 PLAN_ID: Final = "plan"
 #: Channel of records that concern all channels.
 NO_CHANNEL: Final = "-"
@@ -287,7 +289,7 @@ def resolution_record(attempt: Attempt, *, delivered: bool, at: int, by: str, wh
     wait = wait_of(attempt, at)
     failure: Body = {
         "class": FailureClass.TRANSIENT.value,
-        "error": f"not delivered, according to an operator: {why}",
+        "error": f"{BY_OPERATOR}{why}",
         "due": at + wait if wait else 0,
     }
     body = {"at": at, "by": by, "why": why, **_given({} if delivered else failure)}

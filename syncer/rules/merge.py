@@ -50,6 +50,8 @@ _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
 
 #: Text of an attempt that is journaled, until its result is known.
 WRITTEN_AHEAD = "recorded before it is sent; the result is not known yet"
+#: And of one whose sender did not live to record it.
+SENDER_ENDED = "the sender ended before the result was recorded"
 #: How a person ends the doubt about a status.
 WAYS_OUT = (
     "`syncer verify --repair --unwitnessed` accepts what it says, `syncer resend` goes by the log"

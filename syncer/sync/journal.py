@@ -21,13 +21,13 @@ from syncer.model.ports import Backoff, LeaseTerm
 from syncer.model.record import Record, read_plan
 from syncer.model.resource import rank_of
 from syncer.rules.journal import Basis, basis
-from syncer.rules.merge import WRITTEN_AHEAD
+from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
 from syncer.rules.restore import missing_plan
 from syncer.runtime.clock import ServerTime
 from syncer.sharding.manager import ShardManager
 from syncer.sync.allowance import Allowance
 from syncer.sync.notification import Notification
-from syncer.sync.recorder import SENDER_ENDED, Recorder
+from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, StatusWriter
 
 logger = logging.getLogger("ledger.journal")

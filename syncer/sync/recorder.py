@@ -44,7 +44,7 @@ from syncer.model.record import (
 )
 from syncer.model.resource import Status
 from syncer.rules.evidence import Verdict, judge
-from syncer.rules.merge import lacking
+from syncer.rules.merge import SENDER_ENDED, lacking
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache
 from syncer.sync.evidence import Evidence
@@ -55,7 +55,6 @@ logger = logging.getLogger("ledger.record")
 #: From so many rewrites of a status on the wait grows no more.
 _REWRITES: Final = 16
 #: Error text of an attempt that a former owner left open.
-SENDER_ENDED: Final = "the sender ended before the result was recorded"
 
 
 class Recorder:

@@ -88,7 +88,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
             "$ kubectl ledger receivers",
             "$ kubectl ledger list --state unknown",
             "$ kubectl ledger explain payments/deploy-done",
-            "$ kubectl ledger list --phase failed --phase partiallysent --since 1d",
+            "$ kubectl ledger list --state lost,unknown --since 1d",
             "$ kubectl ledger list --since 1h",
             '$ kubectl ledger hold --receiver ops --until 2h --reason "their flood"',
             '$ kubectl ledger resolve payments/certificate --as delivered --reason "seen in the channel"',

@@ -161,7 +161,7 @@ class Index:
                     group = found.setdefault(name, Group(name, row.created))
                     group.number += 1
                     group.unfinished += not row.finished
-                    group.failed += row.phase in {"Failed", "PartiallySent"}
+                    group.failed += row.lost
         return list(found.values())
 
     def _share(self, value: T) -> T:

@@ -15,6 +15,7 @@ TEXT: Final = 253
 STATES: Final = {
     "attention": "needs attention",
     "unfinished": "not finished",
+    "lost": "lost",
     "held": "held",
     "quarantined": "quarantined",
     "unknown": "result unknown",

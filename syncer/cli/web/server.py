@@ -125,7 +125,7 @@ _EXAMINED: Final = 30.0
 _PAGES: Final = {
     "REPLICAS": "/health", "REDIS": "/health", "ROUTING": "/health", "RECEIVERS": "/receivers",
     "STUCK": "/list?state=unfinished", "UNKNOWN": "/list?state=unknown",
-    "FAILED": "/list?phase=failed&since=1d", "QUARANTINED": "/list?state=quarantined",
+    "FAILED": "/list?state=lost&since=1d", "QUARANTINED": "/list?state=quarantined",
     "JOURNALED": "/list?state=journaled", "HELD BACK": "/list?state=held",
 }  # fmt: skip
 #: Pages that are made at once; others wait, and all have so many seconds.

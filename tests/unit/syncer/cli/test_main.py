@@ -39,7 +39,7 @@ USAGE: dict[str, list[str]] = {
     "a rate and a drop": ["hold", "end", "h", "--rate", "1", "--drop"],
     "neither a notification nor an event": ["explain"],
     "an output that is none": ["list", "-o", "yaml"],
-    "a state that is none": ["list", "--state", "held,lost"],
+    "a state that is none": ["list", "--state", "held,stuck"],
     "an address without a port": ["web", "--health-address", "localhost"],
     "a port that is no number": ["web", "--health-address", ":http"],
 }
@@ -241,6 +241,9 @@ UNUSABLE: Final[dict[str, tuple[list[str], str]]] = {
     ),
     "a path for a namespace": (
         ["list", "-n", "../x"], "argument -n/--namespace: no namespace can have the name '../x'",
+    ),
+    "a state that is none": (
+        ["list", "--state", "held,stuck"], "no such state: stuck; there are lost, unknown, held, unsynced",
     ),
     "no reason": (
         ["resolve", "a/b", "--as", "failed", "--reason", " "], "--reason must not be empty",

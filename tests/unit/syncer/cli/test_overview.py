@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
+
+import pytest
 
 from syncer.cli.receivers import LATE, Overview, Receiver, columns_of
 from syncer.cli.rows import Placed, row_of
 from syncer.cli.status import Line, _part, lines_of, replicas
 from syncer.kube.leases import LeaseRecord
+from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import Unavailable
 from syncer.model.hold import Hold
+from syncer.model.outcome import Outcome
+from syncer.model.record import resolution_record
 from syncer.model.times import format_time
+from syncer.rules.holds import reason_of
+from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
+from syncer.rules.plan import stale_of
 from tests.unit.syncer.cli.samples import A1, A2, NOW, C, entry, request
 
 DAY = 86_400_000
@@ -70,6 +78,38 @@ def test_a_receiver_to_which_nothing_can_be_sent_is_bad() -> None:
     assert counted(request(*unsent, channels=channel("Retrying")), better).bad == []
     late = at("failed", 1, "07:30:00", **{"class": "superseded"}, error="superseded by n2")
     assert counted(request(late, channels=channel("Superseded"))).bad == []
+
+
+DROP: Final = Hold("h", "1", NOW, NOW + DAY, "sam", "their flood", drop_before=NOW)
+UNKNOWN: Final = Attempt(A1, C, AttemptState.UNKNOWN)
+#: State and error of an attempt; its receiver's attempts, failures, unknown results; whether that is bad.
+BLAME: Final[dict[str, tuple[str, str, tuple[int, int, int], bool]]] = {
+    "an operator has dropped it": (
+        "failed", Outcome.permanent(reason_of(DROP)).error, (0, 0, 0), False,
+    ),
+    "it was too old": (
+        "failed", Outcome.permanent(stale_of(NOW - DAY, NOW, 3600)).error, (0, 0, 0), False,
+    ),
+    "an operator has resolved it": (
+        "failed",
+        str(resolution_record(UNKNOWN, delivered=False, at=NOW, by="a", why="no").body["error"]),
+        (1, 1, 0), False,
+    ),
+    "its sender has ended": ("unknown", SENDER_ENDED, (1, 0, 1), False),
+    "it may be under way": ("unknown", WRITTEN_AHEAD, (1, 0, 1), False),
+    "no answer came": ("unknown", "connection reset", (1, 0, 1), True),
+    "it was refused": ("failed", Outcome.permanent("dropped with hold").error, (1, 1, 0), True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BLAME)
+def test_a_receiver_is_not_blamed_for_what_it_had_no_part_in(case: str) -> None:
+    """Nor is what was never sent an attempt of it."""
+    state, error, numbers, bad = BLAME[case]
+    found = counted(request(at(state, 1, "07:50:00", error=error), channels=channel("Failed")))
+    receiver = found.receivers[C]
+    assert (receiver.attempts, receiver.failed, receiver.unknown) == numbers
+    assert (found.bad == [receiver], bool(receiver.error)) == (bad, bad)
 
 
 def test_what_needs_attention() -> None:

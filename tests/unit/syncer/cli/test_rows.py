@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 
+from syncer.cli.receivers import Overview
 from syncer.cli.rows import (
     UNREAD,
     Head,
@@ -106,6 +107,66 @@ def test_what_a_row_says() -> None:
         "due",
         C,
     )
+
+
+DEV: Final = "slack:dev"
+
+
+def tried(state: str, number: int, clock: str, error: str = "", channel: str = C) -> dict[str, Any]:
+    """An attempt of 15 January 2027."""
+    return entry(state, number, f"0.7-{number}") | {
+        "channel": channel, "error": error, "timestamp": f"2027-01-15T{clock}Z",
+    }  # fmt: skip
+
+
+#: Phase, channels and attempts of what has ended; whether it is lost, and what is noted.
+ENDED: Final[dict[str, tuple[str, dict[str, str], list[dict[str, Any]], bool, list[str]]]] = {
+    "it failed": (
+        "Failed", {C: "Failed"}, [tried("failed", 1, "07:20:00", "403")], True, [f"{C}: 403"],
+    ),
+    "it was sent again, and delivered": (
+        "Failed", {C: "Delivered"},
+        [tried("failed", 1, "07:20:00", "403"), tried("success", 2, "07:50:00")],
+        False, ["delivered later, recorded at 2027-01-15T07:50:00Z"],
+    ),
+    "it was resolved as delivered": (
+        "Failed", {C: "Delivered"}, [tried("success", 1, "07:50:00")],
+        False, ["delivered later, recorded at 2027-01-15T07:50:00Z"],
+    ),
+    "it was sent again on one of two channels": (
+        "PartiallySent", {C: "Delivered", DEV: "Exhausted"},
+        [tried("failed", 1, "07:20:00", "404", DEV), tried("failed", 2, "07:30:00", "403"),
+         tried("success", 3, "07:50:00")],
+        True, [f"{DEV}: 404"],
+    ),
+    "it waits for one more attempt": (
+        "Failed", {C: "Retrying"}, [tried("failed", 1, "07:20:00", "403")], True, [f"{C}: 403"],
+    ),
+    "a newer one went instead": (
+        "Failed", {C: "Superseded"},
+        [tried("failed", 1, "07:20:00", "superseded by n2") | {"class": "superseded"}],
+        False, [f"{C}: superseded by n2"],
+    ),
+    "it goes to nobody": ("Failed", {}, [], True, []),
+    "it was sent after a failure": (
+        "Sent", {C: "Delivered"},
+        [tried("failed", 1, "07:20:00", "403"), tried("success", 2, "07:50:00")], False, [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ENDED)
+def test_what_is_lost(case: str) -> None:
+    """What has failed and was not delivered since; list, status and explorer say so alike."""
+    phase, channels, attempts, lost, notes = ENDED[case]
+    shown = [{"name": name, "state": state} for name, state in channels.items()]
+    found = row(
+        request(*attempts, phase=phase, channels=shown, completionTime="2027-01-15T07:40:00Z")
+    )
+    counts = Overview(AT, NOW - HOUR)
+    counts.take(found)
+    assert (found.notes(AT), counts.failed, found.as_json(AT)["lost"]) == (notes, lost, lost)
+    assert found.states(AT) == ({"lost", "attention"} if lost else set())
 
 
 #: The first element of a log, its length, and what is said of both.

@@ -24,7 +24,7 @@ from syncer.model.record import attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, Status, parse_status
 from syncer.rules.evidence import Judgement, Verdict
 from syncer.rules.journal import BORN_MARGIN, Basis
-from syncer.rules.merge import WRITTEN_AHEAD
+from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
 from syncer.rules.plan import Deliver
 from syncer.runtime import failpoints
 from syncer.runtime.clock import ServerTime
@@ -32,7 +32,6 @@ from syncer.sync import journal as module
 from syncer.sync.allowance import Allowance
 from syncer.sync.journal import Journal
 from syncer.sync.notification import Claim, Notification
-from syncer.sync.recorder import SENDER_ENDED
 from syncer.sync.status_writer import StatusWriter
 from tests.beside import beside
 from tests.fakes.notification import shows

@@ -36,6 +36,6 @@ def made(  # noqa: PLR0913 - what a test varies
         "spec": {"type": "Simple"},
         "status": fold({
             "phase": phase, "deliveryAttempts": [attempt], "totalAttempts": 1,
-            "channels": [{"name": channel, "state": "Delivered"}],
+            "channels": [{"name": channel, "state": "Failed" if phase == "Failed" else "Delivered"}],
         }),
     })  # fmt: skip
