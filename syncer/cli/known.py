@@ -62,7 +62,9 @@ def namespace_and_name(key: str) -> tuple[str, str]:
     """
     namespace, _, name = key.partition("/")
     if not (namespace and name) or "/" in name:
-        raise ConfigError(f"NAMESPACE/NAME expected, not {plain(key)!r}")
+        raise ConfigError(
+            f"NAMESPACE/NAME expected, not {plain(key)!r}; find it with `syncer explain PART`"
+        )
     return namespace, name
 
 

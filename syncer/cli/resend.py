@@ -23,8 +23,9 @@ from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent, Misused, Refused
 from syncer.cli.installation import namespaces_of, trusted_store
 from syncer.cli.known import read_request
-from syncer.cli.output import write_answer, write_lines, write_remark
-from syncer.cli.scan import walk
+from syncer.cli.output import age, cut, table, translated, write_answer, write_lines, write_remark
+from syncer.cli.rows import DROPPED
+from syncer.cli.scan import Scan, walk
 from syncer.cli.times import moment_of, rate_of
 from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.answers import Answer
@@ -110,13 +111,10 @@ def resolutions(
             f"{len(chosen)} attempts have an unknown result: which one? (--attempt {EVERY}: each of them)"
             f"{listed}"
         )
-    if not chosen and channel:
-        tried = ", ".join(dict.fromkeys(a.channel for a in view.attempts.values())) or "none"
-        raise Refused(
-            f"no attempt on {', '.join(channel)} has an unknown result; channels with attempts: {tried}"
-        )
     if not chosen:
-        raise Refused("no attempt has an unknown result; name one with --attempt")
+        where = f"on {', '.join(channel)}" if channel else "of it"
+        tried = ", ".join(dict.fromkeys(a.channel for a in view.attempts.values())) or "none"
+        raise Refused(f"nothing {where} is unknown now; channels with attempts: {tried}")
     target = AttemptState.SUCCESS if delivered else AttemptState.FAILED
     for one in chosen:
         if one.open and not even_open:
@@ -177,13 +175,12 @@ def resend_requests(
     waiting = view.ordered
     for pattern in channels:
         if not any(on_channel(channel, (pattern,)) for channel in channel_states):
-            known = ", ".join(channel_states) or "none"
             raise Refused(
-                f"{pattern} is not a channel of this notification; its channels are {known}"
+                f"{pattern} is not a channel of this notification; its channels are"
+                f" {', '.join(channel_states) or 'none'}"
             )
-    named = tuple(c for c in channel_states if channels and on_channel(c, channels))
-    for channel in named:
-        channel_state = channel_states[channel]
+    named = {c: s for c, s in channel_states.items() if channels and on_channel(c, channels)}
+    for channel, channel_state in named.items():
         if channel_state.state is State.DELIVERED:
             raise Refused(
                 f"{channel} was delivered, and nothing is sent after a recorded success; to send the"
@@ -193,7 +190,7 @@ def resend_requests(
             raise Refused(f"one more attempt of {channel} has already been requested")
         if not (by_log or _ended(channel_state, status)):
             raise Refused(f"{channel} is {channel_state.state}: it will be tried without a request")
-    chosen = named or tuple(
+    chosen = tuple(named) or tuple(
         s.channel
         for s in channel_states.values()
         if (by_log or _ended(s, status))
@@ -221,9 +218,8 @@ def resend_requests(
 
 def _ended(channel_state: ChannelState, status: Status) -> bool:
     """Whether nothing more is sent on a channel without a request: a final phase ends all channels."""
-    if channel_state.state is State.SENDING:
-        return False
-    return channel_state.state.finished or status.terminal
+    under_way = channel_state.state is State.SENDING
+    return not under_way and (channel_state.state.finished or status.terminal)
 
 
 def _legible(log: ReadLog) -> None:
@@ -292,12 +288,14 @@ async def run(options: argparse.Namespace) -> int:
     if options.command == "resend" and options.failed and not many:
         raise Misused("name a notification, or --failed")
     where = f"receiver {', '.join(options.receiver)}" if options.receiver else "every receiver"
-    usual = f"after an incident of {where}" if many else ""
-    reason, by = parse_reason(options.reason or usual), operator_name(options.by)
+    usual = options.reason or (f"after an incident of {where}" if many else "")
+    reason, by = parse_reason(usual), operator_name(options.by)
     async with access(options) as at:
         await trusted_store(at, writes=not options.dry_run)
 
-        async def record(request: NotificationRequest, channels: Sequence[str]) -> int:
+        async def record(
+            request: NotificationRequest, channels: Sequence[str], about: Sequence[str] = ()
+        ) -> int:
             log, now = read_log(await at.log.elements(request.uid)), await at.now()
             if options.command == "resolve":
                 made = resolutions(
@@ -309,8 +307,8 @@ async def run(options: argparse.Namespace) -> int:
                     request, log, channels=channels, by=by, reason=reason, at=now,
                     at_most_once=at.settings.delivery.at_most_once,
                 )  # fmt: skip
-            if many and not options.json:
-                write_lines([request.key])
+            if about and not options.json:
+                write_lines(table([about]))
             return await write_records(at, request, made, options, by=by)
 
         if many:
@@ -321,44 +319,63 @@ async def run(options: argparse.Namespace) -> int:
 async def _each(
     at: Access,
     options: argparse.Namespace,
-    record: Callable[[NotificationRequest, Sequence[str]], Awaitable[int]],
+    record: Callable[[NotificationRequest, Sequence[str], Sequence[str]], Awaitable[int]],
 ) -> int:
-    """Request one more attempt of each channel that failed; what was delivered is refused by the rule."""
-    pause, requested, unread, chosen = 1 / rate_of(options.rate), 0, 0, []
-    since = moment_of(options.since, "--since", await at.now()) if options.since else 0
-    async for one in walk(at, namespaces_of(at, options)):
+    """
+    Request one more attempt of each channel that failed; what was delivered is refused by the rule.
+
+    What an operator has dropped is a decision of a person, and left out unless that is asked for.
+    """
+    pause, requested, unread, left_out, chosen = 1 / rate_of(options.rate), 0, 0, 0, []
+    now, scan = await at.now(), Scan()
+    since = moment_of(options.since, "--since", now) if options.since else 0
+    async for one in walk(at, namespaces_of(at, options), scan):
         if isinstance(one, Unreadable):
             unread += 1
-        elif _failed(one, options, since):
-            chosen.append((one.key, one.uid))
-    for key, uid in chosen:
+        elif failed := _failed(one, options, since, dropped=True):
+            kept = _failed(one, options, since)
+            left_out += len(kept) < len(failed)
+            chosen += [(one.created, one.key, one.uid)] if kept else []
+    for _, key, uid in sorted(chosen):
         try:
             request = await read_request(at, key)
-            channels = _failed(request, options, since) if request.uid == uid else ()
-            if channels:
+            failed = _failed(request, options, since) if request.uid == uid else {}
+            if failed:
                 await asyncio.sleep(pause if requested and not options.dry_run else 0)
-                await record(request, channels)
+                about = (
+                    key, f"{age(now - request.created)} old", cut(request.spec().subject, 60),
+                    "; ".join(f"{name}: {translated(text)}" for name, text in failed.items()),
+                )  # fmt: skip
+                await record(request, tuple(failed), about)
                 requested += 1
         except (Absent, Refused) as error:
             write_remark(f"{key}: {error}")
-    summary = {"requested": requested, "unread": unread, "dryRun": options.dry_run}
-    would = "would be " if options.dry_run else ""
-    line = f"one more attempt {would}requested for {requested} notification(s)"
+    summary = {
+        "requested": requested, "leftOut": left_out, "unread": unread, "dryRun": options.dry_run,
+    }  # fmt: skip
+    done = "would be requested" if options.dry_run else "requested"
+    line = f"one more attempt {done} for {requested} notification(s)"
     write_answer({"summary": summary}, [line], as_json=options.json)
-    if not chosen:
+    if left_out:
+        write_remark(
+            f"{left_out} left out that an operator has dropped (--even-dropped takes them)"
+        )
+    elif not chosen:
         write_remark("nothing that matches has failed, or what has is being tried again")
     return NOT_COMPARED if unread else OK if requested else DIFFERENT
 
 
 def _failed(
-    request: NotificationRequest, options: argparse.Namespace, since: int
-) -> tuple[str, ...]:
-    """Return the channels that failed for good, as the status shows it, and that were asked for."""
-    last = {a.channel: a.ended or a.started for a in request.status.attempts}
-    return tuple(
-        c.name
+    request: NotificationRequest, options: argparse.Namespace, since: int, *, dropped: bool = False
+) -> dict[str, str]:
+    """Return what failed for good by the status, and was asked for: channels with their last errors."""
+    last = {a.channel: (a.ended or a.started, a.error) for a in request.status.attempts}
+    return {
+        c.name: error
         for c in request.status.channels
+        for at, error in [last.get(c.name, (0, ""))]
         if c.state in {State.FAILED, State.EXHAUSTED, State.UNCERTAIN}
         and on_channel(c.name, options.receiver or ())
-        and last.get(c.name, 0) >= since
-    )
+        and at >= since
+        and (dropped or options.even_dropped or not error.startswith(DROPPED))
+    }

@@ -46,6 +46,7 @@ class Scan:
     What one scan has seen.
 
     Attributes:
+        channels: That notifications name, or were tried on; and the namespaces of these.
         latest: Latest epoch that the cluster can have given out, None before the first page.
     """
 
@@ -54,6 +55,8 @@ class Scan:
     records: int = 0
     latest: Epoch | None = None
     seen: set[str] = field(default_factory=set, repr=False)
+    channels: set[str] = field(default_factory=set, repr=False)
+    namespaces: set[str] = field(default_factory=set, repr=False)
 
     def note_version(self, at: Access, version: str) -> None:
         """Note the resourceVersion of a list."""
@@ -160,6 +163,10 @@ async def objects(
             fresh = {o.uid: o for o in page.objects if o.uid not in scan.seen}
             scan.seen.update(fresh)
             scan.objects += len(fresh)
+            scan.namespaces.update(one.namespace for one in fresh.values())
+            known = [one.status for one in fresh.values() if isinstance(one, NotificationRequest)]
+            scan.channels.update(c.name for status in known for c in status.channels)
+            scan.channels.update(a.channel for status in known for a in status.attempts)
             if fresh:
                 yield list(fresh.values())
             token = page.continue_token
@@ -168,10 +175,10 @@ async def objects(
 
 
 async def walk(
-    at: Access, namespaces: Sequence[str]
+    at: Access, namespaces: Sequence[str], scan: Scan | None = None
 ) -> AsyncGenerator[NotificationRequest | Unreadable, None]:
     """Yield every object once; arguments and errors as of `objects`."""
-    async for page in objects(at, Scan(), namespaces):
+    async for page in objects(at, scan or Scan(), namespaces):
         for one in page:
             yield one
 
@@ -287,8 +294,7 @@ async def check_again(
         fresh = await asyncio.gather(*(read_again(at, name) for name in batch))
         here = replace(bounds, now=await at.now(), latest=scan.latest)
         for joined in fresh:
-            findings = joined.check(here)
-            if findings:
+            if findings := joined.check(here):
                 yield Result(joined, findings)
 
 

@@ -23,7 +23,8 @@ def test_what_is_no_key_is_refused(key: str) -> None:
     """The API server is not asked for a subresource, or for an object of no name."""
     with pytest.raises(ConfigError) as refusal:
         namespace_and_name(key)
-    assert str(refusal.value) == f"NAMESPACE/NAME expected, not {key!r}"
+    said = f"NAMESPACE/NAME expected, not {key!r}; find it with `syncer explain PART`"
+    assert str(refusal.value) == said
 
 
 async def test_an_object_is_read() -> None:

@@ -134,12 +134,16 @@ def test_verdict_is_on_what_is_not_known() -> None:
 @pytest.mark.parametrize(
     ("records", "options", "says"),
     [
-        ((PLAN, opened(A1), failed(A1)), {}, "no attempt has an unknown result"),
+        (
+            (PLAN, opened(A1), failed(A1)),
+            {},
+            f"nothing of it is unknown now; channels with attempts: {C}",
+        ),
         ((PLAN, opened(A1), unknown(A1)), {"attempt": "0.7-9"}, "has no attempt 0.7-9"),
         (
             (PLAN, opened(A1), unknown(A1)),
             {"channel": "x"},
-            f"on x has an unknown result; channels with attempts: {C}",
+            f"nothing on x is unknown now; channels with attempts: {C}",
         ),
         ((PLAN,), {"channel": "x"}, "channels with attempts: none"),
         ((PLAN, opened(A1)), {"attempt": A1}, "is open: its owner records"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final, cast
 
+import pytest
+
 from syncer.cli.access import Access
+from syncer.cli.installation import Store, StoreState
 from syncer.cli.scan import Scan
 from syncer.kube.notification_requests import ObjectPage, Page, Unreadable
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Epoch
-from syncer.model.errors import Gone
+from syncer.model.errors import Gone, Unauthorised
 from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.rules.merge import Facts, merge
@@ -63,6 +67,24 @@ class Objects:
         return found
 
 
+class Held(Objects):
+    """The API server with these objects, as often as it is asked; what may not be seen is an error."""
+
+    def __init__(self, *objects: NotificationRequest, sees: str | None = None) -> None:
+        super().__init__()
+        self.kept = {one.key: one for one in objects}
+        self.sees = sees
+
+    async def list_page(
+        self, namespace: str | None, *, limit: int, continue_token: str = ""
+    ) -> ObjectPage:
+        self.asked.append((namespace, limit, continue_token))
+        if self.sees not in {None, namespace}:
+            raise Unauthorised("not you")
+        found = (one for one in self.kept.values() if isinstance(one, NotificationRequest))
+        return page(*(one for one in found if namespace in {None, one.namespace}))
+
+
 class World:
     """What `Access` gives a scan."""
 
@@ -85,6 +107,20 @@ class World:
 
     async def now(self) -> int:
         return NOW
+
+    def give(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
+        """Have commands find it, with a store that is theirs."""
+
+        @asynccontextmanager
+        async def access(_where: object) -> AsyncIterator[World]:
+            yield self
+
+        async def trusted(*_: Any, **__: Any) -> Store:
+            return Store(StoreState.OURS)
+
+        for module in modules:
+            monkeypatch.setattr(module, "access", access)
+            monkeypatch.setattr(module, "trusted_store", trusted)
 
     @property
     def at(self) -> Access:
