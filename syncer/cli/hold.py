@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import NOT_COMPARED, OK, SILENT, Misused, Refused, message_of
 from syncer.cli.explanation import Rules, explain
-from syncer.cli.installation import holds_at, watched
+from syncer.cli.installation import holds_at, routed, watched
 from syncer.cli.output import Columns, Table, in_words, write_answer, write_remark
 from syncer.cli.resend import parse_reason
 from syncer.cli.scan import Joined, Scan, objects, read_logs
@@ -36,7 +35,6 @@ from syncer.rules.holds import concerns, holds_channel, selector_of, unmatched
 from syncer.rules.plan import withheld
 from syncer.rules.recurrence import current, currently
 from syncer.rules.text import plain
-from syncer.yamlfile import read_file
 
 #: Milliseconds: that a hold lasts once it drops; what is added to twice the time that letting go takes.
 _DROPPING: Final = 3_600_000
@@ -130,7 +128,7 @@ async def _place(here: _Here) -> int:
     except Rejected as error:
         raise Refused(f"the API server refuses the hold: {error}") from None
     # A flood does not wait until all of it is counted: names that the files know need no scan.
-    at_once = options.anyway or not unmatched(hold, _routed(), watched(here.at))
+    at_once = options.anyway or not unmatched(hold, routed(), watched(here.at))
     if at_once and not options.dry_run:
         hold = await here.holds.create(name, spec)
     others = [h for h in (await here.holds.list())[0] if h.name != hold.name]
@@ -335,7 +333,7 @@ async def _counted(
     With `others`, what those or an object's annotation keep back in any case does not count.
     """
     at, unread = here.at, 0
-    found = _Count(await _now(at), channels=_routed())
+    found = _Count(await _now(at), channels=routed())
     try:
         found.namespaces.update(watched(at))
         # What is dropped is counted as what is held: by the rule it would be over already.
@@ -375,19 +373,3 @@ def _take(
         found.held.update(
             h.name for h in holds if concerns(h, request) and any(holds_channel(h, c) for c in kept)
         )
-
-
-def _routed() -> set[str]:
-    """The channels that the routing file has, where this runs in a pod that has it."""
-    path = os.environ.get("ROUTING_CONFIG_PATH", "")
-    try:
-        receivers = read_file(path).values.get("receivers") if path else None
-    except (ConfigError, OSError):
-        return set()
-    return {
-        f"{key.removesuffix('Configs').lower()}:{receiver.get('name')}"
-        for receiver in (receivers if isinstance(receivers, list) else ())
-        if isinstance(receiver, dict)
-        for key in receiver
-        if isinstance(key, str) and key.endswith("Configs")
-    }

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from syncer.cli.access import Access
+from syncer.cli.exits import Refused
 from syncer.cli.output import write_remark
+from syncer.cli.scan import Scan, walk
 from syncer.cli.times import now_here
 from syncer.kube.client import Json, KubeClient
 from syncer.kube.delivery_holds import DeliveryHolds
@@ -28,8 +31,10 @@ from syncer.ledger.replies import parse_meta
 from syncer.ledger.store import store_of
 from syncer.model.errors import ConfigError, Gone, LedgerError, PortError
 from syncer.model.hold import Hold
+from syncer.rules.holds import unmatched
 from syncer.rules.recurrence import currently
 from syncer.settings import own_namespace
+from syncer.yamlfile import read_file
 
 #: Seconds for whose a store is: a hung API server is not to keep back what Redis says.
 _ANSWER: Final = 2.0
@@ -179,6 +184,22 @@ def watched(at: Access) -> tuple[str, ...]:
     return tuple(named) or ((home,) if home else ())
 
 
+def routed() -> set[str]:
+    """Return the channels that the routing file has, where this runs in a pod that has it."""
+    path = os.environ.get("ROUTING_CONFIG_PATH", "")
+    try:
+        receivers = read_file(path).values.get("receivers") if path else None
+    except (ConfigError, OSError):
+        return set()
+    return {
+        f"{key.removesuffix('Configs').lower()}:{receiver.get('name')}"
+        for receiver in (receivers if isinstance(receivers, list) else ())
+        if isinstance(receiver, dict)
+        for key in receiver
+        if isinstance(key, str) and key.endswith("Configs")
+    }
+
+
 def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, ...]:
     """
     Return the namespaces to look at; empty for all.
@@ -188,6 +209,35 @@ def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, ...]:
     """
     named = getattr(options, "namespace", None) or ()
     return tuple(named) if named or getattr(options, "all_namespaces", False) else watched(at)
+
+
+async def check_names(at: Access, options: argparse.Namespace, scan: Scan) -> None:
+    """
+    Refuse patterns of receivers that nothing known matches, as `hold` does; remark on such a namespace.
+
+    Args:
+        at: Open connections.
+        options: Of the command: `receiver`, `namespace`.
+        scan: What was seen. Unless that was everything, the rest is looked at before anything is refused.
+
+    Raises:
+        Refused: no receiver is named so.
+    """
+    asked = Hold(
+        "", "", 0, 0, "", "", receivers=tuple(options.receiver or ()),
+        namespaces=tuple(options.namespace or ()),
+    )  # fmt: skip
+    strange = unmatched(asked, scan.channels | routed(), scan.namespaces.union(watched(at)))
+    if strange and not (scan.objects and namespaces_of(at, options) == watched(at)):
+        # What may not be looked at may be there.
+        strange = ()
+        with suppress(LedgerError, TimeoutError):
+            async for _ in walk(at, watched(at), scan):
+                pass
+            strange = unmatched(asked, scan.channels | routed(), scan.namespaces.union(watched(at)))
+    if strange and options.receiver:
+        raise Refused("; ".join(strange))
+    write_remark("; ".join(strange))
 
 
 async def holds_at(at: Access) -> DeliveryHolds:

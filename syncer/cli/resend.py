@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent, Misused, Refused
-from syncer.cli.installation import namespaces_of, trusted_store
+from syncer.cli.installation import check_names, namespaces_of, trusted_store
 from syncer.cli.known import read_request
 from syncer.cli.output import age, cut, table, translated, write_answer, write_lines, write_remark
 from syncer.cli.rows import DROPPED
@@ -336,6 +336,7 @@ async def _each(
             kept = _failed(one, options, since)
             left_out += len(kept) < len(failed)
             chosen += [(one.created, one.key, one.uid)] if kept else []
+    await check_names(at, options, scan)
     for _, key, uid in sorted(chosen):
         try:
             request = await read_request(at, key)

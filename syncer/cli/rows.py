@@ -17,6 +17,7 @@ from syncer.cli.access import access
 from syncer.cli.exits import NOT_COMPARED, OK, SILENT, reason_of
 from syncer.cli.installation import (
     StoreState,
+    check_names,
     namespaces_of,
     read_holds,
     trusted_store,
@@ -380,4 +381,5 @@ async def run(options: argparse.Namespace) -> int:
             write_remark(f"none of {scan.objects} notification(s){among} matches")
         for text in unread:
             write_remark(f"not listed: {text}")
+        await check_names(at, options, scan)
     return NOT_COMPARED if unread or silent else OK

@@ -21,9 +21,10 @@ from typing import Any, Final, NamedTuple
 
 from syncer.cli.access import Access, access
 from syncer.cli.exits import OK
-from syncer.cli.installation import namespaces_of, trusted_store
+from syncer.cli.installation import check_names, namespaces_of, trusted_store
 from syncer.cli.known import namespace_and_name
 from syncer.cli.output import Columns, Table, cut, in_words, translated, write_remark
+from syncer.cli.scan import Scan
 from syncer.cli.times import moment_of
 from syncer.ledger.ends import read_ends, read_lengths
 from syncer.model.attempt import receiver_of
@@ -73,10 +74,9 @@ class Event(NamedTuple):
     def result(self) -> str:
         """What became of the attempt, in words."""
         state = _STATES[self.record.kind]
-        if self.record.kind.resolution:
-            # A person's word, which nobody has observed.
-            return f"resolved: {state}"
-        return _FAILURES.get(str(self.record.body.get("class", "")), state)
+        # A person's word is nothing that was observed.
+        told = f"resolved: {state}" if self.record.kind.resolution else ""
+        return told or _FAILURES.get(str(self.record.body.get("class", "")), state)
 
     @property
     def detail(self) -> str:
@@ -122,7 +122,7 @@ COLUMNS: Final[Columns] = {
 
 
 class Tail:
-    """What was appended to logs since the last sweep."""
+    """What was appended to logs since the last sweep; `scan` has the names that were seen."""
 
     def __init__(self, at: Access, options: argparse.Namespace, since: int) -> None:
         """Follow what the options select, from `since` on, in Unix milliseconds."""
@@ -131,6 +131,7 @@ class Tail:
         self._namespaces = namespaces_of(at, options)
         self._since = since
         self._known: dict[str, int] = {}
+        self.scan = Scan()
         #: Uid, severity and subject of objects, by `namespace/name`.
         self._told: dict[str, tuple[str, str, str]] = {}
 
@@ -155,6 +156,8 @@ class Tail:
             for (uid, _), end in zip(grown, await read_ends(self._at.log, grown), strict=True):
                 # Where it is gone by now, all of what takes its place is new.
                 seen[uid] = max(end.length, 1)
+                self.scan.channels.update(r.channel for r in end.records)
+                self.scan.namespaces.add(end.object.partition("/")[0])
                 if end.problem:
                     write_remark(
                         f"{end.object or uid}: what follows cannot be read ({end.problem})"
@@ -205,6 +208,7 @@ async def run(options: argparse.Namespace) -> int:
         tail = Tail(at, options, moment_of(options.since, "--since", await at.now()))
         table, loop = Table(COLUMNS, json=options.json), asyncio.get_running_loop()
         table.write(await tail.sweep())
+        await check_names(at, options, tail.scan)
         while options.follow:
             began = loop.time()
             table.write(await tail.sweep())

@@ -198,7 +198,9 @@ MATRIX: Final[dict[str, Missing]] = {
             "inspect": ABSENT, "explain": ABSENT, "repair": ABSENT, "resolve": ABSENT,
             "resend": ABSENT,
             "list": Answer(0, ("none of 0 notification(s) in nope matches",)),
-            "list by name": Answer(0, ("none of 2 notification(s) in {ns} matches",)),
+            "list by name": Answer(
+                1, ("none of 2 notification(s) in {ns} matches", "no receiver matches nobody")
+            ),
             "verify": Answer(0, ("0 objects, 0 logs",)),
             "repair all": Answer(0, ("nothing to repair",)),
         },
@@ -215,7 +217,7 @@ MATRIX: Final[dict[str, Missing]] = {
             "list": Answer(0, ("waits", "sent")),
             "verify": Answer(0, ("2 objects, 2 logs", "none diverging")),
             "repair": Answer(0, ("nothing to repair",)),
-            "resolve": Answer(1, ("no attempt has an unknown result",)),
+            "resolve": Answer(1, ("nothing of it is unknown",)),
             "resend": Answer(1, ("no channel has ended without success",)),
             "doctor": Answer(1, ("fail    owners", "1 of 1 shard(s) have no owner")),
         },

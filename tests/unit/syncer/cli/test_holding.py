@@ -18,10 +18,10 @@ from syncer.cli.hold import (
     _ending,
     _Here,
     _place,
-    _routed,
     columns_of,
     run,
 )
+from syncer.cli.installation import routed
 from syncer.cli.main import _parser
 from syncer.cli.times import end_of
 from syncer.kube.notification_requests import Unreadable
@@ -70,14 +70,14 @@ def test_names_come_from_the_routing_file_as_well(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where this runs beside it; a receiver that has had no notification is known all the same."""
-    assert _routed() == set()
+    assert routed() == set()
     file = tmp_path / "routing.yaml"
     monkeypatch.setenv("ROUTING_CONFIG_PATH", str(file))
-    assert _routed() == set()
+    assert routed() == set()
     file.write_text("receivers: [{name: ops, slackConfigs: [{}], pagerdutyConfigs: [{}]}, 7]\n")
-    assert _routed() == {"slack:ops", "pagerduty:ops"}
+    assert routed() == {"slack:ops", "pagerduty:ops"}
     file.write_text("receivers: 7\n")
-    assert _routed() == set()
+    assert routed() == set()
 
 
 def test_a_hold_as_a_row() -> None:
@@ -257,7 +257,7 @@ async def test_a_flood_does_not_wait_until_it_is_counted(
         return (), "1"
 
     monkeypatch.setattr("syncer.cli.hold._counted", counted)
-    monkeypatch.setattr("syncer.cli.hold._routed", lambda: {"slack:ops"})
+    monkeypatch.setattr("syncer.cli.hold.routed", lambda: {"slack:ops"})
     monkeypatch.setattr("syncer.cli.hold.watched", lambda _at: ())
     options: dict[str, Any] = {
         "receiver": ["ops"], "namespace": None, "type": None, "severity": None, "until": "1h",
