@@ -13,9 +13,10 @@ namespace that is not watched, a shard without an owner. Such a reason takes its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
 from syncer.cli.access import Access
 from syncer.cli.output import age, cut, in_words, table, translated
@@ -30,9 +31,10 @@ from syncer.model.attempt import (
 )
 from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
+from syncer.model.outcome import PERMANENT
 from syncer.model.record import NO_CHANNEL, Kind, Record
-from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest
-from syncer.model.times import format_time
+from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest, parse_object
+from syncer.model.times import format_time, time_of
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fallback import held_along, opening
 from syncer.rules.fold import ReadLog
@@ -81,6 +83,37 @@ class Rules:
         )
 
 
+class Silence(NamedTuple):
+    """A time in which one reason held a channel back; `end` is 0 where no record says that it is over."""
+
+    channel: str
+    since: int
+    end: int
+    text: str
+
+
+#: Why something is held back, as the log has it: until when, by whom and why.
+_HELD: Final = re.compile(
+    r"held(?: until (\S+))?((?: by |: ).*?)(?: \(syncer hold end \S+\))?", re.DOTALL
+)
+
+
+def silences(records: Sequence[Record]) -> list[Silence]:
+    """Return when the channels of a log were held back, each until the next word of its channel."""
+    found = []
+    for n, one in enumerate(records):
+        why, since = str(one.body.get("why", "")), int(one.body.get("at", 0))
+        if one.kind is Kind.SKIP and (held := _HELD.fullmatch(why)):
+            later = (r for r in records[n + 1 :] if r.kind in (Kind.SKIP, Kind.INTENT))
+            end = next((int(r.body.get("at", 0)) for r in later if r.channel == one.channel), 0)
+            # It may have ended by itself long before anybody looked again.
+            end = min(end, time_of(held[1])) if held[1] else end
+            begin, over = format_time(since, millis=False), format_time(end, millis=False)
+            said = f"held {begin} to {over}{held[2]}" if end else f"held since {begin}{why[4:]}"
+            found.append(Silence(one.channel, since, end, said))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelHistory:
     """
@@ -92,6 +125,7 @@ class ChannelHistory:
         due: Unix milliseconds of the next attempt, 0 if none is planned.
         skip: Why its last due attempt was not made, empty if it was.
         ordered: Id of the resend request that waits, empty without one.
+        held: When it was held back.
     """
 
     channel_state: ChannelState
@@ -99,6 +133,7 @@ class ChannelHistory:
     due: int
     skip: str
     ordered: str
+    held: tuple[Silence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +157,8 @@ class Explanation:
     blocked: str = ""
     #: Why the log was not read, empty if it was.
     unread: str = ""
+    #: Where the object was deleted: when its log expires, 0 if it does not. None while there is the object.
+    kept: int | None = None
 
 
 def explain(
@@ -149,9 +186,8 @@ def explain(
     channel_states = channel_states_of(view, status, facts)
     ordered = view.ordered
     # As after a claim: the waits that the log stores, measured from now.
-    due = {c: wait / 1000 for c, wait in view.waits(now, ordered).items()}
-    if unread:
-        due = {c.name: (c.next_retry - now) / 1000 for c in status.channels if c.next_retry}
+    waits = {c.name: c.next_retry - now for c in status.channels if c.next_retry}
+    due = {c: w / 1000 for c, w in (waits if unread else view.waits(now, ordered)).items()}
     holds = held_channels(
         request, (s.channel for s in channel_states), rules.holds, now=now, clock=0.0
     )
@@ -168,15 +204,16 @@ def explain(
         holds=held_along(view.plan, channel_states, holds),
         stale=stale_of(request.created, now, rules.max_age),
     )
-    blocked = ""
-    if not isinstance(decision, Finish):
-        blocked = next(iter(_reasons(request, log)), "") or owner.problem
-        blocked = blocked or (held_back(request, owner) if unread else "")
-    if blocked:
+    silent = held_back(request, owner) if unread else ""
+    blocked = next(filter(None, [*_reasons(request, log), owner.problem, silent]), "")
+    if isinstance(decision, Finish) or not blocked:
+        blocked = ""
+    else:
         decision = Withhold(decision.channels, decision.then, blocked)
     opened = {r.id: r for r in log.records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
     shown = {a.id: a for a in status.attempts if a.id not in view.attempts}
     following = {c: round(now + wait * 1000) for c, wait in due.items() if wait > 0}
+    held = silences(log.records)
     histories = tuple(
         ChannelHistory(
             s,
@@ -188,6 +225,7 @@ def explain(
             0 if s.state.finished else following.get(s.channel, 0),
             view.last_skip.get(s.channel, ""),
             view.order_ids.get(s.channel, "") if s.channel in ordered else "",
+            tuple(h for h in held if h.channel == s.channel),
         )
         for s in channel_states
     )  # fmt: skip
@@ -196,6 +234,17 @@ def explain(
     return Explanation(
         request, log, decision, next_at, histories, notes, now, owner, rule, blocked, unread
     )
+
+
+def of_deleted(key: str, uid: str, log: ReadLog, *, now: int, ttl: int) -> Explanation:
+    """Return what the log alone tells of a notification that was deleted; `ttl` is in seconds."""
+    meta = dict(zip(("namespace", "name"), key.split("/", 1), strict=True))
+    found = explain(parse_object({"metadata": {"uid": uid, **meta}}), log, Rules(), now=now)
+    return replace(
+        found, decision=Finish("the object was deleted"), next_at=0,
+        kept=now + ttl * 1000 if ttl >= 0 else 0,
+        channels=tuple(replace(history, due=0) for history in found.channels),
+    )  # fmt: skip
 
 
 def _reasons(request: NotificationRequest, log: ReadLog) -> list[str]:
@@ -233,26 +282,25 @@ def _notes(
         rules.holds_problem and f"operators' holds are not known: {rules.holds_problem}",
         "" if rules.known else "without --config the defaults of `delivery` are assumed",
     ]  # fmt: skip
-    for record in log.records:
-        if record.kind in _VERBS:
-            body = record.body
-            reason = body.get("why") or body.get("did") or ""
-            at = format_time(int(body.get("at", 0)))
-            about = record.channel if record.channel != NO_CHANNEL else str(body.get("what", ""))
-            notes.append(f"{at} {_VERBS[record.kind]} by {body.get('by', '?')}: {about}: {reason}")
+    for record in (r for r in log.records if r.kind in _VERBS):
+        at, body = format_time(int(record.body.get("at", 0))), record.body
+        reason = body.get("why") or body.get("did") or ""
+        about = record.channel if record.channel != NO_CHANNEL else str(body.get("what", ""))
+        notes.append(f"{at} {_VERBS[record.kind]} by {body.get('by', '?')}: {about}: {reason}")
     return [note for note in notes if note]
 
 
 def next_step(found: Explanation) -> str:
     """Return one sentence: what comes next, and why."""
-    at = format_time(found.next_at)
-    wait = in_words(found.next_at - found.now) if found.next_at else ""
     match found.decision:
         case Resolve(reason):
             return f"its channels are resolved: {reason}"
         case Deliver(channels, _, _, held):
-            skips = {c.channel_state.channel: c.skip for c in found.channels if c.skip}
-            skipped = [f"{c} was last not tried: {skips[c]}" for c in channels if c in skips]
+            skipped = [
+                f"{c} was last not tried: {history.skip}"
+                for history in found.channels
+                if history.skip and (c := history.channel_state.channel) in channels
+            ]
             due = f"an attempt is due now on {', '.join(channels)}"
             return "; ".join([due, *skipped, *_held_back(held)])
         case Withhold((), _, reason, _):
@@ -264,27 +312,27 @@ def next_step(found: Explanation) -> str:
         case GiveUp(channels, _, reason):
             return f"{', '.join(channels)} is given up: {reason}"
         case WaitUntil(_, reason):
-            return f"an attempt at {at} (in {wait}): {reason}"
+            wait = in_words(found.next_at - found.now)
+            return f"an attempt at {format_time(found.next_at)} (in {wait}): {reason}"
         case Await(reason):
             return f"the result of what is being sent: {reason}"
         case Finish(reason):
             status = found.request.status
-            states = {history.channel_state.state for history in found.channels}
-            again = status.phase in {FAILED, PARTIALLY_SENT} and states - {State.DELIVERED}
+            left = {history.channel_state.state for history in found.channels} - {State.DELIVERED}
+            again = status.phase in {FAILED, PARTIALLY_SENT} and left
             more = "; `resend` requests one more attempt" if again else ""
-            if not status.terminal:
-                more = "; the status does not show this yet"
-            return f"nothing: {reason}{more}"
+            return f"nothing: {reason}{more if status.terminal else _NOT_SHOWN}"
 
 
 def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:
     """The channels that each hold keeps back, and why."""
-    channels: dict[str, list[str]] = {}
-    for channel, reason in held:
-        channels.setdefault(reason, []).append(channel)
-    return [f"{', '.join(those)} is due and {reason}" for reason, those in channels.items()]
+    return [
+        f"{', '.join(c for c, why in held if why == reason)} is due and {reason}"
+        for reason in dict.fromkeys(reason for _, reason in held)
+    ]
 
 
+_NOT_SHOWN: Final = "; the status does not show this yet"
 #: Columns of a subject.
 _SUBJECT: Final = 100
 #: Channels that the first sentence tells of.
@@ -296,7 +344,11 @@ _UNTRIED: Final = {
     State.SUPERSEDED: "Not sent to {}, since a newer one of its incident was",
     State.STANDBY: "Not sent to {} yet, the fallback",
 }
-_NUMBERS: Final = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+#: Milliseconds: no setting allows a longer call.
+_LONGEST_SEND: Final = 300_000
+_NUMBERS: Final = dict(
+    enumerate(("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"))
+)
 
 
 def word_of(attempt: Attempt, records: Iterable[Record]) -> str:
@@ -317,42 +369,105 @@ def word_of(attempt: Attempt, records: Iterable[Record]) -> str:
     return "restored from the status" if stated else ""
 
 
+def asked_by(order: str, records: Iterable[Record]) -> str:
+    """Return who has requested one more attempt; the id of the request if no record says so."""
+    return next((str(r.body.get("by")) for r in records if r.id == order and order), order)
+
+
+#: How the reason begins why a due channel was given up.
+_GIVEN_UP: Final = re.compile(f"{PERMANENT}(?:not sent: (.*)|(dropped with hold .*))", re.DOTALL)
+
+
+def given_up(attempt: Attempt) -> str:
+    """Return why an attempt only ends its channel, with nothing sent; empty if it is a real one."""
+    found = _GIVEN_UP.fullmatch(attempt.error)
+    return found[1] or found[2] if found and attempt.failure is FailureClass.PERMANENT else ""
+
+
 def summary(found: Explanation) -> str:
     """Return what became of it, in one sentence for each of the first channels."""
-    if not found.channels:
+    told, more = [_told(h, found) for h in found.channels[:_TOLD]], len(found.channels) - _TOLD
+    if not told:
         planned = found.log.view.plan is not None
-        return "It goes to no receiver." if planned else "Its receivers are not chosen yet."
-    told = [_told(history, found) for history in found.channels[:_TOLD]]
-    more = len(found.channels) - _TOLD
-    return " ".join([*told, *([f"{more} more channel(s) below."] if more > 0 else [])])
+        told = ["It goes to no receiver." if planned else "Its receivers are not chosen yet."]
+    told += [f"{more} more channel(s) below."] if more > 0 else []
+    if found.kept is not None:
+        until = f" until {_clock(found.kept, found.now)}" if found.kept else ""
+        told.append(f"The object was deleted; its log is kept{until}.")
+    return " ".join(told)
 
 
 def _told(history: ChannelHistory, found: Explanation) -> str:
     state, attempts = history.channel_state, [a for a, _ in history.attempts]
-    success = next((a for a in attempts if a.state is AttemptState.SUCCESS), None)
+
+    def clock(ms: int) -> str:
+        return _clock(ms, found.now)
+
+    # Who says later that it arrived has not seen when.
+    times = [
+        f"at {clock(a.started or a.ended)} ({word}: not observed by the sender)"
+        if (word := word_of(a, found.log.records)) else f"at {clock(a.ended)}"
+        for a in attempts if a.state is AttemptState.SUCCESS
+    ]  # fmt: skip
+    # The end of an unknown one may be the time at which the next process found it.
+    unknown = [
+        f"at {clock(at)}" if (at := a.started or (a.duration and a.ended - a.duration))
+        else f"before {clock(a.ended)}"
+        for a in attempts if a.state is AttemptState.UNKNOWN
+    ]  # fmt: skip
     failures = [a for a in attempts if a.state is AttemptState.FAILED]
-    unknown = [_clock(a.ended or a.started, found.now) for a in attempts
-               if a.state is AttemptState.UNKNOWN]  # fmt: skip
-    number = len(failures)
-    count = _NUMBERS[number] if number < len(_NUMBERS) else str(number)
-    after = f" after {count} failure{'s' if number > 1 else ''}" if number else ""
-    if success is not None:
-        word = word_of(success, found.log.records)
-        # Who says so later has not seen when.
-        at = (word and success.started) or success.ended
-        text = f"Delivered to {state.channel} at {_clock(at, found.now)}{after}"
-        text += f" ({word}: not observed by the sender)" if word else ""
+    number = sum(not given_up(a) for a in failures)
+    after = f" after {_NUMBERS.get(number, number)} failure{'s' * (number > 1)}" if number else ""
+    dropped = given_up(failures[-1]) if failures else ""
+    if times:
+        often = {1: "", 2: " twice"}.get(n := len(times), f" {_NUMBERS.get(n, n)} times")
+        text = f"Delivered{often} to {state.channel}{':' * (n > 1)} {' and '.join(times)}{after}"
     elif state.state in _UNTRIED:
         text = _UNTRIED[state.state].format(state.channel)
     else:
-        yet = "" if state.state.finished else "yet "
-        text = f"Not {yet}delivered to {state.channel}{after}"
+        yet = "" if state.state.finished or found.kept is not None else "yet "
+        done = "sent" if dropped and not number else "delivered"
+        text = f"Not {yet}{done} to {state.channel}{after}"
+    if failures and not times:
+        text += f": {dropped or translated(failures[-1].error)}".rstrip(".")
     if unknown:
-        also = "also " if state.state is State.DELIVERED else ""
-        text += f"; it may {also}have arrived at {', '.join(unknown)}"
-    if success is None and failures:
-        text += f": {translated(failures[-1].error)}"
-    return f"{text.rstrip('.')}."
+        also, again = ("also ", " twice") if times else ("", "")
+        text += f"; {also}sent {' and '.join(unknown)}, with an unknown result: it may have arrived{again}"
+    for a in attempts:
+        if a.open:
+            way, end = (
+                ("on its way", ", and may have arrived") if _left(a, found) else ("being sent", "")
+            )
+            text += f"; {way} since {clock(a.started)}{end}"
+    held = [why for channel, why in withheld(found.rule) if channel == state.channel]
+    return f"{'; '.join([text, *held]).rstrip('.')}."
+
+
+def _left(attempt: Attempt, found: Explanation) -> bool:
+    """Whether nobody waits any more for the answer to an open attempt."""
+    header, alone = found.log.header, found.owner.holder == "" or found.kept is not None
+    replaced = header is not None and attempt_epoch(attempt.id) != header.epoch
+    return alone or replaced or found.now - attempt.started > _LONGEST_SEND
+
+
+def final(found: Explanation) -> str:
+    """Return why a final phase tells less than the log, empty if it does not."""
+    status = found.request.status
+    # The time of the end has no fraction of a second.
+    late = [
+        h.channel_state.channel
+        for h in found.channels
+        if h.channel_state.state is State.DELIVERED
+        and all(
+            a.ended >= status.completed_at + 1000
+            for a, _ in h.attempts
+            if a.state is AttemptState.SUCCESS
+        )
+    ]
+    if not (late and status.completed_at and status.phase in {FAILED, PARTIALLY_SENT}):
+        return ""
+    since = f"{status.phase}, as it was published at {_clock(status.completed_at, found.now)}"
+    return f"{since}, and that stays; delivered since then: {', '.join(late)}"
 
 
 def _clock(ms: int, now: int) -> str:
@@ -365,17 +480,18 @@ def _clock(ms: int, now: int) -> str:
 def as_text(found: Explanation) -> list[str]:
     """Return the explanation as lines for a person."""
     request, log, status = found.request, found.log, found.request.status
-    severity = f"[{request.severity}] " if request.severity else ""
-    subject = request.spec().subject
-    out = [
-        summary(found),
-        f"{request.key}  uid {request.uid}",
-        *([f"SUBJECT {severity}{cut(subject, _SUBJECT)}"] if subject or severity else []),
-        *([f"EVENT   {request.event}"] if request.event else []),
-        f"PHASE   {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip(),
-        f"AGE     {age(found.now - request.created)}, priority {request.priority or 'Medium'}",
-        f"NEXT    {next_step(found)}",
-    ]
+    out = [summary(found), f"{request.key}  uid {request.uid}"]
+    if found.kept is None:
+        severity = f"[{request.severity}] " if request.severity else ""
+        subject, late = request.spec().subject, final(found)
+        out += [
+            *([f"SUBJECT {severity}{cut(subject, _SUBJECT)}"] if subject or severity else []),
+            *([f"EVENT   {request.event}"] if request.event else []),
+            f"PHASE   {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip(),
+            *([f"        {late}"] if late else []),
+            f"AGE     {age(found.now - request.created)}, priority {request.priority or 'Medium'}",
+            f"NEXT    {next_step(found)}",
+        ]
     plan = log.view.plan
     if plan is not None:
         out += [
@@ -395,30 +511,31 @@ def as_text(found: Explanation) -> list[str]:
 
 
 def _channel(history: ChannelHistory, found: Explanation) -> list[str]:
-    channel_state, now = history.channel_state, found.now
-    out = [f"CHANNEL {channel_state.channel}: {channel_state.state} ({channel_state.reason})"]
-    if history.ordered:
-        out.append(f"  one more attempt requested by {history.ordered}")
-    if history.due:
-        out.append(
-            f"  next attempt at {format_time(history.due)} (in {in_words(history.due - now)})"
-        )
-    if history.skip:
-        out.append(f"  last due attempt was not made: {history.skip}")
-    if not history.attempts:
-        return [*out, "  no attempt yet"]
+    state, records, skip = history.channel_state, found.log.records, history.skip
+    wait, waits = in_words(history.due - found.now), any(not held.end for held in history.held)
+    out = [
+        f"CHANNEL {state.channel}"
+        + (f": {state.state} ({state.reason})" if found.kept is None else ""),
+        history.ordered and f"  one more attempt requested by {asked_by(history.ordered, records)}",
+        f"  next attempt at {format_time(history.due)} (in {wait})" if history.due else "",
+        *(f"  {held.text}" for held in history.held),
+        f"  last due attempt was not made: {skip}" if skip and not waits else "",
+        "" if history.attempts else "  no attempt yet",
+    ]
     rows = [
         (
             a.id, format_time(a.started), format_time(a.ended),
-            ", ".join(filter(None, [result_of(a), word_of(a, found.log.records)])),
+            ", ".join(filter(None, [result_of(a), word_of(a, records)])),
             str(a.code or ""),
-            "restored" if intent is None else str(intent.body.get("order", "")) or "it was due",
-            cut(translated(a.error), 100),
+            "restored" if intent is None
+            else f"resend by {asked_by(order, records)}" if (order := str(intent.body.get("order", "")))
+            else "it was due",
+            cut(given_up(a) or translated(a.error), 100),
         )
         for a, intent in history.attempts
     ]  # fmt: skip
     head = ("attempt", "opened", "ended", "result", "code", "because", "error")
-    return out + table([head, *rows], indent="  ")
+    return [line for line in out if line] + (table([head, *rows], indent="  ") if rows else [])
 
 
 def result_of(attempt: Attempt) -> str:
@@ -432,7 +549,7 @@ def result_of(attempt: Attempt) -> str:
             FailureClass.OPERATOR: "refused, waits for an operator",
             FailureClass.SUPERSEDED: "superseded, not sent",
         }
-        return words[attempt.failure]
+        return "not sent" if given_up(attempt) else words[attempt.failure]
     return "under way" if attempt.open else attempt.state.word
 
 
@@ -442,7 +559,8 @@ def as_json(found: Explanation) -> dict[str, Any]:
     return {
         "uid": found.request.uid, "object": found.request.key, "summary": summary(found),
         "subject": found.request.spec().subject, "severity": found.request.severity or None,
-        "phase": found.request.status.phase,
+        "phase": found.request.status.phase, "final": final(found) or None,
+        "deleted": found.kept is not None, "logKeptUntil": format_time(found.kept or 0) or None,
         "next": {
             "decision": type(found.decision).__name__,
             "reason": found.decision.reason,
@@ -478,6 +596,10 @@ def as_json(found: Explanation) -> dict[str, Any]:
                 "delivered": s.channel_state.state is State.DELIVERED,
                 "nextAttempt": format_time(s.due) or None, "skipped": s.skip or None,
                 "ordered": s.ordered or None,
+                "held": [
+                    {"from": format_time(h.since), "to": format_time(h.end) or None, "what": h.text}
+                    for h in s.held
+                ],
                 "attempts": [
                     {
                         "id": a.id, "state": a.state.word, "class": a.failure and a.failure.value,

@@ -25,7 +25,16 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from syncer.cli.explanation import next_step, result_of, summary, word_of
+from syncer.cli.explanation import (
+    asked_by,
+    final,
+    next_step,
+    of_deleted,
+    result_of,
+    silences,
+    summary,
+    word_of,
+)
 from syncer.cli.output import age, in_words
 from syncer.cli.rows import UNREAD
 from syncer.cli.web.search import PHASES, RANGES, STATES
@@ -121,7 +130,8 @@ def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
         where = ", ".join(view.plan.channels) or "no channel"
         detail = ": ".join(t for t in (view.plan.reason, view.plan.message) if t)
         moments.append(Moment(view.plan.at, f"routed to {where}", detail=detail))
-    moments += [_noted(r) for r in records if r.kind is Kind.SKIP or r.kind in _BY_HAND]
+    held = {(h.channel, h.since): h.text for h in silences(records)}
+    moments += [_noted(r, held) for r in records if r.kind is Kind.SKIP or r.kind in _BY_HAND]
     moments += _attempts(request, view, records)
     if request is not None and request.status.completed_at:
         status = request.status
@@ -134,12 +144,12 @@ def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
     return Story(tuple(moments[-MOST:]), max(0, len(moments) - MOST))
 
 
-def _noted(record: Record) -> Moment:
+def _noted(record: Record, held: Mapping[tuple[str, int], str]) -> Moment:
     """Return what a person did, or why something due was not sent."""
     body, about = record.body, record.channel if record.channel != NO_CHANNEL else ""
     at, detail = int(body.get("at", 0)), str(body.get("why") or body.get("did") or "")
     if record.kind is Kind.SKIP:
-        return Moment(at, "not sent", "odd", about, detail=detail)
+        return Moment(at, "not sent", "odd", about, detail=held.get((about, at), detail))
     by = str(body.get("by") or "somebody")
     return Moment(at, _BY_HAND[record.kind], "", about, detail=detail, by=by)
 
@@ -148,7 +158,6 @@ def _attempts(
     request: NotificationRequest | None, view: LogView, records: tuple[Record, ...]
 ) -> Iterator[Moment]:
     intents = {r.id: r for r in records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
-    orders = {r.id: r for r in records if r.kind is Kind.ORDER}
     shown = request.status.attempts if request is not None else ()
     known = [*view.attempts.values(), *(a for a in shown if a.id not in view.attempts)]
     # Results that somebody else has stated than the attempt's own sender.
@@ -167,7 +176,7 @@ def _attempts(
             start, ", ".join(filter(None, [result_of(attempt), word])), _RESULTS.get(attempt.state, ""),
             attempt.channel, attempt.id, max(0, start - since) if since and start else -1,
             took if attempt.ended and took >= 0 else -1, attempt.code, attempt.error,
-            by=str(orders[order].body.get("by")) if order in orders else order,
+            by=asked_by(order, records),
             restored=attempt.id not in view.attempts,
         )  # fmt: skip
 
@@ -218,7 +227,8 @@ def _environment() -> Environment:
     made.globals.update({
         "link": link, "link_to": link_to, "far": far, "age": age, "time": format_time, "timed": timed,
         "tones": _TONES, "phases": PHASES, "states": STATES, "ranges": RANGES, "next_step": next_step,
-        "summary": summary, "advice": ADVICE, "selector_of": selector_of, "receiver_of": receiver_of,
+        "summary": summary, "final": final, "asked_by": asked_by, "of_deleted": of_deleted,
+        "advice": ADVICE, "selector_of": selector_of, "receiver_of": receiver_of,
         "quote": shlex.quote, "unread": UNREAD, "pairs": lambda names: [(name, name) for name in names],
     })  # fmt: skip
     return made

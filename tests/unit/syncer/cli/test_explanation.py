@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from syncer.cli.explanation import Rules, as_json, as_text, explain, next_step
+from syncer.cli.explanation import Rules, as_json, as_text, explain, next_step, of_deleted
 from syncer.cli.output import translated
 from syncer.cli.owner import Owner
 from syncer.ledger.reading import read_log
@@ -67,6 +67,7 @@ class Told:
 
 
 SUCCESS: Final = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW))
+SUCCESS_2: Final = attempt_record(Attempt(A2, C, AttemptState.SUCCESS, ended=NOW))
 UNKNOWN: Final = Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
 LONG: Final = Attempt(A1, C, AttemptState.FAILED, failure=FailureClass.PERMANENT, error="x" * 101)
 #: `file` stands by for the other channel.
@@ -164,13 +165,13 @@ TOLD: Final = {
     ),
     "what is ordered is due after the end": Told(
         (*REFUSED, ORDER),
-        ("\n  one more attempt requested by order:slack:2\n",
+        ("\n  one more attempt requested by me\n",
          "resend requested by me: slack:ops: hook is back"),
         next={"decision": "Deliver"}, channel={"ordered": "order:slack:2"}, found=ENDED,
     ),
     "what is ordered waits for no back-off": Told((*LATER, ORDER), next={"decision": "Deliver"}),
     "an order that was carried out": Told(
-        (*REFUSED, ORDER, opened(A2, order=ORDER.id)), ("order:slack:2",),
+        (*REFUSED, ORDER, opened(A2, order=ORDER.id)), ("  resend by me",), ("order:slack:2",),
         next={"decision": "Finish"}, found=ENDED,
     ),
     "nothing is ordered": Told(
@@ -187,6 +188,38 @@ TOLD: Final = {
     ),
     "nothing was tried": Told(
         (PLAN,), (f"NEXT    an attempt is due now on {C}\n", "\n  no attempt yet")
+    ),
+    "a failed one was delivered since": Told(
+        (*REFUSED, ORDER, opened(A2, order=ORDER.id), SUCCESS_2),
+        ("PHASE   Failed  R  all failed\n        Failed, as it was published at 07:59:30 UTC, and that",
+         f"stays; delivered since then: {C}\n"),
+        found=replace(ENDED, status=replace(
+            ENDED.status, completed_at=NOW - 30_000, reason="R", message="all failed")),
+    ),
+    "a partial one has what was delivered before": Told(
+        (PLAN, opened(A1), SUCCESS), silent=("as it was published",),
+        found=request(entry("success"), phase="PartiallySent", completionTime="2027-01-15T08:00:00Z"),
+    ),
+    "a hold that was let go": Told(
+        (PLAN, skip_record("s1", C, at=NOW - 40_000, why=WHY), opened(A1, at=NOW - 20_000), failed(A1)),
+        ("\n  held 2027-01-15T07:59:20Z to 2027-01-15T07:59:40Z by alice@desk: they mend it\n",),
+        ("last due attempt",),
+        channel={"held": [{
+            "from": "2027-01-15T07:59:20.000Z", "to": "2027-01-15T07:59:40.000Z",
+            "what": "held 2027-01-15T07:59:20Z to 2027-01-15T07:59:40Z by alice@desk: they mend it",
+        }]},
+    ),
+    "a hold that ended before anybody looked again": Told(
+        (PLAN, skip_record("s1", C, at=NOW, why=WHY), opened(A1, at=NOW + 99_000)),
+        ("\n  held 2027-01-15T08:00:00Z to 2027-01-15T08:01:00Z by alice@desk: they mend it\n",),
+    ),
+    "one hold after another, the second of which stands": Told(
+        (PLAN, skip_record("s1", C, at=NOW - 9_000, why="held: the annotation x says: until Monday"),
+         skip_record("s2", "file", at=NOW - 8_000, why="slack circuit breaker is open"),
+         skip_record("s3", C, at=NOW - 7_000, why=WHY)),
+        ("\n  held 2027-01-15T07:59:51Z to 2027-01-15T07:59:53Z: the annotation x says: until Monday\n",
+         f"\n  held since 2027-01-15T07:59:53Z {WHY.removeprefix('held ')}\n"),
+        ("last due attempt",),
     ),
     "an attempt is under way": Told(
         (PLAN, opened(A1)),
@@ -375,7 +408,7 @@ def test_an_explanation_as_json() -> None:
     assert channel | {"attempts": []} == {
         "channel": C, "state": "Retrying", "rule": "attempts left", "finished": False,
         "delivered": False, "nextAttempt": "2027-01-15T07:59:41.000Z", "skipped": None,
-        "ordered": None, "attempts": [],
+        "ordered": None, "held": [], "attempts": [],
     }  # fmt: skip
     assert channel["attempts"] == [
         {
@@ -488,35 +521,98 @@ def _said(
     return attempt_record(Attempt(attempt, C, state, ended=at, failure=failure), seed=seed)
 
 
-#: The records behind the plan, and the first sentence.
-SENTENCES: Final = {
-    "nothing yet": ((), f"Not yet delivered to {C}."),
-    "a failure": ((opened(A1), failed(A1)), f"Not yet delivered to {C} after one failure: slack said no."),
+def _ended(attempt: AttemptId, error: str) -> Record:
+    """The end of an attempt that only ends its channel."""
+    failure = FailureClass.PERMANENT
+    return attempt_record(Attempt(attempt, C, AttemptState.FAILED, failure=failure, error=error))
+
+
+OBSERVED: Final = "not observed by the sender"
+SEEN: Final = resolution_record(UNKNOWN, delivered=True, at=NOW - 9_000, by="sam", why="seen")
+DROPPED: Final = _ended(A2, "permanent failure: dropped with hold h-1 of sam: old alerts")
+AWAY: Final = Owner(watched=True, shard=3, holder="")
+UNSURE: Final = "with an unknown result: it may have arrived"
+#: The records behind the plan, the first sentence, and what else is known.
+SENTENCES: Final[dict[str, tuple[tuple[Record, ...], str, dict[str, Any]]]] = {
+    "nothing yet": ((), f"Not yet delivered to {C}.", {}),
+    "a failure": (
+        (opened(A1), failed(A1)), f"Not yet delivered to {C} after one failure: slack said no.", {},
+    ),
     "success after it": (
         (opened(A1), failed(A1), opened(A2), _said(A2, AttemptState.SUCCESS)),
-        f"Delivered to {C} at 07:59:51 UTC after one failure.",
+        f"Delivered to {C} at 07:59:51 UTC after one failure.", {},
+    ),
+    "an unknown one, which the next process has settled hours later": (
+        (opened(A1), _said(A1, AttemptState.UNKNOWN, NOW)),
+        f"Not yet delivered to {C}; sent at 07:59:10 UTC, {UNSURE}.", {},
     ),
     "perhaps before as well": (
         (opened(A1), _said(A1, AttemptState.UNKNOWN, NOW - 12_000), opened(A2),
          _said(A2, AttemptState.SUCCESS)),
-        f"Delivered to {C} at 07:59:51 UTC; it may also have arrived at 07:59:48 UTC.",
+        f"Delivered to {C} at 07:59:51 UTC; also sent at 07:59:10 UTC, {UNSURE} twice.", {},
+    ),
+    "only its end is known": (
+        (_said(A1, AttemptState.UNKNOWN, seed=True),),
+        f"Not yet delivered to {C}; sent before 07:59:51 UTC, {UNSURE}.", {},
+    ),
+    "its end and its length are": (
+        (attempt_record(replace(UNKNOWN, ended=NOW, duration=4_000), seed=True),),
+        f"Not yet delivered to {C}; sent at 07:59:56 UTC, {UNSURE}.", {},
+    ),
+    "under way": (
+        (opened(A1),), f"Not yet delivered to {C}; being sent since 07:59:10 UTC.",
+        {"owner": replace(AWAY, holder="pod-1")},
+    ),
+    "under way for longer than any call may take": (
+        (opened(A1, at=NOW - 300_001),),
+        f"Not yet delivered to {C}; on its way since 07:54:59 UTC, and may have arrived.", {},
+    ),
+    "cut off, and nobody has its shard": (
+        (opened(A1),), f"Not yet delivered to {C}; on its way since 07:59:10 UTC, and may have arrived.",
+        {"owner": AWAY},
+    ),
+    "cut off, and another has its log": (
+        (opened(AttemptId("0.6-1")),),
+        f"Not yet delivered to {C}; on its way since 07:59:10 UTC, and may have arrived.", {},
     ),
     "by a person's word": (
-        (opened(A1), _said(A1, AttemptState.UNKNOWN), resolution_record(
-            Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN),
-            delivered=True, at=NOW - 9_000, by="sam", why="seen")),
-        f"Delivered to {C} at 07:59:10 UTC (resolved by sam: not observed by the sender).",
+        (opened(A1), _said(A1, AttemptState.UNKNOWN), SEEN),
+        f"Delivered to {C} at 07:59:10 UTC (resolved by sam: {OBSERVED}).", {},
+    ),
+    "by a person's word, and observed later": (
+        (opened(A1), _said(A1, AttemptState.UNKNOWN), opened(A2), _said(A2, AttemptState.SUCCESS), SEEN),
+        f"Delivered twice to {C}: at 07:59:10 UTC (resolved by sam: {OBSERVED}) and at 07:59:51 UTC.", {},
+    ),
+    "more often": (
+        tuple(_said(AttemptId(f"0.7-{n}"), AttemptState.SUCCESS, NOW + n * 1000) for n in (1, 2, 3)),
+        f"Delivered three times to {C}: at 08:00:01 UTC and at 08:00:02 UTC and at 08:00:03 UTC.", {},
     ),
     "restored": (
         (_said(A1, AttemptState.SUCCESS, seed=True),),
-        f"Delivered to {C} at 07:59:51 UTC (restored from the status: not observed by the sender).",
+        f"Delivered to {C} at 07:59:51 UTC (restored from the status: {OBSERVED}).", {},
     ),
     "adopted": (
         (_said(AttemptId("0-0"), AttemptState.SUCCESS, seed=True),),
-        (
-            f"Delivered to {C} at 07:59:51 UTC (adopted from the controller before: not observed by the"
-            " sender)."
-        ),
+        f"Delivered to {C} at 07:59:51 UTC (adopted from the controller before: {OBSERVED}).", {},
+    ),
+    "dropped": (
+        (opened(A2), DROPPED), f"Not sent to {C}: dropped with hold h-1 of sam: old alerts.", {},
+    ),
+    "dropped after an attempt": (
+        (opened(A1), failed(A1), opened(A2), DROPPED),
+        f"Not delivered to {C} after one failure: dropped with hold h-1 of sam: old alerts.", {},
+    ),
+    "too old": (
+        (opened(A1), _ended(A1, "permanent failure: not sent: older than delivery.maxAge (1m0s)")),
+        f"Not sent to {C}: older than delivery.maxAge (1m0s).", {},
+    ),
+    "refused in such words": (
+        (opened(A1), _ended(A1, "permanent failure: slack said: dropped with hold")),
+        f"Not delivered to {C} after one failure: permanent failure: slack said: dropped with hold.", {},
+    ),
+    "held": ((), f"Not yet delivered to {C}; {WHY}.", {"rules": Rules(holds=(HELD,))}),
+    "held, and nobody works on it": (
+        (), f"Not yet delivered to {C}; {WHY}.", {"rules": Rules(holds=(HELD,)), "owner": AWAY},
     ),
 }  # fmt: skip
 
@@ -524,11 +620,58 @@ SENTENCES: Final = {
 @pytest.mark.parametrize("case", SENTENCES)
 def test_the_first_sentence(case: str) -> None:
     """What became of it, when, what may have arrived besides, and on whose word that stands."""
-    records, wanted = SENTENCES[case]
-    _, text = explained(PLAN, *records)
-    assert text.splitlines()[0] == wanted
-    if "(" in wanted:
-        assert wanted.partition("(")[2].partition(":")[0] in text.partition("attempt  ")[2]
+    records, wanted, more = SENTENCES[case]
+    answer = explain(
+        request(), read_log(elements(PLAN, *records)), more.get("rules", Rules()), now=NOW,
+        owner=more.get("owner", Owner()),
+    )  # fmt: skip
+    first, *rest = as_text(answer)
+    assert first == wanted
+    if OBSERVED in wanted:
+        assert (
+            wanted.partition("(")[2].partition(":")[0] in "\n".join(rest).partition("attempt  ")[2]
+        )
+    if "dropped with hold h-1" in wanted:
+        assert " not sent it was due dropped with hold h-1 of sam: old alerts" in " ".join(
+            rest[-1].split()
+        )
+
+
+KEPT: Final = "The object was deleted; its log is kept"
+#: The records behind the plan of one that was deleted, seconds until its log expires, first sentence.
+DELETED: Final = {
+    "delivered": (
+        (opened(A1), SUCCESS), 60,
+        f"Delivered to {C} at 08:00:00 UTC. {KEPT} until 08:01:00 UTC.",
+    ),
+    "failed, with attempts left": (
+        (opened(A1), failed(A1)), 86_400,
+        f"Not delivered to {C} after one failure: slack said no. {KEPT} until 2027-01-16 08:00:00 UTC.",
+    ),
+    "cut off": (
+        (opened(A1),), -1,
+        f"Not delivered to {C}; on its way since 07:59:10 UTC, and may have arrived. {KEPT}.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DELETED)
+def test_one_that_was_deleted(case: str) -> None:
+    """What became of it, until when that can be asked, and its attempts; no state and nothing to come."""
+    records, ttl, wanted = DELETED[case]
+    log = read_log(elements(PLAN, *records, ORDER))
+    found = of_deleted("ns/n", "u", log, now=NOW, ttl=ttl)
+    text, document = as_text(found), as_json(found)
+    assert text[:4] == [
+        wanted, "ns/n  uid u", f"ROUTED  to {C} at 2027-01-15T07:59:00.000Z",
+        "        RoutingRuleMatched: rule 1 matched",
+    ]  # fmt: skip
+    assert text[5] == f"CHANNEL {C}"
+    assert text[-1] == "! 2027-01-15T08:00:00.000Z resend requested by me: slack:ops: hook is back"
+    assert len(document["channels"][0]["attempts"]) == 1
+    assert document["next"]["reason"] == "the object was deleted"
+    assert (document["deleted"], document["channels"][0]["nextAttempt"]) == (True, None)
+    assert (document["logKeptUntil"] is None) == (ttl < 0)
 
 
 def test_words_that_only_their_developers_understand_are_translated() -> None:

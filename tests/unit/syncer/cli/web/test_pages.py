@@ -15,7 +15,8 @@ from syncer.cli.receivers import Overview
 from syncer.cli.rows import Placed, row_of
 from syncer.cli.web.pages import Moment, page, tell
 from syncer.ledger.reading import read_log
-from syncer.model.record import Record, resend_record, skip_record
+from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.record import Record, attempt_record, resend_record, skip_record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence, Finding
 from tests.unit.syncer.cli.samples import (
@@ -115,7 +116,7 @@ def test_a_notification_that_somebody_takes_care_of() -> None:
     assert not [line for line in lines if line.startswith("Owner")]
     row_of = next(line for line in lines if line.startswith("| slack:ops"))
     assert row_of.endswith(
-        "| none planned | one more attempt requested by order:1;"
+        "| none planned | one more attempt requested by ana@host;"
         " last due attempt was not made: held: not now |"
     )
     notes = lines[lines.index("## What comes next") + 2 : lines.index("## Channels")]
@@ -125,6 +126,24 @@ def test_a_notification_that_somebody_takes_care_of() -> None:
     assert lines[-1] == (
         "Put on record that it arrived: $ kubectl ledger resolve ns/n --as delivered --reason 'TEXT'"
     )
+
+
+def test_what_became_of_a_hold_and_of_a_final_phase() -> None:
+    """Until when it was held, by whom; and why the phase does not say what was delivered later."""
+    shown = request(phase="Failed", completionTime="2027-01-15T07:59:30Z")
+    why = "held until 2027-01-15T09:00:00Z by ana: CHG-1 (syncer hold end h-1)"
+    late = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW))
+    lines = the_page(
+        known(
+            shown, PLAN, skip_record("s1", C, at=NOW - 59_000, why=why),
+            skip_record("s2", "x", at=NOW - 58_000, why="slack circuit breaker is open"), opened(A1), late,
+        )
+    )  # fmt: skip
+    (said,) = (line for line in lines if line.startswith("Final: Failed, as it was published at "))
+    assert said.endswith(" 07:59:30 UTC, and that stays; delivered since then: slack:ops")
+    held, skipped = (line for line in lines if line.startswith("- (odd) not sent"))
+    assert held.endswith(" held 2027-01-15T07:59:01Z to 2027-01-15T07:59:10Z by ana: CHG-1")
+    assert skipped.endswith(" slack circuit breaker is open")
 
 
 def test_log_and_object_that_disagree() -> None:
@@ -141,7 +160,10 @@ def test_log_and_object_that_disagree() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     """The page is made of what there is; what a shell would run is quoted."""
-    assert the_page(known(None, PLAN, gone=True)) == ["# ns/n", "## What happened", ROUTED, *MORE]
+    assert the_page(known(None, PLAN, gone=True)) == [
+        "# ns/n", "Not delivered to slack:ops. The object was deleted; its log is kept.",
+        "## What happened", ROUTED, *MORE,
+    ]  # fmt: skip
     lines = the_page(known(None, key="ns/$(rm)"))
     assert lines[1:3] == ["## What happened", "Nothing is known."]
     assert lines[-1] == "One more attempt: $ kubectl ledger resend 'ns/$(rm)' --reason 'TEXT'"
