@@ -1,18 +1,19 @@
 """
 `syncer explain`: why a notification was sent, why not, what comes next and when.
 
-With `--records`, or if its object is gone, one notification in its log, its fold and its status, side by
-side.
+With `--records` one notification in its log, its fold and its status, side by side; also if its object
+cannot be read. Where the object was deleted, its log tells what became of it while that is kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from syncer.cli import explanation
-from syncer.cli.access import access
+from syncer.cli.access import Access, access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent
 from syncer.cli.installation import StoreState, namespaces_of
 from syncer.cli.known import Asker, Known, find_event, find_key, is_key, know
@@ -27,24 +28,20 @@ from syncer.rules.text import plain
 
 #: Seconds for an answer of a server.
 _ANSWER: Final = 5.0
+_UID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OPEN: Final = "open: being sent, or its sender is gone"
+_DELETED: Final = "; if it was deleted, give NAMESPACE/NAME or its uid while its log is kept"
 
 
 async def run(options: argparse.Namespace) -> int:
     """Explain one notification; returns the exit code."""
     async with access(options) as at:
-        asker, namespaces = Asker(_ANSWER, strict=True), namespaces_of(at, options)
-        found, key = None, options.object or ""
-        if options.event:
-            key = await find_event(at, options.event.strip(), namespaces)
-        if is_key(key):
-            found = await know(at, key, asker)
-        if found is None:
-            # A part of a name may be meant; Absent says what there is.
-            key = await find_key(at, key, namespaces)
-            found = await know(at, key, asker)
-    if found is None:
-        raise Absent(f"there is no object {key}")
+        found = await find(at, options)
     refused, explained = found.refused, found.explanation
+    if found.gone and found.log is not None:
+        explained = explanation.of_deleted(
+            found.key, found.uid, found.log, now=found.now, ttl=found.ttl
+        )
     if not found.uid and not (options.records and isinstance(refused, ConfigError)):
         raise _unknown(found)
     if refused is not None and not options.records:
@@ -54,13 +51,39 @@ async def run(options: argparse.Namespace) -> int:
     write_answer(
         explanation.as_json(explained), explanation.as_text(explained), as_json=options.json
     )
-    if found.unread:
+    if found.unread or found.gone:
         return NOT_COMPARED
     if explained.log.problem or explained.blocked:
         return DIFFERENT
     # What has ended needs no owner.
-    needed = not isinstance(explained.decision, Finish)
-    return NOT_COMPARED if needed and explained.owner.holder is None else OK
+    known = explained.owner.holder is not None or isinstance(explained.decision, Finish)
+    return OK if known else NOT_COMPARED
+
+
+async def find(at: Access, options: argparse.Namespace) -> Known:
+    """Return what is meant: by its name, its uid, its event, or a part of what its object says."""
+    asker, namespaces = Asker(_ANSWER, strict=True), namespaces_of(at, options)
+    key, uid, found = options.object or "", "", None
+    if options.event:
+        key = await find_event(at, options.event.strip(), namespaces)
+    elif _UID.fullmatch(key):
+        (head,) = await at.log.read_headers([key])
+        uid, key = (key, head.header.object) if head.header is not None else ("", key)
+    if is_key(key):
+        found = await know(at, key, asker, uid=uid)
+    if found is None:
+        try:
+            # A part of a name may be meant; Absent says what there is.
+            found = await know(at, await find_key(at, key, namespaces), asker)
+        except Absent as error:
+            raise Absent(
+                f"{error}{_DELETED if str(error).startswith('there is no') else ''}"
+            ) from None
+    if found is None or uid not in ("", found.uid):
+        raise Absent(
+            f"there is no object {key}" if found is None else f"{key} is another one by now"
+        )
+    return found
 
 
 def _unknown(found: Known) -> LedgerError:
@@ -83,11 +106,9 @@ def _show_records(options: argparse.Namespace, found: Known) -> int:
         if not found.uid:
             write_remark(f"there is no log {found.key}")
             return NOT_COMPARED
-    if found.store.remark and not found.unread:
-        write_remark(found.store.remark)
+    write_remark("" if found.unread else found.store.remark)
     if not options.records:
-        gone = f"there is no object {found.key} any more" if found.gone else found.missing[0]
-        write_remark(f"{gone}; this is its log")
+        write_remark(f"{found.missing[0]}; this is its log")
     write_answer(as_json(found), as_text(found), as_json=options.json)
     if found.store.state is StoreState.NEW:
         return NOT_COMPARED
@@ -212,13 +233,12 @@ def _text(found: Known) -> Iterator[str]:
 def _remark(logged: Attempt | None, seen: Attempt | None, compared: bool) -> str:
     if logged is None:
         return "only in the status"
-    if logged.state is AttemptState.INTENT:
-        return "open: being sent, or its sender is gone"
-    if not compared:
-        return "status not read"
-    if seen is None:
-        return "not published yet"
-    return "" if logged.state is seen.state else "differs"
+    known = (
+        "" if seen and logged.state is seen.state else "differs" if seen else "not published yet"
+    )
+    return (
+        _OPEN if logged.state is AttemptState.INTENT else known if compared else "status not read"
+    )
 
 
 def _row(line: Line) -> tuple[str, ...]:

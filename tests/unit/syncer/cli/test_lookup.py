@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from dataclasses import replace
+from typing import Final
 
 import pytest
 
 from syncer.cli.exits import Absent
+from syncer.cli.explain import find
 from syncer.cli.known import find_key, is_key, namespace_and_name, read_request
+from syncer.model.attempt import Epoch
 from syncer.model.errors import ConfigError
+from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest, parse_object
-from tests.unit.syncer.cli.world import Objects, World, named, page
+from tests.unit.syncer.cli.samples import elements
+from tests.unit.syncer.cli.world import Objects, World, logged, named, page
 
 
 def test_a_key_is_parted() -> None:
@@ -73,3 +79,36 @@ async def test_an_object_is_found_by_a_part(case: str) -> None:
     with pytest.raises(Absent) as said:
         await find_key(world.at, key, ())
     assert str(said.value).startswith(wanted)
+
+
+U1, U2 = (f"0000000{n}-0000-4000-8000-000000000000" for n in (1, 2))
+HINT: Final = "; if it was deleted, give NAMESPACE/NAME or its uid while its log is kept"
+#: What is typed: the uid that is found, or what is said instead. The object of one of two logs is there.
+GONE: Final = {
+    "its uid": (U1, U1),
+    "its name": ("ns/n" + U1, U1),
+    "a part of its name": (
+        "n00000001", f"there is no object n00000001, and no subject or event with 'n00000001'{HINT}",
+    ),
+    "a uid that no log has": (U1[:-1] + "1", HINT),
+    "a uid whose name another one has": (U2, "ns/n is another one by now"),
+    "a part that several have": ("n", "2 notifications have 'n' in their name; the newest:\n  ns/n1\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", GONE)
+async def test_one_that_was_deleted_is_found(case: str) -> None:
+    """By name and uid while there is a log; a part of its name finds nothing, and what does is said."""
+    key, wanted = GONE[case]
+    world = World(Objects(page(named("1"), named("2"))))
+    world.put(U1, logged(U1))
+    world.put(U2, elements(header=Header("ns/n", Epoch("0.7"))))
+    world.objects.kept["ns/n"] = named("3")
+    options = Namespace(object=key, event="", namespace=None, all_namespaces=True)
+    if wanted == U1:
+        found = await find(world.at, options)
+        assert (found.uid, found.key, found.gone) == (U1, f"ns/n{U1}", True)
+        return
+    with pytest.raises(Absent) as said:
+        await find(world.at, options)
+    assert (wanted in str(said.value), HINT in str(said.value)) == (True, HINT in wanted)
