@@ -169,5 +169,7 @@ async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(here: Stage) ->
     (why,) = whys
     assert re.search(f"dropped with hold {name} of .*, by .*: ", why)
     assert (why.endswith(": they mend it"), whys[why]) == (True, FLOOD - len(sent))
+    (blamed,) = await syncer(here, "receivers", "-n", here.namespace)
+    assert (blamed["badSince"], blamed["attempts"], blamed["failed"]) == (None, len(sent), 0)
     await here.create("after")
     await until(lambda: bool(here.receiver.calls("after")), "a younger one goes")

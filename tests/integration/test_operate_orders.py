@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -59,6 +60,8 @@ async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator)
         await phase(here, uid, "Failed")
         raw = RawLog(here, uid)
         await until(lambda: _expires(raw), "the log expires")
+        lost = ("list", "-n", here.namespace, "--state", "lost", "-o", "json")
+        assert [line["name"] for line in (await operator.run(*lost)).lines] == ["late"]
         dry = await operator.run(
             "resend", f"{here.namespace}/late", "--reason", "hook is back", "--dry-run"
         )
@@ -75,6 +78,11 @@ async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator)
     late = next(c for c in status["conditions"] if c["type"] == "LateSuccess")
     assert late["status"] == "True"
     assert len(here.receiver.calls("late")) == 2
+    assert (await operator.run(*lost)).lines == []
+    row = await operator.run("list", "-n", here.namespace, "--phase", "failed")
+    assert re.search(
+        r"/late +Failed .* delivered later, recorded at [-\dT:]+Z$", row.out, re.MULTILINE
+    )
     (order,) = await raw.by(Kind.ORDER)
     assert (order.body["by"], order.body["why"]) == (BY, "hook is back")
     first, *later = await raw.by(Kind.INTENT)
