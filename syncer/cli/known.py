@@ -52,9 +52,9 @@ def is_key(key: str) -> bool:
     return bool(slash and "/" not in name and _NAMESPACE.fullmatch(namespace))
 
 
-def namespace_and_name(key: str) -> tuple[str, str]:
+def namespace_and_name(key: str, hint: str = "") -> tuple[str, str]:
     """
-    Split the key of an object.
+    Split the key of an object; `hint` says how to find one.
 
     Raises:
         ConfigError: it is not `namespace/name`. What stands behind another slash would be taken for a
@@ -62,9 +62,7 @@ def namespace_and_name(key: str) -> tuple[str, str]:
     """
     namespace, _, name = key.partition("/")
     if not (namespace and name) or "/" in name:
-        raise ConfigError(
-            f"NAMESPACE/NAME expected, not {plain(key)!r}; find it with `syncer explain PART`"
-        )
+        raise ConfigError(f"NAMESPACE/NAME expected, not {plain(key)!r}{hint}")
     return namespace, name
 
 
@@ -140,7 +138,7 @@ async def read_request(at: Access, key: str) -> NotificationRequest:
         Absent: there is no such object.
         PortError: the API server does not answer, or refuses.
     """
-    namespace, name = namespace_and_name(key)
+    namespace, name = namespace_and_name(key, "; find it with `syncer explain PART`")
     try:
         async with asyncio.timeout(_ANSWER):
             return await at.objects.get(namespace, name)

@@ -29,8 +29,7 @@ def test_what_is_no_key_is_refused(key: str) -> None:
     """The API server is not asked for a subresource, or for an object of no name."""
     with pytest.raises(ConfigError) as refusal:
         namespace_and_name(key)
-    said = f"NAMESPACE/NAME expected, not {key!r}; find it with `syncer explain PART`"
-    assert str(refusal.value) == said
+    assert str(refusal.value) == f"NAMESPACE/NAME expected, not {key!r}"
 
 
 async def test_an_object_is_read() -> None:
@@ -40,6 +39,8 @@ async def test_an_object_is_read() -> None:
     assert (await read_request(world.at, "ns/n1")).uid == "1"
     with pytest.raises(Absent, match=r"^there is no object ns/n2$"):
         await read_request(world.at, "ns/n2")
+    with pytest.raises(ConfigError, match=r"not 'n1'; find it with `syncer explain PART`$"):
+        await read_request(world.at, "n1")
 
 
 def _told(uid: str) -> NotificationRequest:
