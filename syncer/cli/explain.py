@@ -29,7 +29,6 @@ from syncer.rules.text import plain
 #: Seconds for an answer of a server.
 _ANSWER: Final = 5.0
 _UID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_OPEN: Final = "open: being sent, or its sender is gone"
 _DELETED: Final = "; if it was deleted, give NAMESPACE/NAME or its uid while its log is kept"
 
 
@@ -237,7 +236,11 @@ def _remark(logged: Attempt | None, seen: Attempt | None, compared: bool) -> str
         "" if seen and logged.state is seen.state else "differs" if seen else "not published yet"
     )
     return (
-        _OPEN if logged.state is AttemptState.INTENT else known if compared else "status not read"
+        "open: being sent, or its sender is gone"
+        if logged.state is AttemptState.INTENT
+        else known
+        if compared
+        else "status not read"
     )
 
 

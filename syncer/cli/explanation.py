@@ -321,7 +321,9 @@ def next_step(found: Explanation) -> str:
             left = {history.channel_state.state for history in found.channels} - {State.DELIVERED}
             again = status.phase in {FAILED, PARTIALLY_SENT} and left
             more = "; `resend` requests one more attempt" if again else ""
-            return f"nothing: {reason}{more if status.terminal else _NOT_SHOWN}"
+            return f"nothing: {reason}" + (
+                more if status.terminal else "; the status does not show this yet"
+            )
 
 
 def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:
@@ -332,7 +334,6 @@ def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:
     ]
 
 
-_NOT_SHOWN: Final = "; the status does not show this yet"
 #: Columns of a subject.
 _SUBJECT: Final = 100
 #: Channels that the first sentence tells of.
@@ -398,21 +399,17 @@ def summary(found: Explanation) -> str:
 
 
 def _told(history: ChannelHistory, found: Explanation) -> str:
-    state, attempts = history.channel_state, [a for a, _ in history.attempts]
-
-    def clock(ms: int) -> str:
-        return _clock(ms, found.now)
-
+    state, attempts, now = history.channel_state, [a for a, _ in history.attempts], found.now
     # Who says later that it arrived has not seen when.
     times = [
-        f"at {clock(a.started or a.ended)} ({word}: not observed by the sender)"
-        if (word := word_of(a, found.log.records)) else f"at {clock(a.ended)}"
+        f"at {_clock(a.started or a.ended, now)} ({word}: not observed by the sender)"
+        if (word := word_of(a, found.log.records)) else f"at {_clock(a.ended, now)}"
         for a in attempts if a.state is AttemptState.SUCCESS
     ]  # fmt: skip
     # The end of an unknown one may be the time at which the next process found it.
     unknown = [
-        f"at {clock(at)}" if (at := a.started or (a.duration and a.ended - a.duration))
-        else f"before {clock(a.ended)}"
+        f"at {_clock(at, now)}" if (at := a.started or (a.duration and a.ended - a.duration))
+        else f"before {_clock(a.ended, now)}"
         for a in attempts if a.state is AttemptState.UNKNOWN
     ]  # fmt: skip
     failures = [a for a in attempts if a.state is AttemptState.FAILED]
@@ -438,7 +435,7 @@ def _told(history: ChannelHistory, found: Explanation) -> str:
             way, end = (
                 ("on its way", ", and may have arrived") if _left(a, found) else ("being sent", "")
             )
-            text += f"; {way} since {clock(a.started)}{end}"
+            text += f"; {way} since {_clock(a.started, now)}{end}"
     held = [why for channel, why in withheld(found.rule) if channel == state.channel]
     return f"{'; '.join([text, *held]).rstrip('.')}."
 
@@ -446,8 +443,8 @@ def _told(history: ChannelHistory, found: Explanation) -> str:
 def _left(attempt: Attempt, found: Explanation) -> bool:
     """Whether nobody waits any more for the answer to an open attempt."""
     header, alone = found.log.header, found.owner.holder == "" or found.kept is not None
-    replaced = header is not None and attempt_epoch(attempt.id) != header.epoch
-    return alone or replaced or found.now - attempt.started > _LONGEST_SEND
+    replaced = header and attempt_epoch(attempt.id) != header.epoch
+    return bool(alone or replaced) or found.now - attempt.started > _LONGEST_SEND
 
 
 def final(found: Explanation) -> str:
@@ -466,8 +463,10 @@ def final(found: Explanation) -> str:
     ]
     if not (late and status.completed_at and status.phase in {FAILED, PARTIALLY_SENT}):
         return ""
-    since = f"{status.phase}, as it was published at {_clock(status.completed_at, found.now)}"
-    return f"{since}, and that stays; delivered since then: {', '.join(late)}"
+    return (
+        f"{status.phase}, as it was published at {_clock(status.completed_at, found.now)}, and that stays;"
+        f" delivered since then: {', '.join(late)}"
+    )
 
 
 def _clock(ms: int, now: int) -> str:
