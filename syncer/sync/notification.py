@@ -160,12 +160,12 @@ class Publication:
 
     def cover(self) -> None:
         """A write includes everything known now; later changes are marked again."""
-        self.dirty_since, self.urgent = None, False
+        self.dirty_since, self.urgent, self.ticket = None, False, math.inf
 
     def clean(self) -> None:
         """All is published, or not ours to publish."""
         self.cover()
-        self.failures, self.ticket = 0, math.inf
+        self.failures = 0
 
     def forgive(self) -> None:
         """The next write need not wait for those that failed."""
