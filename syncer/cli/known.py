@@ -34,6 +34,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.resource import NotificationRequest
+from syncer.model.times import format_time
 from syncer.rules.divergence import Finding
 from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.text import plain
@@ -99,7 +100,10 @@ async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
         return found[0].key
     if not found:
         raise Absent(f"there is no object {key}, and no subject or event with {part!r}")
-    listed = "".join(f"\n  {o.key}" for o in found[:_NAMED])
+    listed = "".join(
+        f"\n  {o.key}  {format_time(o.created, millis=False)}  {plain(o.spec().subject)}"
+        for o in found[:_NAMED]
+    )
     raise Absent(f"{len(found)} notifications have {part!r} in their {where}; the newest:{listed}")
 
 

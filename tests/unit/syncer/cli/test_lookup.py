@@ -46,7 +46,8 @@ async def test_an_object_is_read() -> None:
 def _told(uid: str) -> NotificationRequest:
     """An object with a subject and an event; both subjects name the first object's neighbour."""
     spec = {"subject": {"1": "A disk like n12's", "12": "disk is full on a/b"}[uid]}
-    made = parse_object({"metadata": {"uid": uid, "namespace": "ns", "name": "n"}, "spec": spec})
+    meta = {"uid": uid, "namespace": "ns", "name": "n", "creationTimestamp": "2026-01-31T08:00:00Z"}
+    made = parse_object({"metadata": meta, "spec": spec})
     return replace(made, name=f"n{uid}", event=f"{{group={uid}}}")
 
 
@@ -55,7 +56,8 @@ PARTS = {
     "a part that one has": ("n12", ("1", "12"), "12"),
     "a part, in a namespace": ("ns/2", ("1", "12"), "12"),
     "a part that several have": (
-        "n1", ("1", "12"), "2 notifications have 'n1' in their name; the newest:\n  ns/n1",
+        "n1", ("1", "12"),
+        "2 notifications have 'n1' in their name; the newest:\n  ns/n1  2026-01-31T08:00:00Z  A disk like",
     ),
     "a part that none has": ("x", ("1",), "there is no object x, and no subject or event with 'x'"),
     "a part of a subject": ("Is FULL", ("1", "12"), "12"),
@@ -93,7 +95,7 @@ GONE: Final = {
     ),
     "a uid that no log has": (U1[:-1] + "1", HINT),
     "a uid whose name another one has": (U2, "ns/n is another one by now"),
-    "a part that several have": ("n", "2 notifications have 'n' in their name; the newest:\n  ns/n1\n"),
+    "a part that several have": ("n", "2 notifications have 'n' in their name; the newest:\n  ns/n1  "),
 }  # fmt: skip
 
 
