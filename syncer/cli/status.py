@@ -176,7 +176,7 @@ def lines_of(counts: Overview) -> list[Line]:
     rows: list[tuple[str, int, str, Any, str]] = [
         ("RECEIVERS", len(bad), receivers, f"{len(counts.receivers)} good", "receivers"),
         ("STUCK", counts.stuck, f"{counts.stuck} of {counts.unfinished} unfinished are overdue",
-         f"none of {counts.unfinished} unfinished", "list --unfinished"),
+         f"none of {counts.unfinished} unfinished is overdue", "list --unfinished"),
         ("UNKNOWN", counts.unknown, f"{counts.unknown} may have arrived, nobody knows", "none",
          "list --state unknown"),
         ("FAILED", counts.failed, f"{counts.failed} in 24 h", "none in 24 h",
