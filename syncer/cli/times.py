@@ -13,6 +13,8 @@ from syncer.model.times import parse_time
 
 #: Whole days at the beginning of a span of time.
 _DAYS: Final = re.compile(r"([0-9]{1,4})d")
+#: A number without a unit, which settings take for seconds; 0 needs none.
+_BARE: Final = re.compile(r"([0-9]{1,4}d)?[0-9.]*[1-9][0-9.]*")
 
 
 def now_here() -> int:
@@ -22,8 +24,8 @@ def now_here() -> int:
 
 def seconds_of(text: str, option: str) -> float:
     """Parse a duration, as in settings or with days (`3d`, `1d12h`); else ConfigError."""
-    if text.strip().replace(".", "").isdigit():
-        raise ConfigError(f"{option}: {text.strip()} of what? Name a unit, such as {text.strip()}h")
+    if _BARE.fullmatch(text.strip()):
+        raise ConfigError(f"{option}: {text} of what? Name a unit, such as {text}m or {text}h")
     days = _DAYS.match(text.strip())
     rest = text.strip()[days.end() :] if days else text
     try:
