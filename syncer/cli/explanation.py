@@ -94,13 +94,13 @@ class Silence(NamedTuple):
 
 #: Why something is held back, as the log has it: until when, by whom and why.
 _HELD: Final = re.compile(
-    r"held(?: until (\S+))?((?: by |: ).*?)(?: \(syncer hold end \S+\))?", re.DOTALL
+    r"held(?: until (\S+))?((?: by |: ).*?)(?: \(syncer hold end (\S+)\))?", re.DOTALL
 )
 
 
-def silences(records: Sequence[Record]) -> list[Silence]:
+def silences(records: Sequence[Record], holds: Iterable[Hold] = ()) -> list[Silence]:
     """Return when the channels of a log were held back, each until the next word of its channel."""
-    found = []
+    found, enders = [], {h.name: f", ended by {h.ended_by}" for h in holds if h.ended_by}
     for n, one in enumerate(records):
         why, since = str(one.body.get("why", "")), int(one.body.get("at", 0))
         if one.kind is Kind.SKIP and (held := _HELD.fullmatch(why)):
@@ -109,7 +109,9 @@ def silences(records: Sequence[Record]) -> list[Silence]:
             # It may have ended by itself long before anybody looked again.
             end = min(end, time_of(held[1])) if held[1] else end
             begin, over = format_time(since, millis=False), format_time(end, millis=False)
-            said = f"held {begin} to {over}{held[2]}" if end else f"held since {begin}{why[4:]}"
+            # What ends one that goes on is said with the next step, as it is by now.
+            span = f"{begin} to {over}" if end else f"since {begin}"
+            said = f"held {span}{held[2]}{enders.get(held[3], '')}"
             found.append(Silence(one.channel, since, end, said))
     return found
 
@@ -213,7 +215,7 @@ def explain(
     opened = {r.id: r for r in log.records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
     shown = {a.id: a for a in status.attempts if a.id not in view.attempts}
     following = {c: round(now + wait * 1000) for c, wait in due.items() if wait > 0}
-    held = silences(log.records)
+    held = silences(log.records, rules.holds)
     histories = tuple(
         ChannelHistory(
             s,

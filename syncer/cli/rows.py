@@ -107,7 +107,7 @@ class Row:
         annotated: Its author holds it.
         journal: The outage in which its attempts were journaled, empty without one.
         completed: When it ended, 0 before.
-        lost: It failed, and a channel of it has not been delivered since.
+        lost: It failed, and a channel of it was neither delivered since nor dropped by an operator.
         event: What the gateway made it of, in its sender's words, cut; empty without one.
         listing: Number of the list that has shown it last.
     """
@@ -274,8 +274,10 @@ def row_of(
         share(Channel(c.name, c.state, 0 if status.terminal else c.next_retry))
         for c in status.channels[:_CHANNELS]
     )
+    last = {a.channel: a.error for a in status.attempts}
     lost = not status.channels or any(
         c.state not in {State.DELIVERED, State.SUPERSEDED, State.STANDBY, State.NOT_NEEDED}
+        and not last.get(c.name, "").startswith(DROPPED)
         for c in status.channels
     )
     return Row(

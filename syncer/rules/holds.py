@@ -153,7 +153,7 @@ def reason_of(hold: Hold) -> str:
     why, by, ender = (
         " ".join(plain(text).split()) for text in (hold.reason, hold.author, hold.ended_by)
     )
-    whose = f"hold {hold.name} of {by}{f', by {ender}' if ender else ''}: {why}"
+    whose = f"hold {hold.name} of {by}{f', by {ender}' if ender not in ('', by) else ''}: {why}"
     if hold.drop_before:
         return f"dropped with {whose}"
     if hold.rate:

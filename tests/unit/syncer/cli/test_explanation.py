@@ -209,6 +209,11 @@ TOLD: Final = {
             "what": "held 2027-01-15T07:59:20Z to 2027-01-15T07:59:40Z by alice@desk: they mend it",
         }]},
     ),
+    "a hold that somebody else has ended": Told(
+        (PLAN, skip_record("s1", C, at=NOW - 40_000, why=WHY), opened(A1, at=NOW - 20_000), failed(A1)),
+        ("to 2027-01-15T07:59:40Z by alice@desk: they mend it, ended by maria\n",),
+        rules=Rules(holds=(replace(HELD, until=NOW - 20_000, ended_by="maria"),)),
+    ),
     "a hold that ended before anybody looked again": Told(
         (PLAN, skip_record("s1", C, at=NOW, why=WHY), opened(A1, at=NOW + 99_000)),
         ("\n  held 2027-01-15T08:00:00Z to 2027-01-15T08:01:00Z by alice@desk: they mend it\n",),
@@ -218,7 +223,7 @@ TOLD: Final = {
          skip_record("s2", "file", at=NOW - 8_000, why="slack circuit breaker is open"),
          skip_record("s3", C, at=NOW - 7_000, why=WHY)),
         ("\n  held 2027-01-15T07:59:51Z to 2027-01-15T07:59:53Z: the annotation x says: until Monday\n",
-         f"\n  held since 2027-01-15T07:59:53Z {WHY.removeprefix('held ')}\n"),
+         "\n  held since 2027-01-15T07:59:53Z by alice@desk: they mend it\n"),
         ("last due attempt",),
     ),
     "an attempt is under way": Told(

@@ -147,6 +147,17 @@ ENDED: Final[dict[str, tuple[str, dict[str, str], list[dict[str, Any]], bool, li
         [tried("failed", 1, "07:20:00", "superseded by n2") | {"class": "superseded"}],
         False, [f"{C}: superseded by n2"],
     ),
+    "it was dropped": (
+        "Failed", {C: "Failed"},
+        [tried("failed", 1, "07:20:00", "permanent failure: dropped with hold h of sam: their flood")],
+        False, [f"{C}: permanent failure: dropped with hold h of sam: their flood"],
+    ),
+    "it was dropped, and failed when it was sent again": (
+        "Failed", {C: "Failed"},
+        [tried("failed", 1, "07:20:00", "permanent failure: dropped with hold h of sam: their flood"),
+         tried("failed", 2, "07:30:00", "403")],
+        True, [f"{C}: 403"],
+    ),
     "it goes to nobody": ("Failed", {}, [], True, []),
     "it was sent after a failure": (
         "Sent", {C: "Delivered"},
