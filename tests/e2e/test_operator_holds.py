@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -167,7 +166,7 @@ async def test_a_flood_is_held_counted_let_go_slowly_and_dropped(here: Stage) ->
         if r.kind is Kind.FAILED
     )
     (why,) = whys
-    assert re.search(f"dropped with hold {name} of .*, by .*: ", why)
+    assert f"dropped with hold {name} of " in why
     assert (why.endswith(": they mend it"), whys[why]) == (True, FLOOD - len(sent))
     (blamed,) = await syncer(here, "receivers", "-n", here.namespace)
     assert (blamed["badSince"], blamed["attempts"], blamed["failed"]) == (None, len(sent), 0)
