@@ -29,7 +29,6 @@ from syncer.rules.text import plain
 #: Seconds for an answer of a server.
 _ANSWER: Final = 5.0
 _UID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_DELETED: Final = "; if it was deleted, give NAMESPACE/NAME or its uid while its log is kept"
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -71,17 +70,12 @@ async def find(at: Access, options: argparse.Namespace) -> Known:
     if is_key(key):
         found = await know(at, key, asker, uid=uid)
     if found is None:
-        try:
-            # A part of a name may be meant; Absent says what there is.
-            found = await know(at, await find_key(at, key, namespaces), asker)
-        except Absent as error:
-            raise Absent(
-                f"{error}{_DELETED if str(error).startswith('there is no') else ''}"
-            ) from None
-    if found is None or uid not in ("", found.uid):
-        raise Absent(
-            f"there is no object {key}" if found is None else f"{key} is another one by now"
-        )
+        # A part of a name may be meant; Absent says what there is.
+        found = await know(at, await find_key(at, key, namespaces), asker)
+    if found is None:
+        raise Absent(f"there is no object {key}")
+    if uid not in ("", found.uid):
+        raise Absent(f"{key} is another one by now")
     return found
 
 
@@ -232,16 +226,13 @@ def _text(found: Known) -> Iterator[str]:
 def _remark(logged: Attempt | None, seen: Attempt | None, compared: bool) -> str:
     if logged is None:
         return "only in the status"
-    known = (
-        "" if seen and logged.state is seen.state else "differs" if seen else "not published yet"
-    )
-    return (
-        "open: being sent, or its sender is gone"
-        if logged.state is AttemptState.INTENT
-        else known
-        if compared
-        else "status not read"
-    )
+    if logged.state is AttemptState.INTENT:
+        return "open: being sent, or its sender is gone"
+    if not compared:
+        return "status not read"
+    if seen is None:
+        return "not published yet"
+    return "" if logged.state is seen.state else "differs"
 
 
 def _row(line: Line) -> tuple[str, ...]:

@@ -31,7 +31,6 @@ from syncer.model.attempt import (
 )
 from syncer.model.conditions import QUARANTINED, true_condition
 from syncer.model.hold import Hold
-from syncer.model.outcome import PERMANENT
 from syncer.model.record import NO_CHANNEL, Kind, Record
 from syncer.model.resource import FAILED, PARTIALLY_SENT, NotificationRequest, parse_object
 from syncer.model.times import format_time, time_of
@@ -50,6 +49,7 @@ from syncer.rules.plan import (
     WaitUntil,
     Withhold,
     decide,
+    given_up,
     hold_of,
     stale_of,
     withheld,
@@ -377,16 +377,6 @@ def asked_by(order: str, records: Iterable[Record]) -> str:
     return next((str(r.body.get("by")) for r in records if r.id == order and order), order)
 
 
-#: How the reason begins why a due channel was given up.
-_GIVEN_UP: Final = re.compile(f"{PERMANENT}(?:not sent: (.*)|(dropped with hold .*))", re.DOTALL)
-
-
-def given_up(attempt: Attempt) -> str:
-    """Return why an attempt only ends its channel, with nothing sent; empty if it is a real one."""
-    found = _GIVEN_UP.fullmatch(attempt.error)
-    return found[1] or found[2] if found and attempt.failure is FailureClass.PERMANENT else ""
-
-
 def summary(found: Explanation) -> str:
     """Return what became of it, in one sentence for each of the first channels."""
     told, more = [_told(h, found) for h in found.channels[:_TOLD]], len(found.channels) - _TOLD
@@ -415,9 +405,9 @@ def _told(history: ChannelHistory, found: Explanation) -> str:
         for a in attempts if a.state is AttemptState.UNKNOWN
     ]  # fmt: skip
     failures = [a for a in attempts if a.state is AttemptState.FAILED]
-    number = sum(not given_up(a) for a in failures)
+    number = sum(not given_up(a.error) for a in failures)
     after = f" after {_NUMBERS.get(number, number)} failure{'s' * (number > 1)}" if number else ""
-    dropped = given_up(failures[-1]) if failures else ""
+    dropped = given_up(failures[-1].error) if failures else ""
     if times:
         often = {1: "", 2: " twice"}.get(n := len(times), f" {_NUMBERS.get(n, n)} times")
         text = f"Delivered{often} to {state.channel}{':' * (n > 1)} {' and '.join(times)}{after}"
@@ -531,7 +521,7 @@ def _channel(history: ChannelHistory, found: Explanation) -> list[str]:
             "restored" if intent is None
             else f"resend by {asked_by(order, records)}" if (order := str(intent.body.get("order", "")))
             else "it was due",
-            cut(given_up(a) or translated(a.error), 100),
+            cut(given_up(a.error) or translated(a.error), 100),
         )
         for a, intent in history.attempts
     ]  # fmt: skip
@@ -550,7 +540,7 @@ def result_of(attempt: Attempt) -> str:
             FailureClass.OPERATOR: "refused, waits for an operator",
             FailureClass.SUPERSEDED: "superseded, not sent",
         }
-        return "not sent" if given_up(attempt) else words[attempt.failure]
+        return "not sent" if given_up(attempt.error) else words[attempt.failure]
     return "under way" if attempt.open else attempt.state.word
 
 

@@ -99,7 +99,10 @@ async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
         write_remark(f"the only one with {part!r} in its {where}: {found[0].key}")
         return found[0].key
     if not found:
-        raise Absent(f"there is no object {key}, and no subject or event with {part!r}")
+        raise Absent(
+            f"there is no object {key}, and no subject or event with {part!r}; if it was deleted, give"
+            " NAMESPACE/NAME or its uid while its log is kept"
+        )
     listed = "".join(
         f"\n  {o.key}  {format_time(o.created, millis=False)}  {plain(o.spec().subject)}"
         for o in found[:_NAMED]

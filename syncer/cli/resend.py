@@ -24,7 +24,6 @@ from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent, Misused, Refus
 from syncer.cli.installation import check_names, namespaces_of, trusted_store
 from syncer.cli.known import read_request
 from syncer.cli.output import age, cut, table, translated, write_answer, write_lines, write_remark
-from syncer.cli.rows import DROPPED
 from syncer.cli.scan import Scan, walk
 from syncer.cli.times import moment_of, rate_of
 from syncer.kube.notification_requests import Unreadable
@@ -38,8 +37,9 @@ from syncer.model.resource import NotificationRequest, Status
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import ReadLog
-from syncer.rules.holds import on_channel
+from syncer.rules.holds import DROPPED, on_channel
 from syncer.rules.merge import Facts, channel_states_of, lacking
+from syncer.rules.plan import given_up
 from syncer.rules.text import plain
 
 #: Stands for every attempt whose result is not known.
@@ -218,8 +218,9 @@ def resend_requests(
 
 def _ended(channel_state: ChannelState, status: Status) -> bool:
     """Whether nothing more is sent on a channel without a request: a final phase ends all channels."""
-    under_way = channel_state.state is State.SENDING
-    return not under_way and (channel_state.state.finished or status.terminal)
+    if channel_state.state is State.SENDING:
+        return False
+    return channel_state.state.finished or status.terminal
 
 
 def _legible(log: ReadLog) -> None:
@@ -378,5 +379,5 @@ def _failed(
         if c.state in {State.FAILED, State.EXHAUSTED, State.UNCERTAIN}
         and on_channel(c.name, options.receiver or ())
         and at >= since
-        and (dropped or options.even_dropped or not error.startswith(DROPPED))
+        and (dropped or options.even_dropped or not given_up(error).startswith(DROPPED))
     }

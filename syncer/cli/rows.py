@@ -33,7 +33,8 @@ from syncer.model.hold import Hold
 from syncer.model.resource import SENT, TERMINAL_PHASES, NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.channel_state import State
-from syncer.rules.holds import keep_back, on_channel
+from syncer.rules.holds import DROPPED, keep_back, on_channel
+from syncer.rules.plan import given_up
 
 #: Characters that are kept of an error, a subject and an event; channels and attempts of one row.
 _ERROR: Final = 200
@@ -43,9 +44,6 @@ _CHANNELS: Final = 20
 _TRIES: Final = 50
 #: Receivers that a row names.
 _NAMED: Final = 2
-#: How the error of an attempt begins that was not to be made: an operator has dropped it; it was too old.
-DROPPED: Final = "permanent failure: dropped with hold "
-_UNMADE: Final = (DROPPED, "permanent failure: not sent: older than ")
 
 
 class Channel(NamedTuple):
@@ -263,7 +261,7 @@ def row_of(
     status = request.status
 
     def tried(attempt: Attempt) -> Try:
-        unmade = attempt.failure is FailureClass.SUPERSEDED or attempt.error.startswith(_UNMADE)
+        unmade = attempt.failure is FailureClass.SUPERSEDED or bool(given_up(attempt.error))
         return Try(
             share(attempt.channel), attempt.ended or attempt.started, attempt.state,
             share(attempt.error[:_ERROR]),
@@ -277,7 +275,7 @@ def row_of(
     last = {a.channel: a.error for a in status.attempts}
     lost = not status.channels or any(
         c.state not in {State.DELIVERED, State.SUPERSEDED, State.STANDBY, State.NOT_NEEDED}
-        and not last.get(c.name, "").startswith(DROPPED)
+        and not given_up(last.get(c.name, "")).startswith(DROPPED)
         for c in status.channels
     )
     return Row(

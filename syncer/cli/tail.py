@@ -74,9 +74,10 @@ class Event(NamedTuple):
     def result(self) -> str:
         """What became of the attempt, in words."""
         state = _STATES[self.record.kind]
-        # A person's word is nothing that was observed.
-        told = f"resolved: {state}" if self.record.kind.resolution else ""
-        return told or _FAILURES.get(str(self.record.body.get("class", "")), state)
+        if self.record.kind.resolution:
+            # A person's word is nothing that was observed.
+            return f"resolved: {state}"
+        return _FAILURES.get(str(self.record.body.get("class", "")), state)
 
     @property
     def detail(self) -> str:

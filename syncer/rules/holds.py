@@ -22,6 +22,8 @@ from syncer.rules.channel_state import NOTHING_DUE
 from syncer.rules.recurrence import problem_of
 from syncer.rules.text import plain
 
+#: How the reason begins why what an operator has dropped is given up.
+DROPPED: Final = "dropped with hold "
 #: The types that the definition of notifications knows.
 TYPES: Final = (
     "Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion",
@@ -153,11 +155,11 @@ def reason_of(hold: Hold) -> str:
     why, by, ender = (
         " ".join(plain(text).split()) for text in (hold.reason, hold.author, hold.ended_by)
     )
-    whose = f"hold {hold.name} of {by}{f', by {ender}' if ender not in ('', by) else ''}: {why}"
+    whose = f"{hold.name} of {by}{f', by {ender}' if ender not in ('', by) else ''}: {why}"
     if hold.drop_before:
-        return f"dropped with {whose}"
+        return f"{DROPPED}{whose}"
     if hold.rate:
-        return f"waits its turn, {hold.rate:g}/s with the oldest first, after {whose}"
+        return f"waits its turn, {hold.rate:g}/s with the oldest first, after hold {whose}"
     end = format_time(hold.until, millis=False)
     return f"held until {end} by {by}: {why} (syncer hold end {hold.name})"
 

@@ -26,15 +26,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Final
 
+from syncer.model.outcome import PERMANENT
 from syncer.model.resource import HOLD_ANNOTATION
 from syncer.rules.channel_state import ChannelState, State
-from syncer.rules.holds import Held
+from syncer.rules.holds import DROPPED, Held
 from syncer.rules.text import go_duration, plain
 
 #: Characters of the annotation that are read; a hundred are shown.
 _NOTE_CHARS: Final = 1024
 NO_HOLDS: Final[Mapping[str, Held]] = MappingProxyType({})
 NOTHING_OPENS: Final[Mapping[str, float]] = MappingProxyType({})
+_NOT_SENT: Final = "not sent: "
 PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 
 
@@ -192,6 +194,14 @@ def hold_of(annotation: str | None, *, paused: bool) -> str:
     return PAUSED if paused else ""
 
 
+def given_up(error: str) -> str:
+    """Return why an attempt only ended its channel, from its error; empty if it was to be made."""
+    why = error.removeprefix(PERMANENT)
+    if why == error or not why.startswith((_NOT_SENT, DROPPED)):
+        return ""
+    return why.removeprefix(_NOT_SENT)
+
+
 def stale_of(created: int, now: int, max_age: float) -> str:
     """
     Why it is too late to send, empty if it is not.
@@ -203,4 +213,4 @@ def stale_of(created: int, now: int, max_age: float) -> str:
     """
     if not max_age or not created or now - created <= max_age * 1000:
         return ""
-    return f"not sent: older than delivery.maxAge ({go_duration(round(max_age * 1000))})"
+    return f"{_NOT_SENT}older than delivery.maxAge ({go_duration(round(max_age * 1000))})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -68,9 +68,9 @@ async def test_where_anybody_may_write_statuses(name: str, grade: Grade, said: s
         async def request(self, *_: Any, **__: Any) -> None:
             raise Gone("no such policy")
 
-    world, kube = World(Objects()), Kube()
+    world, kube = World(Objects()), cast("Any", Kube())
     world.settings.sync.status_policy = name
-    (found,) = await doctor._status_policy(world.at, kube)  # type: ignore[arg-type]  # it only asks
+    (found,) = await doctor._status_policy(world.at, kube)
     assert (found.grade, said in found.text, bool(found.fix)) == (grade, True, True)
 
 
