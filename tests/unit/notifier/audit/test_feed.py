@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, cast
@@ -26,7 +27,7 @@ from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.runtime.offload import offload
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Notification
-from tests.beside import beside
+from tests.beside import beside, eventually
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.fakes.notification import notification, read, shows
 from tests.fakes.ownership import Ours
@@ -34,6 +35,8 @@ from tests.unit.notifier.audit.told import BEGUN, log_of, opened, planned, settl
 
 FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
 LIMITS: Final = FeedLimits(batch_events=100, flush_interval=1.0, max_retries=3, max_age=3600.0)
+#: A batch is tried once.
+ONCE: Final = replace(LIMITS, max_retries=0)
 DAY: Final = 86_400
 
 
@@ -49,16 +52,14 @@ class Collector:
     async def write(self, lines: Sequence[bytes]) -> Written:
         """Take a batch."""
         found = [json.loads(line)["event_data"]["event_id"] for line in lines]
-        if self.answers:
-            answer = self.answers.pop(0)
-            if isinstance(answer, Exception):
-                raise answer
-            if answer.result is not Result.STORED:
-                return answer
+        answer = self.answers.pop(0) if self.answers else Written(Result.STORED)
+        if isinstance(answer, Exception):
+            raise answer
         if self.refused and any(each.startswith(self.refused) for each in found):
-            return Written(Result.REFUSED, "not like this")
-        self.batches.append(found)
-        return Written(Result.STORED)
+            answer = Written(Result.REFUSED, "not like this")
+        if answer.result is Result.STORED:
+            self.batches.append(found)
+        return answer
 
     def close(self) -> None:
         """Hold nothing."""
@@ -80,12 +81,11 @@ class World:
         self.cache = Cache(window=0.0, monotonic=lambda: self.clock, audit_limit=100)
         self.owner, self.sink, self.registry = Ours(), Collector(), CollectorRegistry()
         self.pauses: list[float] = []
-        self.made = 0
 
         async def pause(_feed: AuditFeed, seconds: float) -> None:
             self.pauses.append(seconds)
             if len(self.pauses) > 40:
-                raise asyncio.CancelledError
+                await asyncio.Event().wait()
             await asyncio.sleep(0)
 
         self.real_pause = AuditFeed._pause
@@ -106,7 +106,6 @@ class World:
     ) -> Notification:
         """A notification whose log holds a plan, a failed attempt, and more."""
         records = log_of(planned("slack:ops"), opened(1), settled(1, FAILED), *more)
-        self.made += 1
         found = parse_object(
             {
                 "metadata": {"uid": uid, "namespace": "n", "name": uid, "resourceVersion": "1"},
@@ -134,6 +133,11 @@ class World:
     def value(self, name: str, **labels: str) -> float | None:
         """A sample of the newest feed."""
         return self.registry.get_sample_value(f"notification_ledger_audit_{name}", labels)
+
+    def lag(self, feed: AuditFeed) -> float | None:
+        """For how many seconds the oldest event is held up, as a scrape shows it."""
+        feed.refresh()
+        return self.value("lag_seconds")
 
     def dropped(self) -> float | None:
         """How many events were given up."""
@@ -437,17 +441,17 @@ def test_a_request_holds_four_mebibytes() -> None:
 # -- a sink that is away --------------------------------------------------------------------------
 
 
-async def test_a_batch_is_sent_again_with_growing_pauses(world: World) -> None:
-    """As often as the settings say; what was late is not lost, and the lag is over."""
+@pytest.mark.parametrize("jitter", [1.0, 0.5])
+async def test_a_batch_is_sent_again_with_growing_pauses(world: World, jitter: float) -> None:
+    """As often as the settings say, each scaled; what was late is not lost, and the lag is over."""
     world.put("a")
     world.sink.answers = away(3)
-    feed = world.feed()
+    feed = world.feed(jitter=lambda: jitter)
     assert await feed.round()
-    assert world.pauses == [1.0, 2.0, 4.0]
+    assert world.pauses == [jitter, 2 * jitter, 4 * jitter]
     assert world.sink.batches == [["a/0.7-1/failed"]]
     assert world.value("write_failures_total", sink="collector", verdict="retry") == 3
-    feed.refresh()
-    assert world.value("lag_seconds") == 0
+    assert world.lag(feed) == 0
 
 
 async def test_a_batch_that_is_not_taken_waits(
@@ -460,33 +464,28 @@ async def test_a_batch_that_is_not_taken_waits(
     feed = world.feed()
     assert not await feed.round()
     assert (world.sink.batches, sorted(world.cache.unaudited)) == ([], ["a", "b"])
-    (line,) = caplog.records
-    assert (line.levelname, line.message) == (
-        "WARNING",
-        "audit events were not accepted and are sent again",
-    )
-    assert line.__dict__["reason"] == "collector: no route"
-    assert line.__dict__["notifications"] == 2
-    feed.refresh()
-    assert world.value("lag_seconds") == 58.75
+    members = ("levelname", "message", "reason", "notifications")
+    assert [tuple(r.__dict__[m] for m in members) for r in caplog.records] == [
+        ("WARNING", "audit events were not accepted and are sent again", "collector: no route", 2)
+    ]
+    assert world.lag(feed) == 58.75
     world.now -= 600_000
-    feed.refresh()
-    assert world.value("lag_seconds") == 0
+    assert world.lag(feed) == 0
     assert await feed.round()
-    feed.refresh()
-    assert (world.value("lag_seconds"), world.value("waiting_notifications")) == (0, 0)
+    assert (world.lag(feed), world.value("waiting_notifications")) == (0, 0)
 
 
-async def test_what_was_held_up_and_has_left_is_no_lag(world: World) -> None:
-    """The backlog may be empty before the sink is back."""
+@pytest.mark.parametrize("result", [Result.RETRY, Result.REFUSED])
+async def test_what_was_held_up_and_has_left_is_no_lag(world: World, result: Result) -> None:
+    """Its shard is another replica's by now, or its log is gone; the sink need not be back."""
     world.put("a")
-    world.sink.answers = away(1)
-    feed = world.feed(limits=replace(LIMITS, max_retries=0))
+    world.sink.answers = [Written(result)]
+    feed = world.feed(limits=ONCE)
     await feed.round()
+    assert world.lag(feed) == 58.75
     world.cache.unaudited.clear()
     assert await feed.round()
-    feed.refresh()
-    assert world.value("lag_seconds") == 0
+    assert world.lag(feed) == 0
 
 
 async def test_a_sink_that_takes_something_holds_nothing_up(
@@ -496,21 +495,14 @@ async def test_a_sink_that_takes_something_holds_nothing_up(
     for n in range(20):
         world.put(f"u{n}")
     world.sink.answers = away(1)
-    feed = world.feed(limits=replace(LIMITS, max_retries=0, batch_events=1))
+    feed = world.feed(limits=replace(ONCE, batch_events=1))
     assert not await feed.round()
-    read, reads = world.log.read, 0
-
-    async def reading(uid: str) -> Snapshot | None:
-        nonlocal reads
-        reads += 1
-        return await read(uid)
-
-    monkeypatch.setattr(world.log, "read", reading)
-    monkeypatch.setattr(MemoryLog, "available", property(lambda _: reads < 16))
+    calls = world.redis.calls
+    calls.clear()
+    monkeypatch.setattr(MemoryLog, "available", property(lambda _: not calls))
     assert not await feed.round()
     assert world.sink.batches
-    feed.refresh()
-    assert world.value("lag_seconds") == 0
+    assert world.lag(feed) == 0
 
 
 async def test_a_round_ends_at_the_first_batch_that_is_not_taken(world: World) -> None:
@@ -518,7 +510,7 @@ async def test_a_round_ends_at_the_first_batch_that_is_not_taken(world: World) -
     for n in range(3):
         world.put(f"u{n}")
     world.sink.answers = [Written(Result.STORED), *away(1)]
-    assert not await world.feed(limits=replace(LIMITS, batch_events=1, max_retries=0)).round()
+    assert not await world.feed(limits=replace(ONCE, batch_events=1)).round()
     assert world.sink.batches == [["u0/0.7-1/failed"]]
     assert list(world.cache.unaudited) == ["u1", "u2"]
 
@@ -535,19 +527,11 @@ def test_pauses_differ_a_little(world: World) -> None:
     assert 1.05 < max(drawn) <= 1.1
 
 
-async def test_a_pause_is_scaled(world: World) -> None:
-    """By what is drawn for it."""
-    world.put("a")
-    world.sink.answers = away(2)
-    assert await world.feed(jitter=lambda: 0.5).round()
-    assert world.pauses == [0.5, 1.0]
-
-
 async def test_each_sink_gets_what_it_lacks(world: World) -> None:
     """What one has taken is not sent to it again because of the other, and later events are."""
     world.put("a")
     file, store = Collector("file"), Collector("store")
-    feed = world.feed(file, store, limits=replace(LIMITS, max_retries=0))
+    feed = world.feed(file, store, limits=ONCE)
     store.answers = away(1)
     assert not await feed.round()
     assert world.audited("a") == 0
@@ -579,72 +563,41 @@ async def test_a_refused_notification_is_found_by_halving(
         ["u0/0.7-1/failed", "u1/0.7-1/failed"], ["u2/0.7-1/failed"], ["u4/0.7-1/failed"],
     ]  # fmt: skip
     assert list(world.cache.unaudited) == ["u3"]
-    (line,) = caplog.records
-    assert line.message == "audit events of a notification are refused and sent again"
-    shown = {name: line.__dict__[name] for name in ("uid", "reason", "refusals", "seconds")}
-    assert shown == {
-        "uid": "u3", "reason": "collector: not like this", "refusals": 1, "seconds": 2,
-    }  # fmt: skip
+    members = ("message", "uid", "reason", "refusals", "seconds")
+    said = "audit events of a notification are refused and sent again"
+    assert [tuple(r.__dict__[m] for m in members) for r in caplog.records] == [
+        (said, "u3", "collector: not like this", 1, 2)
+    ]
     assert world.value("write_failures_total", sink="collector", verdict="refused") == 4
-    feed.refresh()
-    assert world.value("lag_seconds") == 58.75
+    assert world.lag(feed) == 58.75
 
 
+@pytest.mark.parametrize("jitter", [1.0, 0.5])
 async def test_a_refused_notification_is_offered_more_and_more_rarely(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, jitter: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each is twice as long as the one before, up to five minutes, and it is not offered before."""
+    """Each wait is twice as long as the one before, up to five minutes, and scaled; none is cut short."""
     world.put("a")
     world.sink.refused = "a/"
-    feed, waits = world.feed(), list[float]()
+    feed = world.feed(jitter=lambda: jitter)
     assert await feed.round()
-    for _ in range(9):
-        waits.append(caplog.records[-1].__dict__["seconds"])
-        times = len(caplog.records)
-        world.clock += waits[-1] - 0.001
+    for times, wait in enumerate((2, 4, 8, 16, 32, 64, 128, 256, 300), 1):
+        assert caplog.records[-1].__dict__["seconds"] == wait * jitter
+        world.clock += wait * jitter - 0.001
         assert await feed.round()
         assert len(caplog.records) == times
         world.clock += 0.001
         assert await feed.round()
         assert len(caplog.records) == times + 1
-    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300]
     world.sink.refused = ""
     world.clock += 300
     assert await feed.round()
     assert world.sink.batches == [["a/0.7-1/failed"]]
-    feed.refresh()
-    assert world.value("lag_seconds") == 0
+    assert world.lag(feed) == 0
     world.put("a")
     world.sink.refused = "a/"
     assert await feed.round()
     assert caplog.records[-1].__dict__["refusals"] == 1
-
-
-async def test_the_wait_of_a_refused_notification_is_scaled(world: World) -> None:
-    """By what is drawn for it."""
-    world.put("a")
-    world.sink.refused = "a/"
-    feed = world.feed(jitter=lambda: 0.5)
-    await feed.round()
-    world.sink.refused = ""
-    world.clock += 0.999
-    await feed.round()
-    assert world.sink.batches == []
-    world.clock += 0.001
-    await feed.round()
-    assert len(world.sink.batches) == 1
-
-
-async def test_a_refused_notification_that_has_left_is_no_lag(world: World) -> None:
-    """Its shard is another replica's by now, or its log is gone."""
-    world.put("a")
-    world.sink.refused = "a/"
-    feed = world.feed()
-    await feed.round()
-    world.cache.unaudited.clear()
-    await feed.round()
-    feed.refresh()
-    assert world.value("lag_seconds") == 0
 
 
 async def test_later_events_do_not_overtake_refused_ones(world: World) -> None:
@@ -660,18 +613,28 @@ async def test_later_events_do_not_overtake_refused_ones(world: World) -> None:
 # -- what is given up -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("age", "given_up"), [(3600.0, False), (3600.001, True)])
+@pytest.mark.parametrize(
+    ("result", "age", "given_up"),
+    [
+        (Result.RETRY, 3600.0, False),
+        (Result.RETRY, 3600.001, True),
+        (Result.REFUSED, 3600.0, False),
+        (Result.REFUSED, 3600.001, True),
+    ],
+)
 async def test_an_event_that_is_held_up_for_too_long_is_given_up(
-    world: World, age: float, given_up: bool, caplog: pytest.LogCaptureFixture
+    world: World, result: Result, age: float, given_up: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is counted and logged, and its log may expire; at `maxAge` itself it still waits."""
     world.put("a")
     world.now = round(BEGUN + 1_250 + age * 1000)
-    world.sink.answers = away(1)
-    assert not await world.feed(limits=replace(LIMITS, max_retries=0)).round()
+    world.sink.answers = [Written(result)]
+    feed = world.feed(limits=ONCE)
+    assert await feed.round() is (result is Result.REFUSED)
     assert ("a" not in world.cache.unaudited) is given_up
     assert world.dropped() == (1 if given_up else 0)
     assert world.audited("a") == (3 if given_up else 0)
+    assert result is Result.RETRY or (world.lag(feed) == 0) is given_up
     lines = [r for r in caplog.records if r.levelname == "ERROR"]
     members = ("message", "events", "notifications", "objects")
     assert [tuple(r.__dict__[m] for m in members) for r in lines] == [
@@ -692,18 +655,6 @@ async def test_age_alone_gives_nothing_up(world: World) -> None:
     assert await world.feed()._give_up_expired(parts) == parts
 
 
-async def test_a_refused_event_that_is_too_old_is_given_up(world: World) -> None:
-    """It is not offered again."""
-    world.put("a")
-    world.now += 3_600_000
-    world.sink.refused = "a/"
-    feed = world.feed()
-    assert await feed.round()
-    assert (world.dropped(), world.cache.unaudited) == (1, {})
-    feed.refresh()
-    assert world.value("lag_seconds") == 0
-
-
 @pytest.mark.parametrize("batch", [4, 16])
 async def test_all_that_is_too_old_is_given_up_at_once(world: World, batch: int) -> None:
     """While the sinks are down, one failure is enough for a backlog of any length."""
@@ -711,7 +662,7 @@ async def test_all_that_is_too_old_is_given_up_at_once(world: World, batch: int)
         world.put(f"u{n}")
     world.now += 3_600_000
     world.sink.answers = away(1)
-    limits = replace(LIMITS, max_retries=0, batch_events=batch)
+    limits = replace(ONCE, batch_events=batch)
     assert not await world.feed(limits=limits).round()
     assert (world.dropped(), world.cache.unaudited) == (40, {})
 
@@ -721,30 +672,10 @@ async def test_giving_up_ends_where_nothing_is_too_old(world: World) -> None:
     for n in range(60):
         world.put(f"u{n}")
     world.sink.answers = away(1)
-    limits = replace(LIMITS, max_retries=0, batch_events=4)
+    limits = replace(ONCE, batch_events=4)
     assert not await world.feed(limits=limits).round()
     assert (world.dropped(), len(world.cache.unaudited)) == (0, 60)
     assert len(world.redis.calls) == 2 * 16
-
-
-@pytest.mark.parametrize("stale", [False, True])
-async def test_what_could_not_be_marked_is_not_counted_as_given_up(
-    world: World, monkeypatch: pytest.MonkeyPatch, stale: bool
-) -> None:
-    """It comes again, and is counted then."""
-    world.put("a")
-    world.now += 3_600_000
-    world.sink.answers = away(1)
-
-    async def refused(*_: object, **__: object) -> Mark:
-        if stale:
-            return Mark.STALE
-        raise Unavailable("refused")
-
-    monkeypatch.setattr(world.log, "ack", refused)
-    await world.feed(limits=replace(LIMITS, max_retries=0)).round()
-    assert world.dropped() == 0
-    assert list(world.cache.unaudited) == ["a"]
 
 
 # -- the mark ---------------------------------------------------------------------------------------
@@ -753,10 +684,12 @@ async def test_what_could_not_be_marked_is_not_counted_as_given_up(
 class Marked:
     """A notification at the end of whose log a mark is set, and how the log was asked for it."""
 
-    def __init__(self, world: World, answer: Mark | Exception = Mark.MOVED) -> None:
+    def __init__(
+        self, world: World, answer: Mark | Exception = Mark.MOVED, *, audited: int = 0
+    ) -> None:
         self.world, self.answer = world, answer
         self.asked: list[tuple[Any, ...]] = []
-        self.notification = world.put("a", *done(), phase="Sent")
+        self.notification = world.put("a", *done(), phase="Sent", audited=audited)
         self.meanwhile: Callable[[], None] = lambda: None
         cast("Any", world.log).ack = self._ack
 
@@ -825,15 +758,19 @@ async def test_a_status_that_was_published_meanwhile_is_asked_about_again(
 async def test_a_mark_that_could_not_be_set(
     world: World, answer: Mark | Exception, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was sent is sent again, under the same ids."""
+    """What was sent is sent again, under the same ids; what was given up is not counted yet."""
     caplog.set_level("INFO", "ledger.audit")
     marked = Marked(world, answer)
     assert await marked.round()
     assert list(world.cache.unaudited) == ["a"]
     assert [(r.message, r.__dict__["uid"]) for r in caplog.records] == [(said, "a")]
     assert await marked.round()
-    assert len(world.sink.batches) == 2
-    assert world.sink.batches[0] == world.sink.batches[1]
+    first, second = world.sink.batches
+    assert first == second
+    world.now += 3_600_000
+    world.sink.answers = away(1)
+    assert not await world.feed(limits=ONCE).round()
+    assert (world.dropped(), list(world.cache.unaudited)) == (0, ["a"])
 
 
 def _grows(marked: Marked) -> None:
@@ -868,11 +805,7 @@ async def test_a_log_that_expires_retires_its_entry(world: World, case: str) -> 
 @pytest.mark.parametrize("deleted", [False, True])
 async def test_a_log_without_events(world: World, deleted: bool) -> None:
     """A finished one is marked all the same, and may expire; a deleted one is retired by others."""
-    marked = Marked(world, Mark.EXPIRING)
-    marked.notification.audit(5)
-    world.redis.twin.logs[world.key("a")][0] = Header(
-        "n/a", Epoch("0.9"), acked=5, audited=5
-    ).encode()
+    marked = Marked(world, Mark.EXPIRING, audited=5)
     if deleted:
         marked.notification.gone()
     assert await marked.round()
@@ -887,22 +820,18 @@ async def test_a_log_without_events(world: World, deleted: bool) -> None:
 # -- life cycle -------------------------------------------------------------------------------------
 
 
-async def running(feed: AuditFeed, world: World, pauses: int) -> None:
-    """Have a feed serve until it has paused so many times."""
-    task = asyncio.create_task(feed.run())
-    async with asyncio.timeout(20):
-        while len(world.pauses) < pauses and not task.done():
-            await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+async def running(feed: AuditFeed, world: World, pauses: int) -> list[float]:
+    """Have a feed serve until it has paused so many times; the pauses."""
+    async with beside(feed.run()):
+        await eventually(lambda: len(world.pauses) >= pauses)
+    return world.pauses[:pauses]
 
 
 async def test_rounds_follow_one_another(world: World) -> None:
     """With the interval of the settings between them, as long as nothing is held up."""
     world.put("a")
-    await running(world.feed(limits=replace(LIMITS, flush_interval=0.25)), world, 3)
-    assert world.pauses[:3] == [0.25] * 3
+    limits = replace(LIMITS, flush_interval=0.25)
+    assert await running(world.feed(limits=limits), world, 3) == [0.25] * 3
     assert world.sink.batches == [["a/0.7-1/failed"]]
 
 
@@ -910,8 +839,8 @@ async def test_rounds_that_fail_are_further_and_further_apart(world: World) -> N
     """Half a minute at most; the first that does not fail brings the interval back."""
     world.put("a")
     world.sink.answers = away(7)
-    await running(world.feed(limits=replace(LIMITS, max_retries=0)), world, 8)
-    assert world.pauses[:8] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 1.0]
+    pauses = await running(world.feed(limits=ONCE), world, 8)
+    assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 1.0]
 
 
 async def test_a_sink_that_takes_something_is_tried_as_soon_as_before(world: World) -> None:
@@ -920,8 +849,8 @@ async def test_a_sink_that_takes_something_is_tried_as_soon_as_before(world: Wor
         world.put(f"u{n}")
     stored = Written(Result.STORED)
     world.sink.answers = [*away(1), stored, *away(1), stored, *away(2), stored, stored]
-    await running(world.feed(limits=replace(LIMITS, max_retries=0, batch_events=1)), world, 5)
-    assert world.pauses[:5] == [2.0, 2.0, 2.0, 4.0, 1.0]
+    pauses = await running(world.feed(limits=replace(ONCE, batch_events=1)), world, 5)
+    assert pauses == [2.0, 2.0, 2.0, 4.0, 1.0]
 
 
 async def test_an_error_does_not_end_the_feed(
@@ -930,8 +859,7 @@ async def test_an_error_does_not_end_the_feed(
     """It is logged, and the round repeated after a pause."""
     world.put("a")
     world.sink.answers = [RuntimeError("a slip")]
-    await running(world.feed(), world, 2)
-    assert world.pauses[:2] == [2.0, 1.0]
+    assert await running(world.feed(), world, 2) == [2.0, 1.0]
     assert world.sink.batches == [["a/0.7-1/failed"]]
     assert [r.message for r in caplog.records] == ["a round of the audit feed failed"]
 
@@ -989,13 +917,8 @@ async def test_the_drain_is_bounded(
 async def test_a_drain_cuts_a_pause_short(world: World) -> None:
     """A pause takes its time, unless the process ends."""
     feed = world.feed()
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    began = time.monotonic()
     await world.real_pause(feed, 0.05)
-    assert loop.time() - began >= 0.045
-    world.sink.answers = away(1)
-    waiting = asyncio.create_task(world.real_pause(feed, 600.0))
-    await asyncio.sleep(0)
-    await feed.drain(5.0)
+    assert time.monotonic() - began >= 0.045
     async with asyncio.timeout(20):
-        await waiting
+        await asyncio.gather(world.real_pause(feed, 600.0), feed.drain(5.0))
