@@ -206,20 +206,13 @@ def test_holds_by_reason(controller: Controller) -> None:
     assert held(controller)["paused"] == 1
 
 
-def test_a_stopped_notification_is_not_sent(controller: Controller) -> None:
-    """What the self-audit has stopped is not due, until it is let go."""
+async def test_a_stopped_notification_is_not_sent(controller: Controller) -> None:
+    """What the self-audit has stopped is not due, until it is let go, and not decided to be given up."""
     entry = add(controller, "a", age=40)
     assert controller.attempts.still_due(entry, Held(), "slack:ops")
     entry.object_to("two open")
     assert not controller.attempts.still_due(entry, Held(), "slack:ops")
-
-
-async def test_a_stopped_notification_is_not_even_decided(controller: Controller) -> None:
-    """No attempt is opened for it on any way, not to give it up either."""
-    add(controller, "a", age=40).object_to("two open")
-    decision = await controller.reconciler.reconcile("a")
-    assert isinstance(decision, Await)
-    assert decision.reason == "held by the self-audit"
+    assert await controller.reconciler.reconcile("a") == Await("held by the self-audit")
 
 
 # -- a scrape ---------------------------------------------------------------------------------------
@@ -275,21 +268,24 @@ def test_a_scrape_counts_notifications_by_phase(product: Scraped) -> None:
     assert product.own("finished_notifications") == 0
 
 
-def test_a_scrape_shows_why_notifications_are_held() -> None:
-    """Each reason has a series from the start; a damaged log has one of its own as well."""
+def test_a_scrape_shows_why_notifications_wait() -> None:
+    """Each reason has a series from the start; a damaged log, and for how long one is due, of its own."""
     product = Scraped(sharding={"shards": 1})
     product.parts.shards.take(0, Held())
     assert [product.own("held_notifications", reason=reason) for reason in HoldReason] == [
         0.0
     ] * len(HoldReason)
     assert product.own("quarantined") == 0
+    product.parts.controller.notifications.recorder.time.set(WALL)
     for uid in ("a", "b"):
         add(product.parts.controller, uid).unintelligible("record 3")
     add(product.parts.controller, "c", annotations={HOLD_ANNOTATION: ""})
+    add(product.parts.controller, "due", age=40)
     assert product.own("held_notifications", reason="quarantined") == 2
     assert product.own("held_notifications", reason="hold") == 1
     assert product.own("held_notifications", reason="fenced") == 0
     assert product.own("quarantined") == 2
+    assert product.own("oldest_due_seconds") == pytest.approx(40)
 
 
 def test_a_scrape_shows_what_is_not_journaled(product: Scraped) -> None:
@@ -356,20 +352,6 @@ async def test_a_scrape_tells_for_how_long_it_held_the_loop(
         assert await refresh(product.parts) == 32
 
 
-def test_a_scrape_shows_what_operators_hold(
-    product: Scraped, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """How many holds are in force, and for how long one has kept back what is critical."""
-    assert [product.own(name) for name in ("holds", "held_critical_seconds")] == [0, 0]
-    controller = product.parts.controller
-    monkeypatch.setattr(controller.placed, "in_force", lambda: 3)
-    monkeypatch.setattr(controller.holds, "critical_seconds", lambda _: 7.5)
-    monkeypatch.setattr(controller.holds, "undelivered_critical", lambda _: 9.5)
-    add(controller, "a")
-    names = ("holds", "held_critical_seconds", "undelivered_critical_seconds")
-    assert [product.own(name) for name in names] == [3, 7.5, 9.5]
-
-
 def test_a_scrape_shows_the_oldest_change_that_no_status_shows(product: Scraped) -> None:
     """Its age grows until a write has begun."""
     entry = add(product.parts.controller, "a")
@@ -421,45 +403,31 @@ def test_a_scrape_shows_what_is_owned_and_for_how_long() -> None:
     assert product.own("lease_margin_seconds") == 0
 
 
-def test_a_scrape_shows_the_replicas_and_what_the_api_server_sends(
-    product: Scraped,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_scrape_shows_what_the_parts_say(
+    product: Scraped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As far as this replica sees; a server that has shown nothing yet does not select."""
-    assert (product.own("sessions"), product.own("server_selects_shards")) == (0, 0)
+    """Of replicas, routing, holds, queues and the loop; a server that has shown nothing does not select."""
+    names = (
+        "sessions", "server_selects_shards", "routing_stale", "routing_doubtful_keys", "holds",
+        "held_critical_seconds", "undelivered_critical_seconds", "queue_depth", "delayed",
+        "running_attempts", "loop_longest_stall_seconds",
+    )  # fmt: skip
+    assert [product.own(name) for name in names] == [0] * len(names)
+    parts, controller = product.parts, product.parts.controller
+    add(controller, "a")
     monkeypatch.setattr(ShardManager, "sessions", 3)
-    assert product.own("sessions") == 3
-    product.parts.reflector.selection.selects = True
-    assert product.own("server_selects_shards") == 1
-    product.parts.reflector.selection.selects = False
-    assert product.own("server_selects_shards") == 0
-
-
-def test_a_scrape_shows_the_routing(product: Scraped) -> None:
-    """Whether the files are in force, and how many of their keys look like slips."""
-    assert (product.own("routing_stale"), product.own("routing_doubtful_keys")) == (0, 0)
-    product.router.problem, product.router.doubts = "line 3: no such receiver", 2
-    assert (product.own("routing_stale"), product.own("routing_doubtful_keys")) == (1, 2)
-
-
-def test_a_scrape_shows_what_waits_for_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Apart: what waits for a worker, what for its time, and for how long the oldest is due."""
-    product = Scraped(sharding={"shards": 1})
-    product.parts.shards.take(0, Held())
-    add(product.parts.controller, "a", age=40)
-    product.parts.queue.add("a")
-    product.parts.queue.add_at("b", NOW + 30)
-    product.parts.queue.add_at("c", NOW + 40)
-    names = ("queue_depth", "delayed", "running_attempts")
-    assert [product.own(name) for name in names] == [1, 2, 0]
+    parts.reflector.selection.selects = True
+    product.router.problem, product.router.doubts = "line 3: no such receiver", 8
+    monkeypatch.setattr(controller.placed, "in_force", lambda: 4)
+    monkeypatch.setattr(controller.holds, "critical_seconds", lambda _: 7.5)
+    monkeypatch.setattr(controller.holds, "undelivered_critical", lambda _: 9.5)
+    for uid in ("a", "b"):
+        parts.queue.add(uid)
+    parts.queue.add_at("c", NOW + 30)
     monkeypatch.setattr(Dispatcher, "running", 5)
-    assert product.own("running_attempts") == 5
-    product.parts.controller.notifications.recorder.time.set(WALL)
-    assert product.own("oldest_due_seconds") == pytest.approx(40)
-
-
-def test_a_scrape_shows_the_longest_stall(product: Scraped) -> None:
-    """Of the last minutes, as the watch over the loop has seen it."""
-    product.parts.outside.watch.late(0.2)
-    product.parts.outside.watch.late(0.1)
-    assert product.own("loop_longest_stall_seconds") == 0.2
+    parts.outside.watch.late(0.2)
+    parts.outside.watch.late(0.1)
+    shown = [product.own(name) for name in names]
+    assert shown == [3, 1, 1, 8, 4, 7.5, 9.5, 2, 1, 5, 0.2]
+    parts.reflector.selection.selects = False
+    assert product.own("server_selects_shards") == 0

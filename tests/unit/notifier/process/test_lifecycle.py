@@ -152,7 +152,7 @@ async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
 
 
 async def test_tasks_of_a_process(product: Product) -> None:
-    """Loops, rounds, the start, and the end."""
+    """Loops, rounds, the start, and the end; a signal ends a start that waits for a server."""
     task = asyncio.create_task(product.run())
     await waits(product)
     names = {t.get_name() for t in asyncio.all_tasks()}
@@ -161,6 +161,7 @@ async def test_tasks_of_a_process(product: Product) -> None:
     assert names >= {*loops, *sweeps, "bring-up", "end"}
     product.parts.outside.stop.request()
     await task
+    assert product.problems()["shutdown"] == "draining"
 
 
 async def test_a_replica_that_owns_nothing_has_listed_nothing(
@@ -177,15 +178,6 @@ async def test_a_replica_that_owns_nothing_has_listed_nothing(
     assert "cluster" not in product.problems()
     product.parts.shards.take(3, LeaseTerm(Epoch("0.1"), Session("u", 0.0, LeaseTimings())))
     assert product.problems()["cluster"] == "objects are not listed yet"
-
-
-async def test_a_signal_ends_a_start_that_waits(product: Product) -> None:
-    """What waits for a server is not waited for."""
-    task = asyncio.create_task(product.run())
-    await waits(product)
-    product.parts.outside.stop.request()
-    await task
-    assert product.problems()["shutdown"] == "draining"
 
 
 async def test_a_replica_that_must_leave_drains_and_says_why(product: Product) -> None:
@@ -247,54 +239,3 @@ async def test_sweeps_begin_when_they_are_wanted(
     wanted = {s.name: s.sooner for s in product.lifecycle._sweeps.rounds() if s.sooner}
     assert wanted
     assert {name: woken[name] for name in wanted} == wanted
-
-
-async def test_sweeps() -> None:
-    """Objects are deleted, and the self-audit is made, only where that is wanted."""
-    plain = [s.name for s in Sweeps(Product(sync={"scrubRate": 0}).parts).rounds()]
-    assert plain == [
-        "resync",
-        "live-sweep",
-        "journaled",
-        "finished-sweep",
-        "orphan-sweep",
-        "let-go",
-        "operator-holds",
-        "status-policy",
-        "holds",
-    ]
-    more = Product(retention={"deleteObjects": True}, sync={"scrubRate": 1.0}).parts
-    assert [s.name for s in Sweeps(more).rounds()] == ["retention-sweep", *plain, "self-audit"]
-
-
-async def test_a_takeover_brings_its_sweeps_forward() -> None:
-    """The start is over only when both were through after the last shard that was acquired."""
-    parts = Product().parts
-    sweeps, takeover = Sweeps(parts), parts.takeover
-    assert not sweeps.through
-    takeover.owning.set()
-    takeover.start_sweeps()
-    sweeps.looked_at.update(finished=3, logs=5)
-    assert not sweeps.through
-    for sweep in (sweeps.finished, sweeps.orphans):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await sweep()
-    # They wait for the objects to be listed, and are wanted until then.
-    assert takeover.finished.is_set()
-    assert takeover.orphans.is_set()
-    assert not sweeps.through
-
-
-async def test_gauges_are_read_at_a_scrape(product: Product) -> None:
-    """A scrape brings them up to date: what they show is of that moment."""
-    value = product.parts.outside.registry.get_sample_value
-    await product.admin.refresh()
-    assert value("notification_ledger_log_available") == 0
-    assert value("notification_ledger_shards") == product.parts.shards.shards
-    assert value("notification_ledger_queue_depth") == 0
-    product.parts.queue.add("uid-a")
-    product.router.doubts = 2
-    await product.admin.refresh()
-    assert value("notification_ledger_queue_depth") == 1
-    assert value("notification_ledger_routing_doubtful_keys") == 2

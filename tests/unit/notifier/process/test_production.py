@@ -417,27 +417,30 @@ async def test_a_port_that_is_taken_is_named(files: Files, member: str) -> None:
     assert spare(str(error), sanitise) == said, "the log shows it as well"
 
 
-async def test_authorities_that_cannot_be_read_are_named(files: Files) -> None:
-    """For HTTP and for mail alike."""
-    files.settings["egress"] = {"caBundle": "/nowhere/ca.pem"}
+#: A group of the settings, what it says, and the key and reason that are named.
+UNUSABLE: dict[str, tuple[str, dict[str, object], str, str]] = {
+    "authorities that cannot be read": (
+        "egress", {"caBundle": "/nowhere/ca.pem"},
+        "egress.caBundle", "cannot be read: No such file or directory",
+    ),
+    "an option of Redis that nobody knows": (
+        "redis", {"url": "rediss://127.0.0.1:1?bogus=1"},
+        "redis.url", "option bogus of the URL is not known",
+    ),
+    "a directory that cannot be written": (
+        "delivery", {"file": {"outputDir": "/proc/nowhere"}}, "delivery.file.outputDir", "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+async def test_a_setting_that_cannot_be_used_is_named(files: Files, case: str) -> None:
+    """For HTTP and mail alike; before any server is asked, and before anything is sent."""
+    group, members, path, reason = UNUSABLE[case]
+    files.settings.setdefault(group, {}).update(members)
     error = await files.refused()
-    assert error.path == "egress.caBundle"
-    assert "cannot be read: No such file or directory" in str(error)
-
-
-async def test_an_option_of_redis_that_nobody_knows_is_named(files: Files) -> None:
-    """Before any server is asked."""
-    files.settings["redis"]["url"] = "rediss://127.0.0.1:1?bogus=1"
-    error = await files.refused()
-    assert str(error) == "redis.url: option bogus of the URL is not known"
-
-
-async def test_a_directory_that_cannot_be_written_is_named(files: Files) -> None:
-    """The file channel tries a write before anything is sent."""
-    files.settings["delivery"]["file"] = {"outputDir": "/proc/nowhere"}
-    error = await files.refused()
-    assert error.path is not None
-    assert error.path.startswith("delivery.file")
+    assert error.path == path
+    assert str(error).startswith(f"{path}: {reason}")
 
 
 async def test_routing_that_cannot_be_used_refuses_the_start(files: Files) -> None:

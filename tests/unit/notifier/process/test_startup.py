@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -16,11 +15,7 @@ from notifier.outside import Stop
 from notifier.process.startup import StartUp
 from notifier.process.sweeps import Sweeps
 from notifier.progress import Progress, Takeover
-from syncer.model.errors import (
-    ConfigError,
-    PortError,
-    Unavailable,
-)
+from syncer.model.errors import ConfigError, Unavailable
 from syncer.runtime import failpoints
 
 #: What a fit server says of itself.
@@ -44,10 +39,8 @@ class Process:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         self.info = dict(FIT)
-        self.ahead: float | None = None
-        self.durability = "relaxed"
         #: To read the definition takes long, so most starts may not.
-        self.not_found: list[PortError] = []
+        self.not_found: list[Exception] = []
         self.not_opened: list[Exception] = []
         self.opened: list[str] = []
         self.slept: list[float] = []
@@ -72,7 +65,7 @@ class Process:
                 status_policy=SimpleNamespace(look=self._look),
                 installation=SimpleNamespace(found=self._found, sharding="of the installation"),
                 client=SimpleNamespace(open=self._open, info=self.info),
-                settings=SimpleNamespace(redis=SimpleNamespace(durability=self.durability)),
+                settings=SimpleNamespace(redis=SimpleNamespace(durability="relaxed")),
                 clocks=SimpleNamespace(worst=None),
                 manager=SimpleNamespace(run=self._keep),
                 outside=SimpleNamespace(
@@ -182,35 +175,32 @@ async def test_the_collector_passes_over_what_was_listed(
     assert listed == [True]
 
 
-@pytest.mark.parametrize("what", ["cluster", "redis"])
+@pytest.mark.parametrize(
+    ("what", "late", "reason"),
+    [
+        ("cluster", Unavailable("timed out"), "timed out"),
+        ("redis", Unavailable("timed out"), "timed out"),
+        # It has no text of its own.
+        ("redis", TimeoutError(), "Redis does not answer in time"),
+    ],
+    ids=["cluster", "redis", "redis in time"],
+)
 async def test_a_server_that_is_away_is_waited_for(
-    process: Process, what: str, caplog: pytest.LogCaptureFixture
+    process: Process, what: str, late: Exception, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A try a second; readiness and one line of the log give the reason, once for each reason."""
-    away = [Unavailable("refused"), Unavailable("refused"), Unavailable("timed out")]
+    errors = process.not_found if what == "cluster" else process.not_opened
+    errors += [Unavailable("refused"), Unavailable("refused"), late]
     seen: list[str | None] = []
-    if what == "cluster":
-        process.not_found += away
-    else:
-        process.not_opened += away
     process.meanwhile = lambda _: seen.append(getattr(process.progress, what))
     await process.start()
-    assert seen == ["refused", "refused", "timed out"]
+    assert seen == ["refused", "refused", reason]
     assert process.slept == [1.0] * 3
     assert getattr(process.progress, what) is None
     assert [(r.levelname, r.message) for r in caplog.records] == [
         ("WARNING", f"waiting for {what}: refused"),
-        ("WARNING", f"waiting for {what}: timed out"),
+        ("WARNING", f"waiting for {what}: {reason}"),
     ]
-
-
-async def test_a_redis_that_does_not_answer_is_waited_for(process: Process) -> None:
-    """A time-out has no text of its own."""
-    process.not_opened.append(TimeoutError())
-    seen: list[str | None] = []
-    process.meanwhile = lambda _: seen.append(process.progress.redis)
-    await process.start()
-    assert seen == ["Redis does not answer in time"]
 
 
 async def test_a_start_goes_on_without_redis_where_attempts_are_journaled(
@@ -235,12 +225,31 @@ async def test_a_redis_that_answers_is_not_done_without(process: Process) -> Non
     assert (process.set, process.progress.redis) == ([], None)
 
 
-async def test_another_installations_store_refuses_the_start(process: Process) -> None:
-    """It is not waited for."""
-    process.not_opened.append(ConfigError("the store belongs to another", path="redis.keyPrefix"))
-    with pytest.raises(ConfigError, match="belongs to another"):
+#: What is odd about Redis, or its answer; what durability the settings want; and why the start is refused.
+REFUSED: Final[dict[str, tuple[dict[str, str], list[Exception], str, str]]] = {
+    "another installation's": (
+        {}, [ConfigError("the store belongs to another", path="redis.keyPrefix")], "relaxed",
+        "redis.keyPrefix: the store belongs to another",
+    ),
+    "one that may drop records": (
+        {"maxmemory_policy": "allkeys-lru"}, [], "relaxed",
+        "redis: the eviction policy allkeys-lru may drop a record; set maxmemory-policy noeviction",
+    ),
+    "one that holds less than it must": ({}, [], "strict", "redis: appendfsync is everysec"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_redis_that_must_not_be_used_refuses_the_start(process: Process, case: str) -> None:
+    """With what has to be set; it is not waited for, and nothing was started."""
+    odd, answer, durability, reason = REFUSED[case]
+    process.info.update(odd)
+    process.not_opened += answer
+    cast("Any", process.parts).settings.redis.durability = durability
+    with pytest.raises(ConfigError) as caught:
         await process.start_up.run(cast("asyncio.TaskGroup", None))
-    assert process.slept == []
+    assert str(caught.value).startswith(reason)
+    assert (process.slept, process.progress.redis) == ([], "not connected yet")
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "after a start without it"])
@@ -273,17 +282,6 @@ async def test_another_installations_store_ends_a_journaling_process_by_a_drain(
             task.cancel()
 
 
-async def test_a_redis_that_may_drop_records_refuses_the_start(process: Process) -> None:
-    """With what has to be set, and nothing was started."""
-    process.info["maxmemory_policy"] = "allkeys-lru"
-    with pytest.raises(ConfigError) as caught:
-        await process.start_up.run(cast("asyncio.TaskGroup", None))
-    assert str(caught.value) == (
-        "redis: the eviction policy allkeys-lru may drop a record; set maxmemory-policy noeviction"
-    )
-    assert process.progress.redis == "not connected yet"
-
-
 async def test_what_is_odd_about_redis_is_logged(
     process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -302,13 +300,6 @@ async def test_what_is_odd_about_redis_is_logged(
         ),
     ]
     assert process.progress.redis is None
-
-
-async def test_what_a_strict_redis_must_hold(process: Process) -> None:
-    """The durability of the settings decides what is refused."""
-    cast("Any", process.parts).settings.redis.durability = "strict"
-    with pytest.raises(ConfigError, match="appendfsync is everysec"):
-        await process.start_up.run(cast("asyncio.TaskGroup", None))
 
 
 async def test_no_shard_is_asked_for_before_the_api_server_answers_lists(process: Process) -> None:
@@ -346,26 +337,7 @@ async def test_the_task_of_shards_outlives_their_release(process: Process) -> No
             task.cancel()
 
 
-# -- the definition that is served ----------------------------------------------------------------
-
-
-def _without_leaves(schema: dict[str, Any]) -> None:
-    """Take away what has no members of its own, at every depth."""
-    members = schema.get("properties", {})
-    for name, member in tuple(members.items()):
-        inner = member.get("items", member)
-        if "properties" in inner:
-            _without_leaves(inner)
-        else:
-            del members[name]
-
-
 # -- the start-up reconciliation ------------------------------------------------------------------
-
-
-def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    """What the log says, but of the definition."""
-    return [r for r in caplog.records if not r.message.startswith("no permission to read the CRD")]
 
 
 @pytest.mark.parametrize("what", ["claims", "sweeps"])
@@ -378,7 +350,7 @@ async def test_the_reconciliation_of_the_start_waits_for_claims_and_sweeps(
     process.sweeps.through = what != "sweeps"
 
     def meanwhile(seconds: float) -> None:
-        assert told(caplog) == []
+        assert caplog.records == []
         process.now += seconds
         if len(process.slept) == 3:
             process.unclaimed, process.sweeps.through = 0, True
@@ -386,7 +358,7 @@ async def test_the_reconciliation_of_the_start_waits_for_claims_and_sweeps(
     process.meanwhile = meanwhile
     await process.start()
     assert process.slept == [0.25] * 3
-    (line,) = told(caplog)
+    (line,) = caplog.records
     assert line.__dict__["seconds"] == 0.75
 
 
@@ -398,12 +370,12 @@ async def test_a_reconciliation_of_the_start_that_takes_too_long_is_reported(
     process.unclaimed = 2
 
     def meanwhile(seconds: float) -> None:
-        assert told(caplog) == []
+        assert caplog.records == []
         process.now = 700.0 if len(process.slept) == 1 else 700.1
 
     process.meanwhile = meanwhile
     await process.start()
-    (line,) = told(caplog)
+    (line,) = caplog.records
     assert (line.levelname, line.message) == ("WARNING", "start-up reconciliation is not done yet")
     assert line.__dict__["unclaimed"] == 2
     assert len(process.slept) == 2

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -17,7 +18,6 @@ from prometheus_client import CollectorRegistry
 from notifier.app import Parts
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process import sweeps as module
-from notifier.process import sweeps as sweeps_module
 from notifier.process.sweeps import Sweeps
 from notifier.progress import Takeover
 from syncer.ledger.codec import encode_element, stored
@@ -30,8 +30,7 @@ from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.clock import LedgerTime
 from syncer.runtime.slices import SLICE
-from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Finished, summary
+from syncer.sync.cache import Cache, summary
 from syncer.sync.evidence import Evidence
 from syncer.sync.notification import Notification
 from syncer.sync.sweeps import Sweeper
@@ -42,62 +41,10 @@ from tests.unit.notifier.reconciler.starting import document
 DAY: Final = 86_400_000
 
 
-class Store:
-    """Answers each read with an error, or with the object."""
-
-    def __init__(self, error: LedgerError | None) -> None:
-        self.error = error
-
-    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
-        """Read."""
-        if self.error is not None:
-            raise self.error
-        assert (namespace, name) == ("n", "a")
-        return parse_object(document("a", 2, phase="Sent"))
-
-
 @pytest.fixture
 def process() -> Process:
     """A process with nothing to do."""
     return Process()
-
-
-@pytest.mark.parametrize(
-    "error", [None, Unavailable("not now"), ContractError("the object cannot be read (ValueError)")]
-)
-async def test_a_wake_up_for_a_finished_notification(error: LedgerError | None) -> None:
-    """The loop that follows wake-ups must not end: an object that cannot be read now stays as it is."""
-    cache, queue, shards = Cache(window=1.0), WorkQueue(), Shards(1)
-    shards.take(0, Held())
-    cache.finished["uid-a"] = summary(parse_object(document("a", 1, phase="Sent")))
-    parts = SimpleNamespace(cache=cache, queue=queue, shards=shards, objects=Store(error))
-    await Sweeps(cast("Parts", parts)).wake_up("uid-a")
-    assert ("uid-a" in cache.entries, len(queue)) == ((True, 1) if error is None else (False, 0))
-
-
-async def test_a_finished_notification_whose_deletion_was_not_seen_is_forgotten() -> None:
-    """Else its log would count as that of an object that exists, and nobody would let it go."""
-    cache, queue, shards = Cache(window=1.0), WorkQueue(), Shards(1)
-    shards.take(0, Held())
-    cache.finished["uid-a"] = summary(parse_object(document("a", 1, phase="Sent")))
-    store = Store(Gone("there is no such object"))
-    parts = SimpleNamespace(cache=cache, queue=queue, shards=shards, objects=store)
-    await Sweeps(cast("Parts", parts)).wake_up("uid-a")
-    assert (cache.entries, cache.finished) == ({}, {})
-
-
-async def test_what_was_not_heard_is_looked_for() -> None:
-    """Whoever has appended while nobody listened told nobody: both sweeps start, as after a takeover."""
-    takeover, tried = Takeover(), asyncio.Event()
-    cache = SimpleNamespace(retry_marks=tried.set)
-    sweeps = Sweeps(cast("Parts", SimpleNamespace(takeover=takeover, cache=cache)))
-    await sweeps.wake_up(LISTENING)
-    assert takeover.finished.is_set()
-    assert takeover.orphans.is_set()
-    assert tried.is_set()
-
-
-# -- sweeps -----------------------------------------------------------------------------------------
 
 
 class Objects:
@@ -106,12 +53,15 @@ class Objects:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.gone: set[str] = set()
+        self.error: LedgerError | None = None
 
     async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         """Read."""
         self.asked.append(f"{namespace}/{name}")
         if name in self.gone:
             raise Gone(name)
+        if self.error is not None:
+            raise self.error
         return parse_object(document(name, 2, phase="Sent"))
 
 
@@ -154,13 +104,13 @@ class Process:
                 parse_object(document(name, 1, phase="Sent"))
             )
 
-    def put(self, uid: str, header: Header, *, ttl: int = 0) -> None:
-        """Store a log of one record."""
+    def put(self, uid: str, header: Header, *, ttl: float = 0.0) -> None:
+        """Store a log of one record, perhaps one that expires."""
         record = plan_record(Plan(("c",), "r", "m", at=1))
         key = f"nl:{{{uid}}}"
         self.redis.twin.logs[key] = [header.encode(), encode_element(record, ROOT_CHAIN)]
         if ttl:
-            self.redis.twin.expires[key] = 1_000 + ttl * 1_000
+            self.redis.twin.expires[key] = 1_000 + round(ttl * 1_000)
 
 
 def header(*, acked: int = 1, audited: int = 1, name: str = "n/a") -> Header:
@@ -214,8 +164,8 @@ async def test_what_was_journaled_is_claimed_a_few_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each is read whole for that, and thousands would fill the memory; none while its Lease has a note."""
-    monkeypatch.setattr(sweeps_module, "_JOURNALED", 2)
-    monkeypatch.setattr(sweeps_module, "_LISTED_POLL", 0.0)
+    monkeypatch.setattr(module, "_JOURNALED", 2)
+    monkeypatch.setattr(module, "_LISTED_POLL", 0.0)
     made, noted = cast("Any", process), {"uid-f"}
     made.journal = SimpleNamespace(blocks=noted.__contains__)
     process.log.client.problem = None
@@ -239,24 +189,12 @@ async def test_what_was_journaled_is_claimed_a_few_at_a_time(
     assert set(process.cache.finished) == {"uid-f", "uid-z"}
 
 
+@pytest.mark.parametrize("page", [256, 1])
 async def test_what_waits_for_the_audit_alone_is_opened_as_the_feed_can_take_it(
-    process: Process,
+    process: Process, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beyond the bound of the feed a notification stays as brief as it is until a later sweep."""
-    process.cache.audit_limit = 2
-    process.finish("a", "b", "c")
-    for name in "abc":
-        process.put(f"uid-{name}", header(audited=0))
-    await process.sweeps.finished()
-    assert process.cache.entries.keys() == {"uid-a", "uid-b"}
-
-
-async def test_the_bound_of_the_feed_holds_for_all_pages_together(
-    process: Process,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """However many logs one question covers."""
-    monkeypatch.setattr(module, "_PAGE", 1)
+    """Beyond the bound of the feed, for all pages, a notification stays brief until a later sweep."""
+    monkeypatch.setattr(module, "_PAGE", page)
     process.cache.audit_limit = 2
     process.finish(*"abcd")
     for name in "abcd":
@@ -282,17 +220,6 @@ async def test_a_round_that_is_under_way_is_not_complete(process: Process) -> No
     process.log.read_headers = reading
     await process.sweeps.finished()
     assert [*through, process.sweeps.through] == [False, True]
-
-
-async def test_a_log_that_is_about_to_expire_is_retired_already(process: Process) -> None:
-    """Less than a second is left of it."""
-
-    async def heads(_uids: list[str]) -> list[tuple[None, int, int]]:
-        return [(None, 5, 0)]
-
-    process.log = SimpleNamespace(read_headers=heads)
-    await process.sweeps.wake_up("uid-new")
-    assert not process.takeover.waiting
 
 
 async def test_logs_without_an_object_are_retired(
@@ -335,7 +262,9 @@ async def test_nothing_is_compared_with_a_list_that_is_not_whole(process: Proces
     await asyncio.sleep(0.3)
     assert not any(task.done() for task in waiting)
     assert (process.retired, process.cache.entries, process.sweeps.looked_at) == ([], {}, {})
-    assert (process.takeover.waiting, process.sweeps.through) == (True, False)
+    takeover = process.takeover
+    wanted = (takeover.finished.is_set(), takeover.orphans.is_set())
+    assert (*wanted, process.sweeps.through) == (True, True, False)
     process.reflector.synced = True
     await asyncio.gather(*waiting)
     through = [process.sweeps.through]
@@ -343,23 +272,22 @@ async def test_nothing_is_compared_with_a_list_that_is_not_whole(process: Proces
     assert [*through, process.sweeps.through] == [True, False]
 
 
-async def test_logs_of_a_shard_that_has_just_come_are_left_alone(process: Process) -> None:
-    """Its objects are not listed yet, so nothing is known of them; its own sweep follows."""
-    process.objects.gone = {"uid-e"}
-    process.put("uid-e", header(name="n/e"))
-    process.reflector.follows = lambda uid: uid != "uid-e"
-    await process.sweeps.orphans()
-    assert (process.objects.asked, process.retired) == ([], [])
-
-
-async def test_logs_of_a_namespace_that_may_not_be_read_are_left_alone(process: Process) -> None:
-    """Of its objects nothing is known, and each question about one would be refused."""
+@pytest.mark.parametrize(
+    ("member", "unknown"),
+    [("follows", lambda _uid: False), ("refused", frozenset({"n"}))],
+    ids=["of a shard that has just come", "of a namespace that may not be read"],
+)
+async def test_logs_of_objects_that_are_not_listed_are_left_alone(
+    process: Process, member: str, unknown: object
+) -> None:
+    """Nothing is known of them, and each question about one may be refused."""
     process.objects.gone = {"e"}
     process.put("uid-e", header(name="n/e"))
-    process.reflector.refused = frozenset({"n"})
+    usual = getattr(process.reflector, member)
+    setattr(process.reflector, member, unknown)
     await process.sweeps.orphans()
     assert (process.objects.asked, process.retired) == ([], [])
-    process.reflector.refused = frozenset()
+    setattr(process.reflector, member, usual)
     await process.sweeps.orphans()
     assert process.retired == ["n/e"]
 
@@ -378,12 +306,8 @@ async def test_records_of_others_are_found(
     process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A live log that is longer than what is known of it is read again; one without a claim is not."""
-    reread: list[str] = []
-
-    async def read(notification: Notification) -> None:
-        reread.append(notification.uid)
-
-    process.claimer.recorder = SimpleNamespace(reread=read)
+    reread = AsyncMock()
+    process.claimer.recorder = SimpleNamespace(reread=reread)
     for name in "abc":
         notification = process.cache.entries[f"uid-{name}"] = Notification(
             parse_object(document(name, 1))
@@ -396,7 +320,8 @@ async def test_records_of_others_are_found(
     )
     caplog.set_level("INFO", "ledger")
     await process.sweeps.live()
-    assert (reread, len(process.queue)) == (["uid-a"], 1)
+    reread.assert_awaited_once_with(process.cache.entries["uid-a"])
+    assert len(process.queue) == 1
     assert [(r.message, r.__dict__["logs"]) for r in caplog.records] == [
         ("found records that another process appended", 1)
     ]
@@ -408,56 +333,35 @@ async def test_finished_objects_whose_time_is_over_are_deleted(
 ) -> None:
     """The retention gets all that are finished, and the log says how many it deleted, if any."""
     process.finish("a", "b")
-    given: list[list[str]] = []
-
-    class Kept:
-        deleted = 2
-
-        async def sweep(self, found: list[Finished]) -> int:
-            given.append([each.uid for each in found])
-            return self.deleted
-
-    kept = Kept()
-    made = cast("Any", process)
-    made.retention = kept
+    made, sweep = cast("Any", process), AsyncMock(side_effect=[2, 0])
+    made.retention = SimpleNamespace(sweep=sweep)
     made.settings = SimpleNamespace(retention=SimpleNamespace(delete_objects="asCancelled"))
     caplog.set_level("INFO", "ledger")
-    await process.sweeps.expired()
-    kept.deleted = 0
-    await process.sweeps.expired()
-    assert given == [["uid-a", "uid-b"]] * 2
+    for _ in range(2):
+        await process.sweeps.expired()
+        sweep.assert_awaited_with(list(process.cache.finished.values()))
     assert [(r.message, r.__dict__["objects"]) for r in caplog.records] == [
         ("finished objects deleted", 2)
     ]
 
 
 async def test_nothing_is_deleted_where_a_deletion_is_a_cancellation(
-    caplog: pytest.LogCaptureFixture,
+    process: Process, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Kubernaut's other kinds show that it is installed; the reason is logged once, and goes with it."""
-    process, served = Process(), list[list[str] | Unavailable]()
-
-    async def request(method: str, path: str, *, timeout: float) -> dict[str, Any]:
-        assert (method, path, timeout) == ("GET", "/apis/kubernaut.ai/v1alpha1", 5.0)
-        answer = served.pop(0)
-        if isinstance(answer, Unavailable):
-            raise answer
-        return {"resources": [{"name": name} for name in answer]}
-
-    made = cast("Any", process)
+    ours = {"resources": [{"name": "notificationrequests"}]}
+    theirs = {"resources": [{"name": "notificationrequests"}, {"name": "remediationrequests"}]}
+    request = AsyncMock(side_effect=[ours, theirs, theirs, Unavailable("away"), ours])
+    made, sweeps = cast("Any", process), process.sweeps
     made.settings = SimpleNamespace(retention=SimpleNamespace(delete_objects=True))
     made.outside = SimpleNamespace(objects=SimpleNamespace(request=request))
-    ours, theirs = ["notificationrequests"], ["notificationrequests", "remediationrequests"]
-    seen = []
-    for answer in (ours, theirs, theirs, Unavailable("away"), ours):
-        served.append(answer)
-        deletion = process.sweeps
-        seen.append((await deletion._may_delete(), deletion.not_deleted is not None))
+    seen = [(await sweeps._may_delete(), sweeps.not_deleted is not None) for _ in range(5)]
     assert seen == [(True, False), (False, True), (False, True), (False, True), (True, False)]
+    request.assert_awaited_with("GET", "/apis/kubernaut.ai/v1alpha1", timeout=5.0)
     (refused,) = [r.message for r in caplog.records]
     assert "its webhook would record each deletion as a cancellation" in refused
     made.settings.retention.delete_objects = "asCancelled"
-    assert await process.sweeps._may_delete()
+    assert await sweeps._may_delete()
 
 
 WOKEN: Final = {
@@ -466,6 +370,7 @@ WOKEN: Final = {
     "of a shard that is not ours": ("uid-else", False, False, False),
     "of an object that is not known": ("uid-new", False, False, True),
     "of a log that is retired": ("uid-old", False, False, False),
+    "of a log with less than a second left": ("uid-ends", False, False, False),
     "of no log": ("uid-none", False, False, False),
 }  # fmt: skip
 
@@ -480,6 +385,7 @@ async def test_what_a_wake_up_starts(case: str) -> None:
     process.finish("done")
     process.put("uid-new", header())
     process.put("uid-old", header(), ttl=60)
+    process.put("uid-ends", header(), ttl=0.4)
     await process.sweeps.wake_up(uid)
     assert len(process.queue) == queued
     assert (live.reread, live.publication.pending) == (again, again)
@@ -495,17 +401,44 @@ async def test_a_wake_up_meets_a_redis_that_is_away(process: Process) -> None:
     assert not process.takeover.waiting
 
 
+@pytest.mark.parametrize(
+    ("error", "entries", "finished"),
+    [
+        (None, ["uid-a"], []),
+        (Unavailable("not now"), [], ["uid-a"]),
+        (ContractError("the object cannot be read (ValueError)"), [], ["uid-a"]),
+        (Gone("its deletion was not seen"), [], []),
+    ],
+    ids=["is there", "no answer", "cannot be read", "is gone"],
+)
+async def test_a_wake_up_for_a_finished_notification_has_its_object_read(
+    process: Process, error: LedgerError | None, entries: list[str], finished: list[str]
+) -> None:
+    """The loop that follows wake-ups must not end; of one that is gone somebody must let the log go."""
+    process.finish("a")
+    process.objects.error = error
+    await process.sweeps.wake_up("uid-a")
+    assert process.objects.asked == ["n/a"]
+    assert (list(process.cache.entries), list(process.cache.finished)) == (entries, finished)
+    assert len(process.queue) == len(entries)
+
+
+async def test_what_was_not_heard_is_looked_for(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has appended while nobody listened told nobody: all sweeps start, as after a takeover."""
+    takeover, tried = process.takeover, asyncio.Event()
+    monkeypatch.setattr(process.cache, "retry_marks", tried.set)
+    await process.sweeps.wake_up(LISTENING)
+    wanted = (takeover.finished, takeover.orphans, takeover.live, tried)
+    assert [event.is_set() for event in wanted] == [True] * 4
+
+
 async def test_wake_ups_are_followed(process: Process) -> None:
     """Each is handled, one after the other."""
-    uids = ["uid-a", "uid-b"]
     for name in "ab":
         process.cache.entries[f"uid-{name}"] = Notification(parse_object(document(name, 1)))
-
-    async def following() -> str:
-        if not uids:
-            raise asyncio.CancelledError
-        return uids.pop(0)
-
+    following = AsyncMock(side_effect=["uid-a", "uid-b", asyncio.CancelledError])
     cast("Any", process).wake_ups = SimpleNamespace(get=following)
     with pytest.raises(asyncio.CancelledError):
         await process.sweeps.follow_wake_ups()
