@@ -23,62 +23,7 @@ from notifier.settings import load
 from syncer.runtime.clock import monotonic_clock
 from tests.fakes.outside import unreachable
 
-UP, DOWN, NONE = Evidence.UP, Evidence.DOWN, Evidence.NONE
-THREE = "3 notifications failed and none succeeded"
-
-#: What happens, as (second, notification, evidence); what the last of it changes.
-CLOSED: dict[str, tuple[list[tuple[float, str, Evidence]], Change | None]] = {
-    "three notifications fail": (
-        [(0, "a", DOWN), (1, "b", DOWN), (2, "c", DOWN)],
-        Change(State.OPEN, THREE),
-    ),
-    "three fail at the same moment": (
-        [(0, "a", DOWN), (0, "b", DOWN), (0, "c", DOWN)],
-        Change(State.OPEN, THREE),
-    ),
-    "one notification fails again and again": ([(n, "a", DOWN) for n in range(9)], None),
-    "two notifications take turns": (
-        [(n, "ab"[n % 2], DOWN) for n in range(9)],
-        None,
-    ),
-    "the first failure is as old as the window": (
-        [(0, "a", DOWN), (1, "b", DOWN), (10, "c", DOWN)],
-        Change(State.OPEN, THREE),
-    ),
-    "the first failure is older than the window": (
-        [(0, "a", DOWN), (1, "b", DOWN), (10.1, "c", DOWN)],
-        None,
-    ),
-    "three that fail last are within the window": (
-        [(0, "a", DOWN), (11, "b", DOWN), (12, "c", DOWN), (13, "d", DOWN)],
-        Change(State.OPEN, THREE),
-    ),
-    "a repeated failure counts at its last time": (
-        [(0, "a", DOWN), (1, "b", DOWN), (9, "a", DOWN), (11, "c", DOWN)],
-        Change(State.OPEN, THREE),
-    ),
-    "a success comes in between": (
-        [(0, "a", DOWN), (1, "b", DOWN), (2, "x", UP), (3, "c", DOWN)],
-        None,
-    ),
-    "two failed before a success, and two after it": (
-        [(0, "a", DOWN), (1, "b", DOWN), (2, "x", UP), (12.5, "c", DOWN), (12.6, "d", DOWN)],
-        None,
-    ),
-    "something succeeded within the window": (
-        [(0, "x", UP), (8, "a", DOWN), (9, "b", DOWN), (10, "c", DOWN)],
-        None,
-    ),
-    "the last success is out of the window": (
-        [(0, "x", UP), (8, "a", DOWN), (9, "b", DOWN), (10.1, "c", DOWN)],
-        Change(State.OPEN, THREE),
-    ),
-    "final answers come in between": (
-        [(0, "a", DOWN), (1, "x", NONE), (2, "b", DOWN), (3, "y", NONE), (4, "c", DOWN)],
-        Change(State.OPEN, THREE),
-    ),
-    "only final answers come": ([(n, f"n{n}", NONE) for n in range(9)], None),
-}
+UP, DOWN = Evidence.UP, Evidence.DOWN
 
 
 def opened(at: float = 0.0) -> Breaker:

@@ -1,17 +1,21 @@
-"""The dispatcher: bounds per receiver and in all, and the order in which places are given."""
+"""The dispatcher: bounds per receiver and in all, in which order places are given, breakers and rates."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
+from collections.abc import Callable
 
 import pytest
 
 from notifier.contract import Outcome
-from notifier.dispatch.breaker import Breaker, Breakers
+from notifier.dispatch.breaker import OPEN_MOST, Breaker, Breakers, State
 from notifier.dispatch.dispatcher import Dispatcher
+from notifier.dispatch.receiver_queue import Job, ReceiverQueue
 
 SLACK = "slack:ops"
+UP = Outcome.success(200)
+DOWN = Outcome.transient("slack webhook returned 503 (retryable): ", code=503)
 
 
 class Sends:
@@ -49,8 +53,18 @@ class Sends:
 
 async def settle() -> None:
     """Let every task that can run do so."""
-    for _ in range(5):
+    for _ in range(60):
         await asyncio.sleep(0)
+
+
+async def submit(
+    dispatcher: Dispatcher, channel: str, *uids: str, due: float = 0, priority: str = "Medium",
+    namespace: str = "",
+) -> None:  # fmt: skip
+    """Submit attempts on a channel, and let start what may."""
+    for uid in uids:
+        dispatcher.submit(uid, channel, due=due, priority=priority, namespace=namespace)
+    await settle()
 
 
 @pytest.fixture
@@ -62,9 +76,7 @@ def sends() -> Sends:
 async def test_places_per_channel(sends: Sends) -> None:
     """A channel runs as many attempts as it has places; the rest waits its turn."""
     dispatcher = Dispatcher(sends, per_channel=2, total=10)
-    for uid in ("1", "2", "3", "4"):
-        dispatcher.submit(uid, "a", due=0, priority="Medium")
-    await settle()
+    await submit(dispatcher, "a", "1", "2", "3", "4")
     assert sends.running == {"1", "2"}
     await sends.end("1")
     assert sends.running == {"2", "3"}
@@ -76,10 +88,8 @@ async def test_places_per_channel(sends: Sends) -> None:
 async def test_a_hanging_receiver_blocks_nobody_else(sends: Sends) -> None:
     """A receiver whose places are taken leaves the others alone."""
     dispatcher = Dispatcher(sends, per_channel=2, total=10)
-    for n in range(9):
-        dispatcher.submit(f"hung-{n}", "a", due=0, priority="Critical")
-    dispatcher.submit("free", "b", due=0, priority="Low")
-    await settle()
+    await submit(dispatcher, "a", *(f"hung-{n}" for n in range(9)), priority="Critical")
+    await submit(dispatcher, "b", "free", priority="Low")
     assert sends.running == {"hung-0", "hung-1", "free"}
     await sends.end_all()
 
@@ -88,35 +98,29 @@ async def test_total(sends: Sends) -> None:
     """All receivers together never have more than the total under way."""
     dispatcher = Dispatcher(sends, per_channel=2, total=3)
     for channel in ("a", "b", "c"):
-        for n in range(2):
-            dispatcher.submit(f"{channel}{n}", channel, due=0, priority="Medium")
-    await settle()
+        await submit(dispatcher, channel, f"{channel}0", f"{channel}1")
     assert dispatcher.running == 3
     await sends.end_all()
-    assert sends.most == 3
-    assert len(sends.started) == 6
+    assert (sends.most, len(sends.started)) == (3, 6)
 
 
 async def test_a_freed_place_goes_to_who_waits_longest(sends: Sends) -> None:
     """Where the total is the limit, a busy receiver does not starve the others."""
-    dispatcher = Dispatcher(sends, per_channel=2, total=2)
-    for n in range(20):
-        dispatcher.submit(f"busy-{n}", "a", due=float(n), priority="Medium")
-    dispatcher.submit("patient", "b", due=2.5, priority="Medium")
-    await settle()
-    for n in range(4):
+    dispatcher = Dispatcher(sends, per_channel=2, total=1)
+    for n in range(9):
+        await submit(dispatcher, "a", f"busy-{n}", due=float(n))
+    await submit(dispatcher, "b", "patient", due=2.5)
+    for n in range(3):
         await sends.end(f"busy-{n}")
-        if "patient" in sends.running:
-            break
-    assert "patient" in sends.running
+    assert sends.running == {"patient"}
     await sends.end_all()
 
 
 async def test_order(sends: Sends) -> None:
     """Who waits is taken by due time, then by priority, then by arrival."""
     dispatcher = Dispatcher(sends, per_channel=1, total=10)
-    dispatcher.submit("first", "a", due=0, priority="Low")
     for uid, due, priority in (
+        ("first", 0, "Low"),
         ("late-critical", 20.0, "Critical"),
         ("medium", 10.0, "Medium"),
         ("odd", 10.0, "Sometimes"),
@@ -124,8 +128,7 @@ async def test_order(sends: Sends) -> None:
         ("high", 10.0, "High"),
         ("critical", 10.0, "Critical"),
     ):
-        dispatcher.submit(uid, "a", due=due, priority=priority)
-    await settle()
+        await submit(dispatcher, "a", uid, due=due, priority=priority)
     await sends.end_all()
     assert [uid for uid, _ in sends.started] == [
         "first", "critical", "high", "medium", "odd", "low", "late-critical",
@@ -135,12 +138,9 @@ async def test_order(sends: Sends) -> None:
 async def test_a_pair_waits_once(sends: Sends) -> None:
     """A notification waits at most once for a channel, but may wait for several channels."""
     dispatcher = Dispatcher(sends, per_channel=1, total=10)
-    dispatcher.submit("x", "a", due=0, priority="Medium")
-    dispatcher.submit("x", "b", due=0, priority="Medium")
-    dispatcher.submit("y", "a", due=0, priority="Medium")
-    for _ in range(3):
-        dispatcher.submit("z", "a", due=0, priority="Medium")
-    await settle()
+    await submit(dispatcher, "a", "x")
+    await submit(dispatcher, "b", "x")
+    await submit(dispatcher, "a", "y", "z", "z", "z")
     await sends.end_all()
     assert sorted(sends.started) == [("x", "a"), ("x", "b"), ("y", "a"), ("z", "a")]
 
@@ -148,9 +148,8 @@ async def test_a_pair_waits_once(sends: Sends) -> None:
 async def test_a_running_pair_may_be_submitted_again(sends: Sends) -> None:
     """Once it runs, the same pair may wait again: whether it is needed is decided elsewhere."""
     dispatcher = Dispatcher(sends, per_channel=1, total=10)
-    dispatcher.submit("x", "a", due=0, priority="Medium")
-    await settle()
-    dispatcher.submit("x", "a", due=0, priority="Medium")
+    await submit(dispatcher, "a", "x")
+    await submit(dispatcher, "a", "x")
     await sends.end("x")
     assert sends.started == [("x", "a"), ("x", "a")]
     await sends.end_all()
@@ -159,48 +158,36 @@ async def test_a_running_pair_may_be_submitted_again(sends: Sends) -> None:
 async def test_close_and_drain(sends: Sends) -> None:
     """After closing nothing starts any more; what runs may end."""
     dispatcher = Dispatcher(sends, per_channel=1, total=10)
-    for uid in ("1", "2"):
-        dispatcher.submit(uid, "a", due=0, priority="Medium")
-    await settle()
+    await submit(dispatcher, "a", "1", "2")
     dispatcher.close()
-    dispatcher.submit("3", "b", due=0, priority="Critical")
+    await submit(dispatcher, "b", "3", priority="Critical")
     assert await dispatcher.drain(0.01) is False
     await sends.end("1")
     assert await dispatcher.drain(1) is True
     assert sends.started == [("1", "a")]
 
 
-async def test_drain_of_nothing(sends: Sends) -> None:
-    """Where nothing runs there is nothing to wait for."""
-    dispatcher = Dispatcher(sends, per_channel=1, total=10)
+async def test_drain_waits_no_longer_than_needed(sends: Sends) -> None:
+    """Not where nothing runs; the end of the last attempt ends the wait, and its result is asked then."""
+    dispatcher = Dispatcher(sends, per_channel=2, total=10)
     async with asyncio.timeout(5):
         assert await dispatcher.drain(60) is True
-
-
-async def test_drain_waits_no_longer_than_needed(sends: Sends) -> None:
-    """The end of the last attempt ends the wait, and its result is asked for then."""
-    dispatcher = Dispatcher(sends, per_channel=2, total=10)
-    for uid in ("1", "2"):
-        dispatcher.submit(uid, "a", due=0, priority="Medium")
-    await settle()
-    dispatcher.close()
-    waiting = asyncio.create_task(dispatcher.drain(60))
-    await sends.end("1")
-    assert not waiting.done()
-    await sends.end("2")
-    async with asyncio.timeout(5):
+        await submit(dispatcher, "a", "1", "2")
+        dispatcher.close()
+        waiting = asyncio.create_task(dispatcher.drain(60))
+        await sends.end("1")
+        assert not waiting.done()
+        await sends.end("2")
         assert await waiting is True
 
 
 async def test_abort(sends: Sends) -> None:
     """What does not end in time is cancelled and waited for."""
     dispatcher = Dispatcher(sends, per_channel=1, total=10)
-    dispatcher.submit("1", "a", due=0, priority="Medium")
-    await settle()
+    await submit(dispatcher, "a", "1")
     dispatcher.close()
     await dispatcher.abort()
-    assert dispatcher.running == 0
-    assert sends.running == set()
+    assert (dispatcher.running, sends.running) == (0, set())
 
 
 async def test_an_error_takes_no_place_away(caplog: pytest.LogCaptureFixture) -> None:
@@ -214,11 +201,7 @@ async def test_an_error_takes_no_place_away(caplog: pytest.LogCaptureFixture) ->
         done.append(uid)
 
     dispatcher = Dispatcher(run, per_channel=1, total=1)
-    for uid in ("bad", "good"):
-        dispatcher.submit(uid, "a", due=0, priority="Medium")
-    with caplog.at_level(logging.ERROR, logger="ledger.delivery"):
-        await settle()
-        await settle()
+    await submit(dispatcher, "a", "bad", "good")
     assert done == ["good"]
     assert [r.message for r in caplog.records] == ["an attempt ended unexpectedly"]
     assert dispatcher.running == 0
@@ -235,8 +218,7 @@ async def test_failures_of_a_local_channel_hold_nothing_back(channel: str) -> No
 
     dispatcher = Dispatcher(run, per_channel=1, total=4, rate=0.01)
     rejections = [dispatcher.submit(f"n{n}", channel, due=0, priority="Medium") for n in range(8)]
-    for _ in range(8):
-        await settle()
+    await settle()
     assert (rejections, made) == ([None] * 8, [f"n{n}" for n in range(8)])
 
 
@@ -244,8 +226,7 @@ async def test_idle_queues_are_forgotten(sends: Sends) -> None:
     """A channel that has nothing to do costs nothing, and starts afresh."""
     dispatcher = Dispatcher(sends, per_channel=1, total=10)
     for round_ in range(3):
-        dispatcher.submit(f"{round_}", f"channel-{round_}", due=0, priority="Medium")
-        await settle()
+        await submit(dispatcher, f"channel-{round_}", f"{round_}")
         await sends.end_all()
     assert dispatcher._queues == {}
 
@@ -254,36 +235,53 @@ async def test_idle_queues_are_forgotten(sends: Sends) -> None:
 
 
 class Timed:
-    """A dispatcher on a clock that stands still, over a receiver that takes everything."""
+    """A dispatcher on a clock that a test turns, over a receiver that answers as it says."""
 
-    def __init__(self, *, rate: float = 0.0) -> None:
+    def __init__(
+        self, answer: Callable[[str, int], Outcome] = lambda _uid, _n: UP, *, per_channel: int = 8,
+        rate: float = 0.0,
+    ) -> None:  # fmt: skip
         self.now = 1000.0
-        self.calls: list[str] = []
-        #: What calls come to; a success without.
+        #: What the n-th call for a notification comes to; other outcomes come first.
+        self.answer = answer
         self.outcomes: list[Outcome] = []
+        self.calls: list[str] = []
+        self.rejected: list[str] = []
+        self.openings: list[str] = []
         self.breakers = Breakers()
         self.dispatcher = Dispatcher(
-            self._run, per_channel=8, total=64, rate=rate, breakers=self.breakers,
+            self._run, per_channel=per_channel, total=64, rate=rate, breakers=self.breakers,
+            on_rejected=self.rejected.append, on_opened=self.openings.append,
             monotonic=lambda: self.now,
         )  # fmt: skip
 
     async def _run(self, uid: str, _channel: str) -> Outcome:
         self.calls.append(uid)
-        return self.outcomes.pop(0) if self.outcomes else Outcome.success(200)
+        await asyncio.sleep(0)
+        return self.outcomes.pop(0) if self.outcomes else self.answer(uid, self.calls.count(uid))
 
-    def submit(self, uid: str, *, tried: int = 0) -> None:
-        """Submit an attempt on the one receiver."""
-        self.dispatcher.submit(uid, SLACK, due=0, priority="Medium", tried=tried)
+    async def submit(
+        self, *uids: str, channel: str = SLACK, tried: int = 0, namespace: str = ""
+    ) -> None:
+        """Submit attempts, and let start what may."""
+        for uid in uids:
+            self.dispatcher.submit(
+                uid, channel, due=0, priority="Medium", tried=tried, namespace=namespace
+            )
+        await settle()
 
     @property
     def breaker(self) -> Breaker:
-        """Of the receiver."""
-        found = self.breakers.of(SLACK)
-        assert found is not None
-        return found
+        """Of the one receiver."""
+        return self.breakers.of(SLACK)
+
+    @property
+    def opened(self) -> bool:
+        """Whether its breaker is open."""
+        return self.breaker.state(self.now) is State.OPEN
 
     def wakes_in(self) -> float:
-        """Seconds until the queue wakes by itself."""
+        """Seconds until its queue wakes by itself."""
         timer = self.dispatcher._queues[SLACK].alarm.timer
         assert timer is not None
         return timer.when() - asyncio.get_running_loop().time()
@@ -293,7 +291,7 @@ async def test_no_sleep_outlasts_a_pause_of_the_machine() -> None:
     """The loop's clock stands still while the machine sleeps: a timer is set for seconds at most."""
     timed = Timed()
     timed.breaker.until = timed.now + 30
-    timed.submit("a")
+    await timed.submit("a")
     assert 4 < timed.wakes_in() <= 5
     timed.dispatcher.close()
 
@@ -302,13 +300,12 @@ async def test_a_queue_wakes_for_the_earliest_reason() -> None:
     """A first attempt leaves the probe to others for a while; the rate has its time before that."""
     timed = Timed(rate=10.0)
     timed.breaker.until = timed.now
-    timed.submit("new")
+    await timed.submit("new")
     assert 0.4 < timed.wakes_in() <= 0.5
-    timed.submit("again", tried=1)
-    await settle()
+    await timed.submit("again", tried=1)
     assert timed.calls == ["again"]
     assert 0.4 < timed.wakes_in() <= 0.5
-    timed.submit("once more", tried=1)
+    await timed.submit("once more", tried=1)
     assert 0.05 < timed.wakes_in() <= 0.1
     timed.dispatcher.close()
 
@@ -316,11 +313,9 @@ async def test_a_queue_wakes_for_the_earliest_reason() -> None:
 async def test_a_receiver_may_be_called_at_the_end_of_its_interval() -> None:
     """Not a moment later."""
     timed = Timed(rate=8.0)
-    timed.submit("a")
-    await settle()
+    await timed.submit("a")
     timed.now += 0.125
-    timed.submit("b")
-    await settle()
+    await timed.submit("b")
     assert timed.calls == ["a", "b"]
 
 
@@ -335,12 +330,9 @@ async def test_a_receiver_that_refuses_calls_as_too_many_is_left_alone(
     """For everybody, and as long as it asks; the queue's timer goes on. Its wish outlives the queue."""
     timed = Timed()
     timed.outcomes = [too_many(3.0)]
-    timed.submit("a")
-    await settle()
+    await timed.submit("a")
     assert timed.dispatcher._queues == {}
-    timed.submit("b")
-    timed.submit("c")
-    await settle()
+    await timed.submit("b", "c")
     assert timed.calls == ["a"]
     assert 2.9 < timed.wakes_in() <= 3.0
     timed.now += 3.0
@@ -359,16 +351,12 @@ async def test_a_receiver_that_refuses_calls_as_too_many_is_left_alone(
 async def test_a_denied_attempt_ends_no_wait(caplog: pytest.LogCaptureFixture) -> None:
     """An author who may not use a receiver neither delays the others nor has it called too soon."""
     timed = Timed(rate=0.5)
-    timed.outcomes = [Outcome.denied("not for this namespace")]
-    timed.submit("stranger")
-    await settle()
-    timed.outcomes = [too_many(5.0)]
-    timed.submit("a")
-    await settle()
+    timed.outcomes = [Outcome.denied("not for this namespace"), too_many(5.0)]
+    await timed.submit("stranger")
+    await timed.submit("a")
     assert timed.calls == ["stranger", "a"]
     timed.now += 4.0
-    timed.submit("b")
-    await settle()
+    await timed.submit("b")
     assert timed.calls == ["stranger", "a"]
     assert "a receiver limits the rate" in caplog.text
     timed.dispatcher.close()
@@ -380,41 +368,30 @@ async def test_it_is_called_at_once_again_when_it_takes_what_it_gets(
     """The end of the slow pace is said, too."""
     timed = Timed()
     timed.outcomes = [too_many(0.0)]
-    timed.submit("a")
-    await settle()
+    await timed.submit("a")
     for n in range(100):
         timed.now += 1.0
-        timed.submit(f"later-{n}")
-        await settle()
+        await timed.submit(f"later-{n}")
     assert len(timed.calls) == 101
     assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
         "a receiver limits the rate", "a receiver no longer limits the rate",
     ]  # fmt: skip
-    for n in range(8):
-        timed.submit(f"at-once-{n}")
-    await settle()
+    await timed.submit(*(f"at-once-{n}" for n in range(8)))
     assert len(timed.calls) == 109
 
 
 async def test_the_last_place_is_for_who_has_none(sends: Sends) -> None:
     """Where more namespaces are known than there are places, one attempt is more than a share."""
     dispatcher = Dispatcher(sends, per_channel=8, total=64)
-
-    def submit(uid: str, namespace: str) -> None:
-        dispatcher.submit(uid, "a", due=0, priority="Medium", namespace=namespace)
-
     for namespace in "abcdefghi":
-        submit(f"{namespace}1", namespace)
-    await settle()
+        await submit(dispatcher, "a", f"{namespace}1", namespace=namespace)
     assert dispatcher.running == 8
     for uid in ("g1", "h1"):
         await sends.end(uid)
     assert sends.running == {"a1", "b1", "c1", "d1", "e1", "f1", "i1"}
-    submit("a2", "a")
-    await settle()
+    await submit(dispatcher, "a", "a2", namespace="a")
     assert "a2" not in sends.running
-    submit("g2", "g")
-    await settle()
+    await submit(dispatcher, "a", "g2", namespace="g")
     assert "g2" in sends.running
     await sends.end_all()
 
@@ -422,10 +399,8 @@ async def test_the_last_place_is_for_who_has_none(sends: Sends) -> None:
 async def test_but_for_the_last_places_nobody_keeps_to_a_share(sends: Sends) -> None:
     """As long as more than an eighth of the places is free, whoever comes takes one."""
     dispatcher = Dispatcher(sends, per_channel=16, total=64)
-    for namespace, count in (("b", 1), ("a", 20)):
-        for n in range(count):
-            dispatcher.submit(f"{namespace}{n}", "a", due=0, priority="Medium", namespace=namespace)
-    await settle()
+    await submit(dispatcher, "a", "b0", namespace="b")
+    await submit(dispatcher, "a", *(f"a{n}" for n in range(20)), namespace="a")
     assert sends.running == {"b0", *(f"a{n}" for n in range(13))}
     await sends.end_all()
 
@@ -456,9 +431,7 @@ async def test_whose_turn_it_is_costs_the_same_for_any_number_of_namespaces(send
 async def test_nothing_waits_after_closing(sends: Sends) -> None:
     """What is due is on record, and nobody has to ask for it here; no timer is left."""
     dispatcher = Dispatcher(sends, per_channel=1, total=4)
-    for uid in ("1", "2"):
-        dispatcher.submit(uid, "a", due=0, priority="Medium")
-    await settle()
+    await submit(dispatcher, "a", "1", "2")
     assert dispatcher.waits("2", "a")
     dispatcher.close()
     assert not dispatcher.waits("2", "a")
@@ -466,8 +439,143 @@ async def test_nothing_waits_after_closing(sends: Sends) -> None:
     assert dispatcher.running == 0
     timed = Timed()
     timed.breaker.until = timed.now + 30
-    timed.submit("a")
+    await timed.submit("a")
     timer = timed.dispatcher._queues[SLACK].alarm.timer
     assert timer is not None
     timed.dispatcher.close()
     assert timer.cancelled()
+
+
+# -- breakers and many receivers --------------------------------------------------------------------
+
+
+async def test_those_in_the_queue_are_notified_once() -> None:
+    """Notifications that wait when it opens are reconciled once; no turn is taken for it."""
+    timed = Timed(lambda _uid, _n: DOWN, per_channel=4)
+    for n in range(20):
+        assert timed.dispatcher.submit(f"n{n}", SLACK, due=0, priority="Medium") is None
+    await settle()
+    # Two had taken the places of the first two failures when the third one opened it.
+    assert timed.calls == [f"n{n}" for n in range(6)]
+    assert sorted(timed.rejected) == sorted(f"n{n}" for n in range(6, 20))
+    timed.now += OPEN_MOST
+    await timed.submit("poke")
+    assert len(timed.calls) == 7, "one probe"
+    assert sorted(timed.rejected) == sorted(f"n{n}" for n in range(6, 20)), "notified once"
+    assert timed.openings == [SLACK, SLACK]
+    timed.dispatcher.close()
+
+
+async def test_what_waited_when_it_opened_may_probe_as_well() -> None:
+    """The first probe is of those with most attempts, also among what came before the outage."""
+    timed = Timed(lambda _uid, _n: DOWN, per_channel=3)
+    made = {"x": 0, "y": 0, "z": 0, "f": 0, "g": 0, "new": 0, "twice": 2, "once": 1}
+    for uid, tried in made.items():
+        timed.dispatcher.submit(uid, SLACK, due=0, priority="Medium", tried=tried)
+    await settle()
+    assert timed.opened
+    timed.calls.clear()
+    timed.now += OPEN_MOST
+    timed.dispatcher.refill()
+    await settle()
+    assert timed.calls == ["twice"]
+    timed.dispatcher.close()
+
+
+@pytest.mark.parametrize(("refused", "most"), [(1, 2), (2, 8), (3, 40)])
+async def test_a_receiver_that_refuses_each_message_several_times(refused: int, most: int) -> None:
+    """It is found to be well as soon as one message has had its refusals."""
+    timed = Timed(lambda _uid, n: DOWN if n <= refused else UP, per_channel=32)
+    names = [f"n{n}" for n in range(30)]
+    await timed.submit(*names)
+    while timed.breaker.until is not None:
+        timed.now = max(timed.now, timed.breaker.until) + 0.001
+        for uid in names:
+            await timed.submit(uid, tried=timed.calls.count(uid))
+    assert timed.now - 1000.0 < most
+    timed.dispatcher.close()
+
+
+@pytest.mark.parametrize("hanging", [1, 8, 40])
+async def test_hanging_receivers_leave_places(hanging: int) -> None:
+    """However many receivers hang, the total is never theirs alone: others find a place at once."""
+    never = asyncio.Event()
+    done: list[str] = []
+    most = 0
+
+    async def run(uid: str, channel: str) -> None:
+        nonlocal most
+        most = max(most, dispatcher.running)
+        if channel.startswith("slack:hangs"):
+            await never.wait()
+        done.append(uid)
+
+    dispatcher = Dispatcher(run, per_channel=32, total=256, breakers=Breakers())
+    for n in range(100):
+        for k in range(hanging):
+            dispatcher.submit(f"h{k}-{n}", f"slack:hangs-{k}", due=0, priority="Critical")
+    await settle()
+    free = 256 - dispatcher.running
+    assert free >= max(2, 256 // (hanging + 1) - 32)
+    for n in range(300):
+        dispatcher.submit(f"{n}", "slack:well", due=1000, priority="Low")
+    for _ in range(40):
+        await settle()
+    assert len(done) == 300, "served completely while the others hang"
+    assert most <= 256
+    never.set()
+    await dispatcher.drain(5)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+async def test_what_is_held_costs_attempts_elsewhere_nothing(
+    monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    """Who is next of a receiver that is down, or has its rate used up, is not asked meanwhile."""
+    timed = Timed(lambda uid, _n: UP if rate or uid == "other" else DOWN, per_channel=4, rate=rate)
+    await timed.submit("x", "y", "z")
+    assert rate or timed.opened
+    looks = 0
+    head = ReceiverQueue.head
+
+    def counted(queue: ReceiverQueue, below: float = math.inf) -> Job | None:
+        nonlocal looks
+        looks += 1
+        return head(queue, below)
+
+    monkeypatch.setattr(ReceiverQueue, "head", counted)
+    for n in range(200):
+        await timed.submit(f"n{n}", namespace=f"namespace-{n}")
+    await timed.submit("other", channel="slack:other")
+    assert "other" in timed.calls
+    assert looks < 100, "each that waits was looked at for one that does not"
+    timed.dispatcher.close()
+
+
+async def test_a_queue_that_is_never_idle_forgets_namespaces() -> None:
+    """One attempt hangs all the time; thousands of namespaces come and go beside it."""
+    timed, hanging = Timed(per_channel=4), asyncio.Event()
+    run = timed.dispatcher._run
+
+    async def hangs(uid: str, channel: str) -> Outcome | None:
+        if uid == "hangs":
+            await hanging.wait()
+        return await run(uid, channel)
+
+    timed.dispatcher._run = hangs
+    await timed.submit("hangs", namespace="slow")
+    for n in range(1_000):
+        for uid in (f"n{n}", f"m{n}"):
+            timed.dispatcher.submit(
+                uid, SLACK, due=0, priority="Medium", namespace=f"namespace-{n}"
+            )
+        if not n % 10:
+            await settle()
+    await settle()
+    assert len(timed.calls) == 2_000
+    (receiver_queue,) = timed.dispatcher._queues.values()
+    assert len(receiver_queue.busy) < 300
+    assert receiver_queue.busy["slow"] == 1
+    hanging.set()
+    await settle()
+    timed.dispatcher.close()
