@@ -13,6 +13,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.decisions import DeliveryBounds
+from notifier.reporter import EventReporter
 from notifier.router import Routed
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, Epoch
@@ -25,18 +26,54 @@ from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.fakes.notifications import notifications
-from tests.unit.notifier.reconciler.zombies import Calls, LeaseTerm
+from tests.fakes.ownership import Held
 
 NONE = cast("Any", None)
-
-
 NOW = 100.0
-
-
 WALL = 1_795_576_400_000
-
-
 EPOCH = Epoch("0.7")
+
+
+class Ended(Held):
+    """A lease term that is over."""
+
+    def valid(self, now: float) -> bool:
+        """No."""
+        return False
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """No."""
+        return False
+
+
+class Calls:
+    """A reporter that remembers what it is told of attempts."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self.failures: list[Attempt] = []
+        self.refused: list[tuple[str, str]] = []
+
+    def started(self, *_: object) -> None:
+        """Nothing."""
+
+    held = started
+
+    def recorded(self, *said: Any) -> None:
+        """Say what a reporter says of it."""
+        EventReporter.recorded(cast("Any", self), *said)
+
+    def attempted(self, _request: object, attempt: Attempt, _before: object) -> None:
+        """Remember."""
+        self.attempts.append(attempt)
+
+    def failed(self, _request: object, attempt: Attempt) -> None:
+        """Remember."""
+        self.failures.append(attempt)
+
+    def denied(self, _request: object, channel: str, reason: str) -> None:
+        """Remember."""
+        self.refused.append((channel, reason))
 
 
 class Receiver:
@@ -63,7 +100,7 @@ class World:
         self.log = MemoryLog(self.redis, patience=0.0)
         self.cache = Cache(window=1.0, monotonic=lambda: NOW)
         self.shards = Shards(1)
-        self.shards.take(0, LeaseTerm(EPOCH))
+        self.shards.take(0, Held(EPOCH))
         self.receiver = Receiver()
         registry = CollectorRegistry()
         time = LedgerTime(lambda: NOW)

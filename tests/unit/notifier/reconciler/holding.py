@@ -1,4 +1,4 @@
-"""Notifications that a hold concerns."""
+"""Notifications that a hold concerns, and a hold."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.carried import fold
+from syncer.model.hold import Hold
 from syncer.model.record import Plan, attempt_record, plan_record
 from syncer.model.resource import parse_object
 from syncer.runtime.clock import LedgerTime
@@ -26,12 +27,13 @@ from tests.fakes.notifications import notifications
 from tests.fakes.ownership import Held
 
 NONE = cast("Any", None)
-
-
 NOTICE: Final = 60.0
-
-
 START: Final = 1_800_000_000_000
+
+#: A hold of ten minutes.
+OPS: Final = Hold(
+    "00000001", "1", START, START + 600_000, "alice", "they mend it", receivers=("slack:ops",)
+)
 
 
 class World:

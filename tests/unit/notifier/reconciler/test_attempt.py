@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -11,11 +13,13 @@ from notifier.contract import Outcome
 from syncer.ledger.answers import Answer, Appended
 from syncer.model.attempt import AttemptState, Epoch, FailureClass
 from syncer.model.errors import PortError, Unavailable
+from syncer.model.resource import parse_object
+from syncer.rules.plan import Await, Deliver
 from syncer.runtime import failpoints
 from syncer.runtime.failpoints import Failpoint
 from tests.fakes.memorylog import MemoryLog
+from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, World
-from tests.unit.notifier.reconciler.zombies import LeaseTerm
 
 
 class Case(World):
@@ -64,30 +68,21 @@ async def test_an_attempt_passes_the_places_where_tests_end_a_process(
     ]
 
 
-def unknown(case: Case) -> None:
-    """Nobody knows the notification."""
-    case.cache.entries.clear()
+#: What becomes of a notification that is due.
+TAKEN: Final[dict[str, Callable[[Case], object]]] = {
+    "nobody knows it": lambda case: case.cache.entries.clear(),
+    "its shard is another replica's": lambda case: case.shards.drop(0),
+    "its shard is being handed over": lambda case: case.shards.leave(0),
+    "the process ends": lambda case: setattr(
+        case.controller.notifications.claimer, "draining", True
+    ),
+}
 
 
-def strange(case: Case) -> None:
-    """Its shard is another replica's."""
-    case.shards.drop(0)
-
-
-def leaving(case: Case) -> None:
-    """Its shard is being handed over."""
-    case.shards.leave(0)
-
-
-def ending(case: Case) -> None:
-    """The process ends."""
-    case.controller.notifications.claimer.draining = True
-
-
-@pytest.mark.parametrize("stop", [unknown, strange, leaving, ending])
-async def test_what_is_not_ours_to_begin(case: Case, stop: Any) -> None:
+@pytest.mark.parametrize("what", TAKEN)
+async def test_what_is_not_ours_to_begin(case: Case, what: str) -> None:
     """Nothing is opened, and nothing is to be looked at."""
-    stop(case)
+    TAKEN[what](case)
     assert await case.attempt() is None
     assert (case.receiver.sent, case.attempts, case.queued) == (0, [], (0, 0))
 
@@ -128,7 +123,7 @@ async def test_an_attempt_that_the_lease_does_not_cover_waits(
     """For as long as the channel may take; nothing is opened, and it is looked at again soon."""
     asked: list[tuple[float, float]] = []
 
-    class Short(LeaseTerm):
+    class Short(Held):
         def may_send(self, now: float, send_timeout: float) -> bool:
             asked.append((now, send_timeout))
             return False
@@ -158,7 +153,7 @@ async def test_what_the_log_refuses_is_not_sent(
     """It is read again, or claimed again, and the notification looked at."""
     answer, read = REFUSED[name]
     caplog.set_level("INFO", "ledger.delivery")
-    case.log.intent = _answering(answer)  # type: ignore[method-assign] # the log's answer
+    case.log.intent = AsyncMock(return_value=answer)  # type: ignore[method-assign] # the log's answer
     assert await case.attempt() is None
     assert (case.receiver.sent, case.queued) == (0, (1, 0))
     assert (case.notification.reread, case.notification.claim is None) == (read, not read)
@@ -200,9 +195,8 @@ async def test_an_intent_that_no_replica_confirmed_is_not_sent(case: Case) -> No
 
 async def give_up(case: Case) -> None:
     """End the channel."""
-    old = Outcome.permanent("too old")
-    known = case.controller.notifications
-    await known.give_up(case.notification, LeaseTerm(EPOCH), "c", old, limit=5)
+    known, old = case.controller.notifications, Outcome.permanent("too old")
+    await known.give_up(case.notification, Held(EPOCH), "c", old, limit=5)
     assert await known.outcomes.drain(20) == 0
 
 
@@ -223,18 +217,46 @@ async def test_a_log_that_refuses_the_end_is_claimed_again(case: Case) -> None:
 
 async def test_an_end_that_cannot_be_opened_is_tried_again(case: Case) -> None:
     """The error passes to whoever retries, and the claim is given up."""
-
-    async def away(*_: object, **__: object) -> Appended:
-        raise Unavailable("refused")
-
-    case.log.intent = away  # type: ignore[method-assign] # Redis is away
+    case.log.intent = AsyncMock(side_effect=Unavailable("refused"))  # type: ignore[method-assign] # away
     with pytest.raises(PortError):
         await give_up(case)
     assert case.notification.claim is None
 
 
-def _answering(answer: Appended) -> Any:
-    async def intent(*_: object, **__: object) -> Appended:
+# -- an object that is being deleted ------------------------------------------------------------------
+
+
+def delete(case: Case) -> None:
+    """Have the watch bring the deletion of an object that somebody keeps."""
+    document = case.notification.request.document()
+    document["metadata"] |= {
+        "resourceVersion": "10", "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": ["example.com/keeps"],
+    }  # fmt: skip
+    case.controller.notifications.upsert(parse_object(document), first_seen_by_watch=False)
+
+
+async def test_nothing_is_decided_for_an_object_that_is_being_deleted(case: Case) -> None:
+    """A live claim does not matter, and the change is left to the last sync."""
+    assert isinstance(case.controller.decisions.next(case.notification), Deliver)
+    delete(case)
+    decision = await case.controller.reconciler.reconcile("uid-a")
+    assert decision == Await("the object is being deleted")
+    assert case.notification.publication.pending
+    assert case.controller.overdue.oldest(case.cache.entries.values()) == 0
+    assert not case.controller.holds.by_reason(case.cache.entries.values())
+
+
+async def test_an_intent_that_waits_for_redis_is_not_written_after_a_deletion(case: Case) -> None:
+    """The guard is asked right before the command is written."""
+    due = case.controller.attempts.still_due
+
+    def then_deleted(*args: Any) -> bool:
+        answer = due(*args)
+        delete(case)
         return answer
 
-    return intent
+    case.controller.attempts.still_due = then_deleted  # type: ignore[method-assign,assignment]  # for this test
+    known = case.notification.view.position
+    assert await case.attempt() is None
+    assert (case.receiver.sent, case.notification.view.position) == (0, known)

@@ -10,8 +10,7 @@ import pytest
 
 from notifier.reconciler.operator_holds import HoldKeeper
 from syncer.model.errors import Conflict
-from tests.unit.notifier.reconciler.holding import World
-from tests.unit.notifier.reconciler.placing import OPS
+from tests.unit.notifier.reconciler.holding import OPS, World
 
 
 class Written:

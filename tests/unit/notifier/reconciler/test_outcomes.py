@@ -9,26 +9,15 @@ import pytest
 
 from notifier.contract import Outcome
 from syncer.ledger.answers import Appended
-from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.attempt import Attempt, AttemptState, Epoch
 from syncer.model.errors import Unauthorised
 from syncer.model.record import Plan, Record, plan_record, read_plan
 from syncer.model.resource import RetryPolicy
+from tests.fakes.memorylog import Fault, Mishap
 from tests.fakes.notification import shows
 from tests.fakes.notifications import recording
-from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
-from tests.unit.notifier.reconciler.zombies import Calls, LeaseTerm
-
-
-class Reports(Calls):
-    """A reporter that remembers refusals as well."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refused: list[tuple[str, str]] = []
-
-    def denied(self, request: object, channel: str, reason: str) -> None:
-        """Remember."""
-        self.refused.append((channel, reason))
+from tests.fakes.ownership import Held
+from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, Ended, World
 
 
 class Opened:
@@ -36,21 +25,16 @@ class Opened:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.reports = Reports()
+        self.reports = world.reporter
         self.outcomes = world.controller.notifications.outcomes
-        self.outcomes.on_recorded = self.reports.recorded
         self.outcomes.jitter = lambda: 0.0
-        policy = RetryPolicy(9, 30, 2, 480)
-        shows(world.notification, policy=policy)
+        shows(world.notification, policy=RetryPolicy(9, 30, 2, 480))
 
     async def intent(self) -> Record:
         """Open an attempt."""
-        recorder, notification = (
-            self.world.controller.notifications.recorder,
-            self.world.notification,
-        )
+        recorder = self.world.controller.notifications.recorder
         answer, intent = await recording(recorder).open(
-            notification, LeaseTerm(EPOCH), "c", limit=99
+            self.world.notification, Held(EPOCH), "c", limit=99
         )
         assert answer.answer.value == "OK"
         return intent
@@ -60,10 +44,6 @@ class Opened:
         intent = await self.intent()
         await self.outcomes.record(self.world.notification, intent, outcome, seconds)
         return self.world.attempts[-1]
-
-    def holds_mistakes(self, hold: bool) -> None:
-        """Set `delivery.onOperatorError`."""
-        self.outcomes.hold_mistakes = hold
 
     async def mistaken(self) -> None:
         """Open an attempt that meets an operator's mistake."""
@@ -109,7 +89,7 @@ WAITING: Final[dict[str, tuple[Outcome, bool, float, str | None, str]]] = {
 async def test_an_operators_mistake_fails_or_waits(opened: Opened, case: str) -> None:
     """By the setting, for a day; the class on record says which, and what is not sent is not claimed."""
     outcome, hold, ago, failure, error = WAITING[case]
-    opened.holds_mistakes(hold)
+    opened.outcomes.hold_mistakes = hold
     if ago:
         await opened.mistaken()
         opened.outcomes.recorder.time.set(WALL + round(ago * 1000))
@@ -119,7 +99,7 @@ async def test_an_operators_mistake_fails_or_waits(opened: Opened, case: str) ->
 
 async def test_what_waits_for_an_operator_uses_up_nothing(opened: Opened) -> None:
     """The waits grow to five minutes, and the policy's attempts are left."""
-    opened.holds_mistakes(True)
+    opened.outcomes.hold_mistakes = True
     waits = []
     for _ in range(8):
         await opened.mistaken()
@@ -197,7 +177,7 @@ async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: O
     recorder = world.controller.notifications.recorder
     await recorder.record_kept(world.notification)
     assert world.redis.twin.logs == {}
-    assert not recorder.claim_holds(world.notification, LeaseTerm(EPOCH))
+    assert not recorder.claim_holds(world.notification, Held(EPOCH))
     assert [*world.notification.in_flight.unrecorded] == [intent.id]
 
 
@@ -211,3 +191,34 @@ async def test_the_end_leaves_nothing_to_a_claim(opened: Opened) -> None:
     assert world.notification.in_flight.unrecorded == {}
     assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
     assert world.redis.twin.logs
+
+
+# -- a former owner says so to whoever owns the log now -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("term", "woken"),
+    [
+        (Held(EPOCH), False),
+        (Held(Epoch("0.8")), True),
+        (Ended(EPOCH), True),
+        (None, True),
+    ],
+    ids=["its own", "a later one", "one that is over", "none"],
+)
+async def test_outcome_of_an_earlier_term_wakes_the_owner(term: Held | None, woken: bool) -> None:
+    """The owner's own results need no notice; those of another epoch, or of none, do."""
+    world = World()
+    world.shards.drop(0)
+    if term is not None:
+        world.shards.take(0, term)
+    published = await world.record()
+    assert published == ([("nl:poke", b"uid-a")] if woken else [])
+    assert [a.state.word for a in world.reporter.attempts] == ["success"]
+
+
+async def test_what_was_not_recorded_wakes_nobody() -> None:
+    """Without a record there is nothing to be heard of."""
+    world = World()
+    world.redis.faults.append(Fault(Mishap.REFUSE, "outcome", times=99))
+    assert await world.record() == []

@@ -18,8 +18,7 @@ from syncer.rules.plan import Deliver, GiveUp, Withhold
 from syncer.runtime.clock import ServerTime
 from syncer.sync.notification import Notification
 from tests.fakes.notification import shows
-from tests.unit.notifier.reconciler.holding import START, World
-from tests.unit.notifier.reconciler.placing import OPS
+from tests.unit.notifier.reconciler.holding import OPS, START, World
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from syncer.rules.plan import (
 from syncer.rules.reconcile import Action, ClaimDecision
 from syncer.sync.notification import Claim, Notification
 from tests.fakes.notification import shows
-from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, World
-from tests.unit.notifier.reconciler.zombies import LeaseTerm
+from tests.fakes.ownership import Held
+from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, Ended, World
 
 
 class Reports:
@@ -87,14 +87,14 @@ class Case(World):
     def claims(self, *actions: Action, holds: bool = True) -> None:
         """Have claims end so; `holds` says whether the notification is claimed afterwards."""
 
-        async def claim(notification: Notification, term: LeaseTerm) -> ClaimDecision:
+        async def claim(notification: Notification, term: Held) -> ClaimDecision:
             self.done.append(("claim", term.epoch))
             notification.claimed(
                 Claim(EPOCH, self.log.generation, "")
             ) if holds else notification.lose()
             return ClaimDecision(("row",), actions, "because")
 
-        async def retire(notification: Notification, term: LeaseTerm) -> bool:
+        async def retire(notification: Notification, term: Held) -> bool:
             self.done.append(("retire", term.epoch))
             return self.retired
 
@@ -352,9 +352,6 @@ async def test_a_claim_that_settles_nothing_is_no_claim(case: Case) -> None:
     assert await case.look() == Await("its log belongs to a later epoch")
 
 
-# -- what is another's --------------------------------------------------------------------------------
-
-
 # -- workers --------------------------------------------------------------------------------------------
 
 
@@ -372,7 +369,7 @@ async def worked(case: Case) -> None:
 @pytest.mark.parametrize(("known", "wait"), [(True, 0.4), (False, 0.2)])
 async def test_what_is_put_off_keeps_its_growing_wait(case: Case, known: bool, wait: float) -> None:
     """Without a decision nothing is over; what has gone needs none."""
-    case.shards.take(0, LeaseTerm(EPOCH, holds=False))
+    case.shards.take(0, Ended(EPOCH))
     if not known:
         case.cache.entries.clear()
     case.queue.retry("uid-a")

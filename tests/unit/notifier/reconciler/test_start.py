@@ -5,27 +5,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from notifier.dispatch.workqueue import WorkQueue
-from notifier.reconciler.attempt import Ports
 from notifier.reconciler.controller import Controller
-from notifier.reconciler.decisions import DeliveryBounds
 from syncer.kube.notification_requests import Meta, outline
-from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache
 from syncer.sync.notification import Claim
-from syncer.sync.recorder import Recorder
 from tests.fakes.notification import notification
-from tests.fakes.notifications import notifications
-from tests.fakes.ownership import Held
+from tests.unit.notifier.reconciler.holding import World
 from tests.unit.notifier.reconciler.starting import document
-
-NONE = cast("Any", None)
 
 
 def brief(found: dict[str, Any]) -> NotificationRequest:
@@ -38,19 +27,12 @@ def brief(found: dict[str, Any]) -> NotificationRequest:
 @pytest.fixture
 def controller() -> Controller:
     """A controller that owns its only shard; nothing that waits for a server is asked here."""
-    now = 100.0
-    cache = Cache(window=1.0, monotonic=lambda: now)
-    registry = CollectorRegistry()
-    recorder = Recorder(NONE, cache, LedgerTime(lambda: now), SyncMetrics(registry), identity="t")
-    shards = Shards(1)
-    shards.take(0, Held())
-    return Controller(
-        Ports(
-            queue=WorkQueue(lambda: now), notifications=notifications(recorder, shards),
-            router=NONE, reporter=NONE, bounds=DeliveryBounds(at_most_once=False, max_age=0),
-        ),
-        dispatcher=lambda _: NONE,
-    )  # fmt: skip
+    return World().controller
+
+
+def listed(controller: Controller, request: NotificationRequest) -> None:
+    """Have a list bring an object."""
+    controller.notifications.upsert(request, first_seen_by_watch=False)
 
 
 async def drained(controller: Controller) -> list[str]:
@@ -69,9 +51,7 @@ async def test_what_has_waited_longest_is_claimed_first(controller: Controller) 
         ("new", ""),
         ("early", "2026-01-01T11:00:00Z"),
     ):
-        controller.notifications.upsert(
-            parse_object(document(name, 1, due=due)), first_seen_by_watch=False
-        )
+        listed(controller, parse_object(document(name, 1, due=due)))
     await drained(controller)
     controller.on_started_leading(lambda uid: uid != "uid-x")
     assert await drained(controller) == ["uid-new", "uid-early", "uid-late"]
@@ -79,9 +59,7 @@ async def test_what_has_waited_longest_is_claimed_first(controller: Controller) 
 
 async def test_outline_of_a_finished_object_is_kept_as_a_stub(controller: Controller) -> None:
     """A finished object that a list introduces leads to no work and no entry."""
-    controller.notifications.upsert(
-        brief(document("a", 1, phase="Sent")), first_seen_by_watch=False
-    )
+    listed(controller, brief(document("a", 1, phase="Sent")))
     assert not controller.cache.entries
     assert controller.cache.finished["uid-a"].phase == "Sent"
     assert await drained(controller) == []
@@ -90,13 +68,11 @@ async def test_outline_of_a_finished_object_is_kept_as_a_stub(controller: Contro
 async def test_outline_does_not_replace_a_whole_object(controller: Controller) -> None:
     """If the object is live here, an outline only makes its claim stale, so that it is read."""
     whole = parse_object(document("a", 1))
-    controller.notifications.upsert(whole, first_seen_by_watch=False)
+    listed(controller, whole)
     entry = notification(whole, claim=Claim(Epoch("0.9"), 0, ""), fresh=True)
     controller.cache.entries["uid-a"] = entry
     await drained(controller)
-    controller.notifications.upsert(
-        brief(document("a", 2, phase="Sent")), first_seen_by_watch=False
-    )
+    listed(controller, brief(document("a", 2, phase="Sent")))
     assert entry.request is whole
     again = controller.cache.entries["uid-a"]
     assert (again.claim, again.fresh) == (None, False)
@@ -106,7 +82,7 @@ async def test_outline_does_not_replace_a_whole_object(controller: Controller) -
 async def test_unclaimed_counts_what_nothing_explains(controller: Controller) -> None:
     """Claimed, fenced and unreadable notifications, and those of others, are not counted."""
     for name in ("claimed", "fenced", "unreadable", "open"):
-        controller.notifications.upsert(parse_object(document(name, 1)), first_seen_by_watch=False)
+        listed(controller, parse_object(document(name, 1)))
     assert controller.holds.unclaimed() == 4
     entries = controller.cache.entries
     entries["uid-claimed"].claimed(Claim(Epoch("0.9"), 0, ""))
