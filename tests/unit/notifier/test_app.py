@@ -45,6 +45,19 @@ def built(outside: Outside | None = None, **members: Any) -> Parts:
     return Parts(loaded_with(**members), outside or unreachable())
 
 
+class Listing(NoCluster):
+    """A cluster that notes which lists it is asked for, and how."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str]] = []
+
+    async def request(self, method: str, path: str, *_: Any, accept: str = "", **__: Any) -> Any:
+        """Not now."""
+        self.asked.append((path, accept))
+        raise Unavailable("not now")
+
+
 def requested(phase: str) -> NotificationRequest:
     """A notification."""
     return parse_object(
@@ -170,19 +183,13 @@ async def test_events_can_be_switched_off(enabled: bool, waiting: int) -> None:
 )
 async def test_namespaces_that_are_listed(namespaces: object, lists: set[str]) -> None:
     """The own one, all of them in one list, or each that the file names."""
-    asked: set[str] = set()
-
-    class Cluster(NoCluster):
-        async def request(self, method: str, path: str, *_: Any, **__: Any) -> Any:
-            asked.add(path)
-            raise Unavailable("not now")
-
+    cluster = Listing()
     parts = built(
         controller={"namespaces": namespaces} if namespaces else {},
-        outside=replace(unreachable(), objects=Cluster()),
+        outside=replace(unreachable(), objects=cluster),
     )
     async with beside(parts.reflector.run()):
-        await eventually(lambda: asked == lists)
+        await eventually(lambda: {path for path, _ in cluster.asked} == lists)
 
 
 async def test_audit_is_there_where_a_sink_is(tmp_path: Path) -> None:
@@ -226,16 +233,10 @@ def test_a_replica_is_able_to_work_where_it_can_send_and_knows_what(
 @pytest.mark.parametrize("deleting", [True, False])
 async def test_lists_are_in_brief_unless_objects_are_deleted(deleting: bool) -> None:
     """Who deletes finished objects has to know when they ended, which a list in brief leaves out."""
-    asked: list[str] = []
-
-    class Cluster(NoCluster):
-        async def request(self, *_: Any, accept: str = "", **__: Any) -> Any:
-            asked.append(accept)
-            raise Unavailable("not now")
-
-    outside = replace(unreachable(), objects=Cluster())
+    cluster = Listing()
+    outside = replace(unreachable(), objects=cluster)
     parts = built(outside, retention={"deleteObjects": deleting}, sharding={"shards": 1})
     parts.shards.take(0, Held())
     async with beside(parts.reflector.run()):
-        await eventually(lambda: asked)
-    assert ("as=Table" in asked[0]) is not deleting
+        await eventually(lambda: cluster.asked)
+    assert ("as=Table" in cluster.asked[0][1]) is not deleting

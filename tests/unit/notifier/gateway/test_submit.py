@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock, call
 
 import pytest
 
@@ -14,7 +16,6 @@ from notifier.gateway.identity import Identity
 from notifier.gateway.manifest import IDENTITY
 from notifier.gateway.submit import KubeObjects, Submitted, Submitter
 from notifier.gateway.translation import Desired
-from syncer.kube.client import KubeClient
 from syncer.model.errors import (
     Ambiguous,
     Conflict,
@@ -157,34 +158,25 @@ async def test_an_event_that_has_its_object_is_found() -> None:
     objects.put("am-1", "other", ago=0)
     assert await find(objects, desired(1)) is None
     objects.put("am-1", "d", ago=0)
-    assert await find(objects, desired(1)) == Submitted(
-        "am-1", "ns", "uid-am-1", duplicate=True, result="duplicate"
-    )
+    assert await find(objects, desired(1)) == duplicate("am-1")
     objects.put("am-0", "d", ago=WINDOW - 1)
-    assert await find(objects, desired(1)) == Submitted(
-        "am-0", "ns", "uid-am-0", duplicate=True, result="duplicate"
-    )
+    assert await find(objects, desired(1)) == duplicate("am-0")
     assert objects.created == []
 
 
-async def test_whether_an_event_has_its_object_may_not_be_known() -> None:
+async def test_whether_an_event_has_its_object_may_not_be_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """An API server that does not answer, or refuses, is away: nothing is taken for new."""
-
-    class Mute(Objects):
-        async def get(self, namespace: str, name: str) -> Json:
-            await asyncio.sleep(60)
-            raise AssertionError("given up before")
-
-    class Odd(Objects):
-        async def get(self, namespace: str, name: str) -> Json:
-            raise Unauthorised("forbidden", reason="Forbidden")
-
-    with pytest.raises(Unavailable, match="did not answer in time"):
-        await find(Mute(), desired(), patience=0.01)
+    refused = AsyncMock(side_effect=Unauthorised("forbidden", reason="Forbidden"))
+    monkeypatch.setattr(Objects, "get", refused)
     with pytest.raises(Unavailable, match="forbidden"):
-        await find(Odd(), desired())
+        await find(Objects(), desired())
+    monkeypatch.setattr(Objects, "get", lambda *_: asyncio.sleep(60))
     with pytest.raises(Unavailable, match="did not answer in time"):
-        await submit(Mute(), desired(1), patience=0.01)
+        await find(Objects(), desired(), patience=0.01)
+    with pytest.raises(Unavailable, match="did not answer in time"):
+        await submit(Objects(), desired(1), patience=0.01)
 
 
 class Slow(Objects):
@@ -209,15 +201,17 @@ class Slow(Objects):
         return await super().create(namespace, body)
 
 
+def apart(n: int) -> Desired:
+    """An object of an event of its own."""
+    return replace(desired(n), identity=replace(desired(n).identity, before=""))
+
+
 def test_a_storm_waits_its_turn() -> None:
     """
     Few are asked about at once, the first first, and nothing that was begun is given up.
 
     So who comes again meets what was made for him; another namespace notices nothing.
     """
-    events = [
-        replace(desired(n), identity=replace(desired(n).identity, before="")) for n in range(200)
-    ]
 
     async def storm(loop: SimLoop) -> None:
         objects = Slow()
@@ -226,7 +220,7 @@ def test_a_storm_waits_its_turn() -> None:
         async def one(n: int) -> Submitted | None:
             await asyncio.sleep(n / 10_000)
             try:
-                return await submitter.submit(events[n], loop.time() + 1.1)
+                return await submitter.submit(apart(n), loop.time() + 1.1)
             except Unavailable:
                 return None
 
@@ -262,9 +256,7 @@ def test_twins_and_retries_are_met_by_a_read() -> None:
 
     async def pairs(loop: SimLoop) -> None:
         submitter = Submitter(objects, lambda: NOW)
-        events = [
-            replace(desired(n), identity=replace(desired(n).identity, before="")) for n in range(20)
-        ]
+        events = [apart(n) for n in range(20)]
         made = await asyncio.gather(*(submitter.submit(e, loop.time() + 5) for e in events * 2))
         assert sum(each.duplicate for each in made) == 20
         assert (await submitter.submit(events[0], loop.time() + 5)).duplicate
@@ -421,34 +413,30 @@ async def test_an_alert_whose_end_was_never_told_is_not_searched_for() -> None:
 
 
 async def test_objects_are_those_of_the_api_server() -> None:
-    """Created and read in the namespace, each within a few seconds."""
-
-    class Server:
-        def __init__(self) -> None:
-            self.asked: list[Any] = []
-
-        async def request(self, method: str, path: str, **options: Any) -> Json:
-            asked = {key: dict(v) if key == "params" else v for key, v in options.items()}
-            self.asked.append((method, path.partition("/v1alpha1/")[2], asked))
-            if "params" in options:
-                more = "" if "continue" in options["params"] else "next"
-                return {"items": [{"n": len(self.asked)}], "metadata": {"continue": more}}
-            return {"metadata": {"uid": "u"}}
-
-    server = Server()
-    objects = KubeObjects(cast("KubeClient", server))
-    assert await objects.create("ns", {"a": 1}) == {"metadata": {"uid": "u"}}
-    assert await objects.get("ns", "n") == {"metadata": {"uid": "u"}}
-    path = "namespaces/ns/notificationrequests"
-    assert server.asked == [
-        ("POST", path, {"body": {"a": 1}, "timeout": 3.0}),
-        ("GET", f"{path}/n", {"timeout": 3.0}),
+    """Created and read in the namespace, each within a few seconds; listed page by page."""
+    pages: list[Json] = [
+        {"items": [{"n": 3}], "metadata": {"continue": "next"}},
+        {"items": [{"n": 4}]},
     ]
+    asked: list[Json] = []
+
+    async def page(*_: str, params: Json, **__: float) -> Json:
+        asked.append(dict(params))
+        return pages.pop(0)
+
+    request = AsyncMock(side_effect=[{"n": 1}, {"n": 2}])
+    client = cast("Any", SimpleNamespace(request=request))
+    objects = KubeObjects(client)
+    assert await objects.create("ns", {"a": 1}) == {"n": 1}
+    assert await objects.get("ns", "n") == {"n": 2}
+    path = "/apis/kubernaut.ai/v1alpha1/namespaces/ns/notificationrequests"
+    assert request.await_args_list == [
+        call("POST", path, body={"a": 1}, timeout=3.0), call("GET", f"{path}/n", timeout=3.0),
+    ]  # fmt: skip
+    client.request = page
     selected = {"labelSelector": "notification-ledger/event=e", "limit": "500"}
     assert await objects.select("ns", "notification-ledger/event=e") == [{"n": 3}, {"n": 4}]
-    assert [each[2]["params"] for each in server.asked[2:]] == [
-        selected, selected | {"continue": "next"},
-    ]  # fmt: skip
+    assert asked == [selected, selected | {"continue": "next"}]
 
 
 def test_what_passes_soon_is_tried_again_soon() -> None:
