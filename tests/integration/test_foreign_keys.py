@@ -16,8 +16,9 @@ from syncer.sync.cache import Cache
 from syncer.sync.recorder import Recorder
 from syncer.sync.sweeps import Sweeper
 from tests.fakes.notifications import claimer as claiming
+from tests.fakes.ownership import Ours
 from tests.integration.ledger_client import EPOCH, admin, client, log, proxy
-from tests.unit.syncer.sync.bench import Objects, Ours
+from tests.unit.syncer.sync.bench import Objects
 
 __all__ = ["admin", "client", "log", "proxy"]
 

@@ -1,4 +1,4 @@
-"""A bench for what writes the record: log, cache, claimer, recorder and status writer in memory."""
+"""A bench for what writes the record, in memory; and API servers that refuse what is written."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from syncer.metrics import SyncMetrics
-from syncer.model.attempt import (
-    Epoch,
-    make_epoch,
-)
+from syncer.model.attempt import Attempt, AttemptState, make_epoch
 from syncer.model.carried import fold
 from syncer.model.errors import Conflict
+from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache
@@ -26,37 +25,12 @@ from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.fakes.notifications import claimer as claiming
+from tests.fakes.notifications import recording
+from tests.fakes.ownership import Ours
 
-EPOCH = make_epoch(0, "7")
-
-
-@dataclass
-class Held:
-    """A lease term that never ends."""
-
-    epoch: Epoch = EPOCH
-    since: int = 0
-
-    def valid(self, now: float) -> bool:
-        """Hold."""
-        return now >= 0
-
-    def may_send(self, now: float, send_timeout: float) -> bool:
-        """Allow."""
-        return now >= 0 and send_timeout >= 0
-
-
-class Ours:
-    """Everything is ours."""
-
-    def term_of(self, uid: str) -> Held:
-        """The one lease term."""
-        del uid
-        return Held()
-
-    def accepts(self, uid: str) -> bool:
-        """Accept."""
-        return bool(uid)
+EPOCH: Final = make_epoch(0, "7")
+#: The lease term of everything, and who owns it.
+HELD: Final = Ours(EPOCH)
 
 
 @dataclass
@@ -130,7 +104,7 @@ async def bench(
     recorder = Recorder(log, cache, LedgerTime(), metrics, identity="me")
     objects = Objects(request)
     claimer = claiming(recorder, objects)
-    sync = StatusWriter(recorder, objects, Ours(), metrics)
+    sync = StatusWriter(recorder, objects, HELD, metrics)
     notification = Notification(request)
     cache.entries["u"] = notification
     try:
@@ -138,3 +112,34 @@ async def bench(
     finally:
         pipeline.cancel()
         await asyncio.gather(pipeline, return_exceptions=True)
+
+
+async def planned(here: Bench, notification: Notification) -> None:
+    """Its log is claimed, and its channel is frozen."""
+    await here.claimer.claim(notification, HELD)
+    await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
+
+
+async def delivered(here: Bench, notification: Notification) -> None:
+    """One attempt, recorded and not published yet."""
+    await planned(here, notification)
+    _, intent = await recording(here.recorder).open(notification, HELD, "console", limit=3)
+    ended = here.recorder.time.now()
+    success = Attempt(
+        intent.attempt_id, "console", AttemptState.SUCCESS, started=ended - 40, ended=ended
+    )
+    assert await recording(here.recorder).close(notification, success, intent, patience=1)
+
+
+def refusing(here: Bench, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
+    """Have the API server refuse as many writes; return the sizes of all that are tried."""
+    patch, left, sizes = here.objects.patch, list(errors), list[int]()
+
+    async def answered(*args: Any, **options: Any) -> NotificationRequest:
+        sizes.append(len(str(args[2].get("deliveryAttempts", ""))))
+        if left:
+            raise left.pop(0)
+        return await patch(*args, **options)
+
+    monkeypatch.setattr(here.objects, "patch", answered)
+    return sizes

@@ -15,7 +15,7 @@ from syncer.model.record import Plan, plan_record
 from syncer.model.resource import Rollup, Status, parse_object
 from syncer.rules.fold import ROOT_CHAIN, LogView
 from syncer.sync.cache import Cache, summary
-from syncer.sync.notification import Claim, Notification, Outage
+from syncer.sync.notification import Claim, Notification
 from tests.fakes.notification import read, shows
 
 ATTEMPT = make_attempt_id(Epoch("0.7"), 1)
@@ -147,10 +147,12 @@ def test_namespaces_take_turns(here: Bench) -> None:
         notification.publication.cover()
         got.append(notification.uid)
     assert got == ["crowd-0", "b-0", "c-0", "crowd-1", "b-1", "crowd-2"]
-    assert here.cache.waiting, "somebody still waits for a turn"
+    assert (here.cache.waiting, here.cache.next_due()) == (True, None), (
+        "turns that have come are due"
+    )
     here.cache.mark_dirty(here.cache.entries["crowd-3"], urgent=True)
     assert here.taken()[0] == "crowd-3"
-    assert here.cache.next_due() is None
+    assert (here.cache.waiting, here.cache.next_due()) == (False, None)
 
 
 def test_who_waits_for_a_turn_and_is_gone_is_passed_over(here: Bench) -> None:
@@ -267,6 +269,9 @@ def test_nothing_waits_for_a_feed_that_does_not_run(here: Bench) -> None:
     notification = here.add("a")
     here.cache.mark_unaudited(notification)
     assert (here.cache.unaudited, here.cache.auditing, here.cache.audit_capacity) == ({}, False, 0)
+    here.cache.unaudited["b"] = here.add("b")
+    here.cache.forget("b")
+    assert here.cache.unaudited == {}, "what is forgotten is forgotten whole"
     here.cache.audit_limit = 5
     notification.unintelligible("damaged")
     here.cache.mark_unaudited(notification)
@@ -335,16 +340,6 @@ def test_the_age_of_what_is_not_published(here: Bench) -> None:
     assert here.cache.oldest_dirty() == 2.0
 
 
-def test_a_turn_that_has_come_is_due_at_once(here: Bench) -> None:
-    """Where one of several that are due was taken, the others are waited for no longer."""
-    for uid in ("a", "b"):
-        here.cache.mark_dirty(here.add(uid), urgent=True)
-    assert here.cache.take_due(here.now) is not None
-    assert (here.cache.waiting, here.cache.next_due()) == (True, None)
-    assert here.taken() == ["b"]
-    assert not here.cache.waiting
-
-
 def test_who_may_not_have_its_turn_keeps_it(here: Bench) -> None:
     """The next namespace is served meanwhile, and nothing is lost."""
     for uid in ("a-0", "a-1", "b-0"):
@@ -382,17 +377,13 @@ def test_a_failure_is_remembered_with_its_time_and_share(here: Bench) -> None:
     shares = [0.5, 0.75]
     here.cache = Cache(window=0.5, monotonic=lambda: here.now, jitter=lambda: shares.pop(0))
     notification = here.add("a")
-    here.cache.failed(notification)
-    found = notification.publication
-    assert (found.failures, found.last_failure) == (1, 100.0)
-    assert (found.jitter, found.dirty_since) == (0.5, 100.0)
-    assert here.cache.write_at(notification) == 100.125
-    here.now += 1
-    here.cache.failed(notification)
-    found = notification.publication
-    assert (found.failures, found.last_failure) == (2, 101.0)
-    assert (found.jitter, found.dirty_since) == (0.75, 100.0)
-    assert here.cache.write_at(notification) == 101.375
+    for failures, share, due in ((1, 0.5, 100.125), (2, 0.75, 101.375)):
+        here.cache.failed(notification)
+        found = notification.publication
+        assert (found.failures, found.last_failure) == (failures, here.now)
+        assert (found.jitter, found.dirty_since) == (share, 100.0)
+        assert here.cache.write_at(notification) == due
+        here.now += 1
 
 
 def test_what_is_reopened_is_held_in_full(here: Bench) -> None:
@@ -416,40 +407,6 @@ def test_what_many_summaries_name_is_kept_once() -> None:
         found.append(summary(replace(request, namespace=namespace, status=Status(phase))))
     assert found[0].namespace is found[1].namespace
     assert found[0].phase is found[1].phase
-
-
-def test_a_new_entry_is_trusted() -> None:
-    """Nothing of it is in doubt, and nothing waits, until something has happened."""
-    notification = Bench().add("a")
-    doubts = (
-        notification.doubtful,
-        notification.reread,
-        notification.unreadable,
-        notification.fresh,
-        notification.deleted,
-    )
-    states = (
-        notification.publication.urgent,
-        notification.publication.writing,
-        notification.outage.shown,
-        notification.expiring,
-        notification.busy,
-    )
-    assert not any(doubts + states)
-    assert (notification.acked, notification.audited, notification.publication.failures) == (
-        0,
-        0,
-        0,
-    )
-    assert notification.outage == Outage()
-    assert (notification.publication.dirty_since, notification.closing) == (None, False)
-
-
-def test_without_a_feed_nothing_is_kept_for_one(here: Bench) -> None:
-    """What is forgotten then is forgotten whole."""
-    here.cache.unaudited["a"] = here.add("a")
-    here.cache.forget("a")
-    assert here.cache.unaudited == {}
 
 
 def test_an_answer_replaces_what_it_is_not_older_than(here: Bench) -> None:

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from syncer.ledger.answers import Answer, Proof
+from syncer.ledger.answers import Answer, Proof, Snapshot
+from syncer.ledger.codec import stored
 from syncer.model.attempt import (
     Attempt,
     AttemptId,
@@ -23,12 +24,16 @@ from syncer.model.ports import ObjectClient
 from syncer.model.record import (
     LOG_ERROR_BYTES,
     MAX_SKIPS,
+    Header,
     Plan,
     Record,
     attempt_record,
     intent_record,
+    plan_record,
+    resend_record,
 )
 from syncer.model.resource import NotificationRequest
+from syncer.rules.fold import ROOT_CHAIN, fold
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.reconcile import Action
 from syncer.sync.evidence import Evidence
@@ -37,7 +42,7 @@ from syncer.sync.status_writer import Flushed
 from syncer.sync.sweeps import Sweeper
 from tests.fakes.memorylog import Fault, Mishap, ScriptTwin
 from tests.fakes.notifications import recording
-from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, Ours, bench
+from tests.unit.syncer.sync.bench import EPOCH, HELD, Bench, bench
 
 
 def shown(**members: Any) -> dict[str, Any]:
@@ -53,7 +58,7 @@ def shown(**members: Any) -> dict[str, Any]:
 async def here() -> AsyncIterator[Bench]:
     """A bench whose log is claimed."""
     async with bench() as (made, notification):
-        await made.claimer.claim(notification, Held())
+        await made.claimer.claim(notification, HELD)
         yield made
 
 
@@ -65,20 +70,20 @@ def notification(here: Bench) -> Notification:
 
 async def opened(here: Bench, notification: Any) -> tuple[Attempt, Any]:
     """An attempt that is open, and its intent."""
-    _, intent = await recording(here.recorder).open(notification, Held(), "console", limit=5)
+    _, intent = await recording(here.recorder).open(notification, HELD, "console", limit=5)
     return notification.view.attempts[intent.attempt_id], intent
 
 
-async def test_a_result_that_is_not_on_record_ends_what_is_known() -> None:
+async def test_a_result_that_is_not_on_record_ends_what_is_known(
+    here: Bench, notification: Notification
+) -> None:
     """Else attempts would be journaled in an outage by who lacks it."""
-    async with bench(most=3) as (here, notification):
-        await here.claimer.claim(notification, Held())
-        assert notification.known_in == EPOCH
-        attempt, intent = await opened(here, notification)
-        here.log.client.redis.faults.append(Fault(Mishap.REFUSE, "outcome", times=99))
-        done = replace(attempt, state=AttemptState.SUCCESS, ended=2)
-        assert not await recording(here.recorder).close(notification, done, intent, patience=0.0)
-        assert notification.known_in is None
+    assert notification.known_in == EPOCH
+    attempt, intent = await opened(here, notification)
+    here.log.client.redis.faults.append(Fault(Mishap.REFUSE, "outcome", times=99))
+    done = replace(attempt, state=AttemptState.SUCCESS, ended=2)
+    assert not await recording(here.recorder).close(notification, done, intent, patience=0.0)
+    assert notification.known_in is None
 
 
 @pytest.mark.parametrize(
@@ -128,7 +133,7 @@ async def test_a_claim_that_fails_leaves_none_behind(
     """That of before was of another lease term or server, and nothing may be decided by it."""
     here.log.client.redis.down = True
     with pytest.raises(PortError):
-        await here.claimer.claim(notification, Held())
+        await here.claimer.claim(notification, HELD)
     assert notification.claim is None
 
 
@@ -150,14 +155,14 @@ async def test_what_a_dead_sender_left_waits_by_the_tries_before(failed: int) ->
             return 1000
 
         here.claimer._backoff = backoff
-        await here.claimer.claim(notification, Held())
+        await here.claimer.claim(notification, HELD)
         for _ in range(failed):
             attempt, intent = await opened(here, notification)
             done = replace(attempt, state=AttemptState.FAILED, ended=2)
             assert await recording(here.recorder).close(notification, done, intent, patience=1.0)
         await opened(here, notification)
         notification.in_flight.executing.clear()  # as the next process of this host finds it
-        await here.claimer.claim(notification, Held())
+        await here.claimer.claim(notification, HELD)
         assert asked == [failed + 1]
 
 
@@ -170,7 +175,7 @@ async def test_another_object_of_the_name_gets_nothing() -> None:
             return replace(await get(*names), uid="v")
 
         here.objects.get = another  # type: ignore[method-assign] # the reader of this test alone
-        decision = await here.claimer.claim(notification, Held())
+        decision = await here.claimer.claim(notification, HELD)
         assert Action.ORPHAN in decision
         assert notification.deleted
         assert notification.request.uid == "u"
@@ -189,51 +194,38 @@ async def test_a_log_that_is_taken_while_it_is_restored_is_left_to_its_owner() -
 
         here.objects.get = overtaken  # type: ignore[method-assign]  # the reader of this test alone
         with pytest.raises(Unavailable, match="changed under its claim"):
-            await here.claimer.claim(notification, Held())
+            await here.claimer.claim(notification, HELD)
         assert notification.claim is None
-        assert Action.STOP in await here.claimer.claim(notification, Held())
+        assert Action.STOP in await here.claimer.claim(notification, HELD)
 
 
-def proof_of(notification: Notification) -> Proof:
-    """What allows an attempt of a notification that is claimed."""
-    assert notification.claim is not None
-    return Proof(EPOCH, notification.claim.stamp)
-
-
-async def test_an_intent_that_came_in_late_is_settled() -> None:
+async def test_an_intent_that_came_in_late_is_settled(
+    here: Bench, notification: Notification
+) -> None:
     """R1: the sweep names it again and again until a claim has made it unknown."""
-    async with bench() as (here, notification):
-        assert Action.OPEN in await here.claimer.claim(notification, Held())
-        late = intent_record(make_attempt_id(EPOCH, 9), "console", at=1, by="me")
-        await here.log.intent("u", proof_of(notification), late, limit=5, guard=lambda: True)
-        assert await Sweeper(here.claimer).live([notification]) == ["u"]
-        assert [a.id for a in notification.abandoned] == [late.id]
-        assert await Sweeper(here.claimer).live([notification]) == ["u"]
-        verdict = await here.claimer.claim(notification, Held())
-        assert "left-open" in verdict.rows
-        assert notification.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
-        notification.hear(0)
-        assert await Sweeper(here.claimer).live([notification]) == []
-        assert notification.heard == here.log.subscriptions, (
-            "it was compared, so nothing was unheard"
-        )
+    late = intent_record(make_attempt_id(EPOCH, 9), "console", at=1, by="me")
+    assert notification.claim is not None
+    proof = Proof(EPOCH, notification.claim.stamp)
+    await here.log.intent("u", proof, late, limit=5, guard=lambda: True)
+    assert await Sweeper(here.claimer).live([notification]) == ["u"]
+    assert [a.id for a in notification.abandoned] == [late.id]
+    assert await Sweeper(here.claimer).live([notification]) == ["u"]
+    verdict = await here.claimer.claim(notification, HELD)
+    assert "left-open" in verdict.rows
+    assert notification.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
+    notification.hear(0)
+    assert await Sweeper(here.claimer).live([notification]) == []
+    assert notification.heard == here.log.subscriptions, "it was compared, so nothing was unheard"
 
 
 async def test_failed_is_decided_anew_after_a_conflict(
     here: Bench, notification: Notification
 ) -> None:
     """R2: what another process recorded while our write met a conflict is seen."""
-    await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
-    answer, intent = await recording(here.recorder).open(notification, Held(), "console", limit=1)
-    assert answer.position == 2
-    unsure = Attempt(
-        intent.attempt_id, "console", AttemptState.UNKNOWN, ended=2,
-        failure=FailureClass.UNCERTAIN,
-    )  # fmt: skip
-    assert await recording(here.recorder).close(notification, unsure, intent, patience=1)
+    attempt, intent = await unsure(here, notification)
 
     async def late_success() -> None:
-        success = replace(unsure, state=AttemptState.SUCCESS, ended=3, failure=None)
+        success = replace(attempt, state=AttemptState.SUCCESS, ended=3, failure=None, due=0)
         await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
         here.objects.request = replace(here.objects.request, resource_version="6")
 
@@ -255,7 +247,7 @@ async def test_a_plan_that_only_the_object_shows_is_restored() -> None:
         ],
     }  # fmt: skip
     async with bench(shown) as (here, notification):
-        verdict = await here.claimer.claim(notification, Held())
+        verdict = await here.claimer.claim(notification, HELD)
         assert Action.SEED in verdict
         assert notification.view.plan is not None
         assert notification.view.plan.channels == ("slack:old",)
@@ -263,19 +255,20 @@ async def test_a_plan_that_only_the_object_shows_is_restored() -> None:
         assert elements[1].startswith(b"plan plan ")
 
 
-async def test_failed_is_not_said_while_the_log_holds_another_history() -> None:
+async def test_failed_is_not_said_while_the_log_holds_another_history(
+    here: Bench, notification: Notification
+) -> None:
     """R4: what is remembered is no answer any more; the log is claimed anew, and its success is told."""
-    async with bench() as (here, notification):
-        attempt, intent = await unsure(here, notification)
-        assert here.sync._merged(notification, Held()).status.phase == "Failed"
-        here.log.client.redis.twin.delete("nl:{u}")
-        success = replace(attempt, state=AttemptState.SUCCESS, failure=None, due=0)
-        await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
-        assert await here.sync.flush(notification) is Flushed.NOT_OURS
-        assert here.objects.written == []
-        await here.claimer.claim(notification, Held())
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
-        assert [w.get("phase") for w in here.objects.written] == ["Sent"]
+    attempt, intent = await unsure(here, notification)
+    assert here.sync._merged(notification, HELD).status.phase == "Failed"
+    here.log.client.redis.twin.delete("nl:{u}")
+    success = replace(attempt, state=AttemptState.SUCCESS, failure=None, due=0)
+    await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
+    assert await here.sync.flush(notification) is Flushed.NOT_OURS
+    assert here.objects.written == []
+    await here.claimer.claim(notification, HELD)
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert [w.get("phase") for w in here.objects.written] == ["Sent"]
 
 
 # -- verdicts -------------------------------------------------------------------------------------
@@ -283,9 +276,8 @@ async def test_failed_is_not_said_while_the_log_holds_another_history() -> None:
 
 async def unsure(here: Bench, notification: Notification) -> tuple[Attempt, Record]:
     """An attempt whose result is unknown, on record, and its intent."""
-    await here.claimer.claim(notification, Held())
     await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
-    _, intent = await recording(here.recorder).open(notification, Held(), "console", limit=5)
+    _, intent = await recording(here.recorder).open(notification, HELD, "console", limit=5)
     attempt = Attempt(
         intent.attempt_id, "console", AttemptState.UNKNOWN, ended=2, due=9,
         failure=FailureClass.UNCERTAIN,
@@ -322,19 +314,14 @@ def keys_of(here: Bench) -> ScriptTwin:
 
 
 @pytest.mark.parametrize("hand", HANDS)
-async def test_an_attempt_is_not_opened(hand: Any) -> None:
+async def test_an_attempt_is_not_opened(here: Bench, notification: Notification, hand: Any) -> None:
     """Who asks for permission is refused, and the log is held at once."""
-    async with bench() as (here, notification):
-        assert Action.OPEN in await here.claimer.claim(notification, Held())
-        await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
-        hand(keys_of(here))
-        answer, _ = await recording(here.recorder).open(notification, Held(), "console", limit=1)
-        assert answer.answer is Answer.RECLAIM
-        assert (
-            bool(notification.quarantine),
-            notification.claim,
-            notification.in_flight.executing,
-        ) == (True, None, {})
+    await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
+    hand(keys_of(here))
+    answer, _ = await recording(here.recorder).open(notification, HELD, "console", limit=1)
+    assert answer.answer is Answer.RECLAIM
+    assert (bool(notification.quarantine), notification.claim) == (True, None)
+    assert notification.in_flight.executing == {}
 
 
 @pytest.mark.parametrize("hand", HANDS)
@@ -348,19 +335,18 @@ async def test_a_log_that_is_read_again_is_held(
 
 
 @pytest.mark.parametrize("hand", HANDS)
-async def test_a_note_is_not_taken(hand: Any) -> None:
+async def test_a_note_is_not_taken(here: Bench, notification: Notification, hand: Any) -> None:
     """Neither a plan nor the reason for a skip gets behind what cannot be read."""
-    async with bench() as (here, notification):
-        for say in (
-            here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1)),
-            here.recorder.skip(notification, "console", "because"),
-        ):
-            keys_of(here).logs.clear()
-            keys_of(here).strings.pop(KEY, None)
-            await here.claimer.claim(notification, Held())
-            hand(keys_of(here))
-            await say
-            assert (bool(notification.quarantine), notification.claim) == (True, None)
+    for say in (
+        here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1)),
+        here.recorder.skip(notification, "console", "because"),
+    ):
+        keys_of(here).logs.clear()
+        keys_of(here).strings.pop(KEY, None)
+        await here.claimer.claim(notification, HELD)
+        hand(keys_of(here))
+        await say
+        assert (bool(notification.quarantine), notification.claim) == (True, None)
 
 
 @pytest.mark.parametrize("hand", HANDS)
@@ -370,7 +356,7 @@ async def test_a_deleted_notification_is_forgotten_and_its_log_stays(
     """Nobody can tell what is in it, so it gets no expiry."""
     hand(keys_of(here))
     notification.gone()
-    assert await here.claimer.retire(notification, Held())
+    assert await here.claimer.retire(notification, HELD)
     assert here.cache.entries == {}
     assert [ttl for _, _, ttl in await here.log.read_headers(["u"])] == [-1]
 
@@ -390,7 +376,7 @@ ODD: dict[str, dict[str, Any]] = {
 async def test_what_no_record_can_hold_is_cut(case: str) -> None:
     """A log is restored from whatever its object shows; a claim that fails would fail for ever."""
     async with bench(shown(**ODD[case])) as (here, notification):
-        assert Action.OPEN in await here.claimer.claim(notification, Held())
+        assert Action.OPEN in await here.claimer.claim(notification, HELD)
         assert list(notification.view.attempts) == ["0.3-1"]
         assert (
             len(notification.view.attempts[next(iter(notification.view.attempts))].error)
@@ -398,7 +384,7 @@ async def test_what_no_record_can_hold_is_cut(case: str) -> None:
         )
         # Restored once: what was cut is not taken for lost at the next claim.
         position = notification.view.position
-        assert "agree" in (await here.claimer.claim(notification, Held())).rows
+        assert "agree" in (await here.claimer.claim(notification, HELD)).rows
         assert notification.view.position == position
 
 
@@ -421,7 +407,7 @@ async def test_an_object_that_cannot_be_read_does_not_end_the_sweep_for_orphans(
 
         store = Mixed()
         here.claimer.objects = cast("ObjectClient", store)
-        sweep = await Sweeper(here.claimer).orphans(Ours(), lambda _: False, lambda _: True)
+        sweep = await Sweeper(here.claimer).orphans(HELD, lambda _: False, lambda _: True)
         assert (sweep.looked_at, sweep.retired, store.asked) == (3, 2, 1)
         assert [t for _, _, t in await here.log.read_headers(["odd"])] == [-1]
 
@@ -465,7 +451,7 @@ async def test_only_the_first_makes_a_log_anew() -> None:
         assert names == ["ns/n", None, None]
         keep(notification)
         keep(notification, AttemptId("0.5-2"))
-        await here.claimer.claim(notification, Held())
+        await here.claimer.claim(notification, HELD)
         assert names[3:] == [None, None]
         cast("Any", here.log.client).redis.twin.logs.clear()
         keep(notification)
@@ -487,12 +473,12 @@ async def test_a_log_that_is_lost_under_its_claim_is_claimed_again() -> None:
 
         here.claimer.log.claim = lost_after  # type: ignore[method-assign] # between the calls
         with pytest.raises(Unavailable, match="lost under its claim"):
-            await here.claimer.claim(notification, Held())
-        assert not await here.claimer.retire(notification, Held())
+            await here.claimer.claim(notification, HELD)
+        assert not await here.claimer.retire(notification, HELD)
         assert not logs
         assert [*notification.in_flight.unrecorded] == [KEPT]
         here.claimer.log.claim = claim  # type: ignore[method-assign] # as it was
-        await here.claimer.claim(notification, Held())
+        await here.claimer.claim(notification, HELD)
         assert await logged(here) == ["seed.failed 0.3-1", "seed.success 0.5-1"]
 
 
@@ -524,7 +510,7 @@ async def test_a_log_made_anew_after_its_time_goes_again(remake: Any) -> None:
             marked=lambda _: False,
         )
         await remake(here, notification)
-        claimed = await here.claimer.claim(notification, Held())
+        claimed = await here.claimer.claim(notification, HELD)
         assert claimed.actions == (Action.ACK, Action.OPEN)
         assert len(await logged(here)) == 2, "what only the status says enters no log"
         assert await here.sync.flush(notification) is Flushed.WRITTEN
@@ -579,7 +565,7 @@ async def test_what_is_known_of_a_deleted_object_is_recorded(
         learn(here, notification)
         notification.gone()
         with caplog.at_level("INFO", "ledger.archive"):
-            assert await here.claimer.retire(notification, Held())
+            assert await here.claimer.retire(notification, HELD)
         assert here.cache.entries == {}
         assert await logged(here) == expected
         (head,) = await here.log.read_headers(["u"])
@@ -591,8 +577,51 @@ async def test_what_is_known_of_a_deleted_object_is_recorded(
 async def test_a_log_lost_under_the_owner_of_a_deleted_object_is_archived_whole() -> None:
     """Its memory has what the log had."""
     async with bench(shown()) as (here, notification):
-        await here.claimer.claim(notification, Held())
+        await here.claimer.claim(notification, HELD)
         cast("Any", here.log.client).redis.twin.logs.clear()
         notification.gone()
-        assert await here.claimer.retire(notification, Held())
+        assert await here.claimer.retire(notification, HELD)
         assert await logged(here) == ["seed.failed 0.3-1"]
+
+
+# -- an order in the hands of its owner -----------------------------------------------------------
+
+C, D = "slack:ops", "slack:dev"
+
+
+def failed(number: int, channel: str) -> Record:
+    """A failure whose wait is long."""
+    return attempt_record(
+        Attempt(
+            AttemptId(f"0.7-{number}"), channel, AttemptState.FAILED, ended=1_000, due=900_000,
+            failure=FailureClass.TRANSIENT, error="e",
+        )
+    )  # fmt: skip
+
+
+def snapshot(*records: Record) -> Snapshot:
+    """A log as read."""
+    out, chain = [], ROOT_CHAIN
+    for position, record in enumerate(records, 1):
+        placed = stored(record, chain, position)
+        out.append(placed)
+        chain = placed.chain
+    return Snapshot(Header("n/a", Epoch("0.7")), out, fold(out))
+
+
+ORDER = resend_record(f"order:{C}:2", C, at=2_000, by="me", why="w")
+LOG = (plan_record(Plan((C, D))), failed(1, C), failed(2, D))
+
+
+async def test_what_is_ordered_is_due_at_once() -> None:
+    """A new order takes the wait of its channel away and of no other; known ones change nothing."""
+    async with bench() as (here, notification):
+        notification.waits({C: 900.0, D: 900.0})
+        here.recorder.adopt(notification, snapshot(*LOG))
+        assert notification.due == {C: 900.0, D: 900.0}
+        here.recorder.adopt(notification, snapshot(*LOG, ORDER))
+        assert notification.due == {D: 900.0}
+        # A hold of a few seconds, for a missing credential, stands against reading the log again.
+        notification.wait(C, 105.0)
+        here.recorder.adopt(notification, snapshot(*LOG, ORDER))
+        assert notification.due == {C: 105.0, D: 900.0}

@@ -25,15 +25,12 @@ from syncer.model.resource import NotificationRequest, Status, parse_status
 from syncer.rules.evidence import Judgement, Verdict
 from syncer.rules.journal import BORN_MARGIN, Basis
 from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
-from syncer.rules.plan import Deliver
-from syncer.runtime import failpoints
+from syncer.rules.plan import Deliver, Finish
 from syncer.runtime.clock import ServerTime
-from syncer.sync import journal as module
 from syncer.sync.allowance import Allowance
 from syncer.sync.journal import Journal
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.status_writer import StatusWriter
-from tests.beside import beside
 from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
 
@@ -48,7 +45,6 @@ class Objects:
         self.status: dict[str, Any] = {}
         self.patches: list[dict[str, Any]] = []
         self.mishap: Exception | None = None
-        self.sent_before: list[int] = []
 
     async def get(self, _namespace: str, _name: str, _known: object = None) -> NotificationRequest:
         """Answer what is stored."""
@@ -207,16 +203,16 @@ async def test_what_others_may_have_recorded_is_not_known(away: Away) -> None:
 
 async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None:
     """First as unknown and marked, with nothing sent; then its result, and the final phase."""
-    patch = away.objects.patch
+    patch, sent_before = away.objects.patch, list[int]()
 
     async def watched(*args: Any, **rest: Any) -> NotificationRequest:
-        away.objects.sent_before.append(away.receiver.sent)
+        sent_before.append(away.receiver.sent)
         return await patch(*args, **rest)
 
     away.objects.patch = watched  # type: ignore[method-assign] # what was sent by then is looked at
     assert await away.attempt() == Outcome.success(200)
     await away.writer.flush(away.notification)
-    assert away.objects.sent_before == [0, 1]
+    assert sent_before == [0, 1]
     ahead, after = away.objects.patches
     (shown,) = expand(ahead)["deliveryAttempts"]
     assert (shown["status"], shown["error"]) == ("unknown", WRITTEN_AHEAD)
@@ -323,11 +319,6 @@ async def test_what_is_urgent_waits_behind_no_slots(away: Away) -> None:
     assert len(submitted) == 201, "each waits once"
 
 
-def decided(away: Away) -> str:
-    """What is to be done next."""
-    return type(away.controller.decisions.next(away.notification)).__name__
-
-
 async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away: Away) -> None:
     """What is shown is the result; Failed is said of what certainly failed."""
     policy = replace(away.notification.request.policy, max_attempts=1)
@@ -342,7 +333,7 @@ async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away:
     await away.writer.flush(away.notification)
     assert [p.get("phase") for p in away.objects.patches] == ["Sending", None]
     (only,) = away.attempts
-    assert decided(away) == "Finish"
+    assert isinstance(away.controller.decisions.next(away.notification), Finish)
     # Should it be known after all, it is final.
     away.notification.view.attempts[only.id] = replace(
         only, state=AttemptState.FAILED, failure=FailureClass.TRANSIENT
@@ -483,7 +474,7 @@ def journals(away: Away) -> bool:
     return away.journal.active
 
 
-async def test_when_journaling_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_journaling_begins() -> None:
     """Once Redis has been away long enough, for all, and where nothing is in the way."""
     away = Away()
     away.notes.note = None
@@ -544,10 +535,11 @@ def said(caplog: pytest.LogCaptureFixture, text: str) -> int:
 
 
 async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
-    """Each outage of just the time that it takes: it is logged once, and all is looked at again."""
+    """Each outage of just its time: it is logged once, all is looked at again, and nobody waits."""
     away = Away()
     away.notes.note = None
     for outage in (1, 2):
+        away.journal.allowance = Allowance(0.1, lambda: away.now)
         away.lose()
         await away.journal.look()
         away.now += 10.0
@@ -555,43 +547,16 @@ async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture)
             await away.journal.look()
         assert journals(away)
         assert (said(caplog, "no replica reaches Redis"), away.changes) == (outage, 2 * outage - 1)
-        await away.journal.allowance.turn("elsewhere", (0, 0.0))
+        await away.journal.allowance.turn("first", (0, 0.0))
+        second = away.journal.allowance.turn("second", (0, 0.0))
+        assert not second.done()
         away.log.client.problem = None
         await away.journal.look()
-        assert not journals(away)
+        assert (journals(away), second.done()) == (False, True)
         assert (said(caplog, "Redis is back"), away.changes) == (outage, 2 * outage)
 
 
-async def test_the_log_is_looked_at_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody reports that Redis goes away or comes back: each is noticed by looking."""
-    monkeypatch.setattr(module, "_PERIOD", 0.001)
-    away = Away()
-    away.notes.note = None
-    away.lose()
-    async with asyncio.timeout(20):
-        async with beside(away.journal.run()):
-            while not journals(away):
-                away.now += 1.0
-                await asyncio.sleep(0.001)
-            away.log.client.problem = None
-            while journals(away):
-                await asyncio.sleep(0.001)
-
-
-async def test_who_waits_for_a_turn_goes_when_the_log_is_back(away: Away) -> None:
-    """There is nothing to wait for any more."""
-    away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.allowance.turn("first", (0, 0.0))
-    second = away.journal.allowance.turn("second", (0, 0.0))
-    assert not second.done()
-    away.back()
-    await away.journal.look()
-    assert second.done()
-
-
-async def test_journaling_stops_where_something_is_in_the_way(
-    away: Away, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_journaling_stops_where_something_is_in_the_way(away: Away) -> None:
     """No Lease takes a note, or the definition would drop what is written."""
     away.journal.after = 0.0
     await away.journal.look()
@@ -725,19 +690,3 @@ async def test_what_is_due_is_begun_without_its_log(planned: bool) -> None:
     assert away.notification.outage.note == NOTE.name
     assert len(away.redis.calls) == calls, "the log is left alone"
     assert away.notification.outage.missing is None
-
-
-async def test_points_at_which_a_process_may_end_around_a_write_ahead(
-    away: Away, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tests of crashes stop it there: before anything is on record, and before anything is sent."""
-    hit: list[tuple[str, int, int]] = []
-
-    class Armed:
-        def hit(self, name: str) -> None:
-            hit.append((name, len(away.objects.patches), away.receiver.sent))
-
-    monkeypatch.setattr(failpoints, "_armed", Armed())
-    assert await away.attempt() == Outcome.success(200)
-    around = (failpoints.Failpoint.BEFORE_INTENT, failpoints.Failpoint.AFTER_INTENT)
-    assert [each for each in hit if each[0] in around] == [(around[0], 0, 0), (around[1], 1, 0)]

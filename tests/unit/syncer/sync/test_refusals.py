@@ -15,8 +15,7 @@ from syncer.rules.reconcile import Action
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import Flushed, StatusWriter
-from tests.unit.syncer.sync.bench import Held, Ours, bench
-from tests.unit.syncer.sync.writing import delivered, refusing
+from tests.unit.syncer.sync.bench import HELD, bench, delivered, refusing
 
 
 class Server:
@@ -58,7 +57,7 @@ class Bench:
         self.cache = Cache(window=0.1, monotonic=lambda: self.now, jitter=lambda: 1.0)
         recorder = cast("Any", type("Recorder", (), {"cache": self.cache, "time": self}))
         metrics = SyncMetrics(CollectorRegistry())
-        self.sync = StatusWriter(recorder, cast("Any", self.server), Ours(), metrics)
+        self.sync = StatusWriter(recorder, cast("Any", self.server), HELD, metrics)
         self.entries = [Notification(shown(*where)) for where in objects]
         for notification in self.entries:
             self.cache.entries[notification.uid] = notification
@@ -178,7 +177,7 @@ async def test_a_missing_permission_to_read_is_said(
         monkeypatch.setattr(here.objects, "get", refused)
         for begun in (now, now + 4.9, now + 5.0):
             now = begun
-            assert Action.HOLD in await here.claimer.claim(notification, Held())
+            assert Action.HOLD in await here.claimer.claim(notification, HELD)
             assert notification.unreadable
             assert str(permissions.problem).startswith("reads of notifications are refused in ")
         assert len(asked) == 2, "within five seconds, nobody asks again"
@@ -186,7 +185,7 @@ async def test_a_missing_permission_to_read_is_said(
         assert [(t["namespace"], t["refused"]) for t in told] == [("ns", "reads of notifications")]
         monkeypatch.setattr(here.objects, "get", get)
         now += 5.0
-        assert Action.OPEN in await here.claimer.claim(notification, Held())
+        assert Action.OPEN in await here.claimer.claim(notification, HELD)
         assert permissions.problem is None
 
 

@@ -25,9 +25,10 @@ from syncer.model.errors import (
 )
 from syncer.model.record import Header
 from syncer.model.resource import LogMark, NotificationRequest, Status, parse_object
-from syncer.runtime.clock import LedgerTime
+from syncer.runtime.clock import LedgerTime, ServerTime
 from syncer.sync.cache import Finished
 from syncer.sync.retention import Retention, due, settled
+from tests.fakes.ownership import Ours
 
 DAY: Final = 86_400_000
 ENDED: Final = 1_800_000_000_000
@@ -139,25 +140,13 @@ def server() -> Server:
     return Server()
 
 
-class Ours:
-    """Owns all but what a test gives away."""
-
-    def __init__(self) -> None:
-        self.foreign: set[str] = set()
-
-    def term_of(self, uid: str) -> object | None:
-        """Own it."""
-        return None if uid in self.foreign else self
-
-
-def retention_of(server: Server, *, now: int = OVER, ours: Ours | None = None) -> Retention:
-    """The real thing before these servers, at a moment of Redis's time."""
+def retention_of(server: Server, *others: str) -> Retention:
+    """The real thing before these servers, as its time comes; some uids are another replica's."""
     time = LedgerTime(lambda: 0.0)
-    time.set(now)
+    time.set(OVER)
     any_server: Any = server
-    return Retention(
-        any_server, any_server, cast("Any", ours or Ours()), time, SyncMetrics(CollectorRegistry())
-    )
+    metrics = SyncMetrics(CollectorRegistry())
+    return Retention(any_server, any_server, Ours(others=others), time, metrics)
 
 
 def counted(retention: Retention) -> float:
@@ -184,7 +173,7 @@ class Kept:
     """What keeps an object: each member, where it differs from its default, alone would."""
 
     summary: Finished = field(default_factory=finished)
-    ours: bool = True
+    others: tuple[str, ...] = ()
     head: LogHead = SETTLED
     found: NotificationRequest = field(default_factory=stored_object)
     store: str = STORE
@@ -193,7 +182,7 @@ class Kept:
 KEPT: Final = {
     "its days are not over": Kept(summary=finished(retention_days=8)),
     "its end is not known": Kept(summary=finished(ended=0)),
-    "it belongs to another replica": Kept(ours=False),
+    "it belongs to another replica": Kept(others=("u",)),
     "a record is not published": Kept(head=SETTLED._replace(length=5)),
     "its log does not expire": Kept(head=SETTLED._replace(ttl=-1)),
     "its log cannot be read": Kept(head=SETTLED._replace(element=b"something else")),
@@ -215,11 +204,9 @@ KEPT: Final = {
 @pytest.mark.parametrize("case", KEPT)
 async def test_what_is_kept(case: str) -> None:
     """Each of these reasons alone keeps an object, and the next one goes all the same."""
-    kept, server, ours = KEPT[case], Server(), Ours()
+    kept, server = KEPT[case], Server()
     server.heads["u"], server.objects["n-u"], server.store = kept.head, kept.found, kept.store
-    if not kept.ours:
-        ours.foreign.add("u")
-    retention = retention_of(server, ours=ours)
+    retention = retention_of(server, *kept.others)
     assert await retention.sweep([kept.summary, finished("v")]) == 1
     assert [name for _, name, _, _ in server.deleted] == ["n-v"]
     assert counted(retention) == 1
@@ -231,21 +218,13 @@ async def test_a_log_that_expired_in_the_same_store(server: Server) -> None:
     assert await retention_of(server).sweep([finished()]) == 1
 
 
-async def test_a_clock_that_is_ahead_deletes_nothing() -> None:
+async def test_a_clock_that_is_ahead_deletes_nothing(server: Server) -> None:
     """The earlier of Redis's time and the API server's decides; unheard, that one says never."""
-
-    class ApiTime:
-        def __init__(self) -> None:
-            self.time: int | None = None
-
-        def now(self) -> int | None:
-            return self.time
-
-    server, api_time = Server(), ApiTime()
     retention = retention_of(server)
-    retention.time.api_time = cast("Any", api_time)
     for heard, deleted in ((None, 0), (OVER - 1, 0), (OVER, 1)):
-        api_time.time = heard
+        retention.time.api_time = api_time = ServerTime(lambda: 0.0)
+        if heard is not None:
+            api_time.set(heard)
         assert await retention.sweep([finished()]) == deleted
     assert len(server.deleted) == 1
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -17,7 +16,6 @@ import pytest
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, make_attempt_id
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.errors import Unavailable
-from syncer.model.ports import ObjectClient
 from syncer.model.record import Plan, attempt_record, intent_record
 from syncer.model.resource import ChannelStatus, NotificationRequest, parse_object
 from syncer.rules.advice import ADVICE
@@ -25,9 +23,9 @@ from syncer.rules.divergence import AUDITED, VERIFIED, Divergence
 from syncer.sync.notification import Notification
 from syncer.sync.scrubber import Result, Scrubber
 from syncer.sync.status_writer import Flushed
-from tests.fakes.notification import shows
 from tests.fakes.notifications import recording
-from tests.unit.syncer.sync.bench import EPOCH, Bench, Held, Ours, bench
+from tests.fakes.ownership import Ours
+from tests.unit.syncer.sync.bench import EPOCH, HELD, Bench, bench
 
 KEY = "nl:{u}"
 
@@ -56,42 +54,31 @@ class Scene:
         return cast("list[bytes]", redis.twin.logs[KEY])
 
 
-@asynccontextmanager
-async def scene(**scrub: Any) -> AsyncIterator[Scene]:
-    """Set it up: everything agrees."""
-    async with bench({"phase": "Pending"}) as (here, notification):
-        request = notification.request.document()
-        request["spec"]["retryPolicy"]["maxAttempts"] = 5
-        shows(notification, parse_object(request))
-        here.objects.request = notification.request
-        await here.claimer.claim(notification, Held())
+@pytest.fixture
+async def here() -> AsyncIterator[Scene]:
+    """One of which everything agrees."""
+    async with bench({"phase": "Pending"}, most=5) as (made, notification):
+        await made.claimer.claim(notification, HELD)
         plan = Plan(("console",), "RoutingRuleMatched", "m", 1, notification.request.content_hash())
-        await here.recorder.freeze(notification, plan)
-        _, intent = await recording(here.recorder).open(notification, Held(), "console", limit=5)
+        await made.recorder.freeze(notification, plan)
+        _, intent = await recording(made.recorder).open(notification, HELD, "console", limit=5)
         failed = Attempt(
             intent.attempt_id, "console", AttemptState.FAILED, ended=2, due=3,
             failure=FailureClass.TRANSIENT, error="busy",
         )  # fmt: skip
-        assert await recording(here.recorder).close(notification, failed, intent, patience=1)
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
+        assert await recording(made.recorder).close(notification, failed, intent, patience=1)
+        assert await made.sync.flush(notification) is Flushed.WRITTEN
         changed: list[str] = []
-        here.cache.check = changed.append
+        made.cache.check = changed.append
         scrubber = Scrubber(
-            here.recorder,
-            cast("ObjectClient", scrub.pop("store", here.objects)),
-            Ours(),
-            here.sync,
-            here.sync.metrics,
+            made.recorder,
+            made.objects,
+            HELD,
+            made.sync,
+            made.sync.metrics,
             rate=1000,
         )
-        yield Scene(here, notification, scrubber, changed)
-
-
-@pytest.fixture
-async def here() -> AsyncIterator[Scene]:
-    """One of which everything agrees."""
-    async with scene() as made:
-        yield made
+        yield Scene(made, notification, scrubber, changed)
 
 
 async def test_what_agrees_is_left_alone(here: Scene) -> None:
@@ -272,39 +259,19 @@ async def test_a_pending_write_is_no_divergence(
     assert await here.scrubber.check(here.notification) is Result.AGREES
 
 
-async def test_what_is_being_worked_on_is_passed_over(here: Scene) -> None:
-    """Neither an executing attempt nor one that ends between the reads is judged."""
-    await memory(here)
-    here.notification.in_flight.begin(make_attempt_id(EPOCH, 5), "console")
+async def test_what_changes_between_the_reads_is_passed_over(
+    here: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log grows after it was read, and before the object is."""
+    get = here.bench.objects.get
+
+    async def moving(namespace: str, name: str) -> NotificationRequest:
+        await here.bench.recorder.skip(here.notification, "console", "because")
+        return await get(namespace, name)
+
+    monkeypatch.setattr(here.bench.objects, "get", moving)
     assert await here.scrubber.check(here.notification) is Result.PASSED
-    here.notification.in_flight.executing.clear()
-
-    class Moving:
-        """Reads objects, and has the log grow meanwhile."""
-
-        async def get(
-            self, namespace: str, name: str, _known: object = None, /
-        ) -> NotificationRequest:
-            """Read."""
-            await moving.bench.recorder.skip(moving.notification, "console", "because")
-            return await moving.bench.objects.get(namespace, name)
-
-    async with scene(store=Moving()) as moving:
-        assert await moving.scrubber.check(moving.notification) is Result.PASSED
-        assert moving.found() == set()
-
-
-async def test_a_round_looks_at_everything_once(here: Scene) -> None:
-    """Coverage reaches 1, and the age falls back to 0."""
-    await here.scrubber.round()
-    metrics = here.bench.sync.metrics
-
-    def value(metric: Any) -> float:
-        return float(next(iter(metric.collect())).samples[0].value)
-
-    assert value(metrics.scrub_coverage) == 1.0
-    assert value(metrics.scrub_looks.labels("agrees")) == 1.0
-    assert value(metrics.scrub_age) < 1.0
+    assert here.found() == set()
 
 
 async def test_a_round_counts_what_it_has_looked_at(
@@ -328,11 +295,7 @@ async def test_a_round_counts_what_it_has_looked_at(
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    class Some:
-        def term_of(self, uid: str) -> Held | None:
-            return None if uid == "foreign" else Held()
-
-    here.scrubber.ownership = cast("Any", Some())
+    here.scrubber.ownership = Ours(EPOCH, others={"foreign"})
     monkeypatch.setattr(here.scrubber, "check", check)
     with monkeypatch.context() as patched:
         patched.setattr(asyncio, "sleep", sleep)
@@ -379,6 +342,7 @@ MOVES: dict[str, Callable[[Notification], object]] = {
     "it is deleted": lambda e: e.gone(),
     "its log cannot be read": lambda e: e.unintelligible("damaged"),
     "its log must be read again": lambda e: e.news(),
+    "an attempt of it is under way": lambda e: e.in_flight.begin(make_attempt_id(EPOCH, 5), "c"),
 }
 
 
@@ -391,13 +355,15 @@ async def test_what_does_not_stand_still_is_passed_over(here: Scene, case: str) 
     assert here.found() == set()
 
 
-@pytest.mark.parametrize("how", ["another's", "being deleted", "made anew", "replaced here"])
+@pytest.mark.parametrize(
+    "how", ["another's", "being deleted", "made anew", "gone", "replaced here"]
+)
 async def test_what_is_not_the_same_object_is_passed_over(
     here: Scene, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What belongs to another replica, or is going, or is not what the log is about."""
     await memory(here)
-    objects, get = here.bench.objects, here.bench.objects.get
+    objects, get, read = here.bench.objects, here.bench.objects.get, here.bench.log.read
     match how:
         case "another's":
             monkeypatch.setattr(here.scrubber.ownership, "term_of", lambda _uid: None)
@@ -405,6 +371,13 @@ async def test_what_is_not_the_same_object_is_passed_over(
             objects.request = replace(objects.request, deleting=True)
         case "made anew":
             objects.request = replace(objects.request, uid="v")
+        case "gone":
+
+            async def forgotten(uid: str) -> Any:
+                here.bench.cache.entries.clear()
+                return await read(uid)
+
+            monkeypatch.setattr(here.bench.log, "read", forgotten)
         case _:
 
             async def replaced(namespace: str, name: str) -> NotificationRequest:
@@ -490,25 +463,3 @@ async def test_the_age_of_a_round(here: Scene) -> None:
         return float(next(iter(age.collect())).samples[0].value)
 
     assert [at(now + 7), at(now - 7)] == [pytest.approx(7.0), 0.0]
-
-
-@pytest.mark.parametrize("how", ["another's", "gone", "made anew"])
-async def test_what_is_no_longer_ours_is_passed_over(
-    here: Scene, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of another replica, of the cache no longer, or under the name of another object."""
-    objects = here.bench.objects
-    if how == "another's":
-        monkeypatch.setattr(here.scrubber.ownership, "term_of", lambda _: None)
-    elif how == "gone":
-        read = here.bench.log.read
-
-        async def forgotten(uid: str) -> Any:
-            here.bench.cache.entries.clear()
-            return await read(uid)
-
-        monkeypatch.setattr(here.bench.log, "read", forgotten)
-    else:
-        objects.request = replace(objects.request, uid="v")
-    assert await here.scrubber.check(here.notification) is Result.PASSED
-    assert here.found() == set()

@@ -18,15 +18,22 @@ from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.rules.evidence import Circumstances, Judgement, Verdict
 from syncer.rules.merge import Merged
 from syncer.rules.restore import outcome_of
-from syncer.runtime import failpoints
 from syncer.sync import status_writer
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import Flushed, Limits, Shares, StatusWriter
 from tests.beside import beside
 from tests.fakes.notification import read
 from tests.fakes.notifications import recording
-from tests.unit.syncer.sync.bench import Bench, Held, bench
-from tests.unit.syncer.sync.writing import Shaky, delivered, refusing, writing
+from tests.fakes.ownership import Held
+from tests.unit.syncer.sync.bench import (
+    EPOCH,
+    HELD,
+    Bench,
+    bench,
+    delivered,
+    planned,
+    refusing,
+)
 
 
 @pytest.fixture
@@ -48,54 +55,34 @@ def value(metric: Any, **labels: str) -> float:
     return float((metric.labels(**labels) if labels else metric)._value.get())
 
 
-def late(lease: Shaky, _entry: Notification) -> None:
-    """The answer to a renewal is awaited."""
-    lease.late = True
+class Late(Held):
+    """A lease term that was not renewed in time."""
+
+    def valid(self, now: float) -> bool:
+        """Not any more, or not yet."""
+        return now < 0
 
 
-def lost(lease: Shaky, _entry: Notification) -> None:
-    """Another replica has it."""
-    lease.gone = True
-
-
-def deleted(_lease: Shaky, notification: Notification) -> None:
-    """The watch has said so."""
-    notification.gone()
-
-
-def unclaimed(_lease: Shaky, notification: Notification) -> None:
-    """Nobody has claimed it since it was lost."""
-    notification.lose()
-
-
-#: What keeps a status from being written, and the result.
-UNWRITTEN: Final[dict[str, tuple[Callable[[Shaky, Notification], None], Flushed]]] = {
-    "the renewal of the term is late": (late, Flushed.UNAVAILABLE),
-    "the term is over": (lost, Flushed.NOT_OURS),
-    "the object is deleted": (deleted, Flushed.GONE),
-    "the log is not claimed": (unclaimed, Flushed.NOT_OURS),
+#: The lease term, what happens to the notification, and why nothing is written.
+UNWRITTEN: Final[dict[str, tuple[Held | None, Callable[[Notification], object], Flushed]]] = {
+    "the renewal of the term is late": (Late(EPOCH), lambda _: None, Flushed.UNAVAILABLE),
+    "the term is over": (None, lambda _: None, Flushed.NOT_OURS),
+    "the object is deleted": (HELD, lambda n: n.gone(), Flushed.GONE),
+    "the log is not claimed": (HELD, lambda n: n.lose(), Flushed.NOT_OURS),
 }
 
 
 @pytest.mark.parametrize("case", UNWRITTEN)
-async def test_what_is_not_written(case: str) -> None:
+async def test_what_is_not_written(
+    here: Bench, notification: Notification, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each reason has its result, and leaves the change as unpublished as it was."""
-    happens, wanted = UNWRITTEN[case]
-    async with bench() as (here, notification):
-        await delivered(here, notification)
-        lease = Shaky()
-        sync, _ = writing(here, lease)
-        happens(lease, notification)
-        assert await sync.flush(notification) is wanted
-        assert here.objects.written == []
-        assert notification.publication.pending is not notification.deleted
-
-
-async def test_a_log_that_is_held_is_shown_without_a_claim() -> None:
-    """While Redis is away nothing can be claimed, and the object says so all the same."""
-    async with bench() as (here, notification):
-        notification.held(1.0, shown=True)
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
+    term, happens, wanted = UNWRITTEN[case]
+    monkeypatch.setattr(here.sync.ownership, "term_of", lambda _: term)
+    happens(notification)
+    assert await here.sync.flush(notification) is wanted
+    assert here.objects.written == []
+    assert notification.publication.pending is not notification.deleted
 
 
 #: What the API server answers to a write, with its result, the label of its metric, and what is logged.
@@ -194,12 +181,11 @@ async def test_what_is_not_finished_waits_for_no_audit() -> None:
     """The feed has to hand over the end of a notification before its log may expire, nothing else."""
     async with bench() as (here, notification):
         here.cache.audit_limit = 5
-        await here.claimer.claim(notification, Held())
-        await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        await planned(here, notification)
         here.cache.mark_audited(notification, notification.view.position)
         assert await here.sync.flush(notification) is Flushed.WRITTEN
         assert (notification.acked, list(here.cache.unaudited)) == (notification.view.position, [])
-        _, intent = await recording(here.recorder).open(notification, Held(), "console", limit=1)
+        _, intent = await recording(here.recorder).open(notification, HELD, "console", limit=1)
         attempt = Attempt(intent.attempt_id, "console", AttemptState.SUCCESS, ended=2)
         assert await recording(here.recorder).close(notification, attempt, intent, patience=1)
         assert await here.sync.flush(notification) is Flushed.WRITTEN
@@ -210,12 +196,13 @@ async def test_a_deletion_found_by_a_write_is_told(
     here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The notification waits for no write any more, and whoever claims is told."""
-    sync, stale = writing(here, Shaky())
+    stale = list[str]()
+    here.cache.check = stale.append
     refusing(here, monkeypatch, Unavailable("away"), Gone("gone"))
-    await sync._one(notification)
+    await here.sync._one(notification)
     assert (notification.publication.failures, notification.deleted, stale) == (1, False, [])
     here.cache.mark_dirty(notification, urgent=True)
-    await sync._one(notification)
+    await here.sync._one(notification)
     assert (notification.deleted, stale) == (True, ["u"])
     assert (
         notification.publication.failures,
@@ -310,20 +297,6 @@ async def test_one_poisonous_object_backs_off(
     assert told.exc_info is not None
 
 
-async def test_without_redis_a_status_is_written_and_acknowledged_later(
-    here: Bench, notification: Notification
-) -> None:
-    """The object says what happened at once; the mark follows when the log answers."""
-    client = here.log.client
-    client.problem = "away"
-    assert await here.sync.flush(notification) is Flushed.WRITTEN
-    assert notification.request.status.phase == "Sent"
-    assert notification.acked == 0
-    client.problem = None
-    assert await here.sync.flush(notification) is Flushed.EQUAL
-    assert (notification.acked, notification.expiring) == (notification.view.position, True)
-
-
 @pytest.mark.parametrize("auditing", [False, True])
 async def test_which_marks_a_write_moves(auditing: bool) -> None:
     """Without a feed both, and the log expires; with one its mark is the feed's, and it is told."""
@@ -342,7 +315,7 @@ async def test_which_marks_a_write_moves(auditing: bool) -> None:
 async def test_an_empty_log_of_a_finished_object_is_not_acknowledged() -> None:
     """Nothing of it was shown, so it is given no time to live."""
     async with bench({"phase": "Sent"}) as (here, notification):
-        await here.claimer.claim(notification, Held())
+        await here.claimer.claim(notification, HELD)
         read(notification, type(notification.view)())
         calls = list(here.log.client.redis.calls)
         await here.sync._acknowledge(notification, notification.view.publishable, Flushed.EQUAL)
@@ -350,32 +323,17 @@ async def test_an_empty_log_of_a_finished_object_is_not_acknowledged() -> None:
         assert notification.expiring is False
 
 
-async def test_a_failpoint_behind_the_acknowledgement(
-    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tests of crashes stop a process there: the log knows, and the process does not yet."""
-    hit: list[tuple[str, int]] = []
-
-    class Armed:
-        def hit(self, name: str) -> None:
-            hit.append((name, notification.acked))
-
-    monkeypatch.setattr(failpoints, "_armed", Armed())
-    assert await here.sync.flush(notification) is Flushed.WRITTEN
-    assert hit[-1] == (failpoints.Failpoint.AFTER_ACK, 0)
-    assert {failpoints.Failpoint.BEFORE_PATCH, failpoints.Failpoint.AFTER_PATCH} <= {
-        name for name, _ in hit
-    }
-
-
 class Writes:
-    """Stand for the writes of a loop: which begin is noted, and from the n-th on none ends by itself."""
+    """Stand for the writes of a loop: which begin and end is noted, and the n-th does not by itself."""
 
     def __init__(
         self, sync: StatusWriter, monkeypatch: pytest.MonkeyPatch, *, held: int = 1
     ) -> None:
         self.begun: list[str] = []
+        self.ended: list[str] = []
         self.held, self.reached = held, asyncio.Event()
+        #: Whether a library loses the cancellation of a write, which ends as if there was none.
+        self.stubborn = False
         monkeypatch.setattr(sync, "flush", self._flush)
 
     async def _flush(self, notification: Notification) -> Flushed:
@@ -383,37 +341,39 @@ class Writes:
         notification.publication.cover()
         if len(self.begun) >= self.held:
             self.reached.set()
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.05)
+                self.ended.append(notification.uid)
+                if not self.stubborn:
+                    raise
         return Flushed.EQUAL
 
 
 # -- the loop -------------------------------------------------------------------------------------
 
 
-async def test_a_drain_writes_what_still_collects(here: Bench, notification: Notification) -> None:
-    """It waits for no window, which is an hour here, and leaves nothing."""
-    here.cache._window = 3_600.0
-    notification.publication.clean()
-    here.cache.mark_dirty(notification)
+@pytest.mark.parametrize("what", ["collects for an hour", "backs off for a moment"])
+async def test_a_drain_writes_what_can_be_written(
+    here: Bench, notification: Notification, what: str
+) -> None:
+    """It waits for no window, and for a next try that comes before the end."""
+    if what == "backs off for a moment":
+        here.cache.failed(notification)
+    else:
+        here.cache._window = 3_600.0
+        notification.publication.clean()
+        here.cache.mark_dirty(notification)
     async with beside(here.sync.run()):
         assert await here.sync.drain(here.cache.monotonic() + 60) == 0
     assert [w["phase"] for w in here.objects.written] == ["Sent"]
 
 
-async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment(
-    here: Bench, notification: Notification
-) -> None:
-    """Its next try is before the end, so it is made."""
-    here.cache.failed(notification)
-    async with beside(here.sync.run()):
-        assert await here.sync.drain(here.cache.monotonic() + 60) == 0
-    assert len(here.objects.written) == 1
-
-
 @pytest.mark.parametrize(
     "why",
     [
-        "its next try is at the end", "an attempt of it is under way",
+        "its next try is at the end", "an attempt of it is under way", "the end has come",
         "the API server asks for a pause until then",
     ],
 )  # fmt: skip
@@ -425,12 +385,14 @@ async def test_a_drain_does_not_wait_for_what_it_cannot_write(
     here.cache.monotonic = lambda: now
     here.cache.failed(notification)
     end = here.cache.write_at(notification)
-    if why == "an attempt of it is under way":
+    if why != "its next try is at the end":
         notification.publication.forgive()
+    if why == "the end has come":
+        end = now
+    if why == "an attempt of it is under way":
         notification.in_flight.begin(next(iter(notification.view.attempts)), "console")
         end = now + 60
     if why == "the API server asks for a pause until then":
-        notification.publication.forgive()
         end = now + 20
         here.cache.pause_writes(20)
     async with asyncio.timeout(60):
@@ -443,23 +405,11 @@ async def test_what_is_written_is_marked_as_such_and_ends_with_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """While a write is under way the notification says so; a loop that ends waits for its writes to end."""
-    begun, ended = asyncio.Event(), list[str]()
-
-    async def flush(notification: Notification) -> Flushed:
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0.05)
-            ended.append(notification.uid)
-        return Flushed.WRITTEN
-
-    monkeypatch.setattr(here.sync, "flush", flush)
+    writes = Writes(here.sync, monkeypatch)
     async with beside(here.sync.run()):
-        async with asyncio.timeout(30):
-            await begun.wait()
+        await asyncio.wait_for(writes.reached.wait(), 30)
         assert notification.publication.writing is True
-    assert ended == ["u"]
+    assert writes.ended == ["u"]
     assert notification.publication.writing is False
 
 
@@ -477,11 +427,11 @@ async def test_a_write_says_whether_it_would_change_an_object(
     here: Bench, notification: Notification
 ) -> None:
     """Asked about an object as just read: yes until the view is shown, no from then on."""
-    assert here.sync.weigh(notification, notification.request, Held())[0]
+    assert here.sync.weigh(notification, notification.request, HELD)[0]
     await here.sync.flush(notification)
-    assert not here.sync.weigh(notification, here.objects.request, Held())[0]
+    assert not here.sync.weigh(notification, here.objects.request, HELD)[0]
     bare = parse_object({**here.objects.request.document(), "status": {}})
-    assert here.sync.weigh(notification, bare, Held())[0]
+    assert here.sync.weigh(notification, bare, HELD)[0]
     success = next(iter(notification.view.attempts.values()))
     assert success.state is AttemptState.SUCCESS
 
@@ -492,7 +442,7 @@ async def test_a_write_names_the_log_that_it_shows(here: Bench, notification: No
     mark = here.objects.request.status.log
     assert mark is not None
     assert (mark.position, mark.epoch, mark.store) == (
-        notification.view.position, Held().epoch, here.log.store,
+        notification.view.position, HELD.epoch, here.log.store,
     )  # fmt: skip
     async with bench() as (other, unread):
         unread.held(1.0, shown=True)
@@ -623,29 +573,16 @@ async def test_a_verdict_during_a_write_holds(
     assert notification.judged.own is not None
 
 
-async def test_a_drain_whose_time_is_over_waits_for_nothing(
-    here: Bench, notification: Notification
-) -> None:
-    """It says what is left; the clock stands still."""
-    now = here.cache.monotonic()
-    here.cache.monotonic = lambda: now
-    async with asyncio.timeout(20):
-        assert await here.sync.drain(now) == 1
-
-
 async def test_writers_that_are_all_busy_are_waited_for(
     here: Bench, notification: Notification
 ) -> None:
     """What is due behind them keeps no processor busy until one of them ends."""
-    sync = StatusWriter(
-        here.recorder, here.objects, cast("Any", Shaky()), here.sync.metrics,
-        limits=Limits(writers=1),
-    )  # fmt: skip
+    here.sync.limits = Limits(1)
     running = asyncio.create_task(asyncio.Event().wait())
-    sync._running.add(cast("Any", running))
+    here.sync._running.add(cast("Any", running))
     here.cache.mark_dirty(notification, urgent=True)
     here.cache.wake.clear()
-    pausing = asyncio.create_task(sync._wait(here.cache.monotonic()))
+    pausing = asyncio.create_task(here.sync._wait(here.cache.monotonic()))
     await asyncio.sleep(0.05)
     assert not pausing.done()
     here.cache.wake.set()
@@ -657,80 +594,53 @@ async def test_writers_that_are_all_busy_are_waited_for(
 async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back(
     here: Bench, notification: Notification
 ) -> None:
-    """What is published waits for that alone, and does not back off as what the API server refuses."""
+    """The object says what happened at once; what waits for the log alone does not back off."""
     other = here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
-    cast("Any", here.log.client).redis.down = True
-    with pytest.raises(Unavailable):
-        await here.log.client.probe()
+    here.log.client.problem = "away"
     await here.sync._one(notification)
-    assert (len(here.objects.written), notification.acked) == (1, 0)
+    assert [w["phase"] for w in here.objects.written] == ["Sent"]
+    assert notification.acked == 0
     assert (notification.publication.pending, notification.publication.failures) == (False, 0)
-    cast("Any", here.log.client).redis.down = False
-    await here.log.client.probe()
+    here.log.client.problem = None
     here.cache.failed(other)
     here.cache.retry_marks()
     assert other.publication.failures == 1, "what could not be written goes on backing off"
     assert here.cache.take_due(here.cache.monotonic()) is notification
     await here.sync._one(notification)
-    assert (notification.acked, notification.publication.failures) == (
-        notification.view.position,
-        0,
-    )
+    assert (notification.acked, notification.expiring) == (notification.view.position, True)
+    assert notification.publication.failures == 0
 
 
-async def test_a_write_that_outlives_the_loop_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_that_outlives_the_loop_is_the_last(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where a library loses the cancellation, its write ends, and no other one follows."""
-    async with bench(most=3) as (here, notification):
-        here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
-        here.sync.limits = Limits(1)
-        for uid in ("u", "v"):
-            here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
-        begun = list[str]()
-
-        async def flush(notification: Notification) -> Flushed:
-            begun.append(notification.uid)
-            notification.publication.cover()
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                return Flushed.EQUAL
-            return Flushed.EQUAL
-
-        monkeypatch.setattr(here.sync, "flush", flush)
-        running = asyncio.create_task(here.sync.run())
-        async with asyncio.timeout(30):
-            while not begun:
-                await asyncio.sleep(0)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-        assert begun == ["u"]
+    here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
+    here.sync.limits = Limits(1)
+    for uid in ("u", "v"):
+        here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
+    writes = Writes(here.sync, monkeypatch)
+    writes.stubborn = True
+    async with beside(here.sync.run()):
+        await asyncio.wait_for(writes.reached.wait(), 30)
+    assert (writes.begun, writes.ended) == (["u"], ["u"])
 
 
-async def test_a_slow_namespace_has_half_of_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_namespace_has_half_of_the_writers(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once a write of it was slow, so many of its writes are under way as there are free writers."""
-    async with bench(most=3) as (here, _):
-        sync, _ = writing(here, Shaky())
-        sync._shares.begin("ns")
-        sync._shares.end("ns", 10.0)
-        for n in range(sync.limits.writers):
-            meta = {"uid": f"v{n}", "namespace": "ns", "name": f"n{n}", "resourceVersion": "1"}
-            other = here.cache.entries[f"v{n}"] = Notification(parse_object({"metadata": meta}))
-            here.cache.mark_dirty(other, urgent=True)
-        begun = list[str]()
-
-        async def flush(notification: Notification) -> Flushed:
-            begun.append(notification.uid)
-            await asyncio.Event().wait()
-            return Flushed.EQUAL
-
-        monkeypatch.setattr(sync, "flush", flush)
-        sync._start_due()
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert len(begun) == sync.limits.writers // 2
-        for task in sync._running:
-            task.cancel()
-        await asyncio.gather(*sync._running, return_exceptions=True)
+    here.sync._shares.begin("ns")
+    here.sync._shares.end("ns", 10.0)
+    for n in range(here.sync.limits.writers):
+        other = Notification(replace(notification.request, uid=f"v{n}"))
+        here.cache.entries[other.uid] = other
+        here.cache.mark_dirty(other, urgent=True)
+    writes = Writes(here.sync, monkeypatch)
+    async with beside(here.sync.run()):
+        await asyncio.wait_for(writes.reached.wait(), 30)
+        await asyncio.sleep(0)
+    assert len(writes.begun) == here.sync.limits.writers // 2
 
 
 # -- without the log ------------------------------------------------------------------------------
@@ -759,7 +669,7 @@ async def ahead(
 ) -> tuple[StatusWriter, list[tuple[Notification, Status]]]:
     """An attempt that is about to be journaled, the writer, and what it reports as written."""
     notification.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
-    here.recorder.begin_journaled(notification, Held(), "console")
+    here.recorder.begin_journaled(notification, HELD, "console")
     reported: list[tuple[Notification, Status]] = []
     sync = StatusWriter(
         here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
@@ -773,7 +683,7 @@ async def test_a_write_ahead_is_reported_and_remembered() -> None:
     async with bench(most=3) as (here, notification):
         sync, reported = await ahead(here, notification)
         before = notification.request.status
-        assert await sync.write_ahead(notification, Held(), NOTE_NAME) is Flushed.WRITTEN
+        assert await sync.write_ahead(notification, HELD, NOTE_NAME) is Flushed.WRITTEN
         assert reported == [(notification, before)]
         assert notification.request == here.objects.request
         assert (notification.outage.note, notification.request.status.journal) == (
@@ -796,7 +706,7 @@ async def test_a_write_ahead_that_meets_another_object_sends_nothing(
             return replace(await patch(*args, **options), uid="v")
 
         monkeypatch.setattr(here.objects, "patch", another)
-        assert await sync.write_ahead(notification, Held(), NOTE_NAME) is Flushed.GONE
+        assert await sync.write_ahead(notification, HELD, NOTE_NAME) is Flushed.GONE
         assert (reported, notification.outage.note, notification.uid) == ([], "", "u")
 
 
@@ -815,25 +725,22 @@ async def test_a_write_ahead_is_not_repeated_after_a_conflict(
                 raise Gone("gone")
 
             monkeypatch.setattr(here.objects, "get", get)
-        result = await sync.write_ahead(notification, Held(), NOTE_NAME)
+        result = await sync.write_ahead(notification, HELD, NOTE_NAME)
         assert result is (Flushed.GONE if gone else Flushed.CONFLICT)
         assert (len(sizes), reported, notification.outage.note) == (1, [], "")
         assert notification.request.resource_version == ("5" if gone else "9")
 
 
-async def test_what_is_acknowledged_already_is_not_acknowledged_again() -> None:
+@pytest.mark.parametrize("finished", [False, True])
+async def test_what_is_acknowledged_already_is_not_acknowledged_again(finished: bool) -> None:
     """Neither while a notification is under way, nor once its log is to expire."""
     async with bench(most=3) as (here, notification):
-        await here.claimer.claim(notification, Held())
-        await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        if finished:
+            await delivered(here, notification)
+        else:
+            await planned(here, notification)
         assert await here.sync.flush(notification) is Flushed.WRITTEN
-        calls = len(here.log.client.redis.calls)
-        assert await here.sync.flush(notification) is Flushed.EQUAL
-        assert len(here.log.client.redis.calls) == calls
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        assert await here.sync.flush(notification) is Flushed.WRITTEN
-        assert notification.expiring
+        assert notification.expiring is finished
         calls = len(here.log.client.redis.calls)
         assert await here.sync.flush(notification) is Flushed.EQUAL
         assert len(here.log.client.redis.calls) == calls
@@ -873,91 +780,73 @@ async def test_an_object_that_shows_the_least_already_is_not_written_again(
 
 
 async def test_what_an_unreadable_log_hid_is_not_acknowledged(
-    monkeypatch: pytest.MonkeyPatch,
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is readable again while the status that says otherwise is being written."""
-    async with bench() as (here, notification):
-        await delivered(here, notification)
-        sync, _ = writing(here, Shaky())
-        here.recorder.put_in_quarantine(notification, "the checksum of a record is wrong")
-        patch = here.objects.patch
+    here.recorder.put_in_quarantine(notification, "the checksum of a record is wrong")
+    patch = here.objects.patch
 
-        async def mended(*args: Any, **options: Any) -> NotificationRequest:
-            if notification.quarantine:
-                await here.claimer.claim(notification, Held())
-                assert not notification.quarantine
-            return await patch(*args, **options)
+    async def mended(*args: Any, **options: Any) -> NotificationRequest:
+        if notification.quarantine:
+            await here.claimer.claim(notification, HELD)
+            assert not notification.quarantine
+        return await patch(*args, **options)
 
-        monkeypatch.setattr(here.objects, "patch", mended)
-        await sync._one(notification)
-        assert not notification.request.status.attempts
-        assert notification.acked == 0
-        await sync._one(notification)
-        assert [a.state for a in notification.request.status.attempts] == [AttemptState.SUCCESS]
-        assert notification.acked == notification.view.position
+    monkeypatch.setattr(here.objects, "patch", mended)
+    await here.sync._one(notification)
+    assert not notification.request.status.attempts
+    assert notification.acked == 0
+    await here.sync._one(notification)
+    assert [a.state for a in notification.request.status.attempts] == [AttemptState.SUCCESS]
+    assert notification.acked == notification.view.position
 
 
 @pytest.mark.parametrize("taken", ["deliveryAttempts", "conditions"])
 async def test_a_status_that_is_stored_without_its_attempts_is_not_acknowledged(
-    taken: str, caplog: pytest.LogCaptureFixture
+    here: Bench, notification: Notification, taken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A mutating webhook takes them away, and the server answers 200: said once, and tried again."""
-    async with bench(most=3) as (here, notification):
-        await delivered(here, notification)
-        patch, mutating = here.objects.patch, True
+    patch, mutating = here.objects.patch, True
 
-        async def mutated(
-            namespace: str, name: str, status: dict[str, Any], **more: Any
-        ) -> NotificationRequest:
-            if more["resource_version"] != here.objects.request.resource_version:
-                raise Conflict("written a moment ago")
-            if mutating:
-                status = {k: v for k, v in status.items() if k != taken}
-            return await patch(namespace, name, status, **more)
+    async def mutated(
+        namespace: str, name: str, status: dict[str, Any], **more: Any
+    ) -> NotificationRequest:
+        if more["resource_version"] != here.objects.request.resource_version:
+            raise Conflict("written a moment ago")
+        if mutating:
+            status = {k: v for k, v in status.items() if k != taken}
+        return await patch(namespace, name, status, **more)
 
-        here.objects.patch = mutated  # type: ignore[method-assign]  # as admission does
-        for _ in range(3):
-            assert await here.sync.flush(notification) is Flushed.UNAVAILABLE
-        assert notification.acked == 0
-        mutating = False
-        assert await here.sync.flush(notification) in (Flushed.WRITTEN, Flushed.EQUAL)
-        assert notification.acked == notification.view.position
+    here.objects.patch = mutated  # type: ignore[method-assign]  # as admission does
+    for _ in range(3):
+        assert await here.sync.flush(notification) is Flushed.UNAVAILABLE
+    assert notification.acked == 0
+    mutating = False
+    assert await here.sync.flush(notification) in (Flushed.WRITTEN, Flushed.EQUAL)
+    assert notification.acked == notification.view.position
     assert sum("mutating admission" in r.message for r in caplog.records) == 1
-
-
-class Writers:
-    """Eight writers, and a clock."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.shares = Shares(8, lambda: self.now)
-
-    def begun(self, namespace: str) -> int:
-        """Begin as many writes as may be, of twenty; returns how many."""
-        n = 0
-        while n < 20 and self.shares.may(namespace):
-            self.shares.begin(namespace)
-            n += 1
-        return n
-
-    def slow(self, *namespaces: str) -> None:
-        """Have each of them write once, slowly."""
-        for namespace in namespaces:
-            self.shares.begin(namespace)
-            self.shares.end(namespace, 1.0)
 
 
 def test_a_slow_namespace_is_so_for_a_while() -> None:
     """A minute after its last slow write it is like any other, and forgotten with the next slow one."""
-    here = Writers()
-    here.slow("a")
-    here.now += 40.0
-    here.slow("a", "b")
-    here.now += 40.0
-    assert here.begun("a") == 4
-    here.now += 21.0
-    assert here.shares.may("a")
-    here.slow("c")
-    assert list(here.shares._slow) == ["b", "c"]
-    here.slow("c")
-    assert list(here.shares._slow) == ["c"]
+    now = 100.0
+    shares = Shares(8, lambda: now)
+
+    def slow(*namespaces: str) -> None:
+        for namespace in namespaces:
+            shares.begin(namespace)
+            shares.end(namespace, 1.0)
+
+    slow("a")
+    now += 40.0
+    slow("a", "b")
+    now += 40.0
+    for under_way in range(6):
+        assert shares.may("a") is (under_way < 4)
+        shares.begin("a")
+    now += 21.0
+    assert shares.may("a")
+    slow("c")
+    assert list(shares._slow) == ["b", "c"]
+    slow("c")
+    assert list(shares._slow) == ["c"]
