@@ -213,12 +213,13 @@ NOT_TO_ACQUIRE = refusing(Unavailable("not now"), holding=b"acquireTime")
 
 
 @town(shards=16)
-async def test_at_rest_a_replica_writes_its_session_and_reads_nothing(here: Town) -> None:
-    """Half a write a second, whatever the number of shards."""
-    a = await here.replica("a")
-    b = await here.replica("b")
-    await here.until(lambda: (len(a.owned), len(b.owned)) == (8, 8))
+async def test_at_rest_a_replica_writes_its_session_and_reads_nothing(
+    here: Town, a: Replica, b: Replica
+) -> None:
+    """Half a write a second, whatever the number of shards; each knows how many replicas there are."""
     await asyncio.sleep(2 * DURATION)
+    assert [len(r.owned) for r in (a, b)] == [8, 8]
+    assert [r.manager.sessions for r in (a, b)] == [2, 2]
     for one in (a, b):
         one.kube.requests.clear()
     await asyncio.sleep(100)
@@ -262,7 +263,7 @@ async def test_few_shards_are_acquired_at_once(here: Town) -> None:
 
 @town()
 async def test_a_note_is_found_by_the_notification(here: Town, a: Replica) -> None:
-    """Each shard's Lease carries one while the log is away, for every notification of the shard."""
+    """Each shard's Lease carries one while the log is away, for each notification; its marks may stay."""
     uids = [f"uid-{n}" for n in range(16)]
 
     def none() -> bool:
@@ -283,6 +284,9 @@ async def test_a_note_is_found_by_the_notification(here: Town, a: Replica) -> No
         assert a.manager.may_carry_note(uid)
     assert await a.manager.remove_notes() == 4
     assert none()
+    (shard, *_) = a.manager.marks_left
+    assert await a.manager.clear_marks(shard) is True
+    assert shard not in a.manager.marks_left
 
 
 # -- taking over ----------------------------------------------------------------------------------
@@ -339,21 +343,6 @@ async def test_a_watch_that_does_not_show_our_renewals_is_given_up(here: Town) -
 
 
 @town()
-async def test_a_replica_of_the_same_name_takes_its_predecessors_shards_at_once(
-    here: Town, a: Replica
-) -> None:
-    """The predecessor is dead, as only one process of a name lives; the epochs grow."""
-    epochs = {n: term.epoch for n, term in a.shards.owned.items()}
-    await a.kill()
-    again = await here.replica("a")
-    took = await here.until(lambda: len(again.owned) == 4)
-    assert took < PERIOD
-    for n, term in again.shards.owned.items():
-        assert int(term.epoch[2:]) > int(epochs[n][2:])
-    assert here.sessions() == {"a"}
-
-
-@town()
 async def test_a_released_replica_is_not_waited_for(here: Town, a: Replica, b: Replica) -> None:
     """It frees its shards and deletes its session; nothing is left of it."""
     assert await a.manager.release() == 2
@@ -386,18 +375,27 @@ async def test_a_session_lost_while_it_is_being_released(here: Town, a: Replica)
 
 
 @town()
-async def test_a_right_that_is_missing_stays_the_reason(here: Town, a: Replica) -> None:
-    """A session that may be begun but not renewed is begun anew each time; the reason does not change."""
+async def test_a_right_that_is_missing_stays_the_reason(
+    here: Town, a: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    A session that may be begun but not renewed is begun anew each time; the reason does not change.
+
+    Readiness names it, and so does the log.
+    """
     a.kube.fail = refusing(Unavailable("cannot patch"), method="PATCH")
     name = session_name("nl", "a")
     await here.until(lambda: a.manager.problem, within=DURATION)
-    said, uids = set(), set()
+    problems, uids = set(), set()
     for _ in range(300):
-        said.add((a.manager.problem or "").partition("(")[2])
+        problems.add(a.manager.problem)
         uids.add(here.lease(name)["metadata"]["uid"])
         await asyncio.sleep(0.1)
-    assert said == {f"lease {name}: cannot patch)"}
+    assert problems == {f"no owner yet for shard 0, 1, 2, 3 (lease {name}: cannot patch)"}
     assert len(uids) > 2
+    told = [line["error"] for line in said(caplog, "session lost")]
+    assert len(told) > 1
+    assert set(told) == {f"lease {name}: cannot patch"}
     a.kube.fail = lambda _: None
     await here.until(lambda: len(a.owned) == 4)
     assert a.manager.problem is None
@@ -420,20 +418,6 @@ async def test_a_frozen_replica_finds_its_session_gone(here: Town, a: Replica, b
     a.kube.fail, a.kube.deaf = lambda _: None, False
     await here.until(lambda: (len(a.owned), len(b.owned)) == (2, 2))
     assert not set(a.manager._held.terms.values()) & set(terms.values())
-
-
-@town()
-async def test_a_deleted_session_ends_every_term_of_it(here: Town, a: Replica, b: Replica) -> None:
-    """A human deletes it: its owner notices with the next renewal, and others wait that long."""
-    terms = dict(a.manager._held.terms)
-    a.kube.fail = NOT_TO_ACQUIRE
-    here.ask("DELETE", session_name("nl", "a"))
-    await here.until(lambda: all(t.ended for t in terms.values()), within=2 * PERIOD)
-    assert {t.ended for t in terms.values()} == {"its lease was deleted"}
-    assert not a.shards.owned, "who looks a term up would wait for it to become valid again"
-    assert not [n for n in terms if n in b.owned]
-    a.kube.fail = lambda _: None
-    await here.until(lambda: len(a.owned) == 2)
 
 
 @town()
@@ -544,15 +528,6 @@ async def test_a_shard_taken_by_hand_is_given_up(here: Town, a: Replica) -> None
 
 
 @town()
-async def test_a_deleted_shard_is_acquired_anew(here: Town, a: Replica) -> None:
-    """By its owner at once, with a greater epoch; another one would wait for the owner to notice."""
-    before = a.shards.owned[1].epoch
-    here.ask("DELETE", "nl-1")
-    await here.until(lambda: 1 in a.owned and a.shards.owned[1].epoch != before, within=2 * PERIOD)
-    assert int(a.shards.owned[1].epoch[2:]) > int(before[2:])
-
-
-@town()
 async def test_an_edit_of_a_label_changes_nothing(here: Town, a: Replica) -> None:
     """Neither on the shard nor on the session."""
     terms = dict(a.shards.owned)
@@ -564,11 +539,15 @@ async def test_an_edit_of_a_label_changes_nothing(here: Town, a: Replica) -> Non
 
 @town()
 async def test_another_number_of_shards_is_refused(here: Town, a: Replica) -> None:
-    """Nothing more is taken; the process is told once, and has to release."""
-    here.ask("PATCH", "nl-map", {"metadata": {"annotations": {"notification-ledger/shards": "2"}}})
+    """Nothing more is taken; the process is told once, has to release, and leaves the map alone."""
+    here.ask("PATCH", "nl-map", {"metadata": {"annotations": {SHARDS: "2"}}})
     await here.until(lambda: a.refused, within=1)
     await asyncio.sleep(3 * PERIOD)
     assert len(a.refused) == 1
+    here.ask("DELETE", "nl-map")
+    a.kube.requests.clear()
+    await asyncio.sleep(5 * PERIOD)
+    assert [r for r in a.kube.requests if r.endswith("nl-map")] == []
     assert await a.manager.release() == 4
 
 
@@ -653,6 +632,7 @@ async def test_a_shard_acquired_anew_is_not_handed_over_as_if_it_were_quiet(
     a.quiet.set()
     await asyncio.sleep(3 * PERIOD)
     assert a.shards.owned[3] is anew
+    assert int(anew.epoch[2:]) > int(before.epoch[2:])
     assert a.asked == [3]
 
 
@@ -680,39 +660,6 @@ async def test_a_free_shard_above_the_share_is_taken_in_the_end(
     (n, *_) = b.owned
     here.ask("PATCH", f"nl-{n}", {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
     assert DURATION <= await here.until(lambda: n in a.owned) <= DURATION + 2 * PERIOD
-
-
-@pytest.mark.parametrize("wrong", ["POST", "PATCH"])
-@town(seeds=(1,))
-async def test_readiness_says_why_a_shard_has_no_owner(
-    here: Town, wrong: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """By the call that failed last, as the log does; it is well again when the call is."""
-    a = Replica(here, "a")
-    assert a.manager.problem is not None
-
-    def refuse(request: Request) -> None:
-        if request.method == wrong and "/leases" in request.path:
-            raise refusal
-
-    refusal: PortError = Unavailable("403 no rights")
-    await a.manager._installation.found()
-    a.kube.fail = refuse
-    a.task = asyncio.create_task(a.manager.run())
-    await asyncio.sleep(3 * DURATION)
-    assert "no owner yet for shard 0, 1, 2, 3 (lease nl-" in a.manager.problem
-    assert "403 no rights" in a.manager.problem
-    told = [line["error"] for line in said(caplog, "session lost")]
-    assert all("403 no rights" in error for error in told)
-    assert bool(told) is (wrong == "PATCH")
-    never = [
-        line["error"]
-        for line in said(caplog, "no session can be begun; this replica owns no shard")
-    ]
-    assert len(never) == (wrong == "POST")
-    assert all("403 no rights" in error for error in never)
-    a.kube.fail = lambda _: None
-    await here.until(lambda: a.manager.problem is None)
 
 
 # -- what is logged -------------------------------------------------------------------------------
@@ -770,11 +717,9 @@ async def test_a_map_that_is_gone_is_told_while_it_can_be(
 
 @town(seeds=(1,))
 async def test_a_session_that_cannot_go_is_ended_once(
-    here: Town, caplog: pytest.LogCaptureFixture
+    here: Town, a: Replica, b: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its Lease has a finalizer: it stays to be seen after it was ended."""
-    a, b = await here.replica("a"), await here.replica("b")
-    await here.until(lambda: len(a.owned) == len(b.owned) == 2)
     here.ask("PATCH", session_name("nl", "a"), {"metadata": {"finalizers": ["x.example/y"]}})
     await a.kill()
     await here.until(lambda: len(b.owned) == 4)
@@ -810,35 +755,31 @@ async def test_a_loss_is_logged_with_its_reason(
     assert said(caplog, "session of a silent replica ended") == [{"holder": "a", "session": uid}]
 
 
+@pytest.mark.parametrize("call", ["an acquisition", "the end of a session"])
 @town(seeds=(1,))
-async def test_how_many_replicas_have_a_session(here: Town, a: Replica) -> None:
-    """This one included, as far as the watch shows."""
-    assert a.manager.sessions == 1
-    await here.replica("b")
-    await here.until(lambda: a.manager.sessions == 2)
-
-
-@town(seeds=(1,))
-async def test_a_call_that_fails_is_not_made_for_every_event(here: Town) -> None:
+async def test_a_call_that_fails_is_not_made_for_every_event(
+    here: Town, a: Replica, b: Replica, call: str
+) -> None:
     """After a failure it rests for a quarter of the period, however much changes meanwhile."""
-    a = Replica(here, "a")
     tries: list[float] = []
 
     def refuse(request: Request) -> None:
-        if b'"nl-session-' not in request.body and b"acquireTime" in request.body:
+        acquires, ends = b"acquireTime" in request.body, request.method == "DELETE"
+        if acquires if call == "an acquisition" else ends:
             tries.append(here.clock())
             raise Unavailable("not now")
 
-    a.kube.fail = refuse
-    await a.start()
-    await here.until(lambda: a.manager.problem and "not now" in a.manager.problem)
+    b.kube.fail = refuse
+    await a.kill()
+    await here.until(lambda: tries)
     for n in range(100):
         here.ask("PATCH", "nl-map", {"metadata": {"labels": {"n": str(n)}}})
         await asyncio.sleep(PERIOD / 100)
     rounds = sorted(set(tries))
     assert len(rounds) >= 4
-    assert all(b - a >= PERIOD / 4 for a, b in pairwise(rounds[1:]))
-    await a.kill()
+    assert all(later - sooner >= PERIOD / 4 for sooner, later in pairwise(rounds))
+    b.kube.fail = lambda _: None
+    await here.until(lambda: len(b.owned) == 4)
 
 
 @town(seeds=(1,))
@@ -966,52 +907,6 @@ async def test_a_release_has_its_time_and_no_more(here: Town, a: Replica) -> Non
     assert await a.manager.release(timeout=4.0) == 0
     assert here.clock() - began <= 8.0
     await a.kill()
-
-
-@town(seeds=(1,))
-async def test_who_has_stopped_leaves_the_map_alone(here: Town, a: Replica) -> None:
-    """As one of another number of shards: what it would write there is for others to read."""
-    here.ask("PATCH", "nl-map", {"metadata": {"annotations": {SHARDS: "2"}}})
-    await here.until(lambda: a.refused, within=1)
-    here.ask("DELETE", "nl-map")
-    a.kube.requests.clear()
-    await asyncio.sleep(5 * PERIOD)
-    assert [r for r in a.kube.requests if r.endswith("nl-map")] == []
-    assert await a.manager.release() == 4
-
-
-@town(seeds=(1,))
-async def test_a_session_that_cannot_be_ended_is_not_tried_for_every_event(
-    here: Town, a: Replica, b: Replica
-) -> None:
-    """After a failure it rests for a quarter of the period, however much changes meanwhile."""
-    tries: list[float] = []
-
-    def refuse(request: Request) -> None:
-        if request.method == "DELETE":
-            tries.append(here.clock())
-            raise Unauthorised("403 Forbidden", reason=DENIED)
-
-    b.kube.fail = refuse
-    await a.kill()
-    await here.until(lambda: tries)
-    for n in range(100):
-        here.ask("PATCH", "nl-map", {"metadata": {"labels": {"n": str(n)}}})
-        await asyncio.sleep(PERIOD / 100)
-    assert len(tries) >= 4
-    assert all(b - a >= PERIOD / 4 for a, b in pairwise(tries))
-    b.kube.fail = lambda _: None
-    await here.until(lambda: len(b.owned) == 4)
-
-
-@town(seeds=(1,))
-async def test_that_no_mark_is_left_is_told(here: Town, a: Replica) -> None:
-    """Whether it was written, for whoever asks again if not."""
-    assert await a.manager.put_notes(1_000) == 4
-    assert await a.manager.remove_notes() == 4
-    (shard, *_) = a.manager.marks_left
-    assert await a.manager.clear_marks(shard) is True
-    assert shard not in a.manager.marks_left
 
 
 @town(seeds=(1,))
