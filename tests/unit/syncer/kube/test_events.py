@@ -31,10 +31,11 @@ QUICK = 0.02
 
 
 class Server:
-    """Takes Events at once, of namespaces named slow when it is let."""
+    """Takes Events at once, of namespaces named slow when it is let; `answers` are the next ones."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
+        self.answers: list[Exception | None] = []
         self.tried: list[tuple[str, float]] = []
         self.taken: list[str] = []
 
@@ -42,6 +43,9 @@ class Server:
         """As the client's."""
         namespace = path.split("/")[4]
         self.tried.append((namespace, timeout))
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
         if namespace.startswith("slow"):
             try:
                 await asyncio.wait_for(self.go.wait(), timeout)
@@ -135,22 +139,6 @@ async def test_no_more_slow_namespaces_are_remembered_than_events() -> None:
         assert len(recorder._slow) == 2
 
 
-class Answering:
-    """A server whose next answers are given; then it takes everything."""
-
-    def __init__(self, *answers: Exception | None) -> None:
-        self.answers = list(answers)
-        self.bodies: list[Any] = []
-
-    async def request(self, _method: str, _path: str, *, body: Any, timeout: float) -> None:
-        """As the client's."""
-        assert timeout > 0
-        self.bodies.append(body)
-        answer = self.answers.pop(0) if self.answers else None
-        if answer is not None:
-            raise answer
-
-
 #: What a server answers, how many tries that takes, how many are lost, and whether it is said.
 ANSWERS: dict[str, tuple[list[Exception | None], int, int, bool]] = {
     "it is taken": ([None], 1, 0, False),
@@ -171,25 +159,22 @@ async def test_what_becomes_of_an_event(
     """What cannot be written is counted, and said unless its namespace ends."""
     monkeypatch.setattr(events, "_PAUSE_FIRST", 0.0)
     answers, tries, dropped, said = ANSWERS[case]
-    server = Answering(*answers)
-    recorder = EventRecorder(
-        cast("KubeClient", server), instance="pod-0", limits=EventLimits(timeout=60)
-    )
-    async with beside(recorder.run()):
+    async with recording(EventLimits(timeout=60)) as (server, recorder):
+        server.answers = list(answers)
         emit(recorder, "ns", "1")
         assert await recorder.drain(60) == 0
-        assert (len(server.bodies), recorder.dropped) == (tries, dropped)
+        assert (len(server.tried), recorder.dropped) == (tries, dropped)
         assert bool([r for r in caplog.records if r.levelname == "WARNING"]) is said
         emit(recorder, "ns", "2")
         server.answers.clear()
         assert await recorder.drain(60) == 0, "the next one goes all the same"
-        assert (server.bodies[-1]["message"], recorder.dropped) == ("2", dropped)
+        assert (server.taken[-1], recorder.dropped) == ("2", dropped)
 
 
 async def test_a_full_queue_takes_from_whoever_has_most() -> None:
     """One author's flood costs his own events; of equal ones the newest is not taken."""
     recorder = EventRecorder(
-        cast("KubeClient", Answering()), instance="pod-0", limits=EventLimits(queue=4)
+        cast("KubeClient", Server()), instance="pod-0", limits=EventLimits(queue=4)
     )
     for n in range(4):
         emit(recorder, "flood", f"flood-{n}")

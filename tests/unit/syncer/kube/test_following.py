@@ -51,28 +51,6 @@ def test_half_a_list_has_to_be_let_go_of() -> None:
     assert following.left() == {1}
 
 
-def test_what_comes_moves_the_watch_back_and_no_shard() -> None:
-    """The older version is where the watch begins; each shard keeps the newest that it is known as of."""
-    terms = Terms(1)
-    following = Following(terms)
-    following.begin(following.coming())
-    following.start("90")
-    terms.owned[2] = object()
-    coming = following.coming()
-    following.begin(coming)
-    assert following.add(coming, "105", watched="100") == "100"
-    assert [following.lacks(1, v) for v in ("99", "100", "101")] == [False, False, True]
-    assert [following.lacks(2, v) for v in ("101", "105", "106")] == [False, False, True]
-    assert not following.lacks(3, "999")
-    terms.owned[3] = object()
-    coming = following.coming()
-    following.begin(coming)
-    # The watch has not caught up yet: what is known of the others is newer than where it is.
-    assert following.add(coming, "108", watched="102") == "102"
-    assert not following.lacks(2, "105")
-    assert not following.lacks(1, "102")
-
-
 def watch(following: Following, told: dict[int, list[int]], versions: range) -> None:
     """Bring an event of each shard in each version."""
     for version in versions:

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from syncer.kube.client import KubeClient
-from syncer.kube.leases import LeaseRecord, Leases, LeaseSink, LeaseWatch
+from syncer.kube.leases import LeaseRecord, Leases, LeaseWatch
 from syncer.model.errors import ContractError, Expired, Unavailable
 from tests.beside import beside
 
@@ -34,25 +34,31 @@ def leases(*pages: Any) -> Leases:
     return Leases(client, "ns", ("key", "value"))
 
 
-async def test_an_outage_is_told_once_for_each_reason(caplog: pytest.LogCaptureFixture) -> None:
-    """However often it is tried again, until something else is the matter."""
+async def test_an_outage_is_told_once_for_each_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is tried again; the server is asked less and less, by the failures in a row."""
     caplog.set_level(logging.INFO, "ledger.kube")
-    reasons = ["away"] * 5 + ["broken"] * 5
-    left = list(reasons)
-    ended = asyncio.Event()
+    left, pauses, ended = ["away"] * 5 + ["broken"] * 5, list[Any](), asyncio.Event()
+
+    def pause(*given: Any) -> float:
+        pauses.append(given)
+        return 0.0
 
     async def request(*_: object, **__: object) -> Any:
+        await asyncio.sleep(0)
         if not left:
             ended.set()
             await asyncio.sleep(3600)
         raise Unavailable(left.pop(0))
 
+    monkeypatch.setattr("syncer.kube.leases.exponential", pause)
     unanswered = Leases(cast("KubeClient", SimpleNamespace(request=request)), "ns", ("k", "v"))
-    sink = cast("LeaseSink", None)
-    watch = LeaseWatch(unanswered, sink, lagging=lambda: False, patience=0.01)
+    watch = LeaseWatch(unanswered, Sink(), lagging=lambda: False, patience=5.0)
     async with beside(watch.run()):
-        await ended.wait()
+        await asyncio.wait_for(ended.wait(), 30)
     assert caplog.messages == [f"watch of leases interrupted: {r}" for r in ("away", "broken")]
+    assert pauses == [(0.1, 5.0, n) for n in range(1, 11)]
 
 
 async def test_a_watch_that_shows_nothing_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -169,26 +175,3 @@ def test_a_line_that_is_no_change_of_a_lease_ends_the_watch(case: str) -> None:
         watch._event(line)
     assert str(caught.value) == why
     assert sink.told == []
-
-
-async def test_a_server_that_fails_is_asked_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each failure in a row counts once, up to the patience."""
-    asked: list[tuple[float, float, int]] = []
-    ended = asyncio.Event()
-
-    def pause(*given: Any) -> float:
-        asked.append(given)
-        if len(asked) == 3:
-            ended.set()
-        return 0.0
-
-    async def request(*_: object, **__: object) -> Any:
-        await asyncio.sleep(0)
-        raise Unavailable("away")
-
-    monkeypatch.setattr("syncer.kube.leases.exponential", pause)
-    unanswered = Leases(cast("KubeClient", SimpleNamespace(request=request)), "ns", ("k", "v"))
-    watch = LeaseWatch(unanswered, Sink(), lagging=lambda: False, patience=5.0)
-    async with beside(watch.run()):
-        await asyncio.wait_for(ended.wait(), 30)
-    assert asked[:3] == [(0.1, 5.0, n) for n in (1, 2, 3)]

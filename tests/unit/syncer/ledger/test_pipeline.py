@@ -19,7 +19,6 @@ from redis.exceptions import ResponseError
 
 from syncer.ledger.lua import CLAIM
 from syncer.ledger.pipeline import PATIENCE, Call, Pipeline
-from syncer.ledger.replicas import NO_WAIT
 from syncer.ledger.replies import Refused
 from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
 from tests.virtual import on_virtual_time
@@ -43,6 +42,7 @@ class Server:
         connected: How many connections of the pool were connected anew.
         unreachable: Whether that fails.
         told: What the owner was told.
+        infos: What connections have said of the server.
     """
 
     connection_class = Connection
@@ -59,6 +59,7 @@ class Server:
         self.connected = 0
         self.unreachable = False
         self.told: list[tuple[str, Pipeline]] = []
+        self.infos: list[dict[str, str]] = []
 
     async def get_connection(self) -> Server:
         await asyncio.sleep(self.connecting)
@@ -99,6 +100,10 @@ class Server:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    async def on_connect(self, *known: Any) -> None:
+        """Both of a connection, and of its owner."""
+        self.infos += [each for each in known if isinstance(each, dict)]
 
     def on_problem(self, pipeline: Pipeline) -> None:
         self.told.append(("problem", pipeline))
@@ -222,53 +227,10 @@ async def test_a_call_may_wait_for_replicas() -> None:
 INFO = b"# Server\r\nredis_version:7.2.0\r\nrole:master\r\n"
 
 
-class Named(Server):
-    """One that says who it is; its owner is told of each connection with what it said."""
-
-    def __init__(self, *pauses: float | None) -> None:
-        super().__init__(*pauses)
-        self.infos: list[dict[str, str]] = []
-        self.asked: list[bytes] = []
-
-    async def on_connect(self, *known: Any) -> None:
-        """Both of a connection, and of its owner."""
-        self.infos += [each for each in known if isinstance(each, dict)]
-
-    async def send_command(self, *command: object, check_health: bool) -> None:
-        """One command."""
-        packed = b"".join(map(str.encode, map(str, command)))
-        await self.send_packed_command([packed], check_health=check_health)
-
-    async def send_packed_command(self, packed: Any, *, check_health: bool) -> None:
-        """Keep what is asked."""
-        packed = [packed] if isinstance(packed, bytes) else list(packed)
-        self.asked.append(b"".join(packed))
-        await super().send_packed_command(packed, check_health=check_health)
-
-
-@on_virtual_time
-async def test_that_replicas_may_not_be_waited_for_is_asked_again() -> None:
-    """An ACL may be mended: a WAIT that asks for nothing finds out, and until then it is said."""
-    server = Named(0.0)
-    async with serving(server) as pipeline:
-        pipeline.wait_refused = True
-        await pipeline.submit(GET)
-        server.replies = [INFO, ResponseError("NOPERM no WAIT"), [b"appendfsync", b"always"]]
-        pipeline.problem = "away"
-        await pipeline.look()
-        assert server.infos[-1][NO_WAIT] == "1"
-        assert [pipeline.problem, pipeline.wait_refused] == [None, True]
-        server.replies = [INFO, 0, [b"appendfsync", b"always"]]
-        await pipeline.look()
-        assert NO_WAIT not in server.infos[-1]
-        assert pipeline.wait_refused is False
-        assert server.asked.count(b"WAIT00") == 2
-
-
 @on_virtual_time
 async def test_a_server_that_became_a_replica_is_left() -> None:
     """INFO says so before a write is refused: its owner is told, and later calls connect anew."""
-    server = Named(0.0)
+    server = Server(0.0)
     replica = INFO.replace(b"master", b"slave")
     async with serving(server) as pipeline:
         await pipeline.submit(GET)
@@ -285,18 +247,17 @@ async def test_a_server_that_became_a_replica_is_left() -> None:
 @on_virtual_time
 async def test_a_setting_is_read_where_the_newest_connection_may() -> None:
     """What an ACL refuses is not asked for again, until a connection is made to which it is allowed."""
-    info = INFO
-    server = Named(0.0)
+    server = Server(0.0)
     async with serving(server) as pipeline:
         for answer, shown in (
             (ResponseError("NOPERM"), None),
             ([b"appendfsync", b"always"], "always"),
         ):
-            server.replies = [info, answer]
+            server.replies = [INFO, answer]
             await pipeline._identify(cast("AbstractConnection", server))
             assert server.infos[-1].get("appendfsync") == shown
             await pipeline.submit(GET)
-            server.replies = [info, [b"appendfsync", b"always"]]
+            server.replies = [INFO, [b"appendfsync", b"always"]]
             await pipeline.look()
             assert server.infos[-1].get("appendfsync") == shown
 
@@ -393,18 +354,3 @@ async def test_a_reset_drops_what_is_under_way() -> None:
         assert await pipeline.submit(GET) == b"OK"
         await pipeline.reset()
         assert server.ended
-
-
-@on_virtual_time
-async def test_a_full_queue_refuses_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever finds it full hears at once that nothing was executed."""
-    monkeypatch.setattr("syncer.ledger.pipeline._QUEUE", 2)
-    server = Server(0.0)
-    async with serving(server) as pipeline:
-        async with pipeline._round_lock:
-            calls = asyncio.create_task(together(pipeline, 3))
-            await asyncio.sleep(0.01)
-        found = await calls
-    assert sorted(map(str, found)) == [
-        "b'OK'", "b'OK'", "too many calls are waiting for Redis",
-    ]  # fmt: skip

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from syncer.ledger.codec import decode_record
+import pytest
+
 from syncer.ledger.reading import lines_of, read_log
-from syncer.rules.fold import ROOT_CHAIN
 from tests.unit.syncer.cli.samples import A1, PLAN, elements, failed, opened
 
 LOG = elements(PLAN, opened(A1), failed(A1))
@@ -19,45 +19,34 @@ def shown(log: tuple[bytes, ...]) -> list[tuple[int, str]]:
     return [(line.position, line.record.kind.value if line.record else "?") for line in lines]
 
 
-def test_a_whole_log() -> None:
-    """Every record is a line, with its position."""
-    assert shown(LOG) == [(1, "plan"), (2, "intent"), (3, "failed")]
+DAMAGED = (*LOG[:2], LOG[2][:-1] + b"\xff", LOG[3])
+#: A record that is sound, and states what cannot be.
+NONSENSE = failed(A1)
+ODD = elements(replace(NONSENSE, body={**NONSENSE.body, "class": "no class"}))
+LINES: dict[str, tuple[tuple[bytes, ...], list[tuple[int, str]]]] = {
+    "every record is a line, with its position": (LOG, [(1, "plan"), (2, "intent"), (3, "failed")]),
+    "no log is no damage": ((), []),
+    "without a header nothing else is shown": ((b"something else", *LOG[1:]), [(0, "?")]),
+    "what follows damage is read by the element before": (DAMAGED, [(1, "plan"), (2, "?"), (3, "?")]),
+    "one whose chain follows from the last that could be read is a record again": (
+        (*LOG[:2], b"damage", elements(PLAN, failed(A1))[2]), [(1, "plan"), (2, "?"), (3, "failed")],
+    ),
+    "a log is read up to what cannot be folded": (ODD, [(1, "?")]),
+}  # fmt: skip
 
 
-def test_no_log() -> None:
-    """Nothing is no damage."""
-    assert shown(()) == []
+@pytest.mark.parametrize("case", LINES)
+def test_lines(case: str) -> None:
+    """A log is shown as far as it goes, and what is behind damage with its place."""
+    log, wanted = LINES[case]
+    assert shown(log) == wanted
 
 
-def test_a_header_that_cannot_be_read() -> None:
-    """Without it nothing else is shown: one line, at the header's place."""
-    assert shown((b"something else", *LOG[1:])) == [(0, "?")]
-
-
-def test_a_damaged_record() -> None:
-    """What follows it is read for itself, each by the element before."""
-    damaged = (*LOG[:2], LOG[2][:-1] + b"\xff", LOG[3])
-    assert shown(damaged) == [(1, "plan"), (2, "?"), (3, "?")]
-    read = read_log(damaged)
-    assert (len(read.records), read.view.position) == (1, 1)
-    assert read.problem.startswith("record 2: ")
-    assert lines_of(read, damaged)[1].error == read.problem, "as a reader of the log says it"
-
-
-def test_a_record_behind_the_damage() -> None:
-    """One whose chain follows from the last that could be read is a record again."""
-    alone = elements(PLAN, failed(A1))
-    chain = decode_record(LOG[1], ROOT_CHAIN, 1).chain
-    assert decode_record(alone[2], chain, 2).chain
-    assert shown((*LOG[:2], b"damage", alone[2])) == [(1, "plan"), (2, "?"), (3, "failed")]
-
-
-def test_a_record_that_cannot_be_folded() -> None:
-    """Its element is sound, and what it states is not: the log is read up to it, with its place."""
-    record = failed(A1)
-    log = elements(replace(record, body={**record.body, "class": "no class"}))
-    read = read_log(log)
-    assert (read.header is not None, read.records) == (True, ())
-    assert shown(log) == [(1, "?")]
-    assert read.problem.startswith("record 1: ")
-    assert shown(log) == [(1, "?")]
+def test_where_a_log_ends() -> None:
+    """What stands before the damage is in the view; the problem names the record, as its line does."""
+    damaged, odd = read_log(DAMAGED), read_log(ODD)
+    assert (len(damaged.records), damaged.view.position) == (1, 1)
+    assert damaged.problem.startswith("record 2: ")
+    assert lines_of(damaged, DAMAGED)[1].error == damaged.problem
+    assert (odd.header is not None, odd.records) == (True, ())
+    assert odd.problem.startswith("record 1: ")

@@ -3,14 +3,129 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import gc
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, Self
 
 import pytest
 
 from syncer.ledger import redis_cluster
+from syncer.ledger.pipeline import Call
+from syncer.ledger.redis_cluster import Cluster
+from syncer.ledger.store import RedisState
+from syncer.ledger.url import Address, parse_redis_url
 from syncer.model.errors import ConfigError, LedgerError, Unauthorised, Unavailable
 from tests.beside import eventually
-from tests.unit.syncer.ledger.cluster_nodes import _ALL, META, Client, nodes
+from tests.servers.listening import listening
+
+META: Final = b"format=1 installation=i store=abc"
+_ALL: Final = (0, 16383)
+
+
+class Node:
+    """A server of a cluster: strings, and what it says of itself and of the others."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.strings: dict[bytes, bytes] = {}
+        self.info = {"cluster_enabled": "1", "role": "master", "redis_version": "7.2.4"}
+        self.info |= {"run_id": f"run-{name}", "connected_slaves": "1"}
+        self.slots: list[tuple[int, int, Node]] = []
+        self.refuses: dict[str, str] = {}
+        self.seen: list[str] = []
+        self.address: Address = ("", 0)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the commands of a connection."""
+        while True:
+            count = int((await reader.readuntil(b"\r\n"))[1:])
+            parts = []
+            for _ in range(count):
+                size = int((await reader.readuntil(b"\r\n"))[1:])
+                parts.append((await reader.readexactly(size + 2))[:-2])
+            writer.write(self._reply(parts))
+
+    def _reply(self, parts: list[bytes]) -> bytes:
+        words = " ".join(p.decode() for p in parts).upper()
+        self.seen.append(words)
+        for beginning, error in self.refuses.items():
+            if words.startswith(beginning):
+                return b"-%b\r\n" % error.encode()
+        if words == "CLUSTER SLOTS":
+            return _encoded(
+                [
+                    [first, last, [node.address[0].encode(), node.address[1], node.name.encode()]]
+                    for first, last, node in self.slots
+                ]
+            )
+        found: Any = b"OK"
+        if words == "CLUSTER INFO":
+            found = b"cluster_state:ok\r\n"
+        elif words == "CLUSTER MYID":
+            found = self.name.encode()
+        elif words.startswith("INFO"):
+            found = "\r\n".join(f"{k}:{v}" for k, v in self.info.items()).encode()
+        elif words.startswith("GET "):
+            found = self.strings.get(parts[1])
+        elif words.startswith("SET "):
+            self.strings.setdefault(parts[1], parts[2])
+        return _encoded(found)
+
+
+def _encoded(value: Any) -> bytes:
+    if value is None:
+        return b"$-1\r\n"
+    if isinstance(value, list):
+        return b"*%d\r\n" % len(value) + b"".join(map(_encoded, value))
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+@asynccontextmanager
+async def nodes(*names: str) -> AsyncIterator[list[Node]]:
+    """Nodes that know each other; the first holds all slots."""
+    async with AsyncExitStack() as stack:
+        made = [Node(name) for name in names]
+        for node in made:
+            node.slots = [(*_ALL, made[0])]
+            node.address = "127.0.0.1", await stack.enter_async_context(listening(node.serve))
+        yield made
+
+
+class Client:
+    """A router that runs, and what it says."""
+
+    def __init__(self, *seeds: Address, installation: str = "i", timeout: float = 20.0) -> None:
+        where = ",".join(f"{host}:{port}" for host, port in seeds)
+        self.state = RedisState("nl")
+        self.state.installation = installation
+        self.changes = 0
+        self.state.on_change = self._changed
+        target = parse_redis_url(f"redis+cluster://{where}")
+        self.cluster = Cluster(target, self.state, timeout=timeout)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    async def __aenter__(self) -> Self:
+        """Run."""
+        self._task = asyncio.create_task(self.cluster.run())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        await self.cluster.close()
+
+    async def get(self, key: str = "k") -> Any:
+        """Read a string."""
+        async with asyncio.timeout(30):
+            return await self.cluster.submit(Call(("GET", key)), None)
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +252,30 @@ async def test_a_subscriber_goes_to_a_node_of_the_cluster() -> None:
         assert not client.cluster.serves_subscriber(one)
         for connection in (named, one):
             await connection.disconnect(nowait=True)
+
+
+async def test_a_node_under_an_address_of_another() -> None:
+    """Who answers is not whom the map names there: the map is read before the next call, once."""
+    async with nodes("a", "b") as (a, b), Client(a.address) as client:
+        a.strings[b"nl:meta"] = META
+        b.address = a.address
+        a.slots = [(0, 16383, b)]
+        await client.cluster.open()
+        readings = []
+        for _ in range(3):
+            readings.append(a.seen.count("CLUSTER SLOTS"))
+            await client.get()
+        assert readings == [1, 2, 2]
+
+
+async def test_a_connection_for_the_map_is_closed() -> None:
+    """None is left for the collector to find, whether the node answers with a map or refuses it."""
+    async with nodes("a") as (a,), Client(a.address) as client:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            await client.cluster.primaries()
+            a.refuses["CLUSTER"] = "LOADING is loading"
+            with pytest.raises(Unavailable):
+                await client.cluster.primaries()
+            gc.collect()
+        assert [str(w.message) for w in caught if "unclosed Connection" in str(w.message)] == []

@@ -49,13 +49,13 @@ def test_a_password_arrives_as_it_was(case: str, password: str) -> None:
 
 @given(st.text(string.printable.strip(), min_size=1))
 def test_sentinels_have_a_password_of_their_own(password: str) -> None:
-    """It becomes an option of the URL and stays apart from the server's."""
-    target = parse_redis_url(
-        with_sentinel_password("rediss+sentinel://:p@a/svc?ssl_cert_reqs=none", password)
-    )
-    assert target.topology is Topology.SENTINEL
-    assert target.sentinel_password == password
-    assert parse_url(target.server)["password"] == "p"
+    """It becomes an option of the URL, the only one or beside others, apart from the server's."""
+    for options in ("", "?ssl_cert_reqs=none"):
+        url = with_sentinel_password(f"rediss+sentinel://:p@a/svc{options}", password)
+        target = parse_redis_url(url)
+        assert target.topology is Topology.SENTINEL
+        assert target.sentinel_password == password
+        assert target.server == f"rediss://:p@localhost/0{options}"
 
 
 def config(folder: Path, redis: str) -> Path:
@@ -113,6 +113,10 @@ FAULTS: dict[str, tuple[str, str]] = {
         "url: 'redis://h', sentinelPasswordFile: @/password",
         "redis.sentinelPasswordFile: must not be set where the URL names no Sentinels",
     ),
+    "two passwords for Sentinels": (
+        "url: 'redis+sentinel://a/s?sentinel_password=x', sentinelPasswordFile: @/password",
+        "redis.sentinelPasswordFile: must not be set where the URL holds sentinel_password",
+    ),
     "a password without a URL": ("passwordFile: @/password", "redis.url: is not set, and neither"),
     "no text": ("url: 'redis://h', passwordFile: 1", "redis.passwordFile: must be a text"),
 }  # fmt: skip
@@ -127,21 +131,3 @@ def test_a_fault_names_the_key_and_no_secret(case: str, tmp_path: Path) -> None:
     said = str(caught.value)
     assert message in said
     assert CANARY not in said
-
-
-def test_the_options_of_a_url_stay() -> None:
-    """The Sentinels' password is an option beside the others, or the only one."""
-    assert with_sentinel_password("redis+sentinel://a/s", "p&q") == (
-        "redis+sentinel://a/s?sentinel_password=p%26q"
-    )
-    assert with_sentinel_password("redis+sentinel://a/s?x=1", "p") == (
-        "redis+sentinel://a/s?x=1&sentinel_password=p"
-    )
-
-
-def test_sentinels_that_have_a_password() -> None:
-    """A second one is refused, and so is one where no Sentinels are named."""
-    with pytest.raises(ValueError, match="must not be set where the URL holds sentinel_password"):
-        with_sentinel_password("redis+sentinel://a/s?sentinel_password=x", "p")
-    with pytest.raises(ValueError, match="must not be set where the URL names no Sentinels"):
-        with_sentinel_password("redis+cluster://a", "p")

@@ -168,17 +168,6 @@ def test_limit_of_descriptors(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert done == ([] if wanted is None else [wanted])
 
 
-@pytest.mark.parametrize(
-    ("error", "logged"), [(BadHttpMessage("GET /secret"), False), (ValueError("x"), True)]
-)
-def test_a_request_that_is_no_http_is_not_logged(
-    error: Exception, logged: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its line may hold a secret; what fails otherwise is logged."""
-    logging.getLogger("ledger.http").error("Error handling request", exc_info=error)
-    assert bool(caplog.records) is logged
-
-
 def raised_in(name: str) -> Exception:
     """What a function of this name raises of a text that is no UTF-8."""
 
@@ -190,14 +179,20 @@ def raised_in(name: str) -> Exception:
     return caught.value
 
 
-@pytest.mark.parametrize(
-    ("name", "logged"), [("_default_expect_handler", False), ("of_our_own", True)]
-)
-def test_a_header_that_is_no_text_is_not_logged(
-    name: str, logged: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A sender's header `Expect` may trip aiohttp, which is no error of ours."""
-    logging.getLogger("ledger.http").error("Error handling request", exc_info=raised_in(name))
+#: What a request leads to, and whether that is an error of ours.
+ERRORS: Final[dict[str, tuple[Exception, bool]]] = {
+    "a line that is no HTTP": (BadHttpMessage("GET /secret"), False),
+    "a header `Expect` that is no text": (raised_in("_default_expect_handler"), False),
+    "a text of ours that is none": (raised_in("of_our_own"), True),
+    "anything else": (ValueError("x"), True),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_what_a_sender_has_done_is_not_logged(case: str, caplog: pytest.LogCaptureFixture) -> None:
+    """His line may hold a secret, and what trips aiohttp is no error of ours; that is logged."""
+    error, logged = ERRORS[case]
+    logging.getLogger("ledger.http").error("Error handling request", exc_info=error)
     assert bool(caplog.records) is logged
 
 
