@@ -16,7 +16,6 @@ from syncer.model.attempt import (
     FailureClass,
     attempt_epoch,
     attempt_key,
-    epoch_key,
     join,
     make_attempt_id,
     make_epoch,
@@ -57,31 +56,6 @@ def test_epoch_of_an_odd_version(version: str) -> None:
     """A resourceVersion that is no number gives no epoch."""
     with pytest.raises(ValueError, match="not an epoch"):
         make_epoch(0, version)
-
-
-ORDER = {
-    "a larger version is later": ("0.7", "0.8"),
-    "a longer version is later, whatever its digits": ("0.999", "0.1000"),
-    "the incarnation decides first": ("0.999999", "1.1"),
-    "a longer incarnation is later": ("9.5", "10.1"),
-    "nobody's epoch is the earliest": (NO_EPOCH, "0.1"),
-}
-
-
-@pytest.mark.parametrize("case", ORDER)
-def test_order_of_epochs(case: str) -> None:
-    """Epochs are compared part by part, by length, then lexically."""
-    earlier, later = (Epoch(e) for e in ORDER[case])
-    assert epoch_key(earlier) < epoch_key(later)
-    assert epoch_key(earlier) == epoch_key(Epoch(str(earlier)))
-
-
-def test_attempt_ids() -> None:
-    """An id tells its epoch and sorts by it, then by number."""
-    early, late = make_attempt_id(Epoch("0.99"), 10), make_attempt_id(Epoch("0.100"), 9)
-    assert early == "0.99-10"
-    assert attempt_epoch(early) == "0.99"
-    assert attempt_key(make_attempt_id(Epoch("0.99"), 9)) < attempt_key(early) < attempt_key(late)
 
 
 def test_ids_of_adopted_attempts() -> None:

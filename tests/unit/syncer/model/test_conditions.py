@@ -18,32 +18,30 @@ READY = Condition("Ready", "True", "Ready", "Notification delivered", 5_000, 1)
 ROUTED = Condition("RoutingResolved", "True", "RoutingRuleMatched", "m", 4_000, 1)
 
 
-def test_a_new_type_goes_to_the_end() -> None:
-    """A condition that is not there yet is added."""
-    assert set_condition((), READY) == (READY,)
-    assert set_condition((ROUTED,), READY) == (ROUTED, READY)
+LATER = replace(ROUTED, status="False", transition=9_000)
+AGAIN = replace(ROUTED, reason="RoutingFallback", message="other", transition=9_000)
+#: A list, what is set in it, and the list afterwards.
+SET = {
+    "the first one is added": ((), READY, (READY,)),
+    "a new type goes to the end": ((ROUTED,), READY, (ROUTED, READY)),
+    "a known type is replaced in its place": ((ROUTED, READY), LATER, (LATER, READY)),
+    "the time of a transition stays while the status does": (
+        (ROUTED,), AGAIN, (replace(AGAIN, transition=4_000),),
+    ),
+    "an equal one changes nothing": (
+        (ROUTED, READY), replace(READY, transition=9_000), (ROUTED, READY),
+    ),
+    "two of a type, as somebody has written them, become one": (
+        (READY, ROUTED, READY), READY, (READY, ROUTED),
+    ),
+}  # fmt: skip
 
 
-def test_a_known_type_is_replaced_in_place() -> None:
-    """A condition that is there keeps its place."""
-    later = replace(ROUTED, status="False", transition=9_000)
-    assert set_condition((ROUTED, READY), later) == (later, READY)
-
-
-def test_transition_time_stays_while_the_status_does() -> None:
-    """Reason and message may change without a transition."""
-    again = replace(ROUTED, reason="RoutingFallback", message="other", transition=9_000)
-    assert set_condition((ROUTED,), again) == (replace(again, transition=4_000),)
-
-
-def test_an_equal_condition_changes_nothing() -> None:
-    """Setting what is there already gives the same list."""
-    assert set_condition((ROUTED, READY), replace(READY, transition=9_000)) == (ROUTED, READY)
-
-
-def test_duplicates_are_merged() -> None:
-    """A list that somebody filled with two of a type comes out with one."""
-    assert set_condition((READY, ROUTED, READY), READY) == (READY, ROUTED)
+@pytest.mark.parametrize("case", SET)
+def test_set(case: str) -> None:
+    """There is one condition of a type, and it is dated by the last change of its status."""
+    before, condition, after = SET[case]
+    assert set_condition(before, condition) == after
 
 
 def test_long_messages_are_cut() -> None:

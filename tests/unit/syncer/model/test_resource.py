@@ -386,10 +386,3 @@ def test_terminal_phases() -> None:
     """Three phases are final, no others."""
     phases = ("", "Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed")
     assert [p for p in phases if Status(phase=p).terminal] == ["Sent", "PartiallySent", "Failed"]
-
-
-def test_an_attempt_without_a_number() -> None:
-    """One that bears none is counted as none, not as the first."""
-    shown = {"channel": "a", "status": "failed", "timestamp": "2026-01-01T00:00:00Z"}
-    (attempt,) = parse_status({"deliveryAttempts": [shown]}).attempts
-    assert attempt.number == 0

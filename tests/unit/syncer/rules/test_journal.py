@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
+from syncer.model.conditions import LOG_UNAVAILABLE, Condition, find_condition
 from syncer.model.journal import Note, note_after, parse_note
 from syncer.model.record import Plan
 from syncer.model.rendering import render_status
 from syncer.model.resource import NotificationRequest, RetryPolicy, Status, parse_status
 from syncer.rules.fold import LogView
-from syncer.rules.journal import BORN_MARGIN, Basis, basis
+from syncer.rules.journal import BORN_MARGIN, INCOMPLETE, Basis, basis, held_because
 from syncer.rules.merge import WRITTEN_AHEAD, Facts, merge
 
 EPOCH = Epoch("0.20")
@@ -26,31 +27,32 @@ def request(*, created: int = 1, journal: str | None = None) -> NotificationRequ
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("read", "note", "known_in", "why"),
-    [
-        pytest.param(request(), None, EPOCH, Basis.NO_NOTE, id="no note is confirmed"),
-        pytest.param(request(), NOTE, EPOCH, Basis.MEMORY, id="claimed in this term"),
-        pytest.param(request(), NOTE, Epoch("0.19"), Basis.OLDER, id="claimed in an earlier term"),
-        pytest.param(request(journal="0.20-1"), NOTE, None, Basis.MARKED, id="marked under this note"),
-        pytest.param(request(journal="0.11-1"), NOTE, None, Basis.OLDER, id="marked under another one"),
-        pytest.param(
-            request(created=NOTE.since + BORN_MARGIN), NOTE, None, Basis.BORN, id="born after it"
-        ),
-        pytest.param(
-            request(created=NOTE.since + BORN_MARGIN - 1000), NOTE, None, Basis.OLDER,
-            id="born within the margin",
-        ),
-        pytest.param(request(created=0), NOTE, None, Basis.OLDER, id="nobody knows when"),
-    ],
-)  # fmt: skip
-def test_who_knows_all(
-    read: NotificationRequest, note: Note | None, known_in: Epoch | None, why: Basis
-) -> None:
-    """One of three reasons is enough, and only under a note that is confirmed."""
-    found = basis(read, note, known_in=known_in, epoch=EPOCH)
+#: What was read, under which note, the epoch of the claim, since when the term is, and what is known.
+KNOWN: dict[str, tuple[NotificationRequest, Note | None, Epoch | None, int, Basis]] = {
+    "no note is confirmed": (request(), None, EPOCH, 0, Basis.NO_NOTE),
+    "claimed in this term": (request(), NOTE, EPOCH, 0, Basis.MEMORY),
+    "claimed in an earlier term": (request(), NOTE, Epoch("0.19"), 0, Basis.OLDER),
+    "marked under this note": (request(journal="0.20-1"), NOTE, None, 0, Basis.MARKED),
+    "marked under another one": (request(journal="0.11-1"), NOTE, None, 0, Basis.OLDER),
+    "born after it": (request(created=NOTE.since + BORN_MARGIN), NOTE, None, 0, Basis.BORN),
+    "born within the margin": (
+        request(created=NOTE.since + BORN_MARGIN - 1000), NOTE, None, 0, Basis.OLDER,
+    ),
+    "nobody knows when it was born": (request(created=0), NOTE, None, 0, Basis.OLDER),
+    "born later than the term, by the margin": (request(created=5000), NOTE, None, 2000, Basis.OWN),
+    "born within the margin of the term": (request(created=4000), NOTE, None, 2000, Basis.OLDER),
+    "nobody knows when the term began": (request(created=5000), NOTE, None, 0, Basis.OLDER),
+    "nobody knows when it was born, of a term": (request(created=0), NOTE, None, 2000, Basis.OLDER),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_who_knows_all(case: str) -> None:
+    """One of four reasons is enough, and only under a note that is confirmed."""
+    read, note, known_in, since, why = KNOWN[case]
+    found = basis(read, note, known_in=known_in, epoch=EPOCH, since=since)
     assert found is why
-    assert found.complete == (why in {Basis.MEMORY, Basis.MARKED, Basis.BORN})
+    assert found.complete == (why in {Basis.MEMORY, Basis.MARKED, Basis.BORN, Basis.OWN})
 
 
 def test_a_note_survives_its_text() -> None:
@@ -138,22 +140,12 @@ def test_a_mark_survives_its_status() -> None:
 
 
 @pytest.mark.parametrize(
-    ("created", "since", "why"),
+    ("state", "phase"),
     [
-        pytest.param(5000, 2000, Basis.OWN, id="later than the term, by the margin"),
-        pytest.param(4000, 2000, Basis.OLDER, id="within the margin"),
-        pytest.param(5000, 0, Basis.OLDER, id="nobody knows when the term began"),
-        pytest.param(0, 2000, Basis.OLDER, id="nobody knows when it was created"),
+        (AttemptState.UNKNOWN, "Sending"),
+        (AttemptState.FAILED, "Failed"),
+        (AttemptState.SUCCESS, "Sent"),
     ],
-)
-def test_what_an_owner_has_seen_from_the_beginning(created: int, since: int, why: Basis) -> None:
-    """Before an object of its own term nobody has recorded anything, whatever the note says."""
-    found = basis(request(created=created), NOTE, known_in=None, epoch=EPOCH, since=since)
-    assert found is why
-
-
-@pytest.mark.parametrize(
-    ("state", "phase"), [(AttemptState.UNKNOWN, "Sending"), (AttemptState.FAILED, "Failed")]
 )
 def test_nothing_is_called_failed_that_the_log_may_know_better(
     state: AttemptState, phase: str
@@ -162,13 +154,6 @@ def test_nothing_is_called_failed_that_the_log_may_know_better(
     view = view_with(Attempt(OPEN.id, OPEN.channel, state, 900, 1100))
     rules = Facts(1, RetryPolicy(max_attempts=1), unread=True)
     assert merge(Status(), view, rules, now=1200).status.phase == phase
-
-
-def test_a_success_is_final_whatever_the_log_says() -> None:
-    """No record takes it back."""
-    view = view_with(Attempt(OPEN.id, OPEN.channel, AttemptState.SUCCESS, 900, 1100))
-    rules = Facts(1, RetryPolicy(max_attempts=1), unread=True)
-    assert merge(Status(), view, rules, now=1200).status.phase == "Sent"
 
 
 def test_what_is_carried_out_elsewhere_stays_unknown() -> None:
@@ -185,3 +170,33 @@ def test_what_is_carried_out_elsewhere_stays_unknown() -> None:
     assert states["file"] != "Sending"
     assert [(a.id, a.state) for a in found.attempts] == [("0.19-1", AttemptState.UNKNOWN)]
     assert (found.uncertain, found.total_attempts) == (1, 1)
+
+
+# -- what is said of an attempt that waits while others are journaled ------------------------------
+
+AWAY = "A delivery is due and is held, because the log cannot be reached or accepts no writes"
+
+
+def test_each_reason_to_hold_is_named() -> None:
+    """Without a journal it waits for the log; with one, the reason tells why it is not journaled."""
+    assert held_because(None) == ("DeliveryHeld", AWAY)
+    assert {held_because(b) for b in Basis if b.complete} == {("DeliveryHeld", AWAY)}
+    found = {held_because(b) for b in INCOMPLETE}
+    assert {reason for reason, _ in found} == {
+        "OutageNotRecorded", "RecordsNotRead",
+    }  # fmt: skip
+    assert all(text.startswith(f"{AWAY}, and it is not journaled: ") for _, text in found)
+    assert set(INCOMPLETE) == {b for b in Basis if not b.complete}
+
+
+@pytest.mark.parametrize(
+    ("by", "reason"), [(None, "DeliveryHeld"), (Basis.OLDER, "RecordsNotRead")]
+)
+def test_the_condition_names_the_reason(by: Basis | None, reason: str) -> None:
+    """The object says why it is held, and stops saying so."""
+    facts = Facts(3, RetryPolicy(), held=True, held_by=by)
+    status = merge(Status(), LogView(), facts, now=5_500).status
+    wanted = Condition(LOG_UNAVAILABLE, "True", reason, held_because(by)[1], 5_000, 3)
+    assert find_condition(status.conditions, LOG_UNAVAILABLE) == wanted
+    later = merge(status, LogView(), Facts(3, RetryPolicy()), now=6_000).status
+    assert find_condition(later.conditions, LOG_UNAVAILABLE) is None

@@ -323,13 +323,6 @@ def test_an_order_after_the_end_changes_no_phase() -> None:
     assert (found.phase, len(found.attempts), found.successful) == ("Failed", 3, 1)
 
 
-def test_times_are_in_order_under_a_clock_that_jumped() -> None:
-    """Whatever the clocks said, the three times of a status never contradict each other."""
-    early = replace(attempt(1, "a", SUCCESS), started=5, ended=6)
-    found = shown(Status(), log(ONE, early))
-    assert found.queued_at <= found.started_at <= found.completed_at
-
-
 # -- quarantine, hold -----------------------------------------------------------------------------
 
 
