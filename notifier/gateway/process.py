@@ -21,11 +21,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from notifier.gateway.access import Access
-from notifier.gateway.expecting import LABEL, Expectation
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.reviews import Reviews
 from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import Loaded
+from notifier.gateway.silence import LABEL, Expectation
 from notifier.gateway.submit import KubeObjects, Submitter
 from notifier.gateway.tls import Tls
 from notifier.version import USER_AGENT, __version__

@@ -9,10 +9,9 @@ from typing import Final
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.gateway.expecting import SILENT, Expectation
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.settings import of_document
-from notifier.gateway.silence import grace
+from notifier.gateway.silence import SILENT, Expectation, grace
 from notifier.gateway.submit import KubeObjects, Submitter
 from notifier.gateway.translation import Source
 from syncer.kube.client import KubeClient
