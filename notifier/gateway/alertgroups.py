@@ -84,7 +84,7 @@ class _Alert:
         return self.labels.get("alertname", "")
 
 
-def group_kind(
+def _kind(
     name: str,
     prefix: str,
     version: str,
@@ -351,3 +351,15 @@ def _shown(alert: _Alert) -> str:
 
 def _links(program: str, group: Reader, alert: _Alert) -> tuple[tuple[str, str, str], ...]:
     return ((program, group.text("externalURL"), "Alerts"), *alert.links)
+
+
+#: It retries on 5xx only, and not for ever: an alert that fires and resolves while requests are refused is
+#: never sent. It waits for an answer until the flush ends, at least ten seconds.
+ALERTMANAGER: Final = _kind(
+    "alertmanager", "am", "4", "Alertmanager's format since 0.4", patience=10.0
+)
+#: Its webhook contact point sends each flush once and waits 30 seconds for the answer; a failure is final.
+GRAFANA: Final = _kind(
+    "grafana", "gf", "1", "Grafana's format", patience=25.0,
+    key=lambda group: (group.number("orgId"),),
+)  # fmt: skip

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
+from notifier.gateway.alertgroups import ALERTMANAGER, GRAFANA
 from notifier.gateway.draft import Kind
 from notifier.gateway.sources import (
-    alertmanager,
     argocd,
     cloudevents,
     flux,
     github,
-    grafana,
     heartbeat,
     notification,
     plain,
 )
 
-_SOURCES: Final = (
-    alertmanager, argocd, cloudevents, flux, github, grafana, heartbeat, notification, plain,
-)  # fmt: skip
-KINDS: Final[dict[str, Kind]] = {source.KIND.name: source.KIND for source in _SOURCES}
+_SOURCES: Final = (argocd, cloudevents, flux, github, heartbeat, notification, plain)
+KINDS: Final[dict[str, Kind]] = {
+    kind.name: kind for kind in (ALERTMANAGER, GRAFANA, *(source.KIND for source in _SOURCES))
+}

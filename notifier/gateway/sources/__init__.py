@@ -1,1 +1,5 @@
-"""Kinds of sources: a file for each program, which reads its requests. They do not know each other."""
+"""
+Kinds of sources: a file for each program, which reads its requests; groups of alerts are `alertgroups`.
+
+They do not know each other.
+"""
