@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from notifier.cli.check import of_fault, of_unread
+from notifier.gateway.access import read_secrets
 from notifier.gateway.auth import standard_key
 from notifier.gateway.process import tls_of
 from notifier.gateway.settings import Loaded, examine
-from syncer.configfile import Fault, secret_of
+from syncer.configfile import Fault
 from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
 from syncer.yamlfile import Document, read_file
@@ -126,16 +127,9 @@ def _secrets(
     at: str, files: Sequence[str], check: Callable[[bytes], object], source: Document
 ) -> Iterator[Finding]:
     """Look at each file; one that cannot be used is an error if no other of them can be."""
-    faults = {}
+    values, faults = read_secrets(files, check)
+    severity = Severity.WARNING if values else Severity.ERROR
     for number, file in enumerate(files):
-        key = f"{at}[{number}]"
-        try:
-            check(secret_of(file, key).encode())
-        except ConfigError as error:
-            faults[key] = str(error).removeprefix(f"{error.path}: ")
-        except ValueError:
-            faults[key] = "holds a key that is empty or not base64"
-    severity = Severity.ERROR if len(faults) == len(files) else Severity.WARNING
-    for key, text in faults.items():
-        fix = "put one secret into the file, or name another one"
-        yield Finding(severity, key, text, fix, source.line(key))
+        if file in faults:
+            key, fix = f"{at}[{number}]", "put one secret into the file, or name another one"
+            yield Finding(severity, key, faults[file], fix, source.line(key))

@@ -10,7 +10,7 @@ senders may be legitimate.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from notifier.gateway.auth import (
@@ -31,6 +31,27 @@ logger = logging.getLogger("ledger.gateway")
 
 #: Seconds for which secrets are taken as read.
 _FRESH: Final = 5.0
+
+
+def read_secrets(
+    files: Iterable[str], check: Callable[[bytes], object]
+) -> tuple[list[bytes], dict[str, str]]:
+    """
+    Read files with one secret each; returns those that can be used, and what is wrong with other files.
+
+    `check` raises ValueError for a secret of the wrong form.
+    """
+    values, faults = [], {}
+    for file in files:
+        try:
+            secret = secret_of(file, file).encode()
+            check(secret)
+            values.append(secret)
+        except ConfigError as error:
+            faults[file] = str(error).removeprefix(f"{file}: ")
+        except ValueError:
+            faults[file] = "holds a key that is empty or not base64"
+    return values, faults
 
 
 class Secrets:
@@ -70,17 +91,7 @@ class Secrets:
         return self._values
 
     def _read(self) -> tuple[bytes, ...]:
-        values = []
-        faults = {}
-        for number, file in enumerate(self._files):
-            try:
-                secret = secret_of(file, f"{self._key}[{number}]").encode()
-                self._check(secret)
-                values.append(secret)
-            except ConfigError as error:
-                faults[file] = str(error).partition(": ")[2]
-            except ValueError:
-                faults[file] = "holds a key that is empty or not base64"
+        values, faults = read_secrets(self._files, self._check)
         for file, fault in faults.items():
             if self._faults.get(file) != fault:
                 logger.warning(

@@ -12,10 +12,10 @@ is refused; within it, a replay finds the object that the first request created.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from notifier.gateway.draft import Certificate, Incoming, Refused
@@ -45,10 +45,8 @@ def check_basic(incoming: Incoming, user: str, passwords: Iterable[bytes]) -> No
     scheme, _, text = incoming.header("authorization").partition(" ")
     given = b""
     if scheme.lower() == "basic":
-        try:
+        with suppress(ValueError):
             given = base64.b64decode(text.strip(), validate=True)
-        except (binascii.Error, ValueError):
-            given = b""
     known = [user.encode() + b":" + password for password in passwords]
     if not _among(given, known):
         raise Refused("a user and password of this source are required", status=401)

@@ -102,15 +102,13 @@ class Reading:
                 return found
         raise refusal
 
-    def value(self, template: Template | None, place: str) -> Any:
-        """Return what a template finds; None without one, or where it does not fit the payload."""
-        if template is None:
-            return None
+    def value(self, template: Template | None, place: str, default: Any = None) -> Any:
+        """Return what a template finds; the default without one, or where it does not fit the payload."""
         try:
-            return template.value(self.draft.view)
+            return default if template is None else template.value(self.draft.view)
         except Unfit as unfit:
             self.note(place, str(unfit))
-            return None
+            return default
 
     def text(self, key: str) -> str:
         """Return what the template of a member finds, as text."""
@@ -122,10 +120,9 @@ class Reading:
 
     def required(self, key: str, default: str) -> str:
         """Return a text that must be there; Refused if neither the mapping nor the source has it."""
-        text = self.text(key)
-        text = text if text.strip() else default
-        if text.strip():
-            return text
+        for text in (self.text(key), default):
+            if text.strip():
+                return text
         template = self.mapping.texts.get(key)
         reason = f"nothing was found by {template.text}" if template else "needs a template"
         reason = next((f[len(key) + 2 :] for f in self.faults if f.startswith(f"{key}: ")), reason)
@@ -153,17 +150,12 @@ class Reading:
     def extensions(self, source: str) -> dict[str, str]:
         """Return the source's extensions and the mapping's, which win and are kept first."""
         found = {"source": source, **{_key(k): v for k, v in self.draft.extensions.items()}}
-        for key, template in self.mapping.extensions.items():
-            faults = len(self.faults)
-            value = self.value(template, f"extensions.{key}")
-            if value is None and len(self.faults) > faults:
-                continue
-            if value is None:
-                found.pop(key, None)
-            else:
+        own = self.mapping.extensions
+        for key, template in own.items():
+            value = self.value(template, f"extensions.{key}", found.pop(key, None))
+            if value is not None:
                 found[key] = shown(value)
-        order = [*self.mapping.extensions, *(k for k in found if k not in self.mapping.extensions)]
-        kept = [key for key in order if key in found]
+        kept = [key for key in own if key in found] + [key for key in found if key not in own]
         out = {key[:_VALUE]: cut(found[key], _VALUE) for key in kept[:_EXTENSIONS]}
         if len(kept) > _EXTENSIONS:
             out["extensionsLeftOut"] = str(len(kept) - _EXTENSIONS)
@@ -171,15 +163,13 @@ class Reading:
 
     def links(self) -> list[Json]:
         """Return the links that have a target."""
-        links = list(self.draft.links)
-        for number, templates in enumerate(self.mapping.links):
-            service, url, label = (
-                shown(self.value(template, f"links[{number}]")) for template in templates
-            )
-            links.append((service, url, label))
+        own = (
+            [shown(self.value(template, f"links[{number}]")) for template in templates]
+            for number, templates in enumerate(self.mapping.links)
+        )
         return [
             {"service": cut(service, _VALUE), "url": url, "label": cut(label, _VALUE)}
-            for service, url, label in links
+            for service, url, label in (*self.draft.links, *own)
             if service and label and url.startswith(("http://", "https://")) and len(url) <= _URL
         ][:_LINKS]
 
@@ -294,10 +284,8 @@ def line(text: str) -> str:
 
 
 def _bounded(text: str) -> str:
-    if len(text) <= _BODY:
-        return text
-    rest = len(text) - _BODY
-    return f"{text[:_BODY]}\n… {rest} more characters were left out by the gateway."
+    rest = f"\n… {len(text) - _BODY} more characters were left out by the gateway."
+    return text if len(text) <= _BODY else text[:_BODY] + rest
 
 
 def _key(label: str) -> str:

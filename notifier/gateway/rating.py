@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -175,11 +176,9 @@ class Rating:
         """Collect for a share of the patience, then create the object within the rest."""
         patience = self._source.patience
         until = asyncio.get_running_loop().time() + patience * 0.95
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(patience * _SHARE):
                 await digest.full.wait()
-        except TimeoutError:
-            pass
         if self._open.get(namespace) is digest:
             del self._open[namespace]
         members = list(digest.members.values())

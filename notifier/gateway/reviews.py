@@ -35,7 +35,7 @@ SUBRESOURCE: Final = "gateway"
 #: Seconds for which an answer holds.
 ALLOWED: Final = 60.0
 REFUSED: Final = 10.0
-#: Answers that are kept, reviews under way, and reviews asked at once.
+#: Answers that are kept, reviews under way, and calls at once.
 _KEPT: Final = 4096
 _PENDING: Final = 256
 _TOGETHER: Final = 16
@@ -104,7 +104,10 @@ class Reviews:
         done, _ = await asyncio.wait({task}, timeout=3 * _CALL)
         if not done or task.cancelled():
             raise Unavailable("the API server did not review the token in time")
-        return task.result()
+        try:
+            return task.result()
+        except PortError as error:
+            raise Unavailable(f"the API server did not review the token: {error}") from None
 
     def _done(self, key: bytes, task: asyncio.Task[_Answer]) -> None:
         del self._pending[key]
@@ -119,13 +122,6 @@ class Reviews:
             group.popitem(last=False)
 
     async def _review(self, token: str, source: Source, audiences: tuple[str, ...]) -> _Answer:
-        async with self._gate:
-            try:
-                return await self._answer(token, source, audiences)
-            except PortError as error:
-                raise Unavailable(f"the API server did not review the token: {error}") from None
-
-    async def _answer(self, token: str, source: Source, audiences: tuple[str, ...]) -> _Answer:
         asked = {"token": token, "audiences": list(audiences)}
         status = await self._ask(TOKENS, "TokenReview", asked)
         # A server that knows no audiences names none: then the token may be for anybody.
@@ -160,8 +156,8 @@ class Reviews:
         return (await self._ask(ACCESS, "SubjectAccessReview", spec)).get("allowed") is True
 
     async def _ask(self, path: str, kind: str, spec: Json) -> Json:
-        group = path.split("/")[2]
-        body = {"apiVersion": f"{group}/v1", "kind": kind, "spec": spec}
-        answer: Any = await self._client.request("POST", path, body=body, timeout=_CALL)
+        body = {"apiVersion": f"{path.split('/')[2]}/v1", "kind": kind, "spec": spec}
+        async with self._gate:
+            answer = await self._client.request("POST", path, body=body, timeout=_CALL)
         status: Json = answer.get("status") or {}
         return status

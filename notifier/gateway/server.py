@@ -156,10 +156,11 @@ class Gateway:
         label = name if entry else "none"
         asks = "name" in request.match_info
         try:
+            known = _known(entry)
             if asks:
-                answer = _json(200, await self._ask(entry, request))
+                answer = _json(200, await self._ask(known, request))
             else:
-                answer = self._done(label, await self._take(entry, request, began))
+                answer = self._done(label, await self._take(known, request, began))
             if origin := request.headers.get("WebHook-Request-Origin"):
                 answer.headers["WebHook-Allowed-Origin"] = origin[:256]
                 answer.headers["Allow"] = ", ".join(_METHODS)
@@ -177,10 +178,8 @@ class Gateway:
             self._metrics.seconds.labels(label).observe(asyncio.get_running_loop().time() - began)
         return answer
 
-    async def _ask(self, entry: Entry | None, request: web.Request) -> Json:
+    async def _ask(self, entry: Entry, request: web.Request) -> Json:
         """Return what became of a notification, to the source that made it."""
-        if entry is None:
-            raise _nowhere()
         if request.method != "GET":
             raise Refused(f"the method must be GET; it is {request.method[:10]}", status=405)
         headers = await _proven(entry.access, request)
@@ -195,11 +194,7 @@ class Gateway:
                 request.query.get("wait", ""),
             )
 
-    async def _take(
-        self, entry: Entry | None, request: web.Request, began: float
-    ) -> list[Submitted]:
-        if entry is None:
-            raise _nowhere()
+    async def _take(self, entry: Entry, request: web.Request, began: float) -> list[Submitted]:
         if request.method == "OPTIONS" and entry.source.kind.handshake:
             return []
         if request.method not in _METHODS:
@@ -225,18 +220,15 @@ class Gateway:
         if full or self.in_flight >= places:
             raise Unavailable("too many requests are in flight")
         self._in_flight[name] += 1
-        self._count_bytes(name, size)
+        self._waiting[name] += size
+        self._buffered += size
         self._connections.hold(request.transport)
         try:
             yield
         finally:
             self._in_flight[name] -= 1
-            self._count_bytes(name, -size)
-
-    def _count_bytes(self, name: str, size: int) -> None:
-        """Count the bytes of objects that begin or cease to wait."""
-        self._waiting[name] += size
-        self._buffered += size
+            self._waiting[name] -= size
+            self._buffered -= size
 
     async def _translated(
         self, entry: Entry, request: web.Request
@@ -333,12 +325,11 @@ class Gateway:
             return [await rating.submit(wanted[0], until)]
         results = await rating.submit_all(wanted, ends, until)
         made = [result for result in results if isinstance(result, Submitted)]
-        # What may still succeed decides: a retry meets what exists already.
-        for kind in (Unavailable, Refused):
-            for result in results:
-                if isinstance(result, kind):
-                    self._count(label, made)
-                    raise result
+        errors = [result for result in results if not isinstance(result, Submitted)]
+        if errors:
+            self._count(label, made)
+            # What may still succeed decides: a retry meets what exists already.
+            raise min(errors, key=lambda error: isinstance(error, Refused))
         return made
 
     def _count(self, label: str, made: list[Submitted]) -> None:
@@ -411,8 +402,10 @@ class Gateway:
         )  # fmt: skip
 
 
-def _nowhere() -> Refused:
-    return Refused("there is no source of this name; the path is /v1/<name>", status=404)
+def _known(entry: Entry | None) -> Entry:
+    if entry is None:
+        raise Refused("there is no source of this name; the path is /v1/<name>", status=404)
+    return entry
 
 
 async def _proven(access: Access, request: web.Request) -> dict[str, str]:

@@ -368,20 +368,14 @@ def _entry(entry: object, at: str) -> tuple[Source, AuthSettings] | list[Fault]:
 
 
 def _source(given: SourceSettings, path: str) -> Source:
-    kind = KINDS[given.kind]
-    rules = _rules(given, path)
+    kind, rate, rules = KINDS[given.kind], given.rate, _rules(given, path)
     if given.kind == "heartbeat" and given.expect_every is None:
         raise ConfigError("is required for kind heartbeat", path=f"{path}.expectEvery")
-    if "namespace" in rules.texts:
-        if not given.namespaces:
-            raise ConfigError(
-                "is required where namespace is a template", path=f"{path}.namespaces"
-            )
-        namespaces = given.namespaces
-    else:
-        if not LABEL.fullmatch(given.namespace):
-            raise ConfigError("must be the name of a namespace", path=f"{path}.namespace")
-        namespaces = (given.namespace,)
+    templated = "namespace" in rules.texts
+    if templated and not given.namespaces:
+        raise ConfigError("is required where namespace is a template", path=f"{path}.namespaces")
+    if not templated and not LABEL.fullmatch(given.namespace):
+        raise ConfigError("must be the name of a namespace", path=f"{path}.namespace")
     return Source(
         name=given.name,
         kind=kind,
@@ -392,11 +386,13 @@ def _source(given: SourceSettings, path: str) -> Source:
             timeless=_timeless(given),
         ),
         rules=rules,
-        namespaces=namespaces,
+        namespaces=given.namespaces if templated else (given.namespace,),
         window=kind.window if given.dedup_window is None else given.dedup_window,
         patience=given.patience or kind.patience,
         retry_after=given.retry_after or kind.retry_after,
-        rate=_rate(given.rate),
+        rate=Rate(rate.per_minute, rate.burst or rate.per_minute, rate.over == "digest")
+        if rate
+        else None,
         expect_every=given.expect_every,
     )
 
@@ -418,12 +414,6 @@ def _timeless(given: SourceSettings) -> bool:
         and not signature.timestamp_header
         and given.auth.client_certificate is None
     )
-
-
-def _rate(given: RateSettings | None) -> Rate | None:
-    if given is None:
-        return None
-    return Rate(given.per_minute, given.burst or given.per_minute, given.over == "digest")
 
 
 def _rules(given: SourceSettings, path: str) -> Rules:

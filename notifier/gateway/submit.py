@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -192,7 +192,7 @@ class Submitter:
         """
         return await self._patiently(until, lambda: self._in_turn(desired, self._once))
 
-    async def wanted(self, ends: Iterable[Conditional], until: float) -> list[Conditional]:
+    async def wanted(self, ends: Sequence[Conditional], until: float) -> list[Conditional]:
         """
         Return those ends whose incident is open; `until` is when to give up, by the loop's clock.
 
@@ -200,14 +200,11 @@ class Submitter:
             Unavailable: the API server did not say in time.
             Refused: it never will.
         """
-        by_place: dict[tuple[str, str], list[Conditional]] = {}
+        labels: dict[str, dict[str, None]] = {}
         for each in ends:
-            by_place.setdefault((each.namespace, each.label), []).append(each)
-        labels: dict[str, list[str]] = {}
-        for namespace, label in by_place:
-            labels.setdefault(namespace, []).append(label)
+            labels.setdefault(each.namespace, {})[each.label] = None
         looks = [
-            partial(self._states, namespace, found[n : n + _LOOKED])
+            partial(self._states, namespace, list(found)[n : n + _LOOKED])
             for namespace, found in labels.items()
             for n in range(0, len(found), _LOOKED)
         ]
@@ -216,8 +213,8 @@ class Submitter:
             states |= found
         return [
             each
-            for place, there in by_place.items()
-            for each in there
+            for each in ends
+            for place in ((each.namespace, each.label),)
             if states.get(place) == FIRING or (each.unknown and place not in states)
         ]
 

@@ -124,17 +124,14 @@ def translate(
                 namespace=reading.namespace(source.namespaces),
                 label=incident_label(incident),
                 unknown=draft.unknown,
-                make=partial(_end, source, incoming, now, draft.whole),
+                make=partial(_desired, source, incoming, now, draft),
             )
         )
     return tuple(wanted), tuple(conditional)
 
 
-def _end(source: Source, incoming: Incoming, now: float, whole: Callable[[], Draft]) -> Desired:
-    return _desired(source, incoming, now, whole())
-
-
 def _desired(source: Source, incoming: Incoming, now: float, draft: Draft) -> Desired:
+    draft = draft.whole() if draft.whole else draft
     reading, opposite = Reading(source.rules, draft), ""
     if draft.opposite is not None and not reading.given:
         opposite = hashed(source.kind.prefix, source.name, "event", *draft.opposite).name
