@@ -28,9 +28,8 @@ from notifier.cli.sample import (
 from notifier.content.message import compose
 from notifier.content.wording import worded
 from notifier.contract import Message
-from notifier.routing.config import Route, RoutingConfig, quoted
+from notifier.routing.config import Receiver, Route, RoutingConfig, quoted
 from notifier.routing.reach import unreachable
-from notifier.routing.receivers import Receiver
 from notifier.routing.tree import Resolution, Trace, leads_to, resolve, trace
 from notifier.templates.expressions import Unfit
 from notifier.templates.request import Made

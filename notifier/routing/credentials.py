@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -40,31 +40,12 @@ SETTLED: Final = 2.0
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
-class Credentials(Mapping[str, str]):
-    """An immutable set of named values that does not show them."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, str] | None = None) -> None:
-        self._values = dict(values or {})
-
-    def __getitem__(self, name: str) -> str:
-        """Return a value."""
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names."""
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        """Count the values."""
-        return len(self._values)
+class Credentials(dict[str, str]):
+    """Named values, which are not shown."""
 
     def __repr__(self) -> str:
         """Name the credentials, without values."""
-        return f"Credentials({', '.join(sorted(self._values))})"
-
-    __str__ = __repr__
+        return f"Credentials({', '.join(sorted(self))})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,6 @@ class Reader:
     Reads nodes for models; counts what it reads and collects findings.
 
     Attributes:
-        doubts: How many keys look like a slip.
         lines: Where each key and each item of a list that was read stands, by path.
         unknown: Paths of the first keys of a mapping that nothing reads, by its path.
         refusals: What the file is refused for, as a log has it.
@@ -102,7 +101,6 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self.doubts = 0
         self.lines: dict[str, int] = {}
         self.unknown: dict[str, tuple[str, ...]] = {}
         self.refusals: list[str] = []
@@ -140,7 +138,6 @@ class Reader:
 
     def doubt(self, path: str, message: str, fix: str) -> None:
         """Warn about a key that looks like a slip."""
-        self.doubts += 1
         self.warnings.append(
             Finding(Severity.WARNING, path, message, fix, self.line(path), doubt=True)
         )
@@ -205,9 +202,8 @@ class Reader:
                 self.lines[at] = item.start_mark.line + 1
             found = [self.read(i, at, model, typed=typed, depth=depth + 1) for at, i in places]
             return found if typed or model else ["" if item is None else item for item in found]
-        found_entries = self._entries(node, path)
         entries: dict[str, yaml.Node] = {}
-        for name, (key_node, value) in found_entries.items():
+        for name, (key_node, value) in self._entries(node, path).items():
             self.lines[f"{path}.{name}".lstrip(".")] = key_node.start_mark.line + 1
             entries[name] = value
         if model is not None:
@@ -311,7 +307,6 @@ class Reader:
         name = name[:MAX_NAME]
         at = f"{path}.{name}".lstrip(".")
         self.unknown[path] = (*self.unknown.get(path, ()), at)[:_MAX_UNKNOWN]
-        self.doubts += 1
         # What is said from here on is left out.
         near = "" if many(self.warnings) else nearest(name, {known: known for known in fields})
         instead = FOREIGN.get(to_camel(name), "")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic.alias_generators import to_camel
 
-from notifier.routing.config import quoted, sends_in_clear
+from notifier.routing.config import KINDS, SHARED, Fallback, Receiver, quoted, sends_in_clear
 from notifier.routing.document import MAX_NAME, Reader
 from notifier.routing.mail import (
     PORTS,
@@ -33,7 +33,6 @@ from notifier.routing.models import (
     RouteSection,
     WebhookConfig,
 )
-from notifier.routing.receivers import KINDS, SHARED, Fallback, Receiver
 from notifier.templates.request import WebhookSource, webhook_wording
 from notifier.templates.wording import Wording, wording_of
 from syncer.configfile import parse_duration

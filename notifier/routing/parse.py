@@ -107,8 +107,9 @@ def _read(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig | 
         reader.warn(f"{route.path}.{key}" if key else route.path, why, fix)
     lines = {path: line for path, line in reader.lines.items() if path.startswith("receivers[")}
     lines |= {route.path: reader.line(route.path) for route in routes_of(tree)}
+    doubts = sum(finding.doubt for finding in reader.warnings)
     return RoutingConfig(
-        tree, receivers, native, bounded(reader.warnings), reader.doubts, MappingProxyType(lines)
+        tree, receivers, native, bounded(reader.warnings), doubts, MappingProxyType(lines)
     )
 
 

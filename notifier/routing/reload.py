@@ -34,11 +34,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from notifier.routing.config import RoutingConfig, console_fallback, quoted
+from notifier.routing.config import RoutingConfig, Target, console_fallback, quoted
 from notifier.routing.credentials import Credentials, Look, Stamp, look, merge, stamp
 from notifier.routing.document import MAX_TEXT
 from notifier.routing.parse import usable
-from notifier.routing.receivers import Target
 from syncer.model.errors import ConfigError, reason_of
 from syncer.runtime.polling import PollingThread
 
@@ -220,7 +219,9 @@ class Routing:
         try:
             while True:
                 if self._seen is None:
-                    await self._until_changed()
+                    # Until the files are not as they were taken, or a look was reported.
+                    changed = partial(self._timed, self._changed)
+                    await self._answer(self._worker().poll(changed, self._poll))
                 else:
                     await asyncio.sleep(self._quiet)
                 await self.look()
@@ -268,7 +269,7 @@ class Routing:
             self.problem = None
             if self._taken is not None and (self._taken.text or "").strip():
                 self._tell(config, self._taken.text or "")
-        if config != self._snapshot.config or dict(values) != dict(self._snapshot.credentials):
+        if (config, values) != (self._snapshot.config, self._snapshot.credentials):
             self._swap(config, values)
 
     def _tell(self, config: RoutingConfig, text: str) -> None:
@@ -294,10 +295,6 @@ class Routing:
             if warning not in self._warned:
                 logger.warning("%s", warning)
         self._warned = warnings
-
-    async def _until_changed(self) -> None:
-        """Look every period, until the files are not as they were taken, or a look was reported."""
-        await self._answer(self._worker().poll(partial(self._timed, self._changed), self._poll))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await self._answer(self._worker().run(partial(self._timed, work)))
@@ -349,10 +346,8 @@ class Routing:
     def _check(self, reading: _Reading) -> RoutingConfig | ConfigError:
         """Return the routing that should be in force, or what is wrong with the files."""
         try:
-            if reading.text is not None and not reading.text.strip():
-                config = self._snapshot.config
-            else:
-                config = self._candidate(reading)
+            emptied = reading.text is not None and not reading.text.strip()
+            config = self._snapshot.config if emptied else self._candidate(reading)
             self._check_refs(config, reading.credentials)
         except ConfigError as error:
             return error

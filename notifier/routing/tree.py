@@ -23,14 +23,14 @@ from typing import Final
 from notifier.routing.attributes import RESERVED
 from notifier.routing.config import (
     DEFAULT_CONSOLE_FALLBACK,
+    Receiver,
     Route,
     RoutingConfig,
     found,
     quoted,
     routes_of,
 )
-from notifier.routing.receivers import Fallback as Named
-from notifier.routing.receivers import Receiver
+from notifier.routing.config import Fallback as Named
 from syncer.model.conditions import MESSAGE_BYTES, bounded
 from syncer.model.record import Fallback
 from syncer.rules.text import escaped
@@ -131,10 +131,7 @@ def matches(route: Route, attributes: Mapping[str, str]) -> bool:
 
     An exact match takes an absent attribute for the empty text; a pattern wants it to be there.
     """
-    return all(attributes.get(key, "") == value for key, value in route.match) and all(
-        pattern.key in attributes and found(pattern, attributes[pattern.key])
-        for pattern in route.match_re
-    )
+    return next(_unmet(route, attributes), None) is None
 
 
 @dataclass(slots=True)
@@ -160,18 +157,14 @@ def trace(config: RoutingConfig, attributes: Mapping[str, str]) -> Trace:
     return seen
 
 
-def _unmet(route: Route, attributes: Mapping[str, str]) -> str:
-    """Name the first condition of a route that does not hold."""
+def _unmet(route: Route, attributes: Mapping[str, str]) -> Iterator[str]:
+    """Yield the attributes that are not as a route wants them."""
     for key, wanted in route.match:
-        value = attributes.get(key, "")
-        if value != wanted:
-            return f"{key} is {quoted(value)}" if value else f"there is no {key}"
+        if attributes.get(key, "") != wanted:
+            yield key
     for pattern in route.match_re:
-        if pattern.key not in attributes:
-            return f"there is no {pattern.key}"
-        if not found(pattern, attributes[pattern.key]):
-            return f"{pattern.key} is {quoted(attributes[pattern.key])}"
-    return ""
+        if pattern.key not in attributes or not found(pattern, attributes[pattern.key]):
+            yield pattern.key
 
 
 def leads_to(config: RoutingConfig) -> dict[str, tuple[str, ...]]:
@@ -219,7 +212,9 @@ def _walk(
     for child in route.routes:
         if not matches(child, attributes):
             if seen is not None:
-                seen.passed[child.path] = _unmet(child, attributes)
+                key = next(_unmet(child, attributes))
+                known = f"{key} is {quoted(attributes[key])}" if key in attributes else ""
+                seen.passed[child.path] = known or f"there is no {key}"
             continue
         ways = _walk(child, attributes, seen) if child.routes else {}
         if not ways and child.receiver:

@@ -29,16 +29,14 @@ from notifier.channels.pagerduty import pagerduty_body
 from notifier.channels.slack import HEADER_CHARS, SECTION_CHARS, slack_payload
 from notifier.channels.teams import BODY_BYTES, teams_body
 from notifier.channels.webhook import webhook_payload
-from notifier.content.enrich import MAX_GROWTH, enrich
-from notifier.content.message import compose
+from notifier.content.message import MAX_GROWTH, compose, enrich
 from notifier.content.mrkdwn import to_mrkdwn
 from notifier.content.redaction import RULES
 from notifier.content.sanitise import sanitise, sanitise_tree
 from notifier.contract import Message
 from notifier.routing.attributes import attributes_of
-from notifier.routing.config import RoutingConfig
+from notifier.routing.config import KINDS, RoutingConfig
 from notifier.routing.parse import parse
-from notifier.routing.receivers import KINDS
 from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
 from syncer.model.incident import INCIDENT, STATE

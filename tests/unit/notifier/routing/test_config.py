@@ -10,11 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.routing.config import RoutingConfig, console_fallback
+from notifier.routing.config import RoutingConfig, console_fallback, named_credentials
 from notifier.routing.mail import recipient_tag
 from notifier.routing.models import EmailConfig, LocalConfig, PagerDutyConfig, WebhookConfig
 from notifier.routing.parse import parse
-from notifier.routing.receivers import named_credentials
 from syncer.model.errors import ConfigError
 from syncer.runtime.proxies import in_clear
 from tests.examples import examples
