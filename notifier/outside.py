@@ -32,13 +32,10 @@ class Stop:
     """Whether the process has to end, and why if no signal requested it."""
 
     def __init__(self) -> None:
+        #: Set by a signal.
         self.requested = asyncio.Event()
         #: Why it ends without having been asked to.
         self.refusal: ConfigError | None = None
-
-    def request(self) -> None:
-        """Request the end of the process, as a signal does."""
-        self.requested.set()
 
     def refuse(self, error: ConfigError) -> None:
         """Request the end of the process because it must not continue."""

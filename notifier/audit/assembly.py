@@ -72,11 +72,6 @@ class Outlets:
                 )
             )
 
-    async def open(self) -> None:
-        """Open the client; needs the running loop."""
-        if self.http_client is not None:
-            await self.http_client.open()
-
     async def close(self) -> None:
         """Close sinks and client."""
         for sink in self.sinks:

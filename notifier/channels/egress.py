@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from enum import StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from syncer.runtime.proxies import fold
 
@@ -30,24 +29,13 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class EgressMode(StrEnum):
-    """Which addresses are allowed; see the module's docstring."""
-
-    OPERATOR = "operator"
-    STRICT = "strict"  # noqa: V107 (chosen by its value)
-
-
 class EgressDenied(OSError):
     """
     The guard refused an address; nothing was dialled.
 
-    `reason` is one of a few fixed phrases and holds neither address nor name. An `OSError`, so that
+    Its text is one of a few fixed phrases and holds neither address nor name. An `OSError`, so that
     it travels through a connector like any other failed dial.
     """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 #: Metadata services outside the link-local ranges: AWS, Google (IPv6), Alibaba, Oracle, Azure.
@@ -88,7 +76,9 @@ class EgressGuard:
         ValueError: an entry is neither an address, a CIDR nor a host name.
     """
 
-    def __init__(self, mode: EgressMode = EgressMode.OPERATOR, allowed: Iterable[str] = ()) -> None:
+    def __init__(
+        self, mode: Literal["operator", "strict"] = "operator", allowed: Iterable[str] = ()
+    ) -> None:
         self.mode = mode
         networks: list[Network] = []
         hosts: set[str] = set()
@@ -138,7 +128,7 @@ class EgressGuard:
         for form in forms:
             if reason := _never(form):
                 return reason
-        if proxy or self.mode is EgressMode.OPERATOR or (host and self._named(fold(host))):
+        if proxy or self.mode == "operator" or (host and self._named(fold(host))):
             return ""
         for form in forms:
             if not _public(form) and not self._listed(form):
@@ -162,11 +152,10 @@ def _public(address: Address) -> bool:
 def _never(address: Address) -> str:
     if address.is_link_local or address in METADATA:
         return "link-local or metadata address"
-    if address.is_multicast or address.is_unspecified:
-        return "multicast or unspecified address"
-    if isinstance(address, ipaddress.IPv4Address) and (
+    special = isinstance(address, ipaddress.IPv4Address) and (
         address in _THIS_NETWORK or int(address) == 0xFFFFFFFF
-    ):
+    )
+    if special or address.is_multicast or address.is_unspecified:
         return "multicast or unspecified address"
     return ""
 

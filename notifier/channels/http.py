@@ -42,7 +42,6 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
 from typing import Any, Final, Self, cast
 
 import aiohttp
@@ -170,7 +169,7 @@ class HttpClient:
     """
     Sends POST requests; one per process, owned by the composition root.
 
-    Use as an async context manager, or `open` and `close` it.
+    It is made in the running loop; use it as an async context manager, or `close` it.
 
     Args:
         guard: Checks every address before it is dialled.
@@ -197,65 +196,51 @@ class HttpClient:
         self._guard = guard or EgressGuard()
         self._clock = clock
         self._environment = os.environ if environment is None else environment
-        self._connections = connections
-        self._tls = tls or tls_context(ca_file)
-        self._tls.set_alpn_protocols(["http/1.1"])
-        self._session: aiohttp.ClientSession | None = None
         self._resolver = _GuardedResolver(self._guard)
-
-    async def open(self) -> Self:
-        """Make the session, in the running loop; an open client stays as it is."""
-        if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_connection_create_end.append(_mark_connected)
-            trace.on_connection_reuseconn.append(_mark_connected)
-            # Called before they are written, whatever its name says.
-            trace.on_request_headers_sent.append(_mark_written)
-            connector = aiohttp.TCPConnector(
-                ssl=self._tls,
-                resolver=self._resolver,
-                use_dns_cache=False,  # `Names` keeps answers
-                limit=self._connections,
-                keepalive_timeout=IDLE_SECONDS,
-                socket_factory=self._socket,
-            )
-            # There is no public way to name the protocol.
-            connector._factory = cast(  # noqa: SLF001, V101 - see above
-                "partial[ResponseHandler]", partial(_BoundedAnswer, asyncio.get_running_loop())
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                # The deadline is ours: the library rounds its own up to whole seconds.
-                timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_read=None),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
-                trust_env=False,
-                trace_configs=[trace],
-                read_bufsize=16 * 1024,
-                max_line_size=8 * 1024,
-                max_field_size=8 * 1024,
-                max_headers=100,
-            )
-        return self
+        tls = tls or tls_context(ca_file)
+        tls.set_alpn_protocols(["http/1.1"])
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(_mark_connected)
+        trace.on_connection_reuseconn.append(_mark_connected)
+        # Called before they are written, whatever its name says.
+        trace.on_request_headers_sent.append(_mark_written)
+        connector = aiohttp.TCPConnector(
+            ssl=tls,
+            resolver=self._resolver,
+            use_dns_cache=False,  # `Names` keeps answers
+            limit=connections,
+            keepalive_timeout=IDLE_SECONDS,
+            socket_factory=self._socket,
+        )
+        # There is no public way to name the protocol.
+        connector._factory = cast(  # noqa: SLF001, V101 - see above
+            "partial[ResponseHandler]", partial(_BoundedAnswer, asyncio.get_running_loop())
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            # The deadline is ours: the library rounds its own up to whole seconds.
+            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_read=None),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            trust_env=False,
+            trace_configs=[trace],
+            read_bufsize=16 * 1024,
+            max_line_size=8 * 1024,
+            max_field_size=8 * 1024,
+            max_headers=100,
+        )
 
     async def close(self) -> None:
         """Close all connections; requests still running fail."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._session.close()
         await self._resolver.close()
 
     async def __aenter__(self) -> Self:
-        """Open the client."""
-        return await self.open()
+        """Return the client."""
+        return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Close it."""
         await self.close()
 
@@ -283,9 +268,6 @@ class HttpClient:
             may_leave: Asked right before the head is written; if not, nothing is sent.
             method: Of the request.
             judge: Makes an outcome of an answer, given that by its code alone, and its bounded text.
-
-        Raises:
-            RuntimeError: the client is not open.
         """
         state = _RequestState(may_leave)
         outcome = await self._exchange(
@@ -306,15 +288,12 @@ class HttpClient:
         timeout_s: float,
         kind: str,
     ) -> Outcome:
-        session = self._session
-        if session is None:
-            raise RuntimeError("the client is not open")
         try:
             url = parse_target(target.url)
             proxy = self._route(url)
             dialled = URL(proxy) if proxy else url
         except EgressDenied as exc:
-            return Outcome.permanent(f"egress denied: {exc.reason}")
+            return Outcome.permanent(f"egress denied: {exc}")
         except ValueError as exc:
             return Outcome.mistaken(f"{kind} webhook URL is not usable: {exc}")
         credentials = "Authorization" in headers or url.raw_user or url.raw_password
@@ -325,7 +304,7 @@ class HttpClient:
             async with asyncio.timeout(timeout_s):
                 await self._look_up(dialled, timeout_s, proxy=bool(proxy))
                 request_state.resolved = True
-                async with session.request(
+                async with self._session.request(
                     method,
                     url,
                     # The library warns about raw bytes beyond a mebibyte; a reader goes in pieces.

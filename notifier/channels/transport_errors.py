@@ -77,7 +77,7 @@ def lasting_fault(links: Sequence[BaseException], *, written: bool) -> Outcome |
     """
     for link in links:
         if isinstance(link, EgressDenied):
-            return Outcome.permanent(f"egress denied: {link.reason}")
+            return Outcome.permanent(f"egress denied: {link}")
     for link in () if written else links:
         # A library's own wrapper is of this type, too, and has no code.
         number = getattr(link, "verify_code", None)

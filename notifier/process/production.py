@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from notifier.app import Parts
 from notifier.audit.assembly import Outlets
-from notifier.channels.egress import EgressGuard, EgressMode
+from notifier.channels.egress import EgressGuard
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
@@ -71,13 +71,13 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
         stack.callback(watch.close)
         stop = Stop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.request)
+            asyncio.get_running_loop().add_signal_handler(number, stop.requested.set)
         registry = process_registry()
         admin = AdminServer(registry)
         stack.push_async_callback(admin.close)
         identity = f"{socket.gethostname()}_{await _bind(admin, settings, stop)}"
 
-        guard = EgressGuard(EgressMode(settings.egress.mode), settings.egress.allow)
+        guard = EgressGuard(settings.egress.mode, settings.egress.allow)
         routing = Routing(
             loaded.environment.routing_path,
             Path(settings.delivery.credentials.dir),
@@ -89,7 +89,7 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
         http_client, mail = _clients(settings, guard)
         if mail is not None:
             stack.callback(mail.close)
-        stack.push_async_callback(http_client.close)
+        await stack.enter_async_context(http_client)
         audit = Outlets(loaded, guard) if settings.auditing else None
         if audit is not None:
             stack.push_async_callback(audit.close)
@@ -106,9 +106,6 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
             },
         )
 
-        await http_client.open()
-        if audit is not None:
-            await audit.open()
         api_time = ServerTime(monotonic_clock)
         objects, leases = [
             await stack.enter_async_context(

@@ -15,7 +15,7 @@ from notifier.audit.assembly import store_tls
 from notifier.audit.events import events_of
 from notifier.audit.gate import PATIENCE, HealthGate
 from notifier.audit.sinks import FileSink, Result, StoreSink, WebhookSink
-from notifier.channels.egress import EgressGuard, EgressMode
+from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpClient
 from notifier.settings import Settings
 from syncer.configfile import build
@@ -185,7 +185,7 @@ async def test_the_guard_holds_for_the_store() -> None:
     """A store at a private address is refused in strict mode, and allowed where it is listed."""
     async with receiving(Step(201)) as receiver:
         for allowed, result in (((), Result.RETRY), (("127.0.0.1",), Result.STORED)):
-            guard = EgressGuard(EgressMode.STRICT, allowed)
+            guard = EgressGuard("strict", allowed)
             async with HttpClient(guard=guard, environment={}) as http_client:
                 sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
                 assert (await sink.write(LINES)).result is result

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from notifier.channels import mail_message
-from notifier.channels.egress import EgressGuard, EgressMode
+from notifier.channels.egress import EgressGuard
 from notifier.channels.email import (
     EmailChannel,
     MailClient,
@@ -844,7 +844,7 @@ async def test_denied_address(mail_door: MailClient, host: str) -> None:
 async def test_strict_mode_denies_what_is_not_listed() -> None:
     """In strict mode a private server must be listed; then it is reached."""
     for allowed, denied in (((), True), (("localhost",), False)):
-        mail_client = MailClient(guard=EgressGuard(EgressMode.STRICT, allowed))
+        mail_client = MailClient(guard=EgressGuard("strict", allowed))
         async with mail_server() as server:
             outcome = await channel(mail_client, server.port, host="localhost").send(message())
             assert server.sessions == (not denied)

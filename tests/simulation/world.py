@@ -35,7 +35,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from notifier.app import Parts
-from notifier.contract import Channel, NotReady
+from notifier.contract import Channel
 from notifier.outside import Outside, RedisFactory, Stop
 from notifier.process.lifecycle import Lifecycle, Stopped
 from notifier.router import Routed
@@ -381,9 +381,9 @@ class _Router:
         """Refuse nobody."""
         return None
 
-    def not_ready(self, name: str) -> NotReady | None:
+    def not_ready(self, name: str) -> str | None:
         """Hold what the world holds."""
-        return NotReady("its credential is missing", 1.0) if name in self._world.held else None
+        return "its credential is missing" if name in self._world.held else None
 
     async def run(self) -> None:
         """There are no files to follow."""
@@ -590,7 +590,7 @@ class Process:
         """Ask it to end."""
         self.world.trace("drain", self.name)
         self.draining = True
-        self._context.run(self.stop.request)
+        self._context.run(self.stop.requested.set)
 
     def pause(self) -> None:
         """Do not let it run."""

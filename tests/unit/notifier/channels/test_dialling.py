@@ -12,7 +12,7 @@ import pytest
 
 from notifier.channels.base import broken_off
 from notifier.channels.dialling import Names, NoThread
-from notifier.channels.egress import EgressDenied, EgressGuard, EgressMode
+from notifier.channels.egress import EgressDenied, EgressGuard
 from syncer.model.attempt import FailureClass
 from tests.beside import eventually
 
@@ -46,7 +46,7 @@ async def test_one_address_that_is_refused_refuses_the_name(
 ) -> None:
     """One that leads to a metadata address as well leads nowhere; listed, or a proxy, it may be private."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: _found("8.8.8.8", "10.0.0.1"))
-    guard = EgressGuard(EgressMode.STRICT, ["listed.example", "*.listed.example"])
+    guard = EgressGuard("strict", ["listed.example", "*.listed.example"])
     names = Names(guard, "test")
     with pytest.raises(EgressDenied, match="private address"):
         await names.look_up("mail.example", 25, timeout_s=9)

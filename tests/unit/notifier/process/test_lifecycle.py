@@ -149,6 +149,9 @@ async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
     store.parts.cache.unaudited["uid-a"] = Notification(parse_object(document("a", 1)))
     await store.admin.refresh()
     assert registry.get_sample_value("notification_ledger_audit_waiting_notifications") == 1
+    for made in (silent, store):
+        assert made.parts.outside.audit is not None
+        await made.parts.outside.audit.close()
 
 
 async def test_tasks_of_a_process(product: Product) -> None:
@@ -159,7 +162,7 @@ async def test_tasks_of_a_process(product: Product) -> None:
     sweeps = {sweep.name for sweep in Sweeps(product.parts).rounds()}
     loops = {name for name, _ in product.lifecycle.loops()}
     assert names >= {*loops, *sweeps, "bring-up", "end"}
-    product.parts.outside.stop.request()
+    product.parts.outside.stop.requested.set()
     await task
     assert product.problems()["shutdown"] == "draining"
 
@@ -234,7 +237,7 @@ async def test_sweeps_begin_when_they_are_wanted(
     monkeypatch.setattr(lifecycle, "restarting", noted)
     running = asyncio.create_task(product.run())
     await waits(product)
-    product.parts.outside.stop.request()
+    product.parts.outside.stop.requested.set()
     await running
     wanted = {s.name: s.sooner for s in product.lifecycle._sweeps.rounds() if s.sooner}
     assert wanted

@@ -150,28 +150,25 @@ async def test_what_is_made_is_closed_again(
             done.append("watch")
             super().close()
 
-    def noted(kind: type, name: str) -> None:
-        real = getattr(kind, name)
+    def noted(kind: Any) -> None:
+        real = kind.close
 
         def call(each: Any) -> Any:
-            done.append(f"{name} {kind.__name__}")
+            done.append(kind.__name__)
             return real(each)
 
-        monkeypatch.setattr(kind, name, call)
+        monkeypatch.setattr(kind, "close", call)
 
-    noted(HttpClient, "open")
     for kind in (HttpClient, FileChannel, MailClient, AdminServer):
-        noted(kind, "close")
+        noted(kind)
     files.settings["delivery"] |= {
         "file": {"outputDir": str(tmp_path / "out")},
         "email": {"enabled": True},
     }
     async with production(files.loaded(), Watch()):
-        assert done == ["open HttpClient"]
-    assert done[1] == "watch"
-    assert sorted(done[2:]) == [
-        "close AdminServer", "close FileChannel", "close HttpClient", "close MailClient", "watch",
-    ]  # fmt: skip
+        assert done == []
+    assert done[0] == "watch"
+    assert sorted(done[1:]) == ["AdminServer", "FileChannel", "HttpClient", "MailClient", "watch"]
 
 
 async def test_its_identity_is_the_host_and_the_port_of_its_probes(files: Files) -> None:
@@ -187,7 +184,7 @@ async def test_its_identity_is_the_host_and_the_port_of_its_probes(files: Files)
                 "[-] shards: not connected yet\n[+] shutdown: ok\n"
             ),
         )
-        outside.stop.request()
+        outside.stop.requested.set()
         assert "[-] shutdown: draining\n" in (await get(port, "/readyz"))[1]
         outside.admin.check("redis", lambda: None)
         assert "[+] redis: ok\n" in (await get(port, "/readyz"))[1]
@@ -383,8 +380,7 @@ async def test_audit_events_go_where_the_file_says(files: Files, tmp_path: Path)
         assert "ECONNREFUSED" in (await store.write([b"{}"])).reason
     with pytest.raises(RuntimeError):
         await file.write([b"{}"])
-    with pytest.raises(RuntimeError):
-        await store.write([b"{}"])
+    assert "RuntimeError" in (await store.write([b"{}"])).reason
 
 
 # -- what refuses a start -------------------------------------------------------------------------

@@ -50,7 +50,7 @@ async def test_a_shutdown_has_an_order_and_bounds(
     """Sends end within the longest send and some; each later step has its seconds; Leases go last."""
     caplog.set_level("INFO", "ledger")
     process = Process(audit=audit)
-    process.stop.request()
+    process.stop.requested.set()
     with pytest.raises(Stopped):
         await drain(cast("Parts", process.parts))
     assert process.asked == [
@@ -93,7 +93,7 @@ def test_a_short_grace_is_shared(grace: float | None, spent: float) -> None:
 async def test_a_drain_keeps_to_the_grace_of_its_environment() -> None:
     """Ten seconds, of a process whose steps take no time."""
     process = Process(audit=True, grace=10.0)
-    process.stop.request()
+    process.stop.requested.set()
     with pytest.raises(Stopped):
         await drain(cast("Parts", process.parts))
     asked = dict(process.asked)

@@ -78,7 +78,7 @@ async def test_a_takeover_waits_for_both_sweeps(first: str) -> None:
 async def test_a_process_is_asked_to_end(caplog: pytest.LogCaptureFixture) -> None:
     """By a signal, or because it must not go on; then the reason is logged and kept."""
     stop, refused = Stop(), Stop()
-    stop.request()
+    stop.requested.set()
     assert (stop.requested.is_set(), stop.refusal, caplog.records) == (True, None, [])
     error = ConfigError("the installation has 4 shards", path="sharding.shards")
     refused.refuse(error)
