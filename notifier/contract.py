@@ -18,7 +18,7 @@ from syncer.model.incident import RESOLVED
 from syncer.model.outcome import Outcome
 from syncer.model.resource import Json, Spec
 
-__all__ = ["GONE", "Channel", "Message", "NotReady", "Outcome", "Words", "may_be_gone"]
+__all__ = ["GONE", "Channel", "Message", "Outcome", "Words", "may_be_gone"]
 
 #: What Kubernetes takes for the name of an object.
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
@@ -166,11 +166,3 @@ class Channel(Protocol):
 
     async def send(self, message: Message) -> Outcome:
         """Deliver one message, once."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotReady:
-    """Why a channel cannot send now, for example for a missing credential; ask again in `seconds`."""
-
-    reason: str
-    seconds: float

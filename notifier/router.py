@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from notifier.channels.registry import ChannelRegistry
 from notifier.content.sanitise import sanitise
-from notifier.contract import Channel, NotReady
+from notifier.contract import Channel
 from notifier.routing.attributes import attributes_of
 from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
@@ -50,8 +50,8 @@ class Router(Protocol):
     def denial(self, name: str, namespace: str) -> str | None:
         """Why a channel takes no notification of a namespace, None if it does."""
 
-    def not_ready(self, name: str) -> NotReady | None:
-        """Why a channel cannot send now, None if it can."""
+    def not_ready(self, name: str) -> str | None:
+        """Why a channel cannot send now, for example for a missing credential; None if it can."""
 
 
 class FollowingRouter(Router, Protocol):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from notifier.channels.base import Provider
 from notifier.channels.console import ConsoleChannel
@@ -25,17 +25,14 @@ from notifier.channels.slack import slack_channel
 from notifier.channels.teams import teams_channel
 from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
 from notifier.channels.worded import WordedChannel
-from notifier.contract import Channel, NotReady
+from notifier.contract import Channel
+from notifier.routing.config import Target
 from notifier.routing.models import EmailConfig, PagerDutyConfig, WebhookConfig
-from notifier.routing.receivers import Target
 from notifier.routing.reload import ResolvedTarget, Snapshot
 from notifier.templates.request import Requests
 
 if TYPE_CHECKING:
     from notifier.channels.email import MailClient
-
-#: Seconds until a send that lacks its credential is tried again.
-_CREDENTIAL_PAUSE: Final = 5.0
 
 
 class ChannelRegistry:
@@ -98,12 +95,12 @@ class ChannelRegistry:
             self._made[name] = (resolved.target, channel)
         return channel
 
-    def not_ready(self, name: str) -> NotReady | None:
+    def not_ready(self, name: str) -> str | None:
         """Why a channel lacks a credential, None if it lacks none."""
         resolved = self._routing().target(name)
         if resolved is None or not resolved.missing:
             return None
-        return NotReady(f"credential {', '.join(resolved.missing)} is not there", _CREDENTIAL_PAUSE)
+        return f"credential {', '.join(resolved.missing)} is not there"
 
     def _make(self, name: str, resolved: ResolvedTarget) -> Channel | None:
         target = resolved.target
@@ -132,12 +129,11 @@ class ChannelRegistry:
         if not isinstance(config, WebhookConfig) or not config.complete:
             return None
         ref = config.credential_ref
-        url = self._secret(name, ref) if ref else _fixed(config.url)
         payload = target.wording.payload if target.wording else None
         signing = tuple(self._secret(name, ref) for ref in config.signing_secret_refs)
         return WebhookChannel(
             self._http_client,
-            url,
+            self._secret(name, ref, config.url),
             secrets=lambda: [secret() for secret in signing],
             authentication=self._authentication(name, config),
             in_clear=config.http_config.credentials_over_http,
@@ -150,15 +146,12 @@ class ChannelRegistry:
 
     def _authentication(self, name: str, config: WebhookConfig) -> BearerToken | BasicAuth | None:
         http, basic = config.http_config, config.http_config.basic_auth
-        scheme = http.scheme or "Bearer"
-        if http.bearer_token_ref:
-            return BearerToken(self._secret(name, http.bearer_token_ref), scheme)
-        if http.bearer_token:
-            return BearerToken(_fixed(http.bearer_token), scheme)
-        if basic.password_ref:
-            return BasicAuth(basic.username, self._secret(name, basic.password_ref))
-        if basic.password:
-            return BasicAuth(basic.username, _fixed(basic.password))
+        if http.bearer_token_ref or http.bearer_token:
+            token = self._secret(name, http.bearer_token_ref, http.bearer_token)
+            return BearerToken(token, http.scheme or "Bearer")
+        if basic.password_ref or basic.password:
+            password = self._secret(name, basic.password_ref, basic.password)
+            return BasicAuth(basic.username, password)
         return None
 
     def _email(self, name: str, target: Target, mail_client: MailClient) -> Channel | None:
@@ -175,15 +168,15 @@ class ChannelRegistry:
             timeout_s=self._mail_timeout,
         )
 
-    def _secret(self, name: str, ref: str) -> Provider:
+    def _secret(self, name: str, ref: str, written: str = "") -> Provider:
+        """Return what reads a credential of a channel; what is `written` serves where none is named."""
+
         def read() -> str:
+            if not ref:
+                return written
             resolved = self._routing().target(name)
             if resolved is None:
                 raise LookupError("the channel is gone")
             return resolved.secrets[ref]
 
         return read
-
-
-def _fixed(text: str) -> Provider:
-    return lambda: text

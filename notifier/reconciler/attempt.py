@@ -216,6 +216,8 @@ class Sender:
 
 #: Seconds until an attempt is tried again while Redis is unfit for attempts.
 _UNFIT_PAUSE: Final = 5.0
+#: Seconds until one is tried again that lacks its credential.
+_CREDENTIAL_PAUSE: Final = 5.0
 #: Seconds until an attempt is tried again if the lease does not cover it.
 _LEASE_PAUSE: Final = 0.5
 #: Seconds until an attempt is tried again that must not come before another of its incident.
@@ -265,17 +267,14 @@ class Attempts:
         if not self.still_due(notification, term, channel):
             self.ports.queue.add(uid)
             return None
-        if self.holds.placed.unknown():
+        journaled = self.journal.applies(notification, term)
+        if self.holds.placed.unknown() or not (journaled or self._fit()):
             # The due time is kept: an attempt that waits for the holds, or the log, is due nevertheless.
             self.ports.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
-        journaled = self.journal.applies(notification, term)
         if journaled and not has_turn:
             # It was submitted before the outage.
             self.ports.queue.add(uid)
-            return None
-        if not journaled and not self._fit():
-            self.ports.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
         if await self._not_ready(notification, channel, noted=not journaled):
             return None
@@ -397,10 +396,10 @@ class Attempts:
         problem = self.ports.router.not_ready(channel)
         if problem is None:
             return False
-        notification.wait(channel, self.cache.monotonic() + problem.seconds)
+        notification.wait(channel, self.cache.monotonic() + _CREDENTIAL_PAUSE)
         self.ports.queue.add_at(notification.uid, notification.due[channel])
         if noted:
-            await self.ports.notifications.note(notification, channel, problem.reason)
+            await self.ports.notifications.note(notification, channel, problem)
         return True
 
     async def _late(

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
-from notifier.contract import Channel, NotReady
+from notifier.contract import Channel
 from notifier.outside import Outside, RedisFactory, Stop
 from notifier.router import Routed
 from syncer.kube.client import KubeClient
@@ -56,7 +56,7 @@ class NoRouter:
         """Refuse nobody."""
         return None
 
-    def not_ready(self, name: str) -> NotReady | None:
+    def not_ready(self, name: str) -> str | None:
         """Have every channel ready."""
         return None
 

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from notifier.channels.http import HttpClient
 from notifier.channels.slack import slack_channel
-from notifier.contract import Channel, NotReady
+from notifier.contract import Channel
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
@@ -136,7 +136,7 @@ class Delivery:
         """Everybody may be heard."""
         return None
 
-    def not_ready(self, name: str) -> NotReady | None:
+    def not_ready(self, name: str) -> str | None:
         """Nothing is missing."""
         return None
 

@@ -104,8 +104,7 @@ def test_channels_by_name(router: LiveRouter) -> None:
     assert router.channel("log") is not None
     assert router.channel("slack:absent") is None
     held = router.not_ready("slack:ops")
-    assert held is not None
-    assert "hook" in held.reason
+    assert "hook" in (held or "")
     assert router.not_ready("log") is None
     assert router.denial("slack:ops", "team-a") is None
     assert router.denial("slack:ops", "team-b") is not None

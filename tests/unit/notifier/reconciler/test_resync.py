@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.contract import Message, NotReady, Outcome
+from notifier.contract import Message, Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.reconciler.attempt import Ports
@@ -81,7 +81,7 @@ class World:
     def __init__(self) -> None:
         self.now = 1000.0
         self.versions: dict[str, int] = {}
-        self.held: NotReady | None = None
+        self.held: str | None = None
         self.broken = 0
         clock = lambda: self.now  # noqa: E731 - one clock for all
         self.redis = MemoryRedis(clock=lambda: round(self.now * 1000))
@@ -126,7 +126,7 @@ class World:
         """The receiver."""
         return self.receiver
 
-    def not_ready(self, _name: str) -> NotReady | None:
+    def not_ready(self, _name: str) -> str | None:
         """Raise as often as the test says, before the attempt has begun."""
         if self.broken:
             self.broken -= 1
@@ -343,8 +343,9 @@ async def test_a_notification_that_is_ours_again_stays(world: World) -> None:
     notification.in_flight.recorded(AttemptId("0.9-1"))
 
 
-async def test_what_waits_costs_no_look(world: World) -> None:
+async def test_what_waits_costs_no_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a due time to come, nor a hold, nor a place in a receiver's queue is looked at."""
+    monkeypatch.setattr("notifier.reconciler.attempt._CREDENTIAL_PAUSE", 500.0)
     world.controller.holds.paused = True
     for n in range(3):
         world.create(f"held-{n}")
@@ -352,7 +353,7 @@ async def test_what_waits_costs_no_look(world: World) -> None:
     waiting = world.cache.entries["uid-held-0"]
     assert waiting.last_check is not None
     world.controller.holds.paused = False
-    world.held = NotReady("its credential is missing", 500.0)
+    world.held = "its credential is missing"
     world.queue.add("uid-held-1")
     await world.rest()
     assert await world.round() == ["uid-held-1"], "the attempt was put off by its queue"
