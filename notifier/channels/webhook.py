@@ -22,7 +22,6 @@ earlier request with this key is being processed.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -38,7 +37,7 @@ from notifier.channels.base import Provider, credential, encode, http_headers, r
 from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target, secrets_of
 from notifier.contract import GONE, Channel, Message, Outcome, may_be_gone
-from notifier.templates.expressions import Find, Unfit, is_true
+from notifier.templates.expressions import is_true
 from notifier.templates.request import ANSWER, Made, Requests, seconds_of, succeeded
 from syncer.model.attempt import AttemptState, FailureClass
 
@@ -212,12 +211,12 @@ def _judged(requests: Requests, target: Target, made: Made, outcome: Outcome, te
         answer = None
     code = outcome.code
     if succeeded(requests, code, answer):
-        found = _found(requests.answer, answer)
+        found = requests.answer(answer)
         wanted = isinstance(found, (str, int)) and not isinstance(found, bool)
         named = str(found) if wanted else ""
         usable = ANSWER.fullmatch(named) and not any(s in named for s in secrets_of(target))
         return replace(Outcome.success(code), answer=named if usable else "")
-    gone = code in GONE or (may_be_gone(code) and is_true(_found(requests.gone, answer)))
+    gone = code in GONE or (may_be_gone(code) and is_true(requests.gone(answer)))
     if made.about and gone:
         return Outcome.transient(
             f"webhook answered {code}: what it had made of the incident is gone, so it is told anew",
@@ -227,29 +226,16 @@ def _judged(requests: Requests, target: Target, made: Made, outcome: Outcome, te
         outcome = Outcome.transient(
             f"webhook answered {code}, which is no success by its entry", code=code
         )
-    if outcome.failure is FailureClass.TRANSIENT and requests.retry_after is not None:
-        wait = seconds_of(_found(requests.retry_after, answer))
-        return replace(outcome, retry_after=outcome.retry_after if wait is None else wait)
+    wait = seconds_of(requests.retry_after(answer))
+    if outcome.failure is FailureClass.TRANSIENT and wait is not None:
+        return replace(outcome, retry_after=wait)
     return outcome
-
-
-def _found(find: Find | None, answer: Any) -> Any:
-    try:
-        return find(answer) if find else None
-    except Unfit:
-        return None
 
 
 def body_of(made: Made, message: Message) -> bytes:
     """The body of a request; ValueError for one that no receiver takes."""
-    if made.body is None:
-        body = encode(webhook_payload(message))
-    else:
-        body = (
-            made.body.encode("utf-8", "replace")
-            if isinstance(made.body, str)
-            else encode(made.body)
-        )
+    given = webhook_payload(message) if made.body is None else made.body
+    body = given.encode("utf-8", "replace") if isinstance(given, str) else encode(given)
     if len(body) > _BODY_BYTES:
         raise ValueError("the body is too large")
     return body
@@ -304,7 +290,7 @@ def parse_secret(text: str) -> bytes:
     """
     try:
         key = base64.b64decode(text.strip().removeprefix(_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise ValueError("not base64") from None
     if len(key) not in SECRET_BYTES:
         raise ValueError("not 24 to 64 bytes long")

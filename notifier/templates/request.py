@@ -173,7 +173,7 @@ class Requests:
         update: What changes what an earlier one has made; None without.
         resolve: What ends it; None without.
         codes: Status codes of success; empty for any 2xx.
-        when: Whether an answer tells of success, beside its code; None for any.
+        when: Whether an answer tells of success, beside its code.
         retry_after: Seconds to wait, by the answer.
         answer: The id in an answer.
         gone: Whether an answer says that what has that id is gone.
@@ -183,10 +183,10 @@ class Requests:
     update: Request | None
     resolve: Request | None
     codes: frozenset[int]
-    when: Find | None = field(compare=False)
-    retry_after: Find | None = field(compare=False)
-    answer: Find | None = field(compare=False)
-    gone: Find | None = field(compare=False)
+    when: Find = field(compare=False)
+    retry_after: Find = field(compare=False)
+    answer: Find = field(compare=False)
+    gone: Find = field(compare=False)
 
     @property
     def keeps_state(self) -> bool:
@@ -235,7 +235,7 @@ def requests_of(source: WebhookSource) -> Requests:
         update,
         resolve,
         frozenset(map(int, codes)),
-        _expression(source.success.when, "success.when"),
+        _expression(source.success.when, "success.when", default=True),
         _expression(source.retry_after, "retryAfter"),
         _expression(source.id, "id"),
         _expression(source.gone, "gone"),
@@ -318,11 +318,22 @@ def _text(
         raise ValueError(f"{place}: {error}") from None
 
 
-def _expression(source: str | None, place: str) -> Find | None:
+def _expression(source: str | None, place: str, default: Any = None) -> Find:
+    """Compile an expression over answers, which finds null in one that it does not fit."""
+    if source is None:
+        return lambda _: default
     try:
-        return None if source is None else compiled(source, None)
+        look = compiled(source, None)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
+
+    def find(answer: Any) -> Any:
+        try:
+            return look(answer)
+        except Unfit:
+            return None
+
+    return find
 
 
 def _limit(name: str, text: str) -> Limit:
@@ -337,7 +348,4 @@ def _limit(name: str, text: str) -> Limit:
 def succeeded(requests: Requests, code: int, answer: Any) -> bool:
     """Whether an answer tells of success, by its code and by what it holds."""
     fits = code in requests.codes if requests.codes else 200 <= code <= 299
-    try:
-        return fits and (requests.when is None or is_true(requests.when(answer)))
-    except Unfit:
-        return False
+    return fits and is_true(requests.when(answer))
