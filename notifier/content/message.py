@@ -11,6 +11,9 @@ which have no key. The attempt id travels in a header.
 What is shown at all is bounded first (`content.trim`), then cleaned: the largest object costs no more than
 a large message does.
 
+The id of a workflow becomes its name in the body, never in the subject or the stored object (`enrich`).
+That comes before the sanitiser, so a name is sanitised, too.
+
 The sanitised whole object is made on demand: only the file channel wants it.
 """
 
@@ -24,7 +27,6 @@ from typing import Any, Final
 
 import orjson
 
-from notifier.content.enrich import enrich
 from notifier.content.redaction import REDACTED
 from notifier.content.sanitise import (
     MAX_DEPTH,
@@ -38,12 +40,15 @@ from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Bu
 from notifier.contract import Message
 from notifier.templates.places import is_link
 from syncer.model.attempt import AttemptId
-from syncer.model.context import flatten_context
+from syncer.model.context import flatten_context, workflow_of
 from syncer.model.incident import DATA, group_hash, incident_key, incident_of
 from syncer.model.resource import Json, Spec, parse_spec
 from syncer.model.trace import TRACE, trace_of
 from syncer.rules.text import shown as printable
 
+#: Characters that names may add to a body. An id of one letter and a name of a mebibyte would make one that
+#: no memory holds, and whether a message is made beside the event loop goes by the object alone.
+MAX_GROWTH: Final = 4 * 1024
 #: Characters of what templates see of alerts that are read, and its maps.
 _DATA_CHARS: Final = 16 * 1024
 #: Alerts that templates see, which may look at each for each; no gateway hands on more in so few bytes.
@@ -155,6 +160,17 @@ def sanitised_document(
     )
     document["metadata"].update({k: metadata[k] for k in _IDENTITY if k in metadata})
     return document
+
+
+def enrich(body: str, context: Mapping[str, Any]) -> str:
+    """
+    Replace every occurrence of the workflow's id in a body by its name, unless that adds too much.
+
+    The id is `context.workflow.workflowId`, else `selectedWorkflow`.
+    """
+    identity, name = workflow_of(context)
+    grown = body.count(identity) * (len(name) - len(identity))
+    return body.replace(identity, name) if identity and name and grown <= MAX_GROWTH else body
 
 
 def idempotency_key(uid: str, channel: str) -> str:
