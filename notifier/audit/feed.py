@@ -320,7 +320,10 @@ class AuditFeed:
             written = await self._write(parts)
             if written.result is Result.STORED:
                 self._failures, self._held_since = 0, 0
-                await self._stored(parts)
+                for part in parts:
+                    for event in part.events:
+                        self.metrics.sent.labels(event.kind.value).inc()
+                await self._mark(parts)
                 return True
             if written.result is Result.REFUSED:
                 return await self._refused(parts, written.reason)
@@ -368,12 +371,6 @@ class AuditFeed:
             extra={"uid": uid, "reason": reason, "refusals": refusals, "seconds": round(wait)},
         )
         return True
-
-    async def _stored(self, parts: Sequence[LogPart]) -> None:
-        for part in parts:
-            for event in part.events:
-                self.metrics.sent.labels(event.kind.value).inc()
-        await self._mark(parts)
 
     async def _give_up_expired(self, parts: Sequence[LogPart]) -> list[LogPart]:
         """Give up parts that are wholly older than `max_age`; returns the others."""

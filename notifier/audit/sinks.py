@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -164,10 +164,10 @@ class FileSink:
         """Append one batch."""
         if self._busy.locked():
             return Written(Result.RETRY, "an earlier write has not ended")
-        work: Callable[[], None] = lambda: self._append(lines)  # noqa: E731 - typed for the pool
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await asyncio.get_running_loop().run_in_executor(self._thread, work)
+                await loop.run_in_executor(self._thread, self._append, lines)
         except TimeoutError:
             return Written(Result.RETRY, f"not written within {self._timeout_s:g} s")
         except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 
-from notifier.channels.base import rendered
 from notifier.contract import Channel, Message, Outcome
 from syncer.runtime.logging import REDACTED
 
@@ -23,11 +22,8 @@ class ConsoleChannel(Channel):
 
     async def send(self, message: Message) -> Outcome:
         """Log the message."""
-        line = rendered("console", console_text, message)
-        if isinstance(line, Outcome):
-            return line
         # Cleaned already; to do so again would cost as much as the first time.
-        logger.info("%s", line, extra={REDACTED: True})
+        logger.info("%s", console_text(message), extra={REDACTED: True})
         return Outcome.success()
 
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from notifier.channels.base import rendered
 from notifier.contract import Channel, Message, Outcome
 from syncer.model.times import format_time
 from syncer.rules.text import escaped, escaped_json
@@ -47,9 +46,7 @@ class LogChannel(Channel):
         """Write the line."""
         now = self._clock()
         build = log_text if self._form == "text" else log_json
-        line = rendered("log", lambda m: build(m, now), message)
-        if isinstance(line, Outcome):
-            return line
+        line = build(message, now)
         stream = self._stream or sys.stdout
         try:
             try:

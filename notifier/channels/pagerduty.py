@@ -87,11 +87,9 @@ def pagerduty_payload(
         "summary": shorten_plain(spec.subject, SUMMARY_CHARS),
         "severity": _SEVERITY.get(spec.priority, "warning"),
         "source": "kubernaut",
-        "component": message.namespace,
+        **({"component": message.namespace} if message.namespace else {}),
         "custom_details": {k: v for k, v in details.items() if v},
     }
-    if not message.namespace:
-        del payload["component"]
     event: dict[str, Any] = {
         "routing_key": routing_key,
         "event_action": "trigger",
@@ -134,16 +132,11 @@ def _tell_incident(event: dict[str, Any], message: Message) -> None:
 
 
 def _dedup_key(message: Message, *, with_namespace: bool) -> str:
-    if message.incident:
-        return message.incident
-    dedup = f"{message.namespace}/{message.name}" if with_namespace else message.name
-    return _short(dedup)
-
-
-def _short(dedup: str) -> str:
-    """The key as it is, or its head and a digest: names often differ only at the end."""
+    named = f"{message.namespace}/{message.name}" if with_namespace else message.name
+    dedup = message.incident or named
     if len(dedup) <= DEDUP_CHARS:
         return dedup
+    # Its head and a digest: names often differ only at the end.
     digest = hashlib.sha256(dedup.encode("utf-8", "replace")).hexdigest()[:16]
     return f"{dedup[: DEDUP_CHARS - 17]}~{digest}"
 

@@ -267,12 +267,10 @@ def _settings(path: Path, *, in_pod: bool) -> tuple[Settings | None, list[Findin
     except ConfigError as error:
         return None, [of_unread(error, path, "--config")], []
     document, found, unread = _with_secrets(source, in_pod=in_pod)
-    settings = read_into(Settings, document)
-    if isinstance(settings, list):
-        found += [of_fault(fault, source, _ADDED) for fault in settings]
-        return None, [*found, *remarks(source, None), *_in_file(source)], unread
-    found += [*remarks(source, settings), *_in_file(source), *_in_clear(source, settings)]
-    return settings, found, unread
+    made = read_into(Settings, document)
+    settings = None if isinstance(made, list) else made
+    found += [of_fault(fault, source, _ADDED) for fault in (made if isinstance(made, list) else ())]
+    return settings, [*found, *remarks(source, settings), *_passwords(source, settings)], unread
 
 
 def _with_secrets(
@@ -295,17 +293,14 @@ def _with_secrets(
         return document, [Finding(Severity.ERROR, error.path, text, fix, line)], []
 
 
-def _in_file(source: Document) -> Iterator[Finding]:
-    redis = source.values.get("redis")
+def _passwords(source: Document, settings: Settings | None) -> Iterator[Finding]:
+    redis, line = source.values.get("redis"), source.line("redis.url")
     url = redis.get("url") if isinstance(redis, dict) else None
     if isinstance(url, str) and url and holds_password(url):
-        yield _found("password shown", "redis.url", source.line("redis.url"))
-
-
-def _in_clear(source: Document, settings: Settings) -> Iterator[Finding]:
-    whole = settings.redis.url.get_secret_value()
-    if not parse_redis_url(whole).tls and holds_password(whole) and not _local(whole):
-        yield _found("password in clear", "redis.url", source.line("redis.url"))
+        yield _found("password shown", "redis.url", line)
+    whole = settings.redis.url.get_secret_value() if settings else ""
+    if holds_password(whole) and not parse_redis_url(whole).tls and not _local(whole):
+        yield _found("password in clear", "redis.url", line)
 
 
 def _local(url: str) -> bool:

@@ -12,9 +12,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from notifier.routing.config import RoutingConfig, console_fallback
+from notifier.routing.config import QUALIFIED_IF_NATIVE, RoutingConfig, console_fallback
 from notifier.routing.parse import usable
-from notifier.routing.receivers import QUALIFIED_IF_NATIVE
 from notifier.routing.reload import read_text
 from notifier.settings import ROUTING_PATH, Settings
 from syncer.cli.arguments import SETTINGS_FILES
@@ -56,7 +55,6 @@ def files_of(options: argparse.Namespace) -> Files:
         ConfigError: there is neither settings nor routing.
     """
     in_pod = NAMESPACE_FILE.exists()
-    remarks: list[str] = []
     named = options.config or options.routing
     gateway = Path(options.gateway) if vars(options).get("gateway") else None
     if gateway is not None and not named:
@@ -71,11 +69,15 @@ def files_of(options: argparse.Namespace) -> Files:
         routing = default if settings is not None or default.exists() else None
     if settings is None and routing is None:
         raise ConfigError("name a file: --config FILE, --routing FILE, or both")
-    if settings is None:
-        remarks.append("the settings file is not checked: name it with --config")
-    if routing is None:
-        remarks.append("the routing file is not checked: name it with --routing")
-    return Files(settings, routing, in_pod, tuple(remarks), gateway)
+    remarks = tuple(
+        f"the {kind} file is not checked: name it with --{option}"
+        for kind, option, file in (
+            ("settings", "config", settings),
+            ("routing", "routing", routing),
+        )
+        if file is None
+    )
+    return Files(settings, routing, in_pod, remarks, gateway)
 
 
 def native_kinds(settings: Settings | None) -> frozenset[str]:

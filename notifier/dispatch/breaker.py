@@ -89,14 +89,12 @@ class Allow:
     Attributes:
         generation: The breaker's when the call was allowed.
         probe: Whether it alone decides on the receiver's health.
-        reason: Why it may go.
         first: Whether it is its notification's first attempt there.
     """
 
     generation: int
     probe: bool
-    reason: str
-    first: bool = False
+    first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +167,8 @@ class Breaker:
         rejection = self.check(now, first=first)
         if rejection is not None:
             return rejection
-        if self.until is None:
-            return Allow(self.generation, probe=False, reason="closed", first=first)
-        self._probing = True
-        return Allow(self.generation, probe=True, reason="half-open: a probe", first=first)
+        self._probing = self.until is not None
+        return Allow(self.generation, probe=self._probing, first=first)
 
     def release(
         self,

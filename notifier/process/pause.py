@@ -65,29 +65,22 @@ class PauseSwitch:
         """The position in the file; None if the file is unchanged or cannot be used."""
         try:
             stat = self._path.stat()
+            version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if version == self._seen:
+                return None
+            group = read_file(self._path).values.get("delivery")
         except OSError as error:
-            self._say(f"the settings file cannot be read ({reason_of(error)})")
-            return None
-        version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-        if version == self._seen:
-            return None
-        try:
-            document = read_file(self._path).values
+            problem = f"the settings file cannot be read ({reason_of(error)})"
         except ConfigError as error:
-            self._say(str(error))
-            return None
-        self._seen = version
-        group = document.get("delivery")
-        value = group.get("paused") if isinstance(group, dict) else None
-        if value is None:
-            value = False
-        if not isinstance(value, bool):
-            self._say("delivery.paused is neither true nor false")
-            return None
-        self._problem = ""
-        return value
-
-    def _say(self, problem: str) -> None:
+            problem = str(error)
+        else:
+            self._seen = version
+            value = group.get("paused") if isinstance(group, dict) else None
+            if value is None or isinstance(value, bool):
+                self._problem = ""
+                return value or False
+            problem = "delivery.paused is neither true nor false"
         if problem != self._problem:
             self._problem = problem
             logger.warning("the switch delivery.paused stays as it is: %s", problem)
+        return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape as html_escape
+from html import escape as escape_html
 from typing import Final
 from urllib.parse import quote
 
@@ -96,11 +96,6 @@ def is_link(text: str, at: int = 0) -> bool:
 def escape_mrkdwn(text: str) -> str:
     """Escape the three characters that Slack reserves."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def escape_html(text: str) -> str:
-    """Escape what HTML reads as markup, quotes included."""
-    return html_escape(text, quote=True)
 
 
 def escape_markdown(text: str) -> str:

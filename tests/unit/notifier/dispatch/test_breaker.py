@@ -41,7 +41,7 @@ def probe(breaker: Breaker, now: float, *, first: bool = False) -> Allow:
     """Get a probe."""
     allowed = breaker.acquire(now, first=first)
     assert isinstance(allowed, Allow), allowed
-    assert allowed.reason == "half-open: a probe"
+    assert allowed.probe
     return allowed
 
 
