@@ -1,14 +1,11 @@
 """
-The scripts: on real servers, and against their twin.
+The scripts, on real servers; and in memory, where the simulation runs them.
 
-What a script answers is checked twice: by a table that names every guard in its order, and by
-random sequences of calls (repeated, stale, after losses, on broken lists) whose replies and lists
-must be equal, byte for byte, on every back end.
+A table names every guard in its order. Replies, lists and times to live are equal on every back end.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +14,8 @@ from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from syncer.ledger import lua
 from syncer.ledger.codec import encode_channel, encode_record
 from syncer.ledger.lua import Script
 from syncer.ledger.reading import snapshot_of
@@ -38,12 +32,10 @@ from syncer.model.record import (
     plan_record,
     skip_record,
 )
-from tests.examples import examples
-from tests.fakes.memorylog import Argument, ScriptTwin
+from tests.fakes.memorylog import BY_NAME, Argument, ServerTwin
 
 Call = tuple[str, list[Argument]]
 
-BY_NAME = {value.name: value for value in vars(lua).values() if isinstance(value, Script)}
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 OLD, NOW, LATER = "0.9", "0.10", "1.1"
 NAME = "ns/n"
@@ -179,25 +171,12 @@ class Backend:
         """Seconds to live, -1 for ever, -2 no key."""
         raise NotImplementedError
 
-    def drop(self, key: str, n: int) -> None:
-        """Lose the last n elements."""
-        raise NotImplementedError
-
-    def push(self, key: str, element: bytes) -> None:
-        """Append any bytes."""
-        raise NotImplementedError
-
-    def put(self, key: str, index: int, element: bytes) -> None:
-        """Overwrite an element."""
-        raise NotImplementedError
-
 
 class Twin(Backend):
-    """The Python twin."""
+    """The server in memory."""
 
-    def __init__(self, stamp: bytes = Backend.stamp) -> None:
-        self.twin = ScriptTwin(stamp)
-        self.stamp = stamp
+    def __init__(self) -> None:
+        self.twin = ServerTwin(self.stamp)
 
     def _run(self, script: Script, key: str, args: Sequence[Argument]) -> list[Any]:
         return self.twin.run(script.name, key, args, round(time.time() * 1000))
@@ -210,18 +189,6 @@ class Twin(Backend):
             return -2
         at = self.twin.expires.get(key)
         return -1 if at is None else round(at / 1000 - time.time())
-
-    def drop(self, key: str, n: int) -> None:
-        log = self.twin.logs.get(key, [])
-        del log[max(0, len(log) - n) :]
-        if not log:
-            self.twin.delete(key)
-
-    def push(self, key: str, element: bytes) -> None:
-        self.twin.logs.setdefault(key, []).append(element)
-
-    def put(self, key: str, index: int, element: bytes) -> None:
-        self.twin.logs[key][index] = element
 
 
 class Served(Backend):
@@ -483,6 +450,9 @@ CASES: dict[str, Case] = {
         [*OPENED, note(verdict(A2, Kind.RESOLVE_FAILED)), outcome(A2), *past(7)], outcome(A2),
         [b"NOOP", 3], ["intent", "resolve.failed", "success", *past_log(7)],
     ),
+    "OUTCOME knows more than a seed of what is unknown": Case(
+        [claim(NOW, seed(A1, UNKNOWN))], outcome(A1, FAILED), [b"OK", 2], ["seed.unknown", "failed"],
+    ),
     "OUTCOME finds a seed far back": Case(
         [claim(NOW, seed(A1, SUCCESS)), *past(9)], outcome(A1, FAILED), [b"NOOP", 3],
         ["seed.success", *past_log(9)],
@@ -498,6 +468,10 @@ CASES: dict[str, Case] = {
     "RECOVER marks an open attempt": Case(
         OPENED, recover(NOW, A2), [b"OK", 2], ["intent", "unknown"]
     ),
+    "RECOVER asks nothing about other attempts": Case(
+        [*OPENED, intent(NOW, A3, OTHER), outcome(A3, SUCCESS, OTHER)], recover(NOW, A2), [b"OK", 4],
+        ["intent", "intent", "success", "unknown"],
+    ),
     "RECOVER of a settled attempt changes nothing": Case(
         DONE, recover(NOW, A2), [b"NOOP", 3], ["intent", "success"]
     ),
@@ -507,6 +481,9 @@ CASES: dict[str, Case] = {
     # NOTE: once per id, on a log that exists.
     "NOTE on a missing key changes nothing": Case([], note(PLAN), [b"NOOP", -1], []),
     "NOTE is appended": Case(CLAIMED, note(PLAN), [b"OK", 1, ROOT], ["plan"]),
+    "NOTE keeps a log that was to go": Case(
+        [*DONE, retire(NOW)], note(PLAN), [b"OK", 3], ["intent", "success", "plan"]
+    ),
     "NOTE of the same id tells where it is": Case(
         [*OPENED, note(PLAN)], note(PLAN), [b"NOOP", 2], ["intent", "plan"]
     ),
@@ -576,6 +553,9 @@ CASES: dict[str, Case] = {
         [*DONE, note(PLAN)], claim(NOW, PLAN, seed(A2, UNKNOWN), seed(A2, SUCCESS)), [b"OK"],
         ["intent", "success", "plan"],
     ),
+    "CLAIM joins no seed of an attempt that the log has open": Case(
+        OPENED, claim(NOW, seed(A2, INTENT)), [b"OK"], ["intent"]
+    ),
     "CLAIM joins a seed once": Case(
         CLAIMED, claim(NOW, seed(A1, FAILED), seed(A1, FAILED)), [b"OK"], ["seed.failed"]
     ),
@@ -609,11 +589,12 @@ def check(backend: Backend, case: Case, key: str = "nl:{table}") -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_guards(real: Served, case: str) -> None:
-    """Each guard answers in its order, the list holds what was accepted, and the twin's the same."""
+    """Each guard answers in its order, the list holds what was accepted, and so it is in memory."""
     twin, key = Twin(), "nl:{table}"
     for backend in (real, twin):
         check(backend, CASES[case], key)
     assert twin.log(key) == real.log(key)
+    assert abs(twin.ttl(key) - real.ttl(key)) <= 2
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -784,26 +765,37 @@ def test_retire_expires(real: Served) -> None:
 # -- what operators' commands run --------------------------------------------------------------------
 
 
-def test_keep_makes_a_copy_that_goes(real: Served) -> None:
+@pytest.mark.parametrize("log", [[b"no header", b"\x00\xff", b""], [b"one"]], ids=["three", "one"])
+def test_keep_makes_a_copy_that_goes(real: Served, log: list[bytes]) -> None:
     """The copy has its time to live from its first moment, and making it again changes nothing."""
-    log = [b"no header", b"\x00\xff", b""]
-    assert real.run(KEY, keep(log)) == [b"OK", 3]
+    assert real.run(KEY, keep(log)) == [b"OK", len(log)]
     assert real.log(KEY) == log
     assert 595 <= real.ttl(KEY) <= 600
-    assert real.run(KEY, keep(log, ttl=9000)) == [b"NOOP", 3]
+    assert real.run(KEY, keep(log, ttl=9000)) == [b"NOOP", len(log)]
     assert 595 <= real.ttl(KEY) <= 600
 
 
 @pytest.mark.parametrize(
     ("other", "where"),
-    [([b"a", b"c"], 1), ([b"a"], 1), ([b"a", b"b", b"c"], 2)],
-    ids=["another record", "a shorter log", "a longer log"],
+    [([b"c", b"b"], 0), ([b"a", b"c"], 1), ([b"a"], 1), ([b"a", b"b", b"c"], 2)],
+    ids=["another header", "another record", "a shorter log", "a longer log"],
 )
 def test_keep_never_replaces_another_copy(real: Served, other: list[bytes], where: int) -> None:
     """Where another log is kept already it stays, and that is said."""
     real.run(KEY, keep([b"a", b"b"]))
     assert real.run(KEY, keep(other)) == [b"APART", where]
     assert real.log(KEY) == [b"a", b"b"]
+
+
+def test_rebuild_replaces_the_log_that_was_seen(real: Served) -> None:
+    """That and no other one, by what is a log, and whole."""
+    seen, log = built(real, *OPENED), built(real, *DONE, key="nl:{other}")
+    for other in ([*seen, seen[-1]], [*seen[:-1], b"x"]):
+        assert real.run(KEY, rebuild(other, log)) == [b"STALE"]
+    assert isinstance(real.run(KEY, rebuild(seen, [b"x"])), ContractError)
+    assert real.log(KEY) == seen
+    assert real.run(KEY, rebuild(seen, log)) == [b"OK", 2]
+    assert real.log(KEY) == log
 
 
 def test_keep_leaves_nothing_at_maxmemory(real: Served) -> None:
@@ -913,236 +905,3 @@ def test_lua_of_the_server_can_print_every_body(real: Served) -> None:
     printed = [json.loads(line) for line in real.client.eval(text, 1, KEY)]
     records = snapshot_of(real.log(KEY)).records
     assert printed == [{"v": 1, **r.body} for r in records]
-
-
-# -- the twin against the servers ------------------------------------------------------------------
-
-EPOCHS = st.sampled_from([OLD, NOW, LATER])
-IDS = st.sampled_from([A1, f"{OLD}-2", A2, A3, f"{LATER}-1"])
-CHANNELS = st.sampled_from([CHANNEL, OTHER])
-STATES = st.sampled_from([UNKNOWN, FAILED, SUCCESS])
-SEEDS = st.one_of(
-    st.just(PLAN), st.builds(seed, IDS, st.sampled_from(list(AttemptState)), CHANNELS)
-)
-NOTES = st.one_of(
-    st.sampled_from([PLAN, SKIP, ORDER]),
-    st.builds(verdict, IDS, st.sampled_from([Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS]), CHANNELS),
-)
-
-
-@dataclass(frozen=True)
-class Ack:
-    """An ACK whose chain is looked up when it is made: of its own position, or of another one."""
-
-    position: int
-    chain_from: int
-    ttl: int
-    marks: str
-
-    def call(self, log: list[bytes]) -> Call:
-        """The call, on the list as it is now."""
-        inside = 0 < self.chain_from < len(log) and log[self.chain_from].count(b" ") >= 5
-        chain = chain_of(log[self.chain_from]) if inside else ROOT
-        return ack(self.position, chain, self.ttl, self.marks)
-
-
-@dataclass(frozen=True)
-class Decided:
-    """An INTENT decided on a record of the list as it is when it is made, or on none that is there."""
-
-    epoch: str
-    identity: str
-    position: int
-    chain_from: int
-    stamp: bytes
-
-    def call(self, log: list[bytes]) -> Call:
-        """The call, on the list as it is now."""
-        chain = Ack(self.position, self.chain_from, 0, "").call(log)[1][1]
-        assert isinstance(chain, bytes)
-        return intent(self.epoch, self.identity, at=(self.position, chain), stamp=self.stamp)
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A call that brings a whole log, made of the list as it is now: cut short, or with more."""
-
-    what: str
-    cut: int
-    more: int
-    ttl: int
-
-    def call(self, log: list[bytes]) -> Call:
-        """The call."""
-        spare = [encode_record(SKIP), b"more", b"and more"]
-        kept = (log or [Header(NAME).encode()])[: max(1, len(log) - self.cut)]
-        elements = [*kept, *spare[: self.more]]
-        match self.what:
-            case "rebuild":
-                return rebuild(log, elements)
-            case "rebuild of another":
-                return rebuild([*log, b"x"], elements)
-            case _:
-                return keep(elements, self.ttl or 600)
-
-
-@dataclass(frozen=True)
-class Harm:
-    """What befalls a list from outside."""
-
-    what: str
-    n: int = 0
-
-    def do(self, backend: Backend, key: str) -> None:
-        """Do it."""
-        size = len(backend.log(key))
-        match self.what:
-            case "lose":
-                backend.drop(key, self.n)
-            case "flush":
-                backend.drop(key, size)
-            case "garbage" if size:
-                backend.push(key, b"garbage")
-            case "foreign" if size:
-                backend.put(key, 0, b"nl9 object=ns/n")
-            case "break" if size > 1:
-                backend.put(key, 1 + self.n % (size - 1), b"intent 0.9-1 console zz")
-
-
-STEPS: st.SearchStrategy[Call | Ack | Decided | Whole | Harm] = st.one_of(
-    st.builds(lambda e, s: claim(e, *s), EPOCHS, st.lists(SEEDS, max_size=3)),
-    st.builds(intent, EPOCHS, IDS, CHANNELS, st.integers(1, 4)),
-    st.builds(intent, EPOCHS, IDS, CHANNELS, st.integers(1, 4)),
-    st.integers(0, 6).flatmap(
-        lambda p: st.builds(
-            Decided, EPOCHS, IDS, st.just(p), st.one_of(st.just(p), st.integers(0, 8)),
-            st.sampled_from([STAMP, STAMP, STAMP, b"", b"slave:" + b"0" * 40]),
-        )
-    ),
-    st.builds(outcome, IDS, STATES, CHANNELS, lost=st.booleans()),
-    st.builds(recover, EPOCHS, IDS, CHANNELS),
-    st.builds(note, NOTES),
-    st.integers(1, 6).flatmap(
-        lambda p: st.builds(
-            Ack, st.just(p), st.one_of(st.just(p), st.integers(0, 8)), st.sampled_from([0, 600]),
-            st.sampled_from(["acked audited", "acked", "audited"]),
-        )
-    ),
-    st.builds(retire, EPOCHS, st.just(600)),
-    st.builds(
-        Whole, st.sampled_from(["keep", "rebuild", "rebuild of another"]),
-        st.integers(0, 2), st.integers(0, 3), st.sampled_from([0, 600]),
-    ),
-    st.builds(Harm, st.sampled_from(["lose"]), st.integers(0, 3)),
-    st.builds(Harm, st.sampled_from(["flush", "garbage", "foreign", "break"]), st.integers(0, 9)),
-)  # fmt: skip
-
-_KEYS = itertools.count()
-
-
-def compare(backend: Backend, steps: list[Call | Ack | Decided | Whole | Harm]) -> None:
-    """Make the same calls on a server and on the twin, and compare everything after each."""
-    key = f"nl:{{twin-{next(_KEYS)}}}"
-    twin = Twin(backend.stamp)
-    for step in steps:
-        if isinstance(step, Harm):
-            step.do(backend, key)
-            step.do(twin, key)
-        else:
-            call = step.call(twin.log(key)) if isinstance(step, Ack | Decided | Whole) else step
-            theirs, ours = backend.run(key, call), twin.run(key, call)
-            if isinstance(ours, LedgerError) or isinstance(theirs, LedgerError):
-                assert type(theirs) is type(ours), (step, theirs, ours)
-                assert str(theirs) == str(ours)
-            else:
-                if call[0] == "claim" and ours[0] == b"OK":
-                    assert abs(int(theirs.pop(2)[0]) - int(ours.pop(2)[0])) < 60
-                assert theirs == ours, step
-        assert backend.log(key) == twin.log(key), step
-        assert abs(backend.ttl(key) - twin.ttl(key)) <= 2, step
-
-
-SEQUENCES = st.lists(STEPS, min_size=1, max_size=14).map(
-    # A claim first, most of the time: without one nearly everything is refused.
-    lambda steps: steps if len(steps) % 5 == 0 else [claim(OLD), *steps]
-)
-
-
-#: Calls of which every sequence is tried; those that are functions look at the list.
-ALPHABET: tuple[Call | Callable[[list[bytes]], Call], ...] = (
-    claim(OLD), claim(NOW), claim(NOW, seed(A1, SUCCESS)),
-    intent(OLD, A1), intent(NOW, A2), intent(NOW, A3, most=1),
-    outcome(A1, UNKNOWN), outcome(A1, FAILED), outcome(A1, SUCCESS), outcome(A2, FAILED, lost=False),
-    recover(NOW, A1), note(verdict(A1, Kind.RESOLVE_FAILED)), note(verdict(A1)), note(ORDER),
-    retire(NOW), lambda log: ack(len(log) - 1, chain_of(log[-1]) if len(log) > 1 else ROOT, ttl=600),
-)  # fmt: skip
-DEPTH = 6
-
-
-@pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
-def test_twin_equals_server_after_every_sequence(real: Served) -> None:
-    """
-    Whatever six calls of the alphabet have led to, each further one is answered as by the twin.
-
-    What a script does depends on the list and its time to live alone, so each of these is visited once.
-    """
-    twin = Twin(real.stamp)
-    shas = {name: real.client.script_load(script.source) for name, script in BY_NAME.items()}
-    states: set[tuple[tuple[bytes, ...], bool]] = {((), False)}
-    seen = set(states)
-    for _ in range(DEPTH):
-        reached = set()
-        for elements, expires in states:
-            calls = [c if isinstance(c, tuple) else c(list(elements)) for c in ALPHABET]
-            pipe = real.client.pipeline(transaction=False)
-            for name, args in calls:
-                pipe.delete(KEY)
-                if elements:
-                    pipe.rpush(KEY, *elements)
-                if expires:
-                    pipe.expire(KEY, 600)
-                pipe.evalsha(shas[name], 1, KEY, *(real.stamp if a is STAMP else a for a in args))
-                pipe.lrange(KEY, 0, -1)
-                pipe.ttl(KEY)
-            answers = iter(pipe.execute())
-            for call in calls:
-                for _ in range(1 + bool(elements) + expires):
-                    next(answers)
-                theirs, log, ttl = next(answers), next(answers), next(answers)
-                twin.twin.logs, twin.twin.expires = {}, {}
-                if elements:
-                    twin.twin.logs[KEY] = list(elements)
-                if expires:
-                    twin.twin.expires[KEY] = round(time.time() * 1000) + 600_000
-                ours = twin.run(KEY, call)
-                assert isinstance(ours, list)
-                if call[0] == "claim" and ours[0] == b"OK":
-                    del theirs[2], ours[2]
-                assert theirs == ours, (elements, call)
-                assert log == twin.log(KEY), (elements, call)
-                assert abs(ttl - twin.ttl(KEY)) <= 2, (elements, call)
-                reached.add((tuple(log), ttl > 0))
-        states = reached - seen
-        seen |= states
-    assert len(seen) > 10_000
-
-
-@settings(examples(200), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=SEQUENCES)
-# INTENT counts attempts by the first words of a record, whatever became of the rest.
-@example(steps=[claim(OLD, PLAN), Harm("break"), intent(OLD, A1)])
-@example(steps=[claim(OLD, PLAN), Harm("break"), intent(OLD, A2, OTHER)])
-@example(steps=[claim(OLD, PLAN), Harm("break"), intent(OLD, A2, OTHER, 1)])
-# What is known of an attempt is told without an operator's `failed`, unless that is what refuses.
-@example(
-    steps=[
-        claim(OLD),
-        intent(OLD, A1),
-        outcome(A1, UNKNOWN),
-        note(verdict(A1, Kind.RESOLVE_FAILED)),
-        outcome(A1, UNKNOWN),
-    ]
-)
-def test_twin_equals_server(real: Served, steps: list[Call | Ack | Decided | Whole | Harm]) -> None:
-    """Replies, lists and times to live are the same after every call of any sequence."""
-    compare(real, steps)

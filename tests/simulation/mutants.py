@@ -2,8 +2,7 @@
 The product with one protection switched off, to prove that the simulation would notice.
 
 Each mutant replaces one function for the time of a run and changes nothing else. Where the
-protection is a script's, its twin is changed; that the twins are the scripts is another test's
-business.
+protection is a script's, the text of the script is changed.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ from syncer.kube.notification_requests import (
 )
 from syncer.ledger.answers import Answer, Appended, Proof
 from syncer.ledger.log import RedisLog
+from syncer.ledger.lua import CLAIM, INTENT, RECOVER, RETIRE, Script
 from syncer.model.attempt import Attempt, join
 from syncer.model.lineage import Lineage
 from syncer.model.record import Plan, intent_record
@@ -63,7 +63,6 @@ from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, StatusWriter
 from syncer.sync.sweeps import Resync
-from tests.fakes.memorylog import ScriptTwin
 
 #: Background calls of a mutant; the loop holds tasks by weak references only.
 _running: set[asyncio.Task[Any]] = set()
@@ -101,25 +100,27 @@ def keep_finished_for(seconds: int) -> AbstractContextManager[None]:
     )
 
 
+def _with(script: Script, changes: dict[str, str]) -> tuple[object, str, object]:
+    """A script with other conditions in the place of some."""
+    text = script.plain
+    for condition, other in changes.items():
+        assert f"if {condition} then" in text, f"{script.name} has no condition {condition}"
+        text = text.replace(f"if {condition} then", f"if {other} then")
+    return script, "plain", text
+
+
 def no_fence() -> AbstractContextManager[None]:
     """Every claim holds, and no script looks at the epoch."""
-    claim: Any = vars(ScriptTwin)["_claim"]
-
-    def unfenced(self: ScriptTwin, key: str, args: list[bytes], now: int) -> list[Any]:
-        log = self.logs.get(key)
-        if log:
-            log[0] = log[0].replace(log[0].split(b" ")[2], b"epoch=0.0")
-        reply: list[Any] = claim(self, key, args, now)
-        return reply
-
     return _instead(
         (
             Recorder,
             "claim_holds",
             lambda _self, notification, _term: notification.claim is not None,
         ),
-        (ScriptTwin, "_not_owner", staticmethod(lambda _log, _epoch: None)),
-        (ScriptTwin, "_claim", unfenced),
+        _with(CLAIM, {"order < 0": "false", "order > 0": "order ~= 0"}),
+        _with(INTENT, {"stored ~= epoch": "false"}),
+        _with(RECOVER, {"stored ~= epoch": "false"}),
+        _with(RETIRE, {"stored ~= ARGV[1]": "false"}),
     )
 
 
@@ -214,24 +215,20 @@ def stale_read() -> AbstractContextManager[None]:
     return _instead((Claimer, "_gather", remembered))
 
 
+_STAMP: Final = {"stamp ~= ARGV[8]": "false"}
+
+
 def no_reclaim() -> AbstractContextManager[None]:
     """Another server or store changes nothing, for the client or for the script."""
+    history = {"not base or chain_at(base, position) ~= ARGV[7]": "false"}
     return _instead(
-        (RedisLog, "generation", property(lambda _self: 0)),
-        (ScriptTwin, "_fallen", lambda *_: None),
+        (RedisLog, "generation", property(lambda _self: 0)), _with(INTENT, _STAMP | history)
     )
 
 
 def no_stamp() -> AbstractContextManager[None]:
     """Neither the client nor the script sees another server, but the script another history of its log."""
-    fallen: Any = vars(ScriptTwin)["_fallen"]
-
-    def unstamped(self: ScriptTwin, log: Any, position: int, chain: bytes, _stamp: bytes) -> Any:
-        return fallen(self, log, position, chain, self.stamp)
-
-    return _instead(
-        (RedisLog, "generation", property(lambda _self: 0)), (ScriptTwin, "_fallen", unstamped)
-    )
+    return _instead((RedisLog, "generation", property(lambda _self: 0)), _with(INTENT, _STAMP))
 
 
 def not_sent_counted() -> AbstractContextManager[None]:

@@ -421,7 +421,7 @@ class SimLane(MemoryClient):
         *,
         wait: tuple[int, int] | None = None,
     ) -> Any:
-        """Run a script's twin; see `LedgerClient.evaluate`."""
+        """Run a script; see `LedgerClient.evaluate`."""
 
         def execute() -> Any:
             reply = self._world.run_script(self._process, script.name, key, args)

@@ -40,7 +40,7 @@ from syncer.sync.evidence import Evidence
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import Flushed
 from syncer.sync.sweeps import Sweeper
-from tests.fakes.memorylog import Fault, Mishap, ScriptTwin
+from tests.fakes.memorylog import Fault, Mishap, ServerTwin
 from tests.fakes.notifications import recording
 from tests.unit.syncer.sync.bench import EPOCH, HELD, Bench, bench
 
@@ -289,17 +289,17 @@ async def unsure(here: Bench, notification: Notification) -> tuple[Attempt, Reco
 KEY = "nl:{u}"
 
 
-def header(keys: ScriptTwin) -> None:
+def header(keys: ServerTwin) -> None:
     """The header is another one."""
     keys.logs[KEY][0] = b"job:1"
 
 
-def tail(keys: ScriptTwin) -> None:
+def tail(keys: ServerTwin) -> None:
     """Something stands behind the last record."""
     keys.logs[KEY].append(b"job:1")
 
 
-def kind(keys: ScriptTwin) -> None:
+def kind(keys: ServerTwin) -> None:
     """The key is no list any more."""
     del keys.logs[KEY]
     keys.strings[KEY] = b"job:1"
@@ -308,9 +308,9 @@ def kind(keys: ScriptTwin) -> None:
 HANDS = [header, tail, kind]
 
 
-def keys_of(here: Bench) -> ScriptTwin:
+def keys_of(here: Bench) -> ServerTwin:
     """What the server holds."""
-    return cast("ScriptTwin", cast("Any", here.log.client).redis.twin)
+    return cast("ServerTwin", cast("Any", here.log.client).redis.twin)
 
 
 @pytest.mark.parametrize("hand", HANDS)
