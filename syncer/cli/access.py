@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from syncer.cli.output import write_remark
@@ -27,8 +25,6 @@ from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import Script
-from syncer.ledger.store import Server
-from syncer.ledger.url import parse_redis_url, place_of
 from syncer.model.errors import ConfigError, PortError
 from syncer.runtime.supervise import end
 from syncer.settings import SyncerSettings, load
@@ -95,10 +91,6 @@ class _Redis(LedgerClient):
         with _naming(self.where):
             return await super().command(*args, at=at)
 
-    async def probe(self) -> Server:
-        with _naming(self.where):
-            return await super().probe()
-
     async def gather(self, commands: Sequence[tuple[bytes | str | int, ...]]) -> list[Any]:
         with _naming(self.where):
             return await super().gather(commands)
@@ -126,15 +118,7 @@ class _Kube(KubeClient):
             write_remark(f"{self.where}, has not answered for {_SLOW:g} s")
 
 
-def _redis_at(options: argparse.Namespace, url: str) -> str:
-    """Return the address of Redis, without user, password and options, and where it was configured."""
-    place = place_of(parse_redis_url(url))
-    return f"Redis at {place}, by {options.redis_from if options.redis_url else options.config}"
-
-
-def kubeconfig_of(
-    option: str | None, environ: Mapping[str, str] = os.environ, home: Path | None = None
-) -> tuple[str, str]:
+def kubeconfig_of(option: str | None, environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
     """
     Return the kubeconfig to use, empty for the pod's own account, and what named it.
 
@@ -143,18 +127,14 @@ def kubeconfig_of(
     Args:
         option: What was given.
         environ: Of this process.
-        home: Of the user, if not what `~` stands for.
     """
     if option:
         return option, f"--kubeconfig {option}"
     if named := environ.get("KUBECONFIG"):
         return named, f"$KUBECONFIG {named}"
-    home = home or Path(os.path.expanduser("~"))  # noqa: PTH111 - unlike Path, it raises nothing without one
-    usual = home / ".kube" / "config"
-    # Where a home directory may not be looked into, there is none to use.
-    with contextlib.suppress(OSError):
-        if usual.is_file():
-            return str(usual), "~/.kube/config"
+    usual = os.path.expanduser("~/.kube/config")  # noqa: PTH111 - raises nothing without a home
+    if os.path.isfile(usual):  # noqa: PTH113 - nor where it may not be looked into
+        return usual, "~/.kube/config"
     return "", "the pod's own account"
 
 
@@ -176,7 +156,8 @@ async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
     url = settings.redis.url.get_secret_value()
     prefix = options.key_prefix or settings.redis.key_prefix
     client = _Redis(url, prefix=prefix, timeout=settings.redis.timeout)
-    client.where = _redis_at(options, url)
+    source = options.redis_from if options.redis_url else options.config
+    client.where = f"Redis at {client.place}, by {source}"
     async with opened(client), AsyncExitStack() as stack:
         kube, problem = None, ""
         kubeconfig, source = kubeconfig_of(options.kubeconfig)
@@ -209,10 +190,5 @@ def operator_name(given: str | None) -> str:
     """Return who is recorded as the operator: the name given, else user and host of this process."""
     if given:
         return " ".join(given.split())[:128]
-    import getpass
-
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = f"uid-{os.getuid()}"
+    name = os.environ.get("LOGNAME") or os.environ.get("USER") or f"uid-{os.getuid()}"
     return f"{name}@{socket.gethostname()}"[:128]

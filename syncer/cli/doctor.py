@@ -20,7 +20,7 @@ from itertools import product
 from typing import Final, NamedTuple
 
 from syncer.cli.access import Access, access
-from syncer.cli.exits import DIFFERENT, OK, message_of, reason_of
+from syncer.cli.exits import DIFFERENT, OK, reason_of
 from syncer.cli.installation import (
     StoreState,
     check_store,
@@ -96,8 +96,7 @@ async def run(options: argparse.Namespace) -> int:
         )
     for name, grade, text, fix in results:
         document = {"check": name, "grade": grade.value, "found": text, "fix": fix or None}
-        fixes = [f"{'':28}fix: {fix}"] if fix else []
-        lines = [f"{grade.value:<8}{name:<20}{plain(text)}", *fixes]
+        lines = [f"{grade.value:<8}{name:<20}{plain(text)}", *([f"{'':28}fix: {fix}"] if fix else [])]
         write_answer(document, lines, as_json=options.json)
     grades = Counter(result.grade for result in results)
     if not options.json:
@@ -154,7 +153,7 @@ async def _made(work: Awaitable[list[Result]], *names: str) -> list[Result]:
         return await work
     except (LedgerError, TimeoutError) as error:
         fix = "grant what is missing, or name the namespace ($KUBERNAUT_CONTROLLER_NAMESPACE, -n)"
-        return [Result(name, Grade.UNKNOWN, message_of(error), fix) for name in names]
+        return [Result(name, Grade.UNKNOWN, reason_of(error), fix) for name in names]
 
 
 def _settings(at: Access) -> Result:
@@ -212,8 +211,8 @@ async def _redis(at: Access, home: str) -> tuple[list[Result], str]:
         await at.client.probe()
         store = await check_store(at, home=home)
     except (LedgerError, TimeoutError) as error:
-        fix = next(fix for word, fix in _CONNECT_FIXES if word in message_of(error))
-        return [Result("redis-connect", Grade.FAIL, message_of(error), fix)], ""
+        fix = next(fix for word, fix in _CONNECT_FIXES if word in str(error))
+        return [Result("redis-connect", Grade.FAIL, reason_of(error), fix)], ""
     info = settings.seen_in(at.client.info)
     served = info.get("valkey_version") or info.get("redis_version", "?")
     grade, fix = _STORES[store.state]
@@ -243,8 +242,7 @@ def check_server(info: Mapping[str, str], url: str, durability: str) -> list[Res
     lone = number_of(info.get("connected_slaves")) and "min_slaves_good_slaves" not in info
     parts, target = split_redis_url(url), parse_redis_url(url)
     host = parts.netloc.rpartition("@")[2].partition(",")[0].partition(":")[0]
-    near = host in {"localhost", "127.0.0.1", "[", "::1"}
-    bare = not near and not parts.scheme.startswith(("rediss", "unix"))
+    near = host in {"localhost", "127.0.0.1", "[", "::1"} or parts.scheme.startswith("unix")
     return [
         *(found or [Result("redis-fitness", Grade.OK, "keeps what it is given, and evicts nothing")]),
         passes(
@@ -262,7 +260,7 @@ def check_server(info: Mapping[str, str], url: str, durability: str) -> list[Res
         passes(
             "redis-transport", "encrypted, or on this machine",
             "TLS without verification of the certificate" if target.unverified
-            else "what is sent, passwords included, travels unencrypted" if bare else "",
+            else "what is sent, passwords included, travels unencrypted" if not (near or parts.scheme.startswith("rediss")) else "",
             "use rediss:// and name the authority in ssl_ca_certs (a Redis of your own: the chart's has no"
             " TLS, only a NetworkPolicy)",
             bad=Grade.WARN,
@@ -273,6 +271,7 @@ def check_server(info: Mapping[str, str], url: str, durability: str) -> list[Res
 # -- the cluster ----------------------------------------------------------------------------------
 
 _LEASES: Final = "rbac-leases"
+_REVIEWS: Final = "authorization.k8s.io/v1"
 #: The rights that the controller needs: group, resource, verbs, by check.
 RIGHTS: Final = {
     "rbac-objects": (GROUP, PLURAL, ("get", "list", "watch")),
@@ -293,7 +292,7 @@ async def _objects(at: Access, namespaces: Sequence[str]) -> Result:
     try:
         await at.objects.list_page(namespaces[0] if namespaces else None, limit=1)
     except (LedgerError, TimeoutError) as error:
-        problem = "not served" if isinstance(error, KindMissing) else message_of(error)
+        problem = "not served" if isinstance(error, KindMissing) else reason_of(error)
     return passes(
         "api-objects", "NotificationRequests can be listed",
         problem and f"NotificationRequests cannot be listed: {problem}",
@@ -309,11 +308,10 @@ async def _right(
     kind, who = "SelfSubjectAccessReview", dict[str, object]()
     if account:
         owner, _, name = account.partition("/")
-        groups = ["authenticated", "serviceaccounts", f"serviceaccounts:{owner}"]
-        kind = "SubjectAccessReview"
+        kind, groups = "SubjectAccessReview", ("authenticated", "serviceaccounts")
         who = {
             "user": f"system:serviceaccount:{owner}:{name}",
-            "groups": [f"system:{group}" for group in groups],
+            "groups": [f"system:{group}" for group in (*groups, f"serviceaccounts:{owner}")],
         }
     (group, resource, verbs), refused = RIGHTS[check], list[str]()
     name, _, part = resource.partition("/")
@@ -322,12 +320,13 @@ async def _right(
         attributes = {
             "group": group, "resource": name, "subresource": part, "verb": verb, "namespace": namespace,
         }  # fmt: skip
-        body: Json = {
-            "apiVersion": "authorization.k8s.io/v1", "kind": kind,
-            "spec": {"resourceAttributes": attributes, **who},
-        }  # fmt: skip
-        path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"
-        answer = await kube.request("POST", path, body=body, timeout=_TIMEOUT)
+        answer = await kube.request(
+            "POST", f"/apis/{_REVIEWS}/{kind.lower()}s", timeout=_TIMEOUT,
+            body={
+                "apiVersion": _REVIEWS, "kind": kind,
+                "spec": {"resourceAttributes": attributes, **who},
+            },
+        )  # fmt: skip
         if not (answer.get("status") or {}).get("allowed"):
             refused.append(f"{verb} in {namespace or 'all namespaces'}")
     return [passes(
@@ -369,8 +368,10 @@ async def _owners(
     unowned = owners.get("", ())
     text = f"{len(unowned)} of {len(numbers)} shard(s) have no owner: {', '.join(map(str, unowned[:8]))}"
     problem = text if unowned else "" if numbers else "there is no Lease of this installation"
-    fix = f"{_FIXES['replicas']}; compare sharding.leaseName with its own"
-    return [passes("owners", f"each of {len(numbers)} shard(s) has an owner", problem, fix)]
+    return [passes(
+        "owners", f"each of {len(numbers)} shard(s) has an owner", problem,
+        f"{_FIXES['replicas']}; compare sharding.leaseName with its own",
+    )]  # fmt: skip
 
 
 async def _others(
@@ -390,9 +391,10 @@ async def _others(
         for name in living([lease for at, lease in sessions if at == place], now, watched)
         if (place, name) != ours
     ]
-    text = f"{', '.join(others)} runs too and watches the same namespaces: each sends every message"
     return [passes(
-        "other-installations", f"none watches the same namespaces{where}", text if others else "",
+        "other-installations", f"none watches the same namespaces{where}",
+        f"{', '.join(others)} runs too and watches the same namespaces: each sends every message"
+        if others else "",
         "remove one of them, or give them different controller.namespaces", bad=Grade.WARN,
     )]  # fmt: skip
 
@@ -421,9 +423,9 @@ async def _unwatched(at: Access) -> list[Result]:
     """Check that no namespace with notifications goes unwatched."""
     page = await at.objects.list_page(None, limit=_SOME)
     left = sorted({one.key.partition("/")[0] for one in page.objects} - {*watched(at)})
-    problem = f"nobody watches, and so sends, what is in {', '.join(left[:8])}"
     return [passes(
-        "namespaces", "every notification's is watched", problem if left else "",
+        "namespaces", "every notification's is watched",
+        f"nobody watches, and so sends, what is in {', '.join(left[:8])}" if left else "",
         "add them to controller.namespaces, with the chart's roles there; or delete what is in them",
         bad=Grade.WARN,
     )]  # fmt: skip

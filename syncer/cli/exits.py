@@ -63,18 +63,14 @@ class Misused(Refused):
     exit_code = USAGE
 
 
-def message_of(error: Exception) -> str:
-    """Return what an error says; one of time says nothing by itself."""
-    return str(error) or "no answer in time"
-
-
 #: Errors of a Redis that does not answer.
 SILENT: Final = (Unavailable, Ambiguous, TimeoutError)
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error says, and which server it is of."""
-    return f"{message_of(error)}{''.join(f' ({line})' for line in getattr(error, '__notes__', ()))}"
+    """Return what an error says, and which server it is of; one of time says nothing by itself."""
+    notes = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
+    return f"{str(error) or 'no answer in time'}{notes}"
 
 
 def failed(error: LedgerError | TimeoutError, program: str = "syncer") -> int:
@@ -85,21 +81,18 @@ def failed(error: LedgerError | TimeoutError, program: str = "syncer") -> int:
     return exit_code_of(error)
 
 
+#: By the first kind that an error is of.
+_CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
+    (Unauthorised, REFUSED), ((Rejected, Conflict, Gone), DIFFERENT),
+    ((PortError, TimeoutError), UNAVAILABLE), ((ConfigError, ContractError), USAGE),
+)  # fmt: skip
+
+
 def exit_code_of(error: LedgerError | TimeoutError) -> int:
     """Return the exit code of a command that an error has ended."""
-    match error:
-        case CommandError():
-            return error.exit_code
-        case Unauthorised():
-            return REFUSED
-        case Rejected() | Conflict() | Gone():
-            return DIFFERENT
-        case PortError() | TimeoutError():
-            return UNAVAILABLE
-        case ConfigError() | ContractError():
-            return USAGE
-        case _:
-            return DIFFERENT
+    if isinstance(error, CommandError):
+        return error.exit_code
+    return next((code for kinds, code in _CODES if isinstance(error, kinds)), DIFFERENT)
 
 
 #: Why an answer cannot be written to where it is sent.

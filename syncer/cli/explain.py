@@ -102,7 +102,7 @@ def _show_records(options: argparse.Namespace, found: Known) -> int:
     write_remark("" if found.unread else found.store.remark)
     if not options.records:
         write_remark(f"{found.missing[0]}; this is its log")
-    write_answer(as_json(found), as_text(found), as_json=options.json)
+    write_answer(as_json(found), map(plain, as_text(found)), as_json=options.json)
     if found.store.state is StoreState.NEW:
         return NOT_COMPARED
     return DIFFERENT if found.differences else OK if found.compared else NOT_COMPARED
@@ -170,13 +170,8 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {key: value for key, value in members.items() if value}
 
 
-def as_text(found: Known) -> list[str]:
-    """Return it as lines for a person."""
-    # What a creator, a receiver or a colleague wrote is among it.
-    return [plain(line) for line in _text(found)]
-
-
-def _text(found: Known) -> Iterator[str]:
+def as_text(found: Known) -> Iterator[str]:
+    """Yield it as lines for a person; what a creator, a receiver or a colleague wrote is among it."""
     yield from (f"{found.key}  uid {found.uid}", "")
     header = found.log.header if found.log is not None else None
     if found.unread:

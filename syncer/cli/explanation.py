@@ -18,7 +18,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from syncer.cli.access import Access
 from syncer.cli.output import age, cut, in_words, table, translated
 from syncer.cli.owner import Owner, held_back, remarks
 from syncer.model.attempt import (
@@ -56,6 +55,7 @@ from syncer.rules.plan import (
 )
 from syncer.rules.restore import highest_epoch
 from syncer.rules.text import go_duration, plain
+from syncer.settings import DeliveryRules
 
 #: Who works on it was not looked up.
 _NOT_LOOKED_UP: Final = Owner()
@@ -63,24 +63,14 @@ _NOT_LOOKED_UP: Final = Owner()
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings that decide whether something is sent: as `syncer.settings.DeliveryRules`."""
+    """What decides whether something is sent."""
 
-    at_most_once: bool = False
-    paused: bool = False
-    max_age: float = 0.0
+    delivery: DeliveryRules = DeliveryRules()
     #: False where no settings file was given, so that defaults were assumed.
     known: bool = True
     #: What operators hold, and why that is not known, empty if it is.
     holds: tuple[Hold, ...] = ()
     holds_problem: str = ""
-
-    @classmethod
-    def of(cls, at: Access, holds: tuple[Hold, ...] = (), problem: str = "") -> Rules:
-        """Return the rules of the settings that were read, with holds, and why these are not known."""
-        delivery = at.settings.delivery
-        return cls(
-            delivery.at_most_once, delivery.paused, delivery.max_age, at.configured, holds, problem
-        )
 
 
 class Silence(NamedTuple):
@@ -184,7 +174,7 @@ def explain(
         unread: Why the log was not read, so that `log` is what the status shows; empty if it was.
     """
     view, status = log.view, request.status
-    facts = Facts(request.generation, request.policy, rules.at_most_once)
+    facts = Facts(request.generation, request.policy, rules.delivery.at_most_once)
     channel_states = channel_states_of(view, status, facts)
     ordered = view.ordered
     # As after a claim: the waits that the log stores, measured from now.
@@ -201,10 +191,10 @@ def explain(
         due=due,
         now=0.0,
         ordered=ordered,
-        held=hold_of(request.hold, paused=rules.paused),
+        held=hold_of(request.hold, paused=rules.delivery.paused),
         opens={c: wait / 1000 for c, wait in opening(view.plan, channel_states, now).items()},
         holds=held_along(view.plan, channel_states, holds),
-        stale=stale_of(request.created, now, rules.max_age),
+        stale=stale_of(request.created, now, rules.delivery.max_age),
     )
     silent = held_back(request, owner) if unread else ""
     blocked = next(filter(None, [*_reasons(request, log), owner.problem, silent]), "")
@@ -266,7 +256,7 @@ def _reasons(request: NotificationRequest, log: ReadLog) -> list[str]:
 
 
 #: What an operator's record did.
-_VERBS: Final = {
+VERBS: Final = {
     Kind.ORDER: "resend requested", Kind.RESOLVE_FAILED: "resolved as failed",
     Kind.RESOLVE_SUCCESS: "resolved as delivered", Kind.REPAIR: "repaired",
 }  # fmt: skip
@@ -284,11 +274,11 @@ def _notes(
         rules.holds_problem and f"operators' holds are not known: {rules.holds_problem}",
         "" if rules.known else "without --config the defaults of `delivery` are assumed",
     ]  # fmt: skip
-    for record in (r for r in log.records if r.kind in _VERBS):
+    for record in (r for r in log.records if r.kind in VERBS):
         at, body = format_time(int(record.body.get("at", 0))), record.body
         reason = body.get("why") or body.get("did") or ""
         about = record.channel if record.channel != NO_CHANNEL else str(body.get("what", ""))
-        notes.append(f"{at} {_VERBS[record.kind]} by {body.get('by', '?')}: {about}: {reason}")
+        notes.append(f"{at} {VERBS[record.kind]} by {body.get('by', '?')}: {about}: {reason}")
     return [note for note in notes if note]
 
 

@@ -12,13 +12,13 @@ import argparse
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
 from syncer.cli.access import Access, access, operator_name
-from syncer.cli.exits import NOT_COMPARED, OK, SILENT, Misused, Refused, message_of
+from syncer.cli.exits import NOT_COMPARED, OK, SILENT, Misused, Refused, reason_of
 from syncer.cli.explanation import Rules, explain
 from syncer.cli.installation import holds_at, routed, watched
 from syncer.cli.output import Columns, Table, in_words, write_answer, write_remark
@@ -69,26 +69,24 @@ class _Here(NamedTuple):
     rate: float
 
 
+@dataclass
 class _Count:
     """
     What a scan of all notifications has found.
 
     Attributes:
+        now: Redis time in milliseconds, or this machine's.
+        scan: With the channels that the routing file has, and the namespaces that are watched.
         held: How many wait for each hold, by name.
-        channels: That were seen, or that the routing file has.
-        namespaces: That were seen, or that are watched.
         walked: All of them were seen, so that the counts mean something.
         problem: Why not each of them was counted, empty if it was.
-        now: Redis time in milliseconds, or this machine's.
     """
 
-    def __init__(self, now: int, channels: Iterable[str] = ()) -> None:
-        self.now = now
-        self.held = Counter[str]()
-        self.channels = set(channels)
-        self.namespaces = set[str]()
-        self.walked = True
-        self.problem = ""
+    now: int
+    scan: Scan = field(default_factory=Scan)
+    held: Counter[str] = field(default_factory=Counter)
+    walked: bool = True
+    problem: str = ""
 
     def of(self, hold: Hold) -> int | None:
         """How many wait for a hold, None if that is not known."""
@@ -133,13 +131,12 @@ async def _place(here: _Here) -> int:
         hold = await here.holds.create(name, spec)
     others = [h for h in (await here.holds.list())[0] if h.name != hold.name]
     count = await _counted(here, [hold], others)
-    strange = unmatched(hold, count.channels, count.namespaces)
-    if not at_once:
-        # What was not counted was not seen either: to hold must be possible in an outage.
-        if strange and count.walked:
-            raise Refused(f"{'; '.join(strange)} (--anyway places the hold all the same)")
-        if not options.dry_run:
-            hold = await here.holds.create(name, spec)
+    strange = unmatched(hold, count.scan.channels, count.scan.namespaces)
+    # What was not counted was not seen either: to hold must be possible in an outage.
+    if strange and count.walked and not at_once:
+        raise Refused(f"{'; '.join(strange)} (--anyway places the hold all the same)")
+    if not (at_once or options.dry_run):
+        hold = await here.holds.create(name, spec)
     for text in (*strange, count.problem):
         write_remark(text)
     held = count.of(hold)
@@ -170,9 +167,10 @@ async def _list(here: _Here) -> int:
     shown = sorted((h for h in every if now < h.until), key=lambda h: (h.until, h.name))
     acting = [h for h in currently(shown, now) if h.in_force(now)]
     count = await _counted(here, acting) if acting else _Count(now)
-    columns, names = columns_of(now), {hold.name for hold in acting}
-    table = Table(columns, json=options.json, as_json=lambda pair: _as_json(pair[0], pair[1], now))
-    table.write([(hold, count.of(hold) if hold.name in names else 0) for hold in shown])
+    names = {hold.name for hold in acting}
+    Table(
+        columns_of(now), json=options.json, as_json=lambda pair: _as_json(pair[0], pair[1], now)
+    ).write([(hold, count.of(hold) if hold.name in names else 0) for hold in shown])
     for hold in shown:
         if hold.matched[0] == "False":
             write_remark(f"{hold.name}: {hold.matched[1]}")
@@ -293,10 +291,9 @@ async def _patch(here: _Here, hold: Hold, spec: dict[str, Any]) -> None:
 
 def _ending(here: _Here, hold: Hold, held: int | None, now: int) -> tuple[dict[str, Any], str]:
     """What is changed of a hold to end it, and in words."""
-    spec: dict[str, Any]
     if here.options.drop:
-        until = now + _DROPPING
-        spec = {"rate": None, "dropBefore": format_time(now), "until": format_time(until)}
+        until = format_time(now + _DROPPING)
+        spec = {"rate": None, "dropBefore": format_time(now), "until": until}
         return spec, f"{_many(held)} and fail, 'dropped with hold {hold.name}'; younger ones go on"
     if here.rate and held != 0:
         takes = 0 if held is None else round(held / here.rate * 1000)
@@ -307,10 +304,12 @@ def _ending(here: _Here, hold: Hold, held: int | None, now: int) -> tuple[dict[s
                 f"at {here.rate:g}/s that takes {in_words(takes)}, and {hold.name} lasts until"
                 f" {format_time(latest, millis=False)} at most: name a higher rate"
             )
-        spec = {"rate": here.rate, "dropBefore": None, "until": format_time(until)}
         over = f" over {in_words(takes)}" if takes else ""
         text = f"{_many(held)} and go at {here.rate:g}/s{over}, the oldest first; it ends at"
-        return spec, f"{text} {format_time(until, millis=False)}"
+        return (
+            {"rate": here.rate, "dropBefore": None, "until": format_time(until)},
+            f"{text} {format_time(until, millis=False)}",
+        )
     return {"until": format_time(max(now, hold.start))}, f"ended; {_many(held)} and go now"
 
 
@@ -333,17 +332,16 @@ async def _counted(
     With `others`, what those or an object's annotation keep back in any case does not count.
     """
     at, unread = here.at, 0
-    found = _Count(await _now(at), channels=routed())
+    found = _Count(await _now(at), Scan(channels=routed(), namespaces=set(watched(at))))
     try:
-        found.namespaces.update(watched(at))
         # What is dropped is counted as what is held: by the rule it would be over already.
-        rules = Rules.of(at, tuple(replace(hold, drop_before=0) for hold in holds))
-        beside = None if others is None else Rules.of(at, currently(others, found.now))
-        async for page in objects(at, Scan(), watched(at)):
+        rules = Rules(
+            at.settings.delivery, holds=tuple(replace(hold, drop_before=0) for hold in holds)
+        )
+        beside = None if others is None else replace(rules, holds=currently(others, found.now))
+        async for page in objects(at, found.scan, watched(at)):
             requests = [one for one in page if isinstance(one, NotificationRequest)]
             unread += len(page) - len(requests)
-            found.namespaces.update(one.namespace for one in requests)
-            found.channels.update(c.name for one in requests for c in one.status.channels)
             wanted = [
                 (one.uid, one) for one in requests
                 if not one.status.terminal and any(concerns(hold, one) for hold in holds)
@@ -351,7 +349,7 @@ async def _counted(
             for joined in await read_logs(at, wanted) if wanted else ():
                 _take(found, joined, holds, rules, beside)
     except (LedgerError, TimeoutError) as error:
-        found.problem = f"how many notifications wait could not be counted: {message_of(error)}"
+        found.problem = f"how many notifications wait could not be counted: {reason_of(error)}"
         found.walked = False
     if unread and found.walked:
         found.problem = f"{unread} notification(s) cannot be read, and were not counted"
@@ -364,7 +362,7 @@ def _take(
     """Count a notification for the holds that keep a due channel of it."""
     request, log = joined.request, read_log(joined.elements)
     if request is not None:
-        found.channels.update(log.view.plan.channels if log.view.plan is not None else ())
+        found.scan.channels.update(log.view.plan.channels if log.view.plan is not None else ())
 
         def kept_by(given: Rules) -> set[str]:
             return {c for c, _ in withheld(explain(request, log, given, now=found.now).rule)}

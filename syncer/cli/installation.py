@@ -110,8 +110,9 @@ async def check_store(at: Access, *, home: str = "") -> Store:
         # As the controller of that name would find it.
         store_of(meta, prefix=client.prefix, installation=wanted)
     if at.kube is None:
-        text = f"the API server is not used: {at.problem}"
-        return Store(StoreState.UNCHECKED, text, namespace, name)
+        return Store(
+            StoreState.UNCHECKED, f"the API server is not used: {at.problem}", namespace, name
+        )
     try:
         found = await read_map(at.kube, namespace, name, timeout=_ANSWER)
     except PortError as error:

@@ -82,12 +82,9 @@ async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
         Absent: there is none, or several; the newest of these are named.
         PortError: the API server does not answer, or refuses.
     """
-    among, part = namespaces, key
-    if is_key(key):
-        namespace, _, part = key.partition("/")
-        among = (namespace,)
+    namespace, _, part = key.partition("/") if is_key(key) else ("", "", key)
     named, told = list[NotificationRequest](), list[NotificationRequest]()
-    async for one in walk(at, among):
+    async for one in walk(at, (namespace,) if namespace else namespaces):
         if part and isinstance(one, NotificationRequest):
             if part in one.name:
                 named.append(one)
@@ -356,10 +353,11 @@ async def _around(
     at: Access, request: NotificationRequest, asker: Asker, store: Store, home: str
 ) -> tuple[Owner, Rules]:
     """Return who works on a notification, and what is configured and held."""
-    rules = Rules.of(at)
+    rules = Rules(at.settings.delivery, at.configured)
     namespace, uid = request.namespace, request.uid
     try:
-        rules = Rules.of(at, *await asker.ask(API, lambda: read_holds(at)))
+        holds, problem = await asker.ask(API, lambda: read_holds(at))
+        rules = replace(rules, holds=holds, holds_problem=problem)
         return await asker.ask(
             API, lambda: find_owner(at, store, namespace=namespace, uid=uid, home=home)
         ), rules

@@ -10,6 +10,7 @@ unknown. What was dropped, and an attempt whose result its sender did not live t
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -103,19 +104,15 @@ class Overview:
     """
     Counts over all notifications; attempts count since `since`, in Unix milliseconds.
 
-    What operators hold is not stuck.
+    Attributes:
+        states: How many are in each of `Row.states`; and `failed`, lost since then, and `stuck`, overdue
+            although no operator holds it.
     """
 
     placed: Placed
     since: int
     notifications: int = 0
-    unfinished: int = 0
-    stuck: int = 0
-    unknown: int = 0
-    failed: int = 0
-    quarantined: int = 0
-    journaled: int = 0
-    held: int = 0
+    states: Counter[str] = field(default_factory=Counter)
     receivers: dict[str, Receiver] = field(default_factory=dict)
 
     @property
@@ -131,17 +128,12 @@ class Overview:
 
     def take(self, row: Row) -> None:
         """Count one notification."""
+        states, overdue = row.states(self.placed), self.placed.now - LATE
         self.notifications += 1
-        self.unknown += row.unknown > 0
-        self.quarantined += row.quarantined
-        self.journaled += bool(row.journal)
-        if row.finished:
-            self.failed += row.lost and row.completed >= self.since
-        else:
-            self.unfinished += 1
-            held = row.held(self.placed)
-            self.held += held
-            self.stuck += not held and (row.due or row.created) < self.placed.now - LATE
+        self.states.update(states)
+        self.states["failed"] += row.lost and row.completed >= self.since
+        waits = "unfinished" in states and "held" not in states
+        self.states["stuck"] += waits and (row.due or row.created) < overdue
         for channel in row.channels:
             found = self._of(channel.name)
             if not (row.finished or channel.state in NOTHING_DUE):
@@ -184,8 +176,7 @@ async def run(options: argparse.Namespace) -> int:
         except SILENT as error:
             silent = reason_of(error)
             write_remark(f"logs are not read, so why nothing is tried is not known: {silent}")
-    table = Table(columns_of(now), json=options.json)
-    table.write(counts.worst_first)
+    Table(columns_of(now), json=options.json).write(counts.worst_first)
     if len(counts.receivers) >= MOST:
         write_remark(f"only {MOST} receivers are counted")
     for text in unread:

@@ -166,8 +166,9 @@ class Row:
         """Whether an operator, or its annotation, holds back a notification or a channel of it."""
         if self.finished or not (self.annotated or placed.holds):
             return False
-        channels = [(c.name, c.state) for c in self.channels]
-        return self.annotated or keep_back(placed.holds, self, channels, now=placed.now)
+        return self.annotated or keep_back(
+            placed.holds, self, [(c.name, c.state) for c in self.channels], now=placed.now
+        )
 
     def next(self, placed: Placed) -> str:
         """When the next attempt comes, in words; empty once it has ended."""
@@ -368,18 +369,17 @@ async def run(options: argparse.Namespace) -> int:
             rows = [row_of(o) for o in page if not isinstance(o, Unreadable)]
             found = [] if silent else await at.log.read_headers([row.uid for row in rows])
             heads = [Head.of(head) for head in found] or [UNREAD] * len(rows)
-            pairs = zip(rows, heads, strict=True)
-            some = [pair for pair in pairs if wanted.matches(pair[0], placed, pair[1])]
+            some = [p for p in zip(rows, heads, strict=True) if wanted.matches(p[0], placed, p[1])]
             count += len(some)
             newest = sorted([*newest, *some], key=lambda pair: -pair[0].created)
             if len(newest) >= _MOST:
                 table.write(newest)
                 newest = []
         table.write(newest)
-        if not count:
-            among = f" in {', '.join(namespaces)}" if namespaces else ""
-            write_remark(f"none of {scan.objects} notification(s){among} matches")
         for text in unread:
             write_remark(f"not listed: {text}")
         await check_names(at, options, scan)
+        if not count:
+            among = f" in {', '.join(namespaces)}" if namespaces else ""
+            write_remark(f"none of {scan.objects} notification(s){among} matches")
     return NOT_COMPARED if unread or silent else OK

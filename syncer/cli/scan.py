@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -226,10 +227,9 @@ async def read_again(at: Access, name: Name) -> Joined:
     request, problem = None, ""
     if short:
         try:
-            found = await at.objects.get(namespace, short)
-            request = found if found.uid == uid else None
-        except Gone:
-            request = None
+            with suppress(Gone):
+                found = await at.objects.get(namespace, short)
+                request = found if found.uid == uid else None
         except ContractError as error:
             problem = str(error)
     (second,) = await read_logs(at, [(uid, request)])

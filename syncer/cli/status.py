@@ -16,6 +16,7 @@ from syncer.cli.access import Access, access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, reason_of
 from syncer.cli.installation import check_store, controller_namespace, namespaces_of, read_holds
 from syncer.cli.output import Columns, Table, age
+from syncer.cli.owner import holder_of
 from syncer.cli.receivers import Overview, count
 from syncer.cli.rows import Placed
 from syncer.cli.times import now_here
@@ -29,8 +30,6 @@ from syncer.sharding.view import PROBLEM, ROUTING, ROUTING_PROBLEM
 #: Seconds for an answer of a server; and for counting, which reads every notification.
 _ANSWER: Final = 4.0
 _COUNTING: Final = 60.0
-#: Seconds in which a replica renews its Lease several times.
-_SILENT: Final = 10.0
 DAY: Final = 86_400_000
 
 
@@ -57,12 +56,11 @@ async def run(options: argparse.Namespace) -> int:
     async with access(options) as at:
         namespaces = namespaces_of(at, options)
         lines = await report(at, lambda counts: count(at, counts, namespaces))
-    table = Table(
+    Table(
         COLUMNS,
         json=options.json,
         as_json=lambda line: line._asdict() | {"next": line.next or None},
-    )
-    table.write(lines)
+    ).write(lines)
     if any(line.good is None for line in lines):
         return NOT_COMPARED
     return OK if all(line.good for line in lines) else DIFFERENT
@@ -125,7 +123,7 @@ async def read_replicas(at: Access, home: str) -> list[Line]:
 def replicas(sessions: list[LeaseRecord], now: int) -> list[Line]:
     """Return the lines about replicas, and about the routing that they have in force, by their sessions."""
     silent = {s.holder: (now - time_of(s.renew_time)) / 1000 for s in sessions}
-    living = [s for s in sessions if silent[s.holder] <= _SILENT]
+    living = [s for s in sessions if holder_of(s, now=now / 1000)]
     idle = {s.holder: s.annotation(PROBLEM) for s in living}
     alive = sorted(f"{who} (sends nothing: {why})" if why else who for who, why in idle.items())
     dead = sorted(
@@ -167,7 +165,7 @@ async def _counted(at: Access, counted: Callable[[Overview], Awaitable[list[str]
 
 def lines_of(counts: Overview) -> list[Line]:
     """Return the lines about notifications and receivers."""
-    bad = counts.bad
+    bad, n = counts.bad, counts.states
     texts = [
         f"{r.channel} for {age(counts.placed.now - r.since)} ({plain(r.error)})" for r in bad[:3]
     ]
@@ -175,17 +173,17 @@ def lines_of(counts: Overview) -> list[Line]:
     receivers = f"{len(bad)} of {len(counts.receivers)} bad: {', '.join(texts)}{more}"
     rows: list[tuple[str, int, str, Any, str]] = [
         ("RECEIVERS", len(bad), receivers, f"{len(counts.receivers)} good", "receivers"),
-        ("STUCK", counts.stuck, f"{counts.stuck} of {counts.unfinished} unfinished are overdue",
-         f"none of {counts.unfinished} unfinished is overdue", "list --unfinished"),
-        ("UNKNOWN", counts.unknown, f"{counts.unknown} may have arrived, nobody knows", "none",
+        ("STUCK", n["stuck"], f"{n['stuck']} of {n['unfinished']} unfinished are overdue",
+         f"none of {n['unfinished']} unfinished is overdue", "list --unfinished"),
+        ("UNKNOWN", n["unknown"], f"{n['unknown']} may have arrived, nobody knows", "none",
          "list --state unknown"),
-        ("FAILED", counts.failed, f"{counts.failed} in 24 h", "none in 24 h",
+        ("FAILED", n["failed"], f"{n['failed']} in 24 h", "none in 24 h",
          "list --state lost --since 1d"),
-        ("QUARANTINED", counts.quarantined, f"{counts.quarantined} sent no more", "none",
+        ("QUARANTINED", n["quarantined"], f"{n['quarantined']} sent no more", "none",
          "list --state quarantined"),
-        ("JOURNALED", counts.journaled, f"{counts.journaled} written ahead while Redis was away",
+        ("JOURNALED", n["journaled"], f"{n['journaled']} written ahead while Redis was away",
          "none", "list --state journaled"),
-        ("HELD BACK", counts.held, f"{counts.held} by a hold or an annotation", "none",
+        ("HELD BACK", n["held"], f"{n['held']} by a hold or an annotation", "none",
          "list --state held"),
     ]  # fmt: skip
     return [

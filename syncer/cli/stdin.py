@@ -25,7 +25,7 @@ _CHUNK: Final = 4096
 async def until_stdin_closes(work: Coroutine[Any, Any, int]) -> int:
     """Run the work until it is done; the end of standard input cancels it. Returns the exit code."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
-    closed = asyncio.Event()
+    closed = loop.create_future()
 
     def read() -> None:
         # A thread: a pipe, a file and a terminal can all be read so, and only a pipe can be polled.
@@ -34,12 +34,11 @@ async def until_stdin_closes(work: Coroutine[Any, Any, int]) -> int:
             while os.read(sys.stdin.fileno(), _CHUNK):
                 pass
         with contextlib.suppress(RuntimeError):  # the loop has ended before
-            loop.call_soon_threadsafe(closed.set)
+            loop.call_soon_threadsafe(closed.cancel)
 
     threading.Thread(target=read, name="stdin", daemon=True).start()
-    waiting = asyncio.ensure_future(closed.wait())
     try:
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, closed), return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else INTERRUPTED
     finally:
-        await end(task, waiting)
+        await end(task)

@@ -204,35 +204,29 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
     Raises:
         PortError: Redis does not answer; may be done in part, and doing it again is safe.
     """
-    joined, noted = result.joined, False
-    for step in steps:
-        match step.act:
-            case "append":
-                for record in step.records:
-                    if record.kind is Kind.PLAN:
-                        await at.log.note(joined.uid, record)
-                    else:
-                        await at.log.outcome(joined.uid, record, None, name=joined.key)
-            case "rebuild":
-                mark = await at.now()
-                await at.log.keep_aside(joined.uid, joined.elements, mark=mark, ttl=ASIDE_SECONDS)
-                answer = await at.log.rebuild(joined.uid, joined.elements, step.elements)
-                if answer is not Answer.OK:
-                    return "the log has changed meanwhile; run the command again"
-                noted = True
-            case "poke":
-                if not noted:
-                    noted, now = True, await at.now()
-                    what = " ".join(sorted({f.kind for f in result.findings}))
-                    did = "; ".join(s.text for s in steps if not s.idle)[:512]
-                    phase = next((s.phase for s in steps if s.phase), "")
-                    note = repair_record(
-                        f"repair:{now}", at=now, by=by, what=what, did=did, phase=phase
-                    )
-                    # A log that cannot take a record stays as it is.
-                    with suppress(ContractError):
-                        await at.log.note(joined.uid, note)
-                await at.log.wake_owner(joined.uid)
+    joined, doing = result.joined, [step for step in steps if not step.idle]
+    for step in doing:
+        for record in step.records:
+            if record.kind is Kind.PLAN:
+                await at.log.note(joined.uid, record)
+            else:
+                await at.log.outcome(joined.uid, record, None, name=joined.key)
+        if step.elements:
+            mark = await at.now()
+            await at.log.keep_aside(joined.uid, joined.elements, mark=mark, ttl=ASIDE_SECONDS)
+            answer = await at.log.rebuild(joined.uid, joined.elements, step.elements)
+            if answer is not Answer.OK:
+                return "the log has changed meanwhile; run the command again"
+    # What took the place of a log has the note in it.
+    if doing and not any(step.elements for step in doing):
+        now, what = await at.now(), " ".join(sorted({f.kind for f in result.findings}))
+        did, phase = "; ".join(s.text for s in doing)[:512], "".join(s.phase for s in doing)
+        note = repair_record(f"repair:{now}", at=now, by=by, what=what, did=did, phase=phase)
+        # A log that cannot take a record stays as it is.
+        with suppress(ContractError):
+            await at.log.note(joined.uid, note)
+    if doing:
+        await at.log.wake_owner(joined.uid)
     return ""
 
 
@@ -251,11 +245,10 @@ async def wait_clean(
         repaired: What was repaired.
         seconds: To wait at most.
     """
-    impatient = replace(bounds, settle=0)
     left = [r.joined.name for r in repaired]
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
-        wrong = [r async for r in check_again(at, scan, impatient, left)] if left else []
+        wrong = [r async for r in check_again(at, scan, replace(bounds, settle=0), left)] if left else []
         left = [r.joined.name for r in wrong]
         if not left or asyncio.get_running_loop().time() >= deadline:
             return wrong
@@ -268,8 +261,10 @@ async def wait_clean(
 async def repair(options: argparse.Namespace) -> int:
     """Repair what diverges; returns the exit code."""
     if (options.unwitnessed or options.moved) and not options.by:
-        which = "--moved" if options.moved else "--unwitnessed"
-        raise Misused(f"{which} requires --by, the name of who vouches for what the status says")
+        raise Misused(
+            f"{'--moved' if options.moved else '--unwitnessed'} requires --by, the name of who vouches for"
+            " what the status says"
+        )
     by = operator_name(options.by)
     async with access(options) as at:
         # What was moved comes before the controller, into a store that nobody has used.
@@ -295,8 +290,9 @@ async def repair(options: argparse.Namespace) -> int:
     summary = {"found": found, "leftAlone": idle, "dryRun": options.dry_run}
     if planned and not options.dry_run:
         # What was left alone, or had changed by then, diverges as it did.
-        left = found - repaired
-        summary = {"found": found, "repaired": repaired, "leftAlone": idle, "stillDiverging": left}
+        summary = {
+            "found": found, "repaired": repaired, "leftAlone": idle, "stillDiverging": found - repaired,
+        }  # fmt: skip
     line = ", ".join(f"{k} {v}" for k, v in summary.items()) if found else "nothing to repair"
     write_answer({"summary": summary}, [line], as_json=options.json)
     return OK if repaired == found else DIFFERENT

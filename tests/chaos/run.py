@@ -100,7 +100,7 @@ async def chaos(  # noqa: PLR0913 (the options of a command line)
         return report
 
 
-async def unavailable_reason(
+async def run_schedule(
     plane: ControlPlane, redis: RedisServer, folder: Path, name: str, *, broken: bool
 ) -> Report:
     """The schedule of one break, with the protection on or off."""
@@ -135,9 +135,9 @@ async def try_breaks(names: Sequence[str]) -> bool:
     async with servers() as (plane, redis, folder):
         for name in names:
             begun = time.monotonic()
-            off = await unavailable_reason(plane, redis, folder / name / "off", name, broken=True)
+            off = await run_schedule(plane, redis, folder / name / "off", name, broken=True)
             took = time.monotonic() - begun
-            on = await unavailable_reason(plane, redis, folder / name / "on", name, broken=False)
+            on = await run_schedule(plane, redis, folder / name / "on", name, broken=False)
             good = good and noticed(name, off) and on.sound
             said = ", ".join(off.violated) or "nothing"
             tell(f"{name:<28}{said:<34}{took:>8.1f}  {on.verdict()}")
@@ -203,7 +203,7 @@ async def _main(options: argparse.Namespace) -> int:
     say("starting etcd, kube-apiserver and Redis")
     async with servers() as (plane, redis, folder):
         if name:
-            report = await unavailable_reason(
+            report = await run_schedule(
                 plane, redis, folder, name, broken=bool(options.broken)
             )
         else:

@@ -25,7 +25,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple, TypeVar
 
 from syncer.cli.access import Access
-from syncer.cli.exits import message_of
+from syncer.cli.exits import reason_of
 from syncer.cli.rows import Placed, Row, row_of
 from syncer.cli.web.search import Position, Search, position_of
 from syncer.kube.answers import event_of
@@ -247,7 +247,7 @@ class Follower:
                 if isinstance(error, Expired):
                     version = ""
                 else:
-                    self._failed(namespace, message_of(error))
+                    self._failed(namespace, reason_of(error))
             await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
 
     def _take(self, change: Change) -> None:

@@ -26,6 +26,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from syncer.cli.explanation import (
+    VERBS,
     asked_by,
     final,
     next_step,
@@ -47,13 +48,6 @@ from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.holds import selector_of
 from syncer.rules.text import neutral
 
-#: What an operator's record did.
-_BY_HAND: Final = {
-    Kind.ORDER: "one more attempt requested",
-    Kind.RESOLVE_FAILED: "resolved as failed",
-    Kind.RESOLVE_SUCCESS: "resolved as delivered",
-    Kind.REPAIR: "repaired",
-}
 _RESULTS: Final = {
     AttemptState.SUCCESS: "good", AttemptState.FAILED: "bad", AttemptState.UNKNOWN: "odd",
 }  # fmt: skip
@@ -131,7 +125,7 @@ def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
         detail = ": ".join(t for t in (view.plan.reason, view.plan.message) if t)
         moments.append(Moment(view.plan.at, f"routed to {where}", detail=detail))
     held = {(h.channel, h.since): h.text for h in silences(records)}
-    moments += [_noted(r, held) for r in records if r.kind is Kind.SKIP or r.kind in _BY_HAND]
+    moments += [_noted(r, held) for r in records if r.kind is Kind.SKIP or r.kind in VERBS]
     moments += _attempts(request, view, records)
     if request is not None and request.status.completed_at:
         status = request.status
@@ -151,7 +145,7 @@ def _noted(record: Record, held: Mapping[tuple[str, int], str]) -> Moment:
     if record.kind is Kind.SKIP:
         return Moment(at, "not sent", "odd", about, detail=held.get((about, at), detail))
     by = str(body.get("by") or "somebody")
-    return Moment(at, _BY_HAND[record.kind], "", about, detail=detail, by=by)
+    return Moment(at, VERBS[record.kind], "", about, detail=detail, by=by)
 
 
 def _attempts(

@@ -29,6 +29,7 @@ from syncer.model.resource import NotificationRequest
 from syncer.rules.holds import reason_of
 from syncer.rules.plan import Deliver
 from syncer.settings import DeliveryRules
+from syncer.settings import DeliveryRules
 from tests.unit.syncer.cli.samples import (
     A1,
     A2,
@@ -133,11 +134,11 @@ TOLD: Final = {
     ),
     "all are paused": Told(
         (PLAN,), ("is due and held: delivery is paused for all (delivery.paused)",),
-        rules=Rules(paused=True),
+        rules=Rules(DeliveryRules(paused=True)),
     ),
     "it is too old": Told(
         (PLAN,), (f"NEXT    {C} is given up: not sent: older than delivery.maxAge (1m0s)",),
-        rules=Rules(max_age=60),
+        rules=Rules(DeliveryRules(max_age=60)),
     ),
     "an operator holds it": Told(
         (PLAN,),

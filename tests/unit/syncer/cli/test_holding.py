@@ -23,6 +23,7 @@ from syncer.cli.hold import (
 )
 from syncer.cli.installation import routed
 from syncer.cli.main import _parser
+from syncer.cli.scan import Scan
 from syncer.cli.times import end_of
 from syncer.kube.notification_requests import Unreadable
 from syncer.model.errors import ConfigError, Conflict
@@ -251,7 +252,7 @@ async def test_a_flood_does_not_wait_until_it_is_counted(
 
     async def counted(_here: _Here, _holds: Any, _others: Any) -> _Count:
         done.append("counted")
-        return _Count(NOW, ["slack:ops", "slack:dev"])
+        return _Count(NOW, Scan(channels={"slack:ops", "slack:dev"}))
 
     async def no_others() -> tuple[tuple[Hold, ...], str]:
         return (), "1"

@@ -166,7 +166,7 @@ async def test_without_its_object(case: str) -> None:
     found = await world.known()
     assert (found.uid, found.request, found.object_problem) == ("u", None, says)
     assert (found.compared, found.differences) == (False, ())
-    text = as_text(found)
+    text = list(as_text(found))
     assert f"STATUS  not read: {says}" in text
     assert text[-1] == "log and status were not compared: the status was not read"
 
@@ -230,7 +230,7 @@ async def test_differences(case: str) -> None:
         world.put("u", *records)
     found = await world.known()
     assert [text.partition(":")[0] for text in found.differences] == differences
-    text = as_text(found)
+    text = list(as_text(found))
     assert [line for line in text if line.startswith("! ")] == [f"! {d}" for d in found.differences]
     assert (text[-1] == "log and status agree") is (not differences)
     rows = text[text.index("ATTEMPTS") + 2 : text.index("", text.index("ATTEMPTS"))]
@@ -279,7 +279,7 @@ async def test_an_inspection_as_json_and_as_text() -> None:
     ]
     assert (document["uid"], document["object"], document["compared"]) == ("u", "ns/n", True)
     assert document["objectProblem"] is None
-    text = as_text(found)
+    text = list(as_text(found))
     assert text[:3] == [
         "ns/n  uid u", "", "LOG     3 records, epoch 0.7, published up to 0, expires in 60 s",
     ]  # fmt: skip
@@ -299,7 +299,7 @@ async def test_an_inspection_of_an_object_without_a_log() -> None:
     assert (document["log"], document["fold"]) == (
         None, {"channels": [], "attempts": [], "phase": "Sending"},
     )  # fmt: skip
-    text = as_text(found)
+    text = list(as_text(found))
     assert text[2] == "LOG     none"
     assert not [line for line in text if line.startswith("LOG     0")]
 
@@ -344,7 +344,7 @@ async def test_a_log_whose_header_is_damaged() -> None:
         "epoch": "", "acked": 0, "audited": 0, "length": 1, "ttlSeconds": -1,
         "records": [{"position": 0, "error": line.error}],
     }  # fmt: skip
-    text = as_text(found)
+    text = list(as_text(found))
     assert not [row for row in text if row.startswith("LOG")]
     assert [row.split()[:2] for row in text[2:4]] == [["#", "kind"], ["0", "?"]]
     assert text[3].endswith(line.error)
@@ -382,7 +382,7 @@ async def test_an_attempt_of_the_status_alone_is_shown_between_others() -> None:
     world = World(request("u", (A2, "failed"), (A1, "success"), phase="Sent"))
     world.put("u", PLAN, OPENED, SENT)
     found = await world.known()
-    text = as_text(found)
+    text = list(as_text(found))
     at = text.index("ATTEMPTS")
     assert [line.split() for line in text[at + 1 : at + 4]] == [
         ["id", "channel", "no", "log", "status"],
@@ -416,7 +416,7 @@ async def test_while_redis_is_silent_the_status_speaks(
     assert (found.unread, found.compared, found.differences) == (why, False, ())
     assert found.explanation is not None
     assert found.explanation.unread == why
-    text = as_text(found)
+    text = list(as_text(found))
     assert f"LOG     not read: {why}" in text
     assert text[-1] == "log and status were not compared: the log was not read"
     assert (as_json(found)["log"], as_json(found)["logProblem"]) == (None, why)

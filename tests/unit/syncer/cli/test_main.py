@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Final, cast
 
@@ -307,21 +306,6 @@ def test_a_password_on_the_command_line_is_warned_about(
     assert cli.main(["list"]) == 0
     assert [options.redis_url for options in listing.given] == [url, url]
     assert capsys.readouterr().err == ""
-
-
-def test_a_checkout_without_an_installation_has_a_version_too(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The number is not known there, the interpreter's is."""
-
-    def version(name: str) -> str:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr("importlib.metadata.version", version)
-    with pytest.raises(SystemExit):
-        cli.main(["--version"])
-    python = ".".join(map(str, sys.version_info[:3]))
-    assert capsys.readouterr().out == f"notification-ledger 0+unknown (Python {python})\n"
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
