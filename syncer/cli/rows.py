@@ -376,10 +376,10 @@ async def run(options: argparse.Namespace) -> int:
                 table.write(newest)
                 newest = []
         table.write(newest)
-        for text in unread:
-            write_remark(f"not listed: {text}")
-        await check_names(at, options, scan)
         if not count:
             among = f" in {', '.join(namespaces)}" if namespaces else ""
             write_remark(f"none of {scan.objects} notification(s){among} matches")
+        for text in unread:
+            write_remark(f"not listed: {text}")
+        await check_names(at, options, scan)
     return NOT_COMPARED if unread or silent else OK

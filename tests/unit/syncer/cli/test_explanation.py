@@ -511,14 +511,6 @@ def test_a_quarantine_is_said() -> None:
     assert (free.blocked, free.notes) == ("", ())
 
 
-def test_without_a_file_the_defaults_are_those_of_the_settings() -> None:
-    """What is assumed is what a controller without the group does."""
-    assumed, default = Rules(), DeliveryRules()
-    assert (assumed.at_most_once, assumed.paused, assumed.max_age, assumed.known) == (
-        default.at_most_once, default.paused, default.max_age, True,
-    )  # fmt: skip
-
-
 def _said(
     attempt: AttemptId, state: AttemptState, at: int = NOW - 9_000, *, seed: bool = False
 ) -> Record:

@@ -60,7 +60,7 @@ async def test_what_waits_is_counted_by_hold() -> None:
     assert found.problem == "1 notification(s) cannot be read, and were not counted"
     # What cannot be read hides no count of the rest.
     assert (found.of(HOLD), found.of(DEV)) == (2, 0)
-    assert (C in found.channels, found.namespaces) == (True, {"ns", "else"})
+    assert (C in found.scan.channels, found.scan.namespaces) == (True, {"ns", "else"})
     for before, held in ((NOW, {HOLD.name: 2}), (NOW - 2 * HOUR, {})):
         world.objects.pages[None] = [page(due, waits, done, other)]
         dropping = await _counted(here(world.at), [replace(HOLD, drop_before=before)])

@@ -330,7 +330,7 @@ async def test_a_log_that_expires_this_second_is_no_log_that_stays() -> None:
     assert found.uid == "a"
     world.redis.twin.delete("nl:{a}")
     last = await world.known()
-    assert as_text(last)[2] == ("LOG     1 records, epoch 0.7, published up to 0, expires in 0 s")
+    assert list(as_text(last))[2] == ("LOG     1 records, epoch 0.7, published up to 0, expires in 0 s")
 
 
 async def test_a_log_whose_header_is_damaged() -> None:
@@ -353,7 +353,7 @@ async def test_a_log_whose_header_is_damaged() -> None:
 async def test_the_parts_of_an_inspection_stand_apart() -> None:
     """A blank line before each; without records there is no table, without attempts that is said."""
     found = await World(request("u", phase="")).known()
-    assert as_text(found) == [
+    assert list(as_text(found)) == [
         "ns/n  uid u", "", "LOG     none", "", "ATTEMPTS", "  none", "", "STATUS  (none)",
         "FOLD    Pending", "", "log and status agree",
     ]  # fmt: skip
@@ -396,7 +396,7 @@ async def test_a_record_without_a_time() -> None:
     world = World()
     world.put("u", Record(Kind.REPAIR, "repair:1", "-", {"by": "me"}))
     found = await world.known()
-    assert as_text(found)[4].split() == ["1", "repair", "repair:1", "-", "by=me"]
+    assert list(as_text(found))[4].split() == ["1", "repair", "repair:1", "-", "by=me"]
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), Ambiguous("lost"), TimeoutError()])

@@ -124,7 +124,8 @@ def test_what_needs_attention() -> None:
         request(channels=[{"name": "slack:ops2", "state": "Retrying"}]),
         holds=(Hold("h", "1", NOW - DAY, NOW + DAY, "a", "r", receivers=("ops2",)),),
     )
-    assert (found.notifications, found.unfinished, found.stuck) == (7, 4, 1)
+    states = found.states
+    assert (found.notifications, states["unfinished"], states["stuck"]) == (7, 4, 1)
     lines = {line.name: line for line in lines_of(found)}
     assert lines["STUCK"] == Line(
         "STUCK", False, "1 of 4 unfinished are overdue", "list --unfinished"

@@ -33,7 +33,7 @@ def test_who_ordered_it_and_why_not_is_told() -> None:
     ))  # fmt: skip
     *_, ordered, skipped, second = tell(request(), log).moments
     assert (ordered.title, ordered.by, ordered.detail) == (
-        "one more attempt requested", "ana@host", "the hook is back",
+        "resend requested", "ana@host", "the hook is back",
     )  # fmt: skip
     assert (skipped.title, skipped.tone, skipped.detail) == (
         "not sent", "odd", "held 2027-01-15T07:59:45Z to 2027-01-15T07:59:50Z: not now",
