@@ -154,10 +154,11 @@ async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
     loaded = load(options.config, redis_url=options.redis_url, env=os.environ)
     settings = loaded.settings
     url = settings.redis.url.get_secret_value()
-    prefix = options.key_prefix or settings.redis.key_prefix
-    client = _Redis(url, prefix=prefix, timeout=settings.redis.timeout)
-    source = options.redis_from if options.redis_url else options.config
-    client.where = f"Redis at {client.place}, by {source}"
+    client = _Redis(
+        url, prefix=options.key_prefix or settings.redis.key_prefix, timeout=settings.redis.timeout
+    )
+    named_by = options.redis_from if options.redis_url else options.config
+    client.where = f"Redis at {client.place}, by {named_by}"
     async with opened(client), AsyncExitStack() as stack:
         kube, problem = None, ""
         kubeconfig, source = kubeconfig_of(options.kubeconfig)

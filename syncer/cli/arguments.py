@@ -209,9 +209,10 @@ _NEVER_BOTH: Final = (
 )  # fmt: skip
 _SCOPE: Final = ("namespace", "all-namespaces")
 _OBJECT: Final = {"metavar": "NAMESPACE/NAME"}
+_SAME: Final[dict[str, Any]] = {}
 EVERYWHERE: Final = dict.fromkeys(
     ("config", "redis-url", "key-prefix", "kubeconfig", "context", "output", "until-stdin-closes"),
-    {},
+    _SAME,
 )
 
 
@@ -226,16 +227,16 @@ class Command(NamedTuple):
 COMMANDS: Final = {
     "status": Command(
         "status", "show what needs attention now, and the command that goes on",
-        dict.fromkeys(_SCOPE, {}),
+        dict.fromkeys(_SCOPE, _SAME),
     ),
     "list": Command(
         "rows", "list notifications, the newest first, and which of them need attention",
-        dict.fromkeys((*_SCOPE, "phase", "event", "state", "unfinished", "receiver", "since"), {}),
+        dict.fromkeys((*_SCOPE, "phase", "event", "state", "unfinished", "receiver", "since"), _SAME),
     ),
     "tail": Command(
         "tail", "show attempts as they happen: their results, and why one was not made",
         {
-            **dict.fromkeys((*_SCOPE, "receiver", "follow"), {}),
+            **dict.fromkeys((*_SCOPE, "receiver", "follow"), _SAME),
             "since": {
                 "default": "10m",
                 "help": "start this long ago (`1h`, `3d`), or at a time (default %(default)s)",
@@ -244,12 +245,12 @@ COMMANDS: Final = {
     ),
     "explain": Command(
         "explain", "explain why it was sent or not, and what comes next and when",
-        {"object": _OBJECT | {"nargs": "?"}, "event": {}, "records": {}},
+        {"object": _OBJECT | {"nargs": "?"}, "event": _SAME, "records": _SAME},
     ),
     "receivers": Command(
         "receivers", "show which receivers are bad, since when, and their last error",
         {
-            **dict.fromkeys(_SCOPE, {}),
+            **dict.fromkeys(_SCOPE, _SAME),
             "since": {
                 "default": "1d",
                 "help": "count attempts since then (`1h`, `3d`, or a time; default %(default)s)",
@@ -264,16 +265,16 @@ COMMANDS: Final = {
             },
             **dict.fromkeys(
                 (*_SCOPE, "repair", "dry-run", "rebuild", "accept-loss", "unwitnessed", "moved", "by"),
-                {},
+                _SAME,
             ),
         },
     ),
     "resolve": Command(
         "resend", "record the result of an attempt that ended as unknown",
         {
-            "object": _OBJECT, "as": {},
+            "object": _OBJECT, "as": _SAME,
             "reason": {"required": True, "help": "how you know the result (recorded)"},
-            **dict.fromkeys(("attempt", "receiver", "even-open", "dry-run", "by"), {}),
+            **dict.fromkeys(("attempt", "receiver", "even-open", "dry-run", "by"), _SAME),
         },
     ),
     "resend": Command(
@@ -284,10 +285,10 @@ COMMANDS: Final = {
             "receiver": {
                 "help": "only there; without a notification every one that failed there; may be repeated",
             },
-            "failed": {}, "even-dropped": {},
+            "failed": _SAME, "even-dropped": _SAME,
             "since": {"help": "only if its last attempt there was since then (`2h`, or a time)"},
             "rate": {"default": "1/s", "help": "of several, so many a second (default %(default)s)"},
-            **dict.fromkeys((*_SCOPE, "dry-run", "by"), {}),
+            **dict.fromkeys((*_SCOPE, "dry-run", "by"), _SAME),
         },
     ),
     "hold": Command(
@@ -305,17 +306,17 @@ COMMANDS: Final = {
             "namespace": {"type": str, "help": "notifications in this namespace"},
             "rate": {"help": "of `hold end`: let go so many a second (`5/s`), or a minute, oldest first"},
             **dict.fromkeys(
-                ("type", "severity", "until", "reason", "anyway", "dry-run", "drop", "by"), {}
+                ("type", "severity", "until", "reason", "anyway", "dry-run", "drop", "by"), _SAME
             ),
         },
     ),
     "doctor": Command(
         "doctor", "check settings, Redis, API server, permissions, replicas and routing",
-        dict.fromkeys((*_SCOPE, "service-account"), {}),
+        dict.fromkeys((*_SCOPE, "service-account"), _SAME),
     ),
     "web": Command(
         "web", "serve the explorer's pages, on loopback only",
-        dict.fromkeys((*_SCOPE, "port", "health-address"), {}),
+        dict.fromkeys((*_SCOPE, "port", "health-address"), _SAME),
     ),
 }  # fmt: skip
 

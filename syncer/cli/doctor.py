@@ -34,7 +34,7 @@ from syncer.cli.output import write_answer, write_lines
 from syncer.cli.owner import read_shard, sharding_of
 from syncer.cli.status import read_replicas
 from syncer.cli.times import now_here
-from syncer.kube.client import Json, KubeClient
+from syncer.kube.client import KubeClient
 from syncer.kube.status_policy import find
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import number_of
@@ -96,7 +96,10 @@ async def run(options: argparse.Namespace) -> int:
         )
     for name, grade, text, fix in results:
         document = {"check": name, "grade": grade.value, "found": text, "fix": fix or None}
-        lines = [f"{grade.value:<8}{name:<20}{plain(text)}", *([f"{'':28}fix: {fix}"] if fix else [])]
+        lines = [
+            f"{grade.value:<8}{name:<20}{plain(text)}",
+            *([f"{'':28}fix: {fix}"] if fix else []),
+        ]
         write_answer(document, lines, as_json=options.json)
     grades = Counter(result.grade for result in results)
     if not options.json:
@@ -260,7 +263,8 @@ def check_server(info: Mapping[str, str], url: str, durability: str) -> list[Res
         passes(
             "redis-transport", "encrypted, or on this machine",
             "TLS without verification of the certificate" if target.unverified
-            else "what is sent, passwords included, travels unencrypted" if not (near or parts.scheme.startswith("rediss")) else "",
+            else "" if near or parts.scheme.startswith("rediss")
+            else "what is sent, passwords included, travels unencrypted",
             "use rediss:// and name the authority in ssl_ca_certs (a Redis of your own: the chart's has no"
             " TLS, only a NetworkPolicy)",
             bad=Grade.WARN,

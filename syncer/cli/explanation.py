@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from syncer.cli.output import age, cut, in_words, table, translated
@@ -65,7 +65,7 @@ _NOT_LOOKED_UP: Final = Owner()
 class Rules:
     """What decides whether something is sent."""
 
-    delivery: DeliveryRules = DeliveryRules()
+    delivery: DeliveryRules = field(default_factory=DeliveryRules)
     #: False where no settings file was given, so that defaults were assumed.
     known: bool = True
     #: What operators hold, and why that is not known, empty if it is.

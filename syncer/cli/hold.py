@@ -292,8 +292,8 @@ async def _patch(here: _Here, hold: Hold, spec: dict[str, Any]) -> None:
 def _ending(here: _Here, hold: Hold, held: int | None, now: int) -> tuple[dict[str, Any], str]:
     """What is changed of a hold to end it, and in words."""
     if here.options.drop:
-        until = format_time(now + _DROPPING)
-        spec = {"rate": None, "dropBefore": format_time(now), "until": until}
+        end = format_time(now + _DROPPING)
+        spec = {"rate": None, "dropBefore": format_time(now), "until": end}
         return spec, f"{_many(held)} and fail, 'dropped with hold {hold.name}'; younger ones go on"
     if here.rate and held != 0:
         takes = 0 if held is None else round(held / here.rate * 1000)

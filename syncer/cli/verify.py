@@ -248,7 +248,11 @@ async def wait_clean(
     left = [r.joined.name for r in repaired]
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
-        wrong = [r async for r in check_again(at, scan, replace(bounds, settle=0), left)] if left else []
+        wrong = (
+            [r async for r in check_again(at, scan, replace(bounds, settle=0), left)]
+            if left
+            else []
+        )
         left = [r.joined.name for r in wrong]
         if not left or asyncio.get_running_loop().time() >= deadline:
             return wrong

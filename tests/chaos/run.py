@@ -203,9 +203,7 @@ async def _main(options: argparse.Namespace) -> int:
     say("starting etcd, kube-apiserver and Redis")
     async with servers() as (plane, redis, folder):
         if name:
-            report = await run_schedule(
-                plane, redis, folder, name, broken=bool(options.broken)
-            )
+            report = await run_schedule(plane, redis, folder, name, broken=bool(options.broken))
         else:
             say(f"seed {options.seed}, {options.replicas} replicas")
             report = await chaos(

@@ -17,7 +17,7 @@ import pytest
 from tests.chaos.broken import BREAKS
 from tests.chaos.faults import KINDS
 from tests.chaos.report import DROPPED, REFUSED
-from tests.chaos.run import EVIDENCE, chaos, killable_redis, noticed, unavailable_reason
+from tests.chaos.run import EVIDENCE, chaos, killable_redis, noticed, run_schedule
 from tests.chaos.targeted import SCHEDULES
 from tests.servers.controlplane import ControlPlane
 
@@ -50,8 +50,8 @@ async def test_a_protection_that_is_off_is_noticed(
     """With one protection off the invariant is named; with it on the same trouble does no harm."""
     async with killable_redis() as redis:
         off, on = await asyncio.gather(
-            unavailable_reason(control_plane, redis, tmp_path / "off", name, broken=True),
-            unavailable_reason(control_plane, redis, tmp_path / "on", name, broken=False),
+            run_schedule(control_plane, redis, tmp_path / "off", name, broken=True),
+            run_schedule(control_plane, redis, tmp_path / "on", name, broken=False),
         )
     assert noticed(name, off), off.verdict()
     assert on.sound, f"{on.verdict()}\n{on.findings}"

@@ -29,7 +29,6 @@ from syncer.model.resource import NotificationRequest
 from syncer.rules.holds import reason_of
 from syncer.rules.plan import Deliver
 from syncer.settings import DeliveryRules
-from syncer.settings import DeliveryRules
 from tests.unit.syncer.cli.samples import (
     A1,
     A2,

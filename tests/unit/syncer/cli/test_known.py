@@ -330,7 +330,9 @@ async def test_a_log_that_expires_this_second_is_no_log_that_stays() -> None:
     assert found.uid == "a"
     world.redis.twin.delete("nl:{a}")
     last = await world.known()
-    assert list(as_text(last))[2] == ("LOG     1 records, epoch 0.7, published up to 0, expires in 0 s")
+    assert list(as_text(last))[2] == (
+        "LOG     1 records, epoch 0.7, published up to 0, expires in 0 s"
+    )
 
 
 async def test_a_log_whose_header_is_damaged() -> None:

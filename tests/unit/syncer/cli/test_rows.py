@@ -176,7 +176,11 @@ def test_what_is_lost(case: str) -> None:
     )
     counts = Overview(AT, NOW - HOUR)
     counts.take(found)
-    assert (found.notes(AT), counts.states["failed"], found.as_json(AT)["lost"]) == (notes, lost, lost)
+    assert (found.notes(AT), counts.states["failed"], found.as_json(AT)["lost"]) == (
+        notes,
+        lost,
+        lost,
+    )
     assert found.states(AT) == ({"lost", "attention"} if lost else set())
 
 
