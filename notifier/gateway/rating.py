@@ -1,28 +1,34 @@
 """
-The rate of a source: events above it wait for a digest, or are refused for now.
+The rate of a source, which keeps a storm of events from becoming a storm of pages.
 
-A digest is open for a few seconds. Requests whose events it takes wait for it, as they wait for the
-API server, and are answered when its object exists: nothing is promised that is not stored. An event
-that has its object already belongs to no digest, and does not count against the rate.
+A source may create a limited number of notifications a minute in one namespace; each replica counts by
+itself. Events beyond the limit are refused for now, or become part of a digest: one notification that
+lists the events of a few seconds and is routed by the attributes that they have in common. Requests
+whose events it takes wait for it, as they wait for the API server, and are answered when its object
+exists: nothing is promised that is not stored. An event that has its object already belongs to no digest,
+and does not count against the rate.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from notifier.gateway.draft import Refused
+from notifier.gateway.draft import Refused, cut
+from notifier.gateway.identity import hashed
+from notifier.gateway.manifest import PRIORITIES, line, object_of
 from notifier.gateway.metrics import GatewayMetrics
-from notifier.gateway.storm import MEMBERS, digest_of
 from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.translation import Conditional, Desired, Source
 from syncer.model.errors import Unavailable
-from syncer.model.incident import RESOLVED
+from syncer.model.incident import OWN, RESOLVED
+from syncer.model.resource import Json
 from syncer.rules.bucket import TokenBucket
 from syncer.runtime.offload import offload
 from syncer.runtime.supervise import end
@@ -33,6 +39,10 @@ logger = logging.getLogger("ledger.gateway")
 _LARGE: Final = 4096
 #: Of a source's patience: for how long a digest is open.
 _SHARE: Final = 0.4
+#: Members of a digest; more of them begin another one.
+MEMBERS: Final = 500
+#: Characters of a digest's body.
+_BODY: Final = 30_000
 
 
 class OverRateError(Unavailable):
@@ -189,3 +199,57 @@ class Rating:
         # One alone needs no list.
         desired = members[0] if len(members) == 1 else digest_of(self._source.name, members)
         return await self._submitter.submit(desired, until)
+
+
+def digest_of(source: str, members: Sequence[Desired]) -> Desired:
+    """
+    Return one notification that stands for several (at least one, all of one namespace).
+
+    The same members make the same digest, in whatever order they came.
+    """
+    ordered = sorted(members, key=lambda desired: desired.identity.digest)
+    identity = hashed("dg", source, "digest", *(desired.identity.name for desired in ordered))
+    specs = [desired.manifest["spec"] for desired in ordered]
+    worst = min(specs, key=lambda spec: PRIORITIES.index(spec["priority"]))
+    spec: Json = {
+        "type": worst["type"],
+        "priority": worst["priority"],
+        "subject": line(f"[DIGEST:{len(specs)}] {source}: {worst['subject']} and others"),
+        "body": _body(specs),
+        "extensions": {**_common(specs), "digest": str(len(specs))},
+    }
+    for key in ("severity", "retryPolicy", "retentionDays", "clusterID"):
+        if key in worst:
+            spec[key] = worst[key]
+    namespace = members[0].namespace
+    event = f"digest of {len(specs)}"
+    manifest = object_of(identity, source=source, namespace=namespace, event=event, spec=spec)
+    return Desired(namespace, identity, manifest, repeat=False)
+
+
+def _common(specs: Sequence[Json]) -> dict[str, str]:
+    """Return the attributes that all of them have; a digest is about no incident."""
+    first, *others = (spec["extensions"] for spec in specs)
+    return {
+        key: value
+        for key, value in first.items()
+        if not key.startswith(OWN) and all(extensions.get(key) == value for extensions in others)
+    }
+
+
+def _body(specs: Sequence[Json]) -> str:
+    """Return the subjects, the most urgent and frequent first, within the bound of a body."""
+    counts = Counter((spec["priority"], spec["subject"]) for spec in specs)
+    ordered = sorted(counts.items(), key=lambda item: (PRIORITIES.index(item[0][0]), -item[1]))
+    lines = [f"{len(specs)} notifications came faster than this source's rate allows:"]
+    size, left_out = len(lines[0]), 0
+    for (priority, subject), count in ordered:
+        text = f"- {priority}: {cut(subject, 200)}" + (f" ({count} times)" if count > 1 else "")
+        if size + len(text) > _BODY:
+            left_out += count
+            continue
+        size += len(text) + 1
+        lines.append(text)
+    if left_out:
+        lines.append(f"… and {left_out} more.")
+    return "\n".join(lines)
