@@ -110,31 +110,26 @@ class Access:
         path: str,
         clock: Callable[[], float],
         *,
-        source: Source | None = None,
-        review: Callable[[Incoming, Source, tuple[str, ...]], Awaitable[None]] | None = None,
-        tls: Tls | None = None,
+        source: Source,
+        review: Callable[[Incoming, Source, tuple[str, ...]], Awaitable[None]],
+        tls: Tls | None,
     ) -> None:
         """
         Read the secrets; ConfigError if one cannot be read.
 
-        `path` is where the settings stand in the gateway's file; `clock` gives monotonic seconds. With a
-        source, `review` is `Reviews.check`, needed where the API server is asked who sends, and `tls` is
-        needed where clients have certificates.
+        `path` is where the settings stand in the gateway's file; `clock` gives monotonic seconds. `review`
+        is `Reviews.check`; `tls` is needed where clients have certificates.
         """
-        self._review: Callable[[Incoming], Awaitable[None]] | None = None
-        if auth.token_review:
-            if source is None or review is None:
-                raise ConfigError("cannot be asked for here", path=f"{path}.tokenReview")
-            audiences = auth.token_review.audiences
-            self._review = lambda incoming: review(incoming, source, audiences)
+        self.source, self._review, self._reviewed = source, review, auth.token_review
         self._by_headers: list[Callable[[Incoming], None]] = []
         self._by_body: list[Callable[[Incoming, float], None]] = []
         if certified := auth.client_certificate:
-            if source is None or tls is None:
+            if tls is None:
                 raise ConfigError("needs `tls`", path=f"{path}.clientCertificate")
-            name = source.name
             self._by_headers.append(
-                lambda i: check_certificate(i.certificate, tls.anchors(name), certified.names)
+                lambda i: check_certificate(
+                    i.certificate, tls.anchors(source.name), certified.names
+                )
             )
         if bearer := auth.bearer:
             tokens = Secrets(bearer.token_files, f"{path}.bearer.tokenFiles", clock)
@@ -148,27 +143,18 @@ class Access:
             keys = Secrets(signed.key_files, f"{path}.signature.keyFiles", clock, check)
             self._by_body.append(lambda i, now: check_signature(i, signed, keys.current(), now))
 
-    def check_headers(self, incoming: Incoming) -> None:
+    async def check_sender(self, incoming: Incoming) -> None:
         """
-        Check what needs no body, before one is read.
-
-        Raises:
-            Refused: 401.
-            Unavailable: the secrets cannot be read.
-        """
-        for check in self._by_headers:
-            check(incoming)
-
-    async def check_caller(self, incoming: Incoming) -> None:
-        """
-        Check what needs the API server, before a body is read.
+        Check what needs no body, before one is read; the API server is asked last.
 
         Raises:
             Refused: 401 or 403.
-            Unavailable: it did not say in time.
+            Unavailable: the secrets cannot be read, or the API server did not say in time.
         """
-        if self._review is not None:
-            await self._review(incoming)
+        for check in self._by_headers:
+            check(incoming)
+        if self._reviewed is not None:
+            await self._review(incoming, self.source, self._reviewed.audiences)
 
     def check_body(self, incoming: Incoming, now: float) -> None:
         """

@@ -23,7 +23,7 @@ from contextlib import AsyncExitStack
 from notifier.gateway.access import Access
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.reviews import Reviews
-from notifier.gateway.server import Entry, Gateway
+from notifier.gateway.server import Gateway
 from notifier.gateway.settings import Loaded
 from notifier.gateway.silence import LABEL, Expectation
 from notifier.gateway.submit import KubeObjects, Submitter
@@ -67,17 +67,14 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         with binding(metrics, "metricsAddr"):
             await admin.bind(metrics.host, metrics.port, health=False, metrics=True)
         tls = tls_of(loaded)
-        entries = {
-            name: Entry(
-                source,
-                Access(
-                    auth,
-                    f"sources[{number}].auth",
-                    monotonic_clock,
-                    source=source,
-                    review=lambda *asked: reviews.check(*asked),  # noqa: PLW0108 - made below
-                    tls=tls,
-                ),
+        sources = {
+            name: Access(
+                auth,
+                f"sources[{number}].auth",
+                monotonic_clock,
+                source=source,
+                review=lambda *asked: reviews.check(*asked),  # noqa: PLW0108 - made below
+                tls=tls,
             )
             for number, (name, (source, auth)) in enumerate(loaded.sources.items())
         }
@@ -94,7 +91,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         series = GatewayMetrics(registry)
         expectations = _expectations(loaded, client, submitter, series)
         gateway = Gateway(
-            entries,
+            sources,
             submitter,
             series,
             settings.limits,
@@ -114,7 +111,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         gc.freeze()
         logger.info(
             "the gateway listens",
-            extra={"version": __version__, "port": port, "sources": sorted(entries)},
+            extra={"version": __version__, "port": port, "sources": sorted(sources)},
         )
         await stop.wait()
         logger.info("the gateway is shutting down", extra={"in_flight": gateway.in_flight})

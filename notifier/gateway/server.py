@@ -23,7 +23,6 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -37,7 +36,7 @@ from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import LimitSettings
 from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.tls import certificate_of
-from notifier.gateway.translation import Conditional, Desired, Source, translate
+from notifier.gateway.translation import Conditional, Desired, translate
 from syncer.model.errors import Unavailable
 from syncer.model.resource import Json
 from syncer.runtime.connections import Connections, Listener, listen
@@ -59,15 +58,8 @@ _SHARE: Final = 0.5
 _LOG_EVERY: Final = 10.0
 #: Member of a request that is set once all proofs of its source hold.
 _PROVEN: Final = web.RequestKey("proven", bool)
+_NOWHERE: Final = Refused("there is no source of this name; the path is /v1/<name>", status=404)
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A source and who may send to it."""
-
-    source: Source
-    access: Access
 
 
 class Gateway:
@@ -75,7 +67,7 @@ class Gateway:
 
     def __init__(
         self,
-        entries: Mapping[str, Entry],
+        sources: Mapping[str, Access],
         submitter: Submitter,
         metrics: GatewayMetrics,
         limits: LimitSettings,
@@ -90,30 +82,30 @@ class Gateway:
         `tls` returns the context of a connection that begins; None speaks HTTP without TLS. `now` gives
         Unix seconds. `heard` is called with each source that has sent what it may, whatever becomes of it.
         """
-        self._entries = entries
+        self._sources = sources
         self._asking = Asking(submitter.objects)
         self._tls = tls
         self._heard = heard
         self._ratings = {
-            name: Rating(entry.source, submitter, metrics, time.monotonic)
-            for name, entry in entries.items()
+            name: Rating(access.source, submitter, metrics, time.monotonic)
+            for name, access in sources.items()
         }
         self._metrics = metrics
         self._limits = limits
         self._now = now
         self._connections = Connections(limits.connections)
         #: Requests that wait for the API server, by source.
-        self._in_flight = dict.fromkeys(entries, 0)
+        self._in_flight = dict.fromkeys(sources, 0)
         self._buffered = 0
         #: Of that, objects that wait for the API server, by source.
-        self._waiting = dict.fromkeys(entries, 0)
+        self._waiting = dict.fromkeys(sources, 0)
         #: Bodies that are arriving, the oldest first.
         self._arriving: dict[asyncio.Transport, bytearray] = {}
         #: Bytes of bodies that were given up, until their readers notice.
         self._leaving: dict[asyncio.Transport, int] = {}
         self._quiet: dict[tuple[str, int], tuple[float, int]] = {}
         self._listener: Listener | None = None
-        for name in entries:
+        for name in sources:
             metrics.last.labels(name)
         metrics.in_flight.set_function(lambda: self.in_flight)
 
@@ -128,7 +120,7 @@ class Gateway:
         app.router.add_route("*", "/v1/{source}", self._serve)
         app.router.add_route("*", "/v1/{source}/{namespace}/{name}", self._serve)
         app.router.add_route("*", "/{path:.*}", self._serve)
-        patience = max(entry.source.patience for entry in self._entries.values())
+        patience = max(access.source.patience for access in self._sources.values())
         self._listener = await listen(
             app,
             host,
@@ -152,23 +144,24 @@ class Gateway:
         began = asyncio.get_running_loop().time()
         self._connections.on_request(request.transport)
         name = request.match_info.get("source", "")
-        entry = self._entries.get(name)
-        label = name if entry else "none"
+        access = self._sources.get(name)
+        label = name if access else "none"
         asks = "name" in request.match_info
         try:
-            known = _known(entry)
-            if asks:
-                answer = _json(200, await self._ask(known, request))
+            if access is None:
+                answer = self._refused(label, _NOWHERE, request)
+            elif asks:
+                answer = _json(200, await self._ask(access, request))
             else:
-                answer = self._done(label, await self._take(known, request, began))
-            if origin := request.headers.get("WebHook-Request-Origin"):
+                answer = self._done(label, await self._take(access, request, began))
+            if access and (origin := request.headers.get("WebHook-Request-Origin")):
                 answer.headers["WebHook-Allowed-Origin"] = origin[:256]
                 answer.headers["Allow"] = ", ".join(_METHODS)
         except Refused as error:
             answer = self._refused(label, error, request)
         except Unavailable as error:
             status = error.status if isinstance(error, OverRateError) else 503
-            answer = self._later(entry, label, str(error), status)
+            answer = self._later(access, label, str(error), status)
         finally:
             self._connections.on_request(request.transport)
         if not request.get(_PROVEN):
@@ -178,32 +171,32 @@ class Gateway:
             self._metrics.seconds.labels(label).observe(asyncio.get_running_loop().time() - began)
         return answer
 
-    async def _ask(self, entry: Entry, request: web.Request) -> Json:
+    async def _ask(self, access: Access, request: web.Request) -> Json:
         """Return what became of a notification, to the source that made it."""
         if request.method != "GET":
             raise Refused(f"the method must be GET; it is {request.method[:10]}", status=405)
-        headers = await _proven(entry.access, request)
+        headers = await _proven(access, request)
         # There is no body; who signs signs the path, so that the signature is for this question alone.
-        entry.access.check_body(Incoming(headers, request.path_qs.encode()), self._now())
+        access.check_body(Incoming(headers, request.path_qs.encode()), self._now())
         request[_PROVEN] = True
-        with self._place(entry.source.name, 0, request):
+        with self._place(access.source.name, 0, request):
             return await self._asking.answer(
-                entry.source,
+                access.source,
                 request.match_info["namespace"],
                 request.match_info["name"],
                 request.query.get("wait", ""),
             )
 
-    async def _take(self, entry: Entry, request: web.Request, began: float) -> list[Submitted]:
-        if request.method == "OPTIONS" and entry.source.kind.handshake:
+    async def _take(self, access: Access, request: web.Request, began: float) -> list[Submitted]:
+        if request.method == "OPTIONS" and access.source.kind.handshake:
             return []
         if request.method not in _METHODS:
             raise Refused(f"the method must be POST; it is {request.method[:10]}", status=405)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Refused("compressed bodies are not accepted", status=415)
-        source = entry.source
+        source = access.source
         # Nothing of the body outlives this.
-        wanted, ends, size = await self._translated(entry, request)
+        wanted, ends, size = await self._translated(access, request)
         self._heard(source.name)
         with self._place(source.name, size, request):
             return await self._submit(source.name, wanted, ends, began + source.patience)
@@ -216,7 +209,7 @@ class Gateway:
         full = size and self._waiting[name] and self._waiting[name] + size > most
         places, own = self._limits.requests, self._in_flight[name]
         # Its namespace may take nothing, and each of its requests wait as long as it may.
-        full = full or (own >= places * _SHARE and own and len(self._entries) > 1)
+        full = full or (own >= places * _SHARE and own and len(self._sources) > 1)
         if full or self.in_flight >= places:
             raise Unavailable("too many requests are in flight")
         self._in_flight[name] += 1
@@ -231,7 +224,7 @@ class Gateway:
             self._buffered -= size
 
     async def _translated(
-        self, entry: Entry, request: web.Request
+        self, access: Access, request: web.Request
     ) -> tuple[tuple[Desired, ...], tuple[Conditional, ...], int]:
         """
         Read a request and translate it, once its sender is proven; returns the objects, and their bytes.
@@ -240,25 +233,25 @@ class Gateway:
             Refused: it becomes no notification.
             Unavailable: too much is being read.
         """
-        headers = await _proven(entry.access, request)
+        headers = await _proven(access, request)
         body, taken = bytearray(), 0
         try:
-            await self._read(request, body, entry.source.kind.max_body)
+            await self._read(request, body, access.source.kind.max_body)
             taken, incoming = len(body), Incoming(headers, bytes(body))
             # It would be in memory twice for as long as it waits.
             body.clear()
             now = self._now()
 
             def work() -> tuple[tuple[Desired, ...], tuple[Conditional, ...], int]:
-                entry.access.check_body(incoming, now)
+                access.check_body(incoming, now)
                 request[_PROVEN] = True
-                found, ends = translate(entry.source, incoming, now)
+                found, ends = translate(access.source, incoming, now)
                 bytes_ = sum(len(orjson.dumps(desired.manifest)) for desired in found)
                 return found, ends, bytes_ + (_PARSED * taken if ends else 0)
 
             # A mapping may look at all alerts for each of them.
-            size = taken * (ALERTS if entry.source.options.each else 1)
-            return await offload(work, size=size, seconds=_TRANSLATION, author=entry.source.name)
+            size = taken * (ALERTS if access.source.options.each else 1)
+            return await offload(work, size=size, seconds=_TRANSLATION, author=access.source.name)
         except TimeoutError:
             raise Unavailable("earlier large requests are still being processed") from None
         finally:
@@ -376,9 +369,9 @@ class Gateway:
             headers["WWW-Authenticate"] = 'Bearer realm="notifications"'
         return _json(error.status, {"error": error.reason, "path": error.path}, headers)
 
-    def _later(self, entry: Entry | None, label: str, reason: str, status: int) -> web.Response:
+    def _later(self, access: Access | None, label: str, reason: str, status: int) -> web.Response:
         self._log(label, status, "a request was not accepted, its sender should try again", reason)
-        most = entry.source.retry_after if entry else 10
+        most = access.source.retry_after if access else 10
         # Not all at once; and no later than some senders wait.
         seconds = random.randint((most + 1) // 2, most)  # noqa: S311 (no secret)
         return _json(status, {"error": reason, "path": ""}, {"Retry-After": str(seconds)})
@@ -402,19 +395,12 @@ class Gateway:
         )  # fmt: skip
 
 
-def _known(entry: Entry | None) -> Entry:
-    if entry is None:
-        raise Refused("there is no source of this name; the path is /v1/<name>", status=404)
-    return entry
-
-
 async def _proven(access: Access, request: web.Request) -> dict[str, str]:
     """Return the headers of a request by names in lower case, once they prove who sends."""
     headers = {key.lower(): value for key, value in request.headers.items()}
     transport = request.transport
     connection = transport.get_extra_info("ssl_object") if transport is not None else None
-    access.check_headers(Incoming(headers, b"", certificate_of(connection)))
-    await access.check_caller(Incoming(headers, b""))
+    await access.check_sender(Incoming(headers, b"", certificate_of(connection)))
     return headers
 
 

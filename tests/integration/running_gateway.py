@@ -18,7 +18,7 @@ from notifier.gateway.access import Access
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.process import tls_of
 from notifier.gateway.reviews import Reviews
-from notifier.gateway.server import Entry, Gateway
+from notifier.gateway.server import Gateway
 from notifier.gateway.settings import of_document
 from notifier.gateway.submit import KubeObjects, Submitter
 from syncer.kube.client import KubeClient
@@ -109,22 +109,12 @@ async def gateway(
         aiohttp.ClientSession() as session,
     ):
         reviews = Reviews(client, clock)
-        entries = {
-            name: Entry(
-                source,
-                Access(
-                    auth,
-                    name,
-                    time.monotonic,
-                    source=source,
-                    review=reviews.check,
-                    tls=tls,
-                ),
-            )
+        sources = {
+            name: Access(auth, name, time.monotonic, source=source, review=reviews.check, tls=tls)
             for name, (source, auth) in loaded.sources.items()
         }
         serving = Gateway(
-            entries,
+            sources,
             Submitter(KubeObjects(client), now),
             GatewayMetrics(registry),
             loaded.settings.limits,
