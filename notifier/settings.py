@@ -266,12 +266,11 @@ class DeliverySettings(DeliveryRules):
     @property
     def largest_timeout(self) -> float:
         """The longest that one send may take, in seconds, over all channels that exist."""
-        timeouts = [self.slack.timeout]
-        if self.file.output_dir:
-            timeouts.append(self.file.timeout)
-        if self.email.enabled:
-            timeouts.append(self.email.timeout)
-        return max(timeouts)
+        return max(
+            self.slack.timeout,
+            self.file.timeout if self.file.output_dir else 0.0,
+            self.email.timeout if self.email.enabled else 0.0,
+        )
 
     @property
     def native(self) -> frozenset[str]:

@@ -99,8 +99,7 @@ def log_text(message: Message, now: int) -> str:
     `now` is in Unix milliseconds.
     """
     spec = message.spec
-    text = f"[{format_time(now)}] {message.key} {spec.subject}: {spec.body}"
-    return escaped(text)
+    return escaped(f"[{format_time(now)}] {message.key} {spec.subject}: {spec.body}")
 
 
 def _ascii(line: str, form: str) -> str:
