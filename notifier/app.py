@@ -98,7 +98,7 @@ class Parts:
             outside.registry,
             events_dropped=lambda: self.events.dropped,
             egress_denied=outside.egress_denied,
-            foreign_objects=lambda: self.reflector.selection.foreign,
+            foreign_objects=lambda: self.reflector.foreign,
         )
         self.delivery_metrics.build.labels(__version__).set(1)
 

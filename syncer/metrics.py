@@ -190,12 +190,6 @@ class SyncMetrics:
         self.shards = gauge("shards", "Shards of the installation.")
         self.shards_owned = gauge("shards_owned", "Shards that this replica owns.")
         self.sessions = gauge("sessions", "Replicas with a session, as this one sees them.")
-        self.server_selects = gauge(
-            "server_selects_shards",
-            "1 if the API server sends this replica only the notifications of its own shards; 0 "
-            "if it also sends others, or has not been asked to select, as when one replica owns "
-            "all shards.",
-        )
         self.lease_margin = gauge(
             "lease_margin_seconds",
             "Time left in which sends may begin without another renewal of the session; 0 without "

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, settings
 from tests import scheduling
 from tests.examples import NIGHTLY, QUICK, SAME, SEED
 from tests.servers import starts
-from tests.servers.controlplane import SHARDED, ControlPlane, built_programs
+from tests.servers.controlplane import ControlPlane, built_programs
 from tests.servers.definition import serve, upstream_form
 from tests.servers.process import ServerError
 from tests.servers.redis import BINARIES, RedisServer, find_binary
@@ -294,15 +294,6 @@ def control_plane(
     # A quarter less CPU for all of an e2e test.
     plane = ControlPlane(control_plane_assets, gogc=400)
     yield from _launched(plane, "control_plane", pytestconfig)
-
-
-@pytest.fixture(scope="session")
-def sharded_control_plane(
-    control_plane_assets: Path, pytestconfig: pytest.Config
-) -> Iterator[ControlPlane]:
-    """Return another one, which selects by shard."""
-    plane = ControlPlane(control_plane_assets, gogc=400, feature_gates=SHARDED)
-    yield from _launched(plane, "sharded_control_plane", pytestconfig)
 
 
 def _launched(plane: ControlPlane, fixture: str, config: pytest.Config) -> Iterator[ControlPlane]:

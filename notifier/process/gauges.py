@@ -94,7 +94,6 @@ def _of_shards(parts: Parts) -> None:
     metrics.shards.set(shards.shards)
     metrics.shards_owned.set(len(owned))
     metrics.sessions.set(parts.manager.sessions)
-    metrics.server_selects.set(bool(parts.reflector.selection.selects))
     left = [term.left(now) for term in owned.values() if isinstance(term, LeaseTerm)]
     metrics.lease_margin.set(min(left, default=0.0))
 

@@ -20,9 +20,8 @@ from functools import partial
 from typing import Final
 
 from syncer.kube.listing import Lister
-from syncer.kube.notification_requests import Meta, Part
+from syncer.kube.notification_requests import Meta
 from syncer.kube.scope import Scope
-from syncer.kube.selection import Selection
 from syncer.model.errors import PortError
 from syncer.model.resource import version_key
 
@@ -44,7 +43,7 @@ class Comparison:
         self,
         lister: Lister,
         scopes: Sequence[Scope],
-        selection: Selection,
+        shard_of: Callable[[str], int],
         *,
         every: float,
         grace: float,
@@ -54,14 +53,14 @@ class Comparison:
         Args:
             lister: Lists the metadata, and reads what is missing.
             scopes: Of the reflector, with their mirrors.
-            selection: Knows the shard of an object.
+            shard_of: Tells the shard of a uid.
             every: Seconds from the begin of a round to that of the next.
             grace: For which a watch may be behind a list.
             on_missed: Called with the number of objects that were found missing.
         """  # noqa: D205 - the class says what it is
         self._lister = lister
         self._scopes = scopes
-        self._selection = selection
+        self._shard_of = shard_of
         self._every = every
         self._grace = grace
         self._on_missed = on_missed
@@ -87,11 +86,11 @@ class Comparison:
 
     async def _compare(self, scope: Scope, pause: float) -> int:
         """Compare one scope; returns the number of pages."""
-        part = self._selection.part(scope.following.shards)
+        ours = partial(self._follows, scope)
         pages, token, limit = 0, "", None
         suspects: list[Meta] = []
         while token or not pages:
-            page, limit = await self._lister.metadata(scope, part, token, limit)
+            page, limit = await self._lister.metadata(scope, ours, token, limit)
             suspects += [meta for meta in page.objects if self._is_missing(scope, meta)]
             pages, token = pages + 1, page.continue_token
             await asyncio.sleep(pause)
@@ -104,7 +103,7 @@ class Comparison:
         return self._follows(scope, meta.uid) and scope.mirror.is_missing(meta)
 
     def _follows(self, scope: Scope, uid: str) -> bool:
-        return scope.following.follows(self._selection.shard_of(uid))
+        return scope.following.follows(self._shard_of(uid))
 
     async def _fetch(self, scope: Scope, missing: Sequence[Meta]) -> None:
         if len(missing) > _FEW:
@@ -126,4 +125,4 @@ class Comparison:
             # A list that began before would take what is handed over for deleted.
             async with scope.listing:
                 if self._is_missing(scope, meta):
-                    await self._lister.read(scope, meta, Part(ours=partial(self._follows, scope)))
+                    await self._lister.read(scope, meta, partial(self._follows, scope))

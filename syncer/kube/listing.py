@@ -24,9 +24,10 @@ from syncer.kube.errors import OLDER_STATE, OVERSIZED
 from syncer.kube.mirror import Mirror
 from syncer.kube.notification_requests import (
     Meta,
+    Ours,
     Page,
-    Part,
     Row,
+    excludes,
     list_metadata,
     list_page,
     list_rows,
@@ -70,7 +71,7 @@ class Listed:
         version: resourceVersion of the list.
         present: Uids of the objects in it.
         anonymous: Entries without an identity.
-        foreign: Entries that were not asked for.
+        foreign: Entries that belong to others.
     """
 
     version: str = ""
@@ -108,22 +109,20 @@ class Lister:
         self._unable = False
         self._reading = asyncio.Semaphore(_TOGETHER)
 
-    async def probe(self, source: Source, part: Part) -> Listed:
+    async def probe(self, source: Source) -> None:
         """Ask for one object, to learn whether lists are answered; nothing is taken."""
         async with self._reading:
             page = await list_page(
                 self._client, source.namespace, limit=1, continue_token="", timeout=self._timeout,
-                part=part,
             )  # fmt: skip
         source.newest = max(source.newest, page.resource_version, key=version_key)
-        return Listed(page.resource_version, foreign=page.foreign)
 
-    async def collect(self, source: Source, part: Part) -> Listed:
+    async def collect(self, source: Source, ours: Ours) -> Listed:
         """Take a complete list into the mirror; after a PortError, what was taken until then is right."""
-        listed = await self._in_brief(source, part) if self._brief() and not self._unable else None
-        return await self._whole(source, part) if listed is None else listed
+        listed = await self._in_brief(source, ours) if self._brief() and not self._unable else None
+        return await self._whole(source, ours) if listed is None else listed
 
-    async def _in_brief(self, source: Source, part: Part) -> Listed | None:
+    async def _in_brief(self, source: Source, ours: Ours) -> Listed | None:
         """
         List all by name, version and phase, and read each in full that is neither finished nor known.
 
@@ -137,7 +136,7 @@ class Lister:
                 limit,
                 partial(
                     list_rows, self._client, source.namespace, continue_token=token,
-                    timeout=self._timeout, part=part,
+                    timeout=self._timeout, ours=ours,
                 ),
             )  # fmt: skip
             if page is None:
@@ -151,7 +150,7 @@ class Lister:
             if read > max(self._page_size, len(listed.present) // _FEW):
                 return None
             for done in await asyncio.gather(
-                *(self.read(source, meta, part) for meta in wanted), return_exceptions=True
+                *(self.read(source, meta, ours) for meta in wanted), return_exceptions=True
             ):
                 if done is not None:
                     raise done
@@ -159,7 +158,7 @@ class Lister:
             if not token:
                 return listed
 
-    async def read(self, source: Source, meta: Meta, part: Part) -> None:
+    async def read(self, source: Source, meta: Meta, ours: Ours) -> None:
         """Read an object that was listed into the mirror; that it is gone by then, the watch tells."""
         path = object_path(meta.namespace, meta.name)
         async with self._reading:
@@ -169,24 +168,24 @@ class Lister:
             except (Gone, ContractError):
                 return
         # Another object may have the name by now, or another replica the shard.
-        if now.uid == meta.uid and not part.excludes(document):
+        if now.uid == meta.uid and not excludes(ours, document):
             source.newest = max(source.newest, now.resource_version, key=version_key)
             source.mirror.upsert(parse(document), added=False)
 
     async def metadata(
-        self, source: Source, part: Part, token: str, limit: int | None
+        self, source: Source, ours: Ours, token: str, limit: int | None
     ) -> tuple[Page[Meta], int]:
         """Read a page of metadata; the result's second part is the limit to give for the next one."""
         return await self._page(
             limit or min(self._page_size, _BRIEF_PAGE),
             partial(
                 list_metadata, self._client, source.namespace, continue_token=token,
-                timeout=self._timeout, part=part,
+                timeout=self._timeout, ours=ours,
             ),
             most=_BRIEF_PAGE,
         )  # fmt: skip
 
-    async def _whole(self, source: Source, part: Part) -> Listed:
+    async def _whole(self, source: Source, ours: Ours) -> Listed:
         """Take a list to its end, page by page."""
         token, listed = "", Listed()
         limit = self._page_size
@@ -198,7 +197,7 @@ class Lister:
                 limit,
                 partial(
                     list_page, self._client, source.namespace, continue_token=token,
-                    timeout=self._timeout, known=source.mirror.version_of, part=part,
+                    timeout=self._timeout, known=source.mirror.version_of, ours=ours,
                 ),
             )  # fmt: skip
             _note(page, source, listed, newest)

@@ -34,6 +34,8 @@ from syncer.model.resource import (
 from syncer.model.times import parse_time, time_of
 
 T = TypeVar("T")
+#: Tells by its uid whether an object is wanted; the server sends the others as well.
+Ours = Callable[[str], bool]
 
 PAGE_SIZE: Final = 500
 FIELD_MANAGER: Final = "notification-controller"
@@ -96,27 +98,10 @@ class Unreadable(Meta):
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """
-    Of a collection, the objects of some shards.
-
-    Attributes:
-        selector: Asks the server for them, empty if it cannot be asked.
-        ours: Tells them by their uid. The rest is passed over, since a server may send it all the same.
-    """
-
-    selector: str = ""
-    ours: Callable[[str], bool] = lambda _uid: True
-
-    def params(self) -> dict[str, str]:
-        """What a list or a watch adds to its query."""
-        return {"shardSelector": self.selector} if self.selector else {}
-
-    def excludes(self, document: Json) -> bool:
-        """Whether an object belongs to others; false for what has no uid."""
-        uid = uid_of(document)
-        return bool(uid) and not self.ours(uid)
+def excludes(ours: Ours, document: Json) -> bool:
+    """Whether an object belongs to others; false for what has no uid."""
+    uid = uid_of(document)
+    return bool(uid) and not ours(uid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +251,7 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
     timeout: float,
     known: Callable[[Meta], str | None] | None = None,
     max_bytes: int = 0,
-    part: Part | None = None,
+    ours: Ours = lambda _uid: True,
     labels: str = "",
 ) -> ObjectPage:
     """
@@ -283,7 +268,7 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
             only in `outline`: nine of ten are of this kind at the start of a process, and parsing
             is ten times the work.
         max_bytes: Of the page, 0 for no bound.
-        part: The objects that are wanted; None is all of them.
+        ours: Tells the objects that are wanted.
         labels: Selector of labels; empty for all.
 
     Raises:
@@ -291,7 +276,7 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
         Rejected: the page is larger (`OVERSIZED`).
         PortError: as `KubeClient.request`.
     """
-    params = _query(limit, continue_token, part, labels)
+    params = _query(limit, continue_token, labels)
     answer = await client.request(
         "GET", list_path(namespace), params=params, timeout=timeout, max_bytes=max_bytes
     )
@@ -300,7 +285,7 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
     unchanged: list[Meta] = []
     foreign = 0
     for item in items:
-        if part is not None and part.excludes(item):
+        if excludes(ours, item):
             foreign += 1
             continue
         try:
@@ -333,14 +318,14 @@ async def list_metadata(
     limit: int,
     continue_token: str,
     timeout: float,
-    part: Part,
+    ours: Ours,
     max_bytes: int,
 ) -> Page[Meta]:
     """Read one page of what identifies objects; arguments and errors are those of `list_rows`."""
     answer = await client.request(
         "GET",
         list_path(namespace),
-        params=_query(limit, continue_token, part),
+        params=_query(limit, continue_token),
         accept=_METADATA,
         timeout=timeout,
         max_bytes=max_bytes,
@@ -349,7 +334,7 @@ async def list_metadata(
     found: list[Meta] = []
     for item in items:
         with suppress(ContractError):
-            if not part.excludes(item):
+            if not excludes(ours, item):
                 found.append(Meta.of(item))
     return Page(tuple(found), 0, token, version)
 
@@ -361,7 +346,7 @@ async def list_rows(
     limit: int,
     continue_token: str,
     timeout: float,
-    part: Part,
+    ours: Ours,
     max_bytes: int,
 ) -> Page[Row] | None:
     """
@@ -373,7 +358,7 @@ async def list_rows(
         limit: Objects in a page.
         continue_token: Of the page before; empty for the first.
         timeout: Seconds.
-        part: The objects that are wanted.
+        ours: Tells the objects that are wanted.
         max_bytes: Of the page, 0 for no bound.
 
     Returns:
@@ -386,7 +371,7 @@ async def list_rows(
     answer = await client.request(
         "GET",
         list_path(namespace),
-        params=_query(limit, continue_token, part),
+        params=_query(limit, continue_token),
         accept=_TABLE,
         timeout=timeout,
         max_bytes=max_bytes,
@@ -404,7 +389,7 @@ async def list_rows(
     for row in found:
         try:
             document = row["object"]
-            if part.excludes(document):
+            if excludes(ours, document):
                 foreign += 1
                 continue
             about = Meta.of(document)
@@ -417,13 +402,8 @@ async def list_rows(
     return Page(tuple(rows), anonymous, token, version, foreign=foreign)
 
 
-def _query(limit: int, continue_token: str, part: Part | None, labels: str = "") -> dict[str, str]:
-    asked = {
-        "limit": str(limit),
-        **(part.params() if part else {}),
-        "labelSelector": labels,
-        "continue": continue_token,
-    }
+def _query(limit: int, continue_token: str, labels: str = "") -> dict[str, str]:
+    asked = {"limit": str(limit), "labelSelector": labels, "continue": continue_token}
     return {name: text for name, text in asked.items() if text}
 
 

@@ -6,12 +6,12 @@ the list's resourceVersion, another watch from the last event, and so on. The lo
 anything that it does not understand leads to a new list, and objects that the list lacks are
 deleted (`syncer.kube.mirror`).
 
-It follows only the shards that this replica owns (`syncer.kube.following`). If the API server can select
-by shard, it is asked for these alone; other objects are skipped as soon as they are decoded. Newly
-acquired shards are listed while the watch of the others continues, and then one watch of all is opened;
-the objects of lost shards are released, which does not count as a deletion. A second loop of each scope
-does this: every change wakes it, and it also runs every few seconds. A replica that owns nothing only
-asks once whether lists are answered, and waits.
+It follows only the shards that this replica owns (`syncer.kube.following`): the API server sends all
+objects, and the others are skipped as soon as they are decoded. Newly acquired shards are listed while the
+watch of the others continues, and then one watch of all is opened; the objects of lost shards are
+released, which does not count as a deletion. A second loop of each scope does this: every change wakes it,
+and it also runs every few seconds. A replica that owns nothing only asks once whether lists are answered,
+and waits.
 
 Rules that cost someone an outage:
 
@@ -44,9 +44,8 @@ from syncer.kube.errors import OversizedLine
 from syncer.kube.following import Following, Owned
 from syncer.kube.listing import PAGE_BYTES, Listed, Lister
 from syncer.kube.mirror import Mirror, Shared, Sink
-from syncer.kube.notification_requests import Meta, Part, list_path, parse, uid_of
+from syncer.kube.notification_requests import Meta, list_path, parse, uid_of
 from syncer.kube.scope import Scope
-from syncer.kube.selection import Selection
 from syncer.model.errors import (
     ContractError,
     Expired,
@@ -155,13 +154,14 @@ class Reflector:
         self._jitter = jitter
         self._owned = owned
         owned.on_change(self._on_change)
-        self.selection = Selection(owned)
-        shared = Shared(sink, self.selection.shard_of)
+        #: How many objects of other replicas came, in lists and watches.
+        self.foreign = 0
+        shared = Shared(sink, self._shard_of)
         self._scopes = [Scope(n, Mirror(shared), following=Following(owned)) for n in scopes]
         self._comparison = Comparison(
             self._lister,
             self._scopes,
-            self.selection,
+            self._shard_of,
             every=self._timings.compare,
             grace=self._timings.lag,
             on_missed=on_missed,
@@ -189,7 +189,10 @@ class Reflector:
 
     def follows(self, uid: str) -> bool:
         """Whether the notifications of a uid's shard are listed and watched, as far as they may be."""
-        return all(s.following.follows(self.selection.shard_of(uid)) for s in self._readable)
+        return all(s.following.follows(self._shard_of(uid)) for s in self._readable)
+
+    def _shard_of(self, uid: str) -> int:
+        return self._owned.sharding.of(uid)
 
     @property
     def problem(self) -> str | None:
@@ -239,7 +242,6 @@ class Reflector:
         """Note a failure; returns the pause that the server requests."""
         scope.streak += 1
         scope.note(error)
-        self.selection.on_failure(error)
         scope.problem = str(error)
         if isinstance(error, Unauthorised):
             scope.problem = f"access is refused ({error})"
@@ -287,7 +289,6 @@ class Reflector:
             except PortError as error:
                 streak += 1
                 scope.note(error)
-                self.selection.on_failure(error)
                 behind = f"acquired shards could not be listed ({error})"
                 if behind != scope.behind:
                     logger.info("%s", behind)
@@ -342,17 +343,14 @@ class Reflector:
             scope.resume = listed.version
             scope.listed_at = self._clock()
         elif not scope.answered:
-            part = self.selection.part(())
-            probed = await self._lister.probe(scope, part)
-            self.selection.note(part, foreign=probed.foreign)
+            await self._lister.probe(scope)
             scope.answered, scope.refused = True, False
 
     async def _collect(self, scope: Scope, terms: Mapping[int, object]) -> Listed:
         """Take a complete list of some shards; what it lacks of them is gone."""
-        part = self.selection.part(terms)
         scope.following.begin(terms)
-        listed = await self._lister.collect(scope, part)
-        self.selection.note(part, foreign=listed.foreign, ours=len(listed.present))
+        listed = await self._lister.collect(scope, lambda uid: self._shard_of(uid) in terms)
+        self.foreign += listed.foreign
         # An entry without identity may be any of those that are missing now.
         if not listed.anonymous:
             scope.mirror.keep_only(listed.present, terms)
@@ -381,15 +379,13 @@ class Reflector:
             scope.watching = None
 
     async def _stream(self, scope: Scope) -> bool:
-        scope.asked = scope.following.shards
-        part = self.selection.part(scope.asked)
         timeout = late_jitter(self._timings.watch_timeout, self._jitter())
         params = {
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": scope.resume,
             "timeoutSeconds": str(max(1, round(timeout))),
-        } | part.params()
+        }
         began_at = scope.resume
         try:
             async with self._client.stream(
@@ -405,7 +401,7 @@ class Reflector:
                 async for line in lines:
                     if scope.switching:
                         break
-                    self._event(scope, part, line)
+                    self._event(scope, line)
                     n += 1
                     if n % _BATCH == 0:
                         await asyncio.sleep(0)
@@ -416,7 +412,7 @@ class Reflector:
                 scope.recover()
         return settled or scope.resume != began_at
 
-    def _event(self, scope: Scope, part: Part, line: bytes) -> None:
+    def _event(self, scope: Scope, line: bytes) -> None:
         kind, document = event_of(line)
         if kind == "BOOKMARK":
             meta = document.get("metadata") if isinstance(document, dict) else None
@@ -426,10 +422,9 @@ class Reflector:
             return
         if uid := uid_of(document):
             version = document["metadata"].get("resourceVersion")
-            shard = self.selection.shard_of(uid)
+            shard = self._shard_of(uid)
             if isinstance(version, str) and not scope.following.lacks(shard, version):
-                if shard not in scope.asked:
-                    self.selection.note(part, foreign=1)
+                self.foreign += not scope.following.follows(shard)
                 self._advance(scope, version)
                 return
         try:

@@ -35,8 +35,6 @@ class Scope(Source):
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     #: Ends the open watch.
     watching: asyncio.Timeout | None = None
-    #: What the open watch was asked for.
-    asked: frozenset[int] = frozenset()
     #: Whether the open watch has to be opened anew.
     switching: bool = False
     #: Why shards that came are not listed.

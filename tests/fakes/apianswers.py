@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from syncer.model.resource import Json
-from syncer.rules.shards import fnv1a
 from tests.fakes.apischema import FieldError
 
 #: A term of a label selector, of those that are supported.
@@ -23,11 +22,6 @@ from tests.fakes.apischema import FieldError
 _EQUALS: Final = re.compile(r"([A-Za-z0-9./_-]+)==?([A-Za-z0-9._-]*)")
 _ONE_OF: Final = re.compile(r"([A-Za-z0-9./_-]+) in \(([A-Za-z0-9._,-]*)\)")
 _MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
-_SHARD_RANGE: Final = re.compile(
-    r"shardRange\((\S+), '0x([0-9a-f]{1,16})', '0x([0-9a-f]{1,16}|10{16})'\)"
-)
-#: Of a hash in a selector of shards.
-_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,15 +320,9 @@ def check_event(made: Json) -> None:
         raise Refusal(invalid(EVENTS, made["metadata"]["name"], [cause]))
 
 
-def read_selector(kind: Kind, query: Mapping[str, str], *, sharded: bool) -> list[Term]:
-    """
-    Read the selectors: terms joined by commas.
-
-    Of fields; of labels, that they have a value or one of some; and of shards, if the server knows them.
-    """
+def read_selector(kind: Kind, query: Mapping[str, str]) -> list[Term]:
+    """Read the selectors, terms joined by commas: of fields, and of labels that have one of some values."""
     selector: list[Term] = []
-    if sharded and query.get("shardSelector"):
-        selector.append(_read_shards(query["shardSelector"]))
     for term in filter(None, re.split(r",(?![^(]*\))", query.get("labelSelector", ""))):
         found = _EQUALS.fullmatch(term) or _ONE_OF.fullmatch(term)
         if not found:
@@ -355,41 +343,6 @@ def _label(key: str, values: Sequence[str]) -> Term:
 
 def _field(path: str, value: str, *, equal: bool) -> Term:
     return lambda stored: (_at(stored, path, "") == value) is equal
-
-
-def _read_shards(text: str) -> Term:
-    """Read ranges of hashes, joined by `||`; a refusal of them is an error of the server."""
-    ranges: list[tuple[int, int]] = []
-    for call in text.split(" || "):
-        found = _SHARD_RANGE.fullmatch(call)
-        if found is None:
-            problem = "unexpected expression kind 3; expected shardRange() call or || operator"
-            raise _bad_shards(problem)
-        path, *ends = found.groups()
-        if path != "object.metadata.uid":
-            known = "object.metadata.uid, object.metadata.namespace"
-            raise _bad_shards(f'unsupported field path "{path}"; supported: {known}')
-        for name, digits in zip(("hexStart", "hexEnd"), ends, strict=True):
-            if len(digits) < _DIGITS:
-                meant = f"0x{int(digits, 16):016x}"
-                raise _bad_shards(
-                    f'{name} must be a 0x-prefixed 16-digit hex value, got "0x{digits}"'
-                    f' (did you mean "{meant}"?)'
-                )
-        first, after = (int(digits, 16) for digits in ends)
-        if first >= after:
-            raise _bad_shards(f"shard range start 0x{ends[0]} must be less than end 0x{ends[1]}")
-        ranges.append((first, after))
-
-    def inside(stored: Json) -> bool:
-        found = fnv1a(stored["metadata"]["uid"])
-        return any(first <= found < after for first, after in ranges)
-
-    return inside
-
-
-def _bad_shards(text: str) -> Refusal:
-    return Refusal(failure(500, "", f"invalid shard selector: {text}"))
 
 
 def matches(stored: Json, target: Target, selector: Sequence[Term]) -> bool:

@@ -140,7 +140,6 @@ class ApiState:
         install: bool = True,
         namespaces: Sequence[str] = ("default",),
         first_revision: int = 990,
-        sharded: bool = False,
     ) -> None:
         # The first revision makes resourceVersions grow in length early: a comparison of texts
         # that is wrong must fail in tests.
@@ -149,8 +148,6 @@ class ApiState:
         self.listeners: list[Callable[[], None]] = []
         self._now = now
         self._uid = uid
-        #: Whether it selects by shard; otherwise it takes no notice of who asks for that.
-        self._sharded = sharded
         self._kinds = {(k.group, k.version, k.plural): k for k in BUILT_IN}
         self._objects: dict[str, dict[tuple[str, str], Json]] = defaultdict(dict)
         self._changes: dict[str, list[Change]] = defaultdict(list)
@@ -233,7 +230,7 @@ class ApiState:
                     select(
                         shown,
                         target,
-                        read_selector(target.kind, request.query, sharded=self._sharded),
+                        read_selector(target.kind, request.query),
                     )
                 )
                 form = _form_of(target.kind, request.accept)
@@ -307,7 +304,7 @@ class ApiState:
 
     def _list(self, target: Target, query: Mapping[str, str], accept: str) -> Response:
         kind = target.kind
-        selector = read_selector(kind, query, sharded=self._sharded)
+        selector = read_selector(kind, query)
         limit = int(query.get("limit") or 0)
         revision, start = self._position(kind, query)
         shown = self._at(kind.plural, revision)
@@ -362,7 +359,7 @@ class ApiState:
             return failure(400, "BadRequest", text)
         if {"resourceVersionMatch", "sendInitialEvents"} & query.keys():
             return unsupported("a list within a watch")
-        selector = read_selector(kind, query, sharded=self._sharded)
+        selector = read_selector(kind, query)
         bookmarks = query.get("allowWatchBookmarks") in {"1", "true"}
         watch = Watch(self, target, selector, bookmarks=bookmarks)
         if wanted and not wanted.isdigit():

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from syncer.kube.notification_requests import Part
     from syncer.kube.scope import Scope
     from syncer.model.resource import NotificationRequest
 from tests.integration.reflecting import (
@@ -1014,13 +1013,13 @@ class Losing(Reflector):
     #: Kinds and names of the events that were lost.
     lost: list[tuple[str, str]]
 
-    def _event(self, scope: Scope, part: Part, line: bytes) -> None:
+    def _event(self, scope: Scope, line: bytes) -> None:
         event = json.loads(line)
         name = event["object"]["metadata"].get("name")
         if name in self.losing:
             self.lost.append((event["type"], name))
         else:
-            super()._event(scope, part, line)
+            super()._event(scope, line)
 
 
 @pytest.mark.parametrize("many", [False, True], ids=["a few", "many"])

@@ -1,9 +1,4 @@
-"""
-The reflector of a replica that owns some shards, while they come and go.
-
-On a real API server with sharded list and watch and on one without it: what the sink is told must be the
-same. That the stand-in does the same as both, `test_sharded_list.py` shows.
-"""
+"""The reflector of a replica that owns some shards, while they come and go."""
 
 from __future__ import annotations
 
@@ -37,15 +32,14 @@ from tests.integration.reflecting import (
     obj,
 )
 from tests.integration.reflecting import Api as Script
-from tests.integration.scripted import send_lines, status, write_kubeconfig
+from tests.integration.scripted import send_lines, write_kubeconfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["_logged"]
+    from tests.servers.controlplane import ControlPlane
 
-# As in `test_sharded_list.py`.
-pytestmark = pytest.mark.xdist_group("selecting by shard")
+__all__ = ["_logged"]
 
 FOUR: Final = Sharding(4)
 
@@ -75,7 +69,6 @@ class Place:
 
     api: Api
     client: KubeClient
-    selects: bool
 
     def reflector(self, mirror: Mirror, terms: Terms, **more: Any) -> Reflector:
         """Make one of the place's namespace."""
@@ -120,19 +113,15 @@ class Place:
         return {m["name"]: m["resourceVersion"] for m in found if FOUR.of(m["uid"]) in shards}
 
 
-@pytest.fixture(params=["sharded_control_plane", "control_plane"])
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
-    """Return a place on each of two servers."""
-    plane = request.getfixturevalue(request.param)
-    plane.heal()
-    namespace = f"test-{uuid.uuid4()}"
+@pytest.fixture
+async def place(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Place]:
+    """Return a place with a fresh namespace."""
+    plane = control_plane
     async with (
         Api(plane.server, plane.admin_token, plane.ca_file, namespace) as api,
         await KubeClient.connect(str(plane.kubeconfig), user_agent="t") as client,
     ):
-        made = await api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-        assert made.code == 201, made.body
-        yield Place(api, client, request.param != "control_plane")
+        yield Place(api, client)
 
 
 def uid_in(shard: int) -> str:
@@ -146,14 +135,15 @@ def shown(mirror: Mirror) -> dict[str, str]:
 
 
 async def test_owner_of_some_shards_is_told_of_nothing_else(place: Place) -> None:
-    """By list and by watch; and the reflector knows whether the server selects."""
+    """By list and by watch; what belongs to others is counted."""
     mirror, terms = Mirror(), Terms(1, 3)
     await place.fill(3)
     reflector = place.reflector(mirror, terms)
     async with beside(reflector.run()):
         await eventually(lambda: reflector.synced)
         assert shown(mirror) == await place.state(1, 3)
-        assert reflector.selection.selects is place.selects
+        listed = reflector.foreign
+        assert listed == len(await place.state(0, 2))
         for shard in range(4):
             (name,) = await place.create(shard)
             await place.label(name, "later")
@@ -161,7 +151,7 @@ async def test_owner_of_some_shards_is_told_of_nothing_else(place: Place) -> Non
                 await place.delete((await place.create(shard))[0])
         wanted = await place.state(1, 3)
         await eventually(lambda: shown(mirror) == wanted)
-        assert bool(reflector.selection.foreign) is not place.selects
+        assert reflector.foreign > listed
         assert not any(c.startswith("release") for c in mirror.calls)
 
 
@@ -348,8 +338,7 @@ class Watchful(Mirror):
 
 async def test_list_of_what_came_is_tried_again(tmp_path: Path) -> None:
     """Until it succeeds the reflector has a problem, and what is followed goes on."""
-    state = ApiState(sharded=True)
-    async with FakeApiServer(state) as server:
+    async with FakeApiServer(ApiState()) as server:
         api = Api(server.url, namespace="default")
         async with (
             api,
@@ -357,7 +346,7 @@ async def test_list_of_what_came_is_tried_again(tmp_path: Path) -> None:
                 write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
             ) as client,
         ):
-            place = Place(api, client, True)
+            place = Place(api, client)
             (old,), (name,) = await place.create(0), await place.create(2)
             mirror, terms = Mirror(), Terms(0)
             reflector = place.reflector(mirror, terms)
@@ -402,23 +391,6 @@ async def test_watch_that_comes_further_than_a_list_beside_it(tmp_path: Path) ->
         assert mirror.calls[-1] == f"upsert {one} 108"
         assert (failures(), lists()) == (0, 2)
         await eventually(lambda: api.resumed == ["100", "120"])
-
-
-async def test_refused_selector(tmp_path: Path) -> None:
-    """A server that knows another form of it is asked for everything, and the client selects."""
-    ours, theirs = uid_in(1), uid_in(0)
-    api = Script(obj("ours", 7, uid=ours), obj("theirs", 8, uid=theirs))
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        if request.query.get("shardSelector"):
-            return status(500, "", "invalid shard selector: it is spelt otherwise now")
-        return await api(request)
-
-    script: Any = answer
-    async with mirroring(script, tmp_path, owned=Terms(1)) as (reflector, mirror, _):
-        await eventually(lambda: reflector.synced)
-        assert list(mirror.objects) == [ours]
-        assert (reflector.selection.selects, reflector.selection.foreign) == (None, 1)
 
 
 async def test_events_that_come_again_are_passed_over(tmp_path: Path) -> None:

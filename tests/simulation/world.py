@@ -124,7 +124,6 @@ class Profile:
         chaos: Seconds of faults.
         bulky: Statuses grow beyond their limit.
         shows: The API server serves our own definition, which shows more; else it prunes as upstream's.
-        selects: The API server selects by shard.
         journal: Attempts are journaled in the status while Redis is away.
         policy: Nobody but the controller can write a status, and it knows that.
         incidents: Notifications are about two incidents, for receivers that keep their state.
@@ -147,7 +146,6 @@ class Profile:
     status_bytes: int
     window: float
     shows: bool
-    selects: bool = False
     journal: bool = False
     policy: bool = True
     incidents: bool = False
@@ -184,12 +182,10 @@ class Profile:
         )
         # Drawn last, so that worlds without them are those that they were before there were any.
         later = frozenset(f for f in _LATER if dice.random() < share)
-        drawn = replace(
-            drawn,
-            faults=faults | later,
-            selects=dice.random() < 0.5,
-        )
-        dice.random()  # No longer used: the worlds in kept.txt stay as they were.
+        drawn = replace(drawn, faults=faults | later)
+        # No longer used: the worlds in kept.txt stay as they were.
+        dice.random()
+        dice.random()
         if dice.random() < 0.5:
             drawn = replace(
                 drawn, journal=True, faults=drawn.faults | {"redis down", "receiver 503"}
@@ -686,7 +682,6 @@ class World:
             crd=_crd(shows=profile.shows),
             namespaces=(_NAMESPACE, _HOME, _OTHER),
             first_revision=_FIRST,
-            sharded=profile.selects,
         )
         if "delivery hold" in profile.faults:
             self._ask("POST", _DEFINITIONS, _hold_crd())

@@ -406,9 +406,9 @@ def test_a_scrape_shows_what_is_owned_and_for_how_long() -> None:
 def test_a_scrape_shows_what_the_parts_say(
     product: Scraped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of replicas, routing, holds, queues and the loop; a server that has shown nothing does not select."""
+    """Of replicas, routing, holds, queues and the loop."""
     names = (
-        "sessions", "server_selects_shards", "routing_stale", "routing_doubtful_keys", "holds",
+        "sessions", "routing_stale", "routing_doubtful_keys", "holds",
         "held_critical_seconds", "undelivered_critical_seconds", "queue_depth", "delayed",
         "running_attempts", "loop_longest_stall_seconds",
     )  # fmt: skip
@@ -416,7 +416,6 @@ def test_a_scrape_shows_what_the_parts_say(
     parts, controller = product.parts, product.parts.controller
     add(controller, "a")
     monkeypatch.setattr(ShardManager, "sessions", 3)
-    parts.reflector.selection.selects = True
     product.router.problem, product.router.doubts = "line 3: no such receiver", 8
     monkeypatch.setattr(controller.placed, "in_force", lambda: 4)
     monkeypatch.setattr(controller.holds, "critical_seconds", lambda _: 7.5)
@@ -428,6 +427,4 @@ def test_a_scrape_shows_what_the_parts_say(
     parts.outside.watch.late(0.2)
     parts.outside.watch.late(0.1)
     shown = [product.own(name) for name in names]
-    assert shown == [3, 1, 1, 8, 4, 7.5, 9.5, 2, 1, 5, 0.2]
-    parts.reflector.selection.selects = False
-    assert product.own("server_selects_shards") == 0
+    assert shown == [3, 1, 8, 4, 7.5, 9.5, 2, 1, 5, 0.2]
