@@ -229,7 +229,7 @@ class Parts:
             outside,
             self.shards,
             owner=ShardWork(self.shards, self.controller, self.takeover),
-            able=lambda: self.log.able and self._serving(),
+            able=lambda: self.client.able and self._serving(),
             # A Redis that refuses writes takes outcomes, or can be read.
             without_writes=lambda: (self.journal.enabled or self.log.available) and self._serving(),
             problem=self._idle_because,
@@ -238,7 +238,7 @@ class Parts:
 
     def _idle_because(self) -> str:
         """Why no attempt is opened now, empty if it is."""
-        return "" if self.journal.active else self.log.unavailable_reason or ""
+        return "" if self.journal.active else self.client.unavailable_reason or ""
 
     def _unfit(self, info: dict[str, str]) -> str | None:
         """Why a server of Redis must not be given attempts, from the members of INFO."""

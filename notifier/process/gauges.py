@@ -81,7 +81,7 @@ def _of_cache(parts: Parts) -> None:
 
 
 def _of_servers(parts: Parts) -> None:
-    available = parts.log.unavailable_reason is None and parts.progress.redis is None
+    available = parts.client.unavailable_reason is None and parts.progress.redis is None
     parts.metrics.log_available.set(available)
     parts.metrics.clock_offset.set(parts.clocks.worst or 0.0)
     for state in State:

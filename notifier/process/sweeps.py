@@ -117,7 +117,7 @@ class Sweeps:
         async for notifications in slices(self._parts.cache.entries.values()):
             self._parts.controller.overdue.mark_without_log(
                 notifications,
-                available=self._parts.log.unavailable_reason is None,
+                available=self._parts.client.unavailable_reason is None,
                 notice=self._parts.settings.sync.hold_notice,
             )
 
@@ -171,13 +171,13 @@ class Sweeps:
         """Claim finished notifications that were journaled, a few at a time, since each is read whole."""
         parts, cache = self._parts, self._parts.cache
         begun: dict[str, float] = {}
-        for summary in cache.journaled() if parts.log.able else ():
+        for summary in cache.journaled() if parts.client.able else ():
             uid = summary.uid
             if parts.journal.blocks(uid) or parts.shards.term_of(uid) is None:
                 continue
             while len(begun := self._unfinished(begun)) >= _JOURNALED:
                 await asyncio.sleep(_LISTED_POLL)
-            if not parts.log.able:
+            if not parts.client.able:
                 return
             await self._reopen(uid)
             if uid in cache.entries:

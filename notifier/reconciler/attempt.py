@@ -374,7 +374,7 @@ class Attempts:
 
     def _fit(self) -> bool:
         """Whether Redis is fit for attempts; logs each change once, not for every waiting attempt."""
-        unfit = self.ports.notifications.recorder.log.unfit
+        unfit = self.ports.notifications.recorder.log.client.unfit
         if unfit != self._unfit:
             self._unfit = unfit
             if unfit is not None:

@@ -274,7 +274,7 @@ async def write_records(
         }  # fmt: skip
         write_answer(document, [plain(line)], as_json=options.json)
     if not options.dry_run:
-        await at.log.wake_owner(request.uid)
+        await at.log.client.wake_up(request.uid)
     return code
 
 

@@ -226,7 +226,7 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
         with suppress(ContractError):
             await at.log.note(joined.uid, note)
     if doing:
-        await at.log.wake_owner(joined.uid)
+        await at.log.client.wake_up(joined.uid)
     return ""
 
 

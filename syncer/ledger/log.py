@@ -65,62 +65,23 @@ class RedisLog:
 
         `replicas` tells how many replicas must confirm an intent before it allows a send.
         """
-        self._client = client
+        self.client = client
         self._patience = patience
         self._replicas = replicas
 
     def key(self, uid: str) -> str:
         """Key of a notification's log."""
-        return f"{self._client.prefix}:{{{uid}}}"
-
-    @property
-    def generation(self) -> int:
-        """Raised whenever another server or store answers."""
-        return self._client.generation
-
-    def probe_soon(self) -> None:
-        """Have the servers asked at once who they are."""
-        self._client.probe_now.set()
+        return f"{self.client.prefix}:{{{uid}}}"
 
     @property
     def available(self) -> bool:
         """Whether Redis answers, what is written too; it may refuse it."""
-        return self._client.problem is None and self._client.writes.silence is None
-
-    @property
-    def able(self) -> bool:
-        """Whether attempts may be opened, as writes have shown that were executed."""
-        return self._client.able
-
-    @property
-    def unheard(self) -> bool:
-        """Whether others can append now and are not heard."""
-        return self._client.unheard
-
-    @property
-    def subscriptions(self) -> int:
-        """How many subscriptions there were: what was appended between two of them was not heard."""
-        return self._client.subscriptions
-
-    @property
-    def unavailable_reason(self) -> str | None:
-        """Why no attempt can, or may, be opened now: no answer, a refusal, an unfit server."""
-        return self._client.unavailable_reason
-
-    @property
-    def unfit(self) -> str | None:
-        """Why no attempt may be opened on this server although it answers, None if it may."""
-        return self._client.unfit
-
-    @property
-    def looked_at(self) -> float:
-        """Second of the loop's clock at which the servers were last asked who they are, and answered."""
-        return self._client.looked_at
+        return self.client.problem is None and self.client.writes.silence is None
 
     @property
     def lineage(self) -> str:
         """Names the store and its history, empty while unknown; another one may have lost something."""
-        server = self._client.server
+        server = self.client.server
         if server is None or not server.store:
             return ""
         return f"{server.store} {server.replid or server.run_id}"
@@ -128,7 +89,7 @@ class RedisLog:
     @property
     def store(self) -> str:
         """Random id of the store, empty while unknown."""
-        return self._client.server.store if self._client.server else ""
+        return self.client.server.store if self.client.server else ""
 
     # -- the scripts --------------------------------------------------------------------------
 
@@ -321,8 +282,8 @@ class RedisLog:
         Raises:
             Unavailable: it was not kept.
         """
-        aside = f"{self._client.prefix}:aside:{{{uid}}}:{mark}"
-        reply = await self._insist(self._client.evaluate, lua.KEEP, aside, [ttl, *elements])
+        aside = f"{self.client.prefix}:aside:{{{uid}}}:{mark}"
+        reply = await self._insist(self.client.evaluate, lua.KEEP, aside, [ttl, *elements])
         if Answer(text_of(reply[0])) is Answer.APART:
             raise Unavailable(f"{aside} holds another log")
 
@@ -336,7 +297,7 @@ class RedisLog:
     async def elements(self, uid: str) -> list[bytes]:
         """The log as stored, undecoded; empty if there is none."""
         elements: list[bytes] | None = await self._insist(
-            self._client.command, "LRANGE", self.key(uid), 0, -1
+            self.client.command, "LRANGE", self.key(uid), 0, -1
         )
         if not isinstance(elements, list) or not all(isinstance(e, bytes) for e in elements):
             raise ContractError("the server is not Redis")
@@ -370,7 +331,7 @@ class RedisLog:
 
     async def gather(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
         """Run many reads and return their replies in order."""
-        return list(await self._insist(self._client.gather, commands))
+        return list(await self._insist(self.client.gather, commands))
 
     async def scan(self, *, page: int = 500) -> AsyncIterator[list[str]]:
         """
@@ -379,26 +340,22 @@ class RedisLog:
         Where logs move between servers meanwhile, all are walked again, up to three times; what is
         missed even so is found by the next scan.
         """
-        prefix = f"{self._client.prefix}:{{"
+        prefix = f"{self.client.prefix}:{{"
         for _ in range(_WALKS):
-            servers = await self._insist(self._client.primaries)
-            layout = self._client.layout
+            servers = await self._insist(self.client.primaries)
+            layout = self.client.layout
             for server in servers:
                 cursor: Any = 0
                 while True:
                     cursor, keys = await self._insist(
-                        self._client.command, "SCAN", cursor, "MATCH", f"{_glob(prefix)}*}}",
+                        self.client.command, "SCAN", cursor, "MATCH", f"{_glob(prefix)}*}}",
                         "COUNT", page, at=server,
                     )  # fmt: skip
                     yield [text_of(k)[len(prefix) : -1] for k in keys]
                     if int(cursor) == 0:
                         break
-            if self._client.layout == layout:
+            if self.client.layout == layout:
                 return
-
-    async def wake_owner(self, uid: str) -> None:
-        """Notify the owner of a log that another process has appended to it; best effort."""
-        await self._client.wake_up(uid)
 
     # -- repeating ----------------------------------------------------------------------------
 
@@ -416,7 +373,7 @@ class RedisLog:
     ) -> Appended:
         wait = (replicas, _WAIT_MS) if replicas else None
         reply = await of_one_log(self._insist(
-            self._client.evaluate, script, self.key(uid), args, patience=patience, again=again,
+            self.client.evaluate, script, self.key(uid), args, patience=patience, again=again,
             tries=tries, guard=guard, wait=wait,
         ))  # fmt: skip
         if reply is None:
@@ -436,7 +393,7 @@ class RedisLog:
         return Appended(answer, detail=text_of(reply[1]) if len(reply) > 1 else "")
 
     async def _repeat(self, script: lua.Script, uid: str, args: list[Any]) -> Any:
-        return await of_one_log(self._insist(self._client.evaluate, script, self.key(uid), args))
+        return await of_one_log(self._insist(self.client.evaluate, script, self.key(uid), args))
 
     async def _insist(
         self,

@@ -151,7 +151,7 @@ class Outcomes:
             elif answer.detail in (SERVER, HISTORY):
                 # What the log has lost may be in the object alone; the probe finds the other logs.
                 notification.shared()
-                self.recorder.log.probe_soon()
+                self.recorder.log.client.probe_now.set()
         except ContractError as error:
             self.recorder.put_in_quarantine(notification, str(error))
             answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
@@ -268,7 +268,7 @@ class Outcomes:
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(notification.uid, intent.attempt_id):
             # A result of an earlier lease term: wake the owner, so that it need not wait for its sweep.
-            await self.recorder.log.wake_owner(notification.uid)
+            await self.recorder.log.client.wake_up(notification.uid)
         _log(notification, attempt, recorded=recorded)
         self.on_recorded(notification.request, attempt, outcome, left[-1] if left else None)
         self.cache.check(notification.uid)
@@ -501,7 +501,7 @@ class Permit:
             wait = self.outcomes.cache.retry(uid)
             # What concerns every attempt is logged once, as an outage.
             logger.log(
-                logging.WARNING if log.unavailable_reason is None else logging.INFO,
+                logging.WARNING if log.client.unavailable_reason is None else logging.INFO,
                 "an attempt is held: the log did not take its intent",
                 extra={"uid": uid, "channel": self.channel, "error": str(error), "seconds": wait},
             )

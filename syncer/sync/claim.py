@@ -282,7 +282,7 @@ class Claimer:
         if notification.in_flight.unrecorded:
             await self.hand_in(notification)
             if not notification.in_flight.unrecorded:
-                await self.recorder.log.wake_owner(notification.uid)
+                await self.recorder.log.client.wake_up(notification.uid)
             elif not notification.quarantine:
                 self.cache.retry(notification.uid)
         if self.ownership.term_of(notification.uid) is not None:
@@ -337,8 +337,8 @@ class Claimer:
         Raises:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
         """
-        generation = self.log.generation
-        heard = self.log.subscriptions
+        generation = self.log.client.generation
+        heard = self.log.client.subscriptions
         own_seeds = self._own_seeds(notification)
         notification.claiming()
         claimed = await self.log.claim(
@@ -372,7 +372,7 @@ class Claimer:
         # The claim is stored last, with generation and stamp of its beginning: a server change in between
         # has it made again, and so does a result that the log could not take, which gives a claim up.
         claimable = Action.OPEN in decision or Action.CLOSE in decision
-        current = generation == self.log.generation
+        current = generation == self.log.client.generation
         if (
             claimable
             and current
@@ -437,8 +437,8 @@ class Claimer:
         judged = judge(notification.request, notification.view, about, alone=alone)
         unsure = judged.verdict in DOUBTS
         notification.judged.suspect(judged.verdict)
-        if unsure and self.log.looked_at <= notification.judged.unsure[1]:
-            self.log.probe_soon()
+        if unsure and self.log.client.looked_at <= notification.judged.unsure[1]:
+            self.log.client.probe_now.set()
             raise Unavailable("a status is judged once the store has been looked at")
         if notification.judged.conclude(judged):
             self.cache.mark_dirty(notification, urgent=True)

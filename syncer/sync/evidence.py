@@ -56,7 +56,7 @@ class Evidence:
         if notification.judged.born and not notification.judged.alone:
             complete = about.complete(request.created, request.retention_days)
             notification.judged.prove_alone(
-                complete and self.log.looked_at > notification.judged.born
+                complete and self.log.client.looked_at > notification.judged.born
             )
         # What it has journaled itself is shown as unknown, while its log has it open.
         return notification.judged.alone and not notification.in_flight.ahead

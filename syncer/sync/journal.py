@@ -79,8 +79,8 @@ class Journal:
     async def look(self) -> None:
         """Begin journaling if the log is away, end it if the log is back; never raises for an answer."""
         log = self.recorder.log
-        if log.unheard:
-            self._unheard = log.subscriptions
+        if log.client.unheard:
+            self._unheard = log.client.subscriptions
         if log.available:
             await self._end()
         else:
@@ -144,7 +144,7 @@ class Journal:
         # operator's word needs an attempt.
         known_in: Epoch | None = notification.known_in
         since = term.since
-        subscription = self.recorder.log.subscriptions
+        subscription = self.recorder.log.client.subscriptions
         unheard = notification.heard != subscription or self._unheard == subscription
         if notification.reread or (unheard and notification.view.attempts):
             known_in, since = None, 0

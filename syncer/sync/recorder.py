@@ -98,7 +98,7 @@ class Recorder:
         return (
             claim is not None
             and claim.epoch == term.epoch
-            and claim.generation == self.log.generation
+            and claim.generation == self.log.client.generation
         )
 
     def lose_claim(self, notification: Notification, cause: str) -> None:
@@ -331,7 +331,7 @@ class Recorder:
         If the log no longer holds what the view has seen, the claim is given up and the view kept:
         the next claim offers it to the log as seeds.
         """
-        heard, told = self.log.subscriptions, notification.told
+        heard, told = self.log.client.subscriptions, notification.told
         try:
             snapshot = await self.log.read(notification.uid)
         except ContractError as error:

@@ -291,7 +291,7 @@ class Sweeper:
         process carries out (an INTENT that arrived after its caller had given it up).
         """
         found: list[str] = []
-        heard = self.log.subscriptions
+        heard = self.log.client.subscriptions
         heads = await self.log.read_headers([e.uid for e in notifications])
         for notification, head in zip(notifications, heads, strict=True):
             if head.length - 1 == notification.view.position:

@@ -255,7 +255,7 @@ class Product:
         claimed = await log.claim(notification.uid, self.term.epoch, name=notification.request.key)
         assert claimed.snapshot is not None
         self.recorder.adopt(notification, claimed.snapshot)
-        notification.claimed(Claim(self.term.epoch, log.generation, claimed.stamp))
+        notification.claimed(Claim(self.term.epoch, log.client.generation, claimed.stamp))
 
     async def record(self, created: Json, writer: int, text: str) -> None:
         """Write intent and outcome; each writer has a channel, whose attempts never overlap."""

@@ -216,7 +216,7 @@ class Writer:
         claimed = await log.claim(notification.uid, self.term.epoch, name=notification.request.key)
         assert claimed.snapshot is not None
         recorder.adopt(notification, claimed.snapshot)
-        notification.claimed(Claim(self.term.epoch, log.generation, claimed.stamp))
+        notification.claimed(Claim(self.term.epoch, log.client.generation, claimed.stamp))
         answer, intent = await recording(recorder).open(notification, self.term, CHANNEL, limit=10)
         assert answer.answer is Answer.OK
         now = recorder.time.now()

@@ -350,6 +350,9 @@ class MemoryClient:
     connection, so the world needs no connections.
     """
 
+    #: Raised whenever another server or store answers.
+    generation = 0
+
     def __init__(
         self,
         redis: MemoryRedis,
@@ -362,7 +365,6 @@ class MemoryClient:
         self.redis = redis
         self.prefix = prefix
         self.meta_key = f"{prefix}:meta"
-        self.generation = 0
         self.probe_now = asyncio.Event()
         self.layout = 0
         self.server: Server | None = None
@@ -499,11 +501,13 @@ class MemoryClient:
 
 
 class MemoryLog(ClaimedLog):
-    """`RedisLog` over a `MemoryRedis`; `client` is its pipeline."""
+    """`RedisLog` over a `MemoryRedis`."""
+
+    client: MemoryClient  # type: ignore[assignment]  # stands for a LedgerClient
 
     def __init__(self, redis: MemoryRedis, *, prefix: str = "nl", patience: float = 15.0) -> None:
-        self.client = MemoryClient(redis, prefix=prefix)
-        super().__init__(cast("LedgerClient", self.client), patience=patience)
+        client = MemoryClient(redis, prefix=prefix)
+        super().__init__(cast("LedgerClient", client), patience=patience)
 
     @property
     def stamp(self) -> str:

@@ -161,7 +161,7 @@ class World:
         claimed = await self.log.claim(entry.uid, EPOCH, name=entry.request.key)
         assert claimed.snapshot is not None
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claimed(Claim(EPOCH, self.log.generation, claimed.stamp))
+        entry.claimed(Claim(EPOCH, self.log.client.generation, claimed.stamp))
 
     async def attempt(
         self, entry: Notification, state: AttemptState = SUCCESS, channel: str = "console"

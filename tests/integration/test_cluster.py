@@ -166,7 +166,7 @@ async def test_a_slot_that_moves(
 ) -> None:
     """On the way ASK is followed, to a server that was not claimed on; where it ends the claim holds."""
     await log.claim("u", EPOCH, name=NAME)
-    generation, slot = log.generation, slot_of(log)
+    generation, slot = log.client.generation, slot_of(log)
     source = cluster.owner(slot)
     target = other(cluster, source)
     cluster.begin_move(slot, source, target)
@@ -180,11 +180,11 @@ async def test_a_slot_that_moves(
     await log.claim("u", EPOCH, name=NAME)
     assert (await intent(log, second)).answer is Answer.OK
     assert call(source, "DBSIZE") + call(target, "DBSIZE") >= 1
-    assert log.generation == generation
+    assert log.client.generation == generation
 
     cluster.end_move(slot, target)
     await log.outcome("u", failed(second), opening(second), name=NAME)
-    assert log.generation == generation
+    assert log.client.generation == generation
     third = AttemptId("0.7-3")
     assert (await intent(log, third)).answer is Answer.OK
     assert await ids(log) == [
@@ -233,7 +233,7 @@ async def test_a_reshard_leaves_other_claims_alone(
     uids = [f"u{n}" for n in range(12)]
     for uid in uids:
         await log.claim(uid, EPOCH, name=NAME)
-    generation = log.generation
+    generation = log.client.generation
     moving, staying = uids[:6], uids[6:]
     for n, uid in enumerate(moving):
         slot = slot_of(log, uid)
@@ -246,7 +246,7 @@ async def test_a_reshard_leaves_other_claims_alone(
         stale = await intent(log, uid=uid)
         assert (stale.answer, stale.detail) == (Answer.RECLAIM, SERVER)
         assert (await intent(log, uid=staying[n])).answer is Answer.OK
-    assert log.generation == generation
+    assert log.client.generation == generation
     assert woken == []
 
 
@@ -308,7 +308,7 @@ async def test_one_primary_down_holds_everything(
     for uid in (hit, spared):
         await log.claim(uid, EPOCH, name=NAME)
         assert (await intent(log, uid=uid)).answer is Answer.OK
-    generation = log.generation
+    generation = log.client.generation
     await down.kill()
     await until(lambda: RedisCluster.state(cluster.ports[0]) == "fail", what="the others notice")
 
@@ -326,7 +326,7 @@ async def test_one_primary_down_holds_everything(
     await down.start()
     assert (await waiting).answer is Answer.OK
     await until(lambda: log.available, what="the client sees that all is well")
-    assert log.generation == generation + 1  # another process of the same node
+    assert log.client.generation == generation + 1  # another process of the same node
     stale = await intent(log, AttemptId("0.7-2"), uid=hit)
     assert (stale.answer, stale.detail) == (Answer.RECLAIM, SERVER)
     assert (await intent(log, AttemptId("0.7-2"), uid=spared)).answer is Answer.OPEN
@@ -348,12 +348,12 @@ async def test_a_replica_takes_over() -> None:
         await log.claim(uid, EPOCH, name=NAME)
         assert (await intent(log, uid=uid)).answer is Answer.OK
         await cluster.replicated()
-        generation = log.generation
+        generation = log.client.generation
         await dead.kill()
         outcome = await log.outcome(uid, failed(FIRST), opening(FIRST), name=NAME)
         assert outcome.answer is Answer.OK
         assert cluster.owner(slot_of(log, uid)) == port_of(heir)
-        assert log.generation == generation + 1
+        assert log.client.generation == generation + 1
         stale = await intent(log, AttemptId("0.7-2"), uid=uid)
         assert (stale.answer, stale.detail) == (Answer.RECLAIM, SERVER)
         assert await ids(log, uid) == ["intent 0.7-1", "failed 0.7-1"]

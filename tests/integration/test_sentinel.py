@@ -70,7 +70,7 @@ async def test_a_failover_that_loses_an_intent(
     client.on_change = lambda: changes.append(client.generation)
     assert (await log.claim("u", EPOCH, name=NAME)).answer is Answer.OK
     await servers.replicated()
-    generation = log.generation
+    generation = log.client.generation
     await servers.cut_off_replica()
     lost = await intent(log, FIRST)
     assert lost.answer is Answer.OK
@@ -165,11 +165,11 @@ async def test_a_planned_switch() -> None:
         await log.claim("u", EPOCH, name=NAME)
         assert (await intent(log, FIRST)).answer is Answer.OK
         await servers.replicated()
-        generation = log.generation
+        generation = log.client.generation
         await servers.switch()
         await servers.promoted(servers.two)
         await serves(client, servers.two)
-        assert log.generation > generation
+        assert log.client.generation > generation
         stale = await intent(log, SECOND)
         assert (stale.answer, stale.detail) == (Answer.RECLAIM, SERVER)
         assert await ids(log) == ["intent 0.7-1"]
@@ -344,7 +344,7 @@ async def test_a_server_that_is_demoted_under_a_connection() -> None:
     async with RedisServer(binary) as one, RedisServer(binary) as two, running(one.url) as client:
         log = ClaimedLog(client, patience=0.3)
         await log.claim("u", EPOCH, name=NAME)
-        generation = log.generation
+        generation = log.client.generation
         call(port_of(one), "REPLICAOF", "127.0.0.1", port_of(two))
         with pytest.raises(Unavailable, match="Redis answers READONLY"):
             await intent(log, FIRST)
@@ -353,6 +353,6 @@ async def test_a_server_that_is_demoted_under_a_connection() -> None:
         # The same process, the same role, the same store: and yet it may have lost what it had.
         refused = await intent(log, FIRST)
         assert (refused.answer, refused.detail) == (Answer.RECLAIM, SERVER)
-        assert log.generation == generation + 1
+        assert log.client.generation == generation + 1
         assert (await log.claim("u", EPOCH, name=NAME)).answer is Answer.OK
         assert client.problem is None

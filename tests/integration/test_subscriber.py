@@ -14,7 +14,6 @@ import pytest
 from syncer.ledger import standalone as single
 from syncer.ledger import subscriber
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
 from syncer.ledger.subscriber import LISTENING
 from syncer.runtime import supervise
 from tests.beside import beside, eventually
@@ -33,11 +32,10 @@ class Heard:
 
     async def poke_until_heard(self, uid: str) -> None:
         """Poke again and again: the subscription may be on its way."""
-        log = RedisLog(self.poker)
         async with asyncio.timeout(40):
             while uid not in self.uids:
                 with contextlib.suppress(Exception):
-                    await log.wake_owner(uid)
+                    await self.poker.wake_up(uid)
                 await asyncio.sleep(0.05)
 
 
@@ -72,7 +70,7 @@ async def test_each_new_subscription_is_reported(redis_url: str, redis_server: R
         await redis_server.start()
         await both.poke_until_heard("second")
         # Whoever may publish must not have everything looked at.
-        await RedisLog(both.poker).wake_owner(LISTENING)
+        await both.poker.wake_up(LISTENING)
         await both.poke_until_heard("third")
     assert list(dict.fromkeys(both.uids[both.uids.index("first") :])) == [
         "first",

@@ -109,7 +109,7 @@ async def test_a_refused_write_is_unavailability(
                 )
                 here.controller.overdue.mark_without_log(
                     here.cache.entries.values(),
-                    available=here.log.unavailable_reason is None,
+                    available=here.log.client.unavailable_reason is None,
                     notice=0.0,
                 )
                 assert here.cache.entries["second"].outage.shown

@@ -40,7 +40,6 @@ from syncer.kube.notification_requests import (
     readable,
 )
 from syncer.ledger.answers import Answer, Appended, Proof
-from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import CLAIM, INTENT, RECOVER, RETIRE, Script
 from syncer.model.attempt import Attempt, join
 from syncer.model.lineage import Lineage
@@ -63,6 +62,8 @@ from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, StatusWriter
 from syncer.sync.sweeps import Resync
+from tests.fakes.memorylog import MemoryClient
+from tests.simulation.network import SimLane
 
 #: Background calls of a mutant; the loop holds tasks by weak references only.
 _running: set[asyncio.Task[Any]] = set()
@@ -222,13 +223,16 @@ def no_reclaim() -> AbstractContextManager[None]:
     """Another server or store changes nothing, for the client or for the script."""
     history = {"not base or chain_at(base, position) ~= ARGV[7]": "false"}
     return _instead(
-        (RedisLog, "generation", property(lambda _self: 0)), _with(INTENT, _STAMP | history)
+        (MemoryClient, "generation", property(lambda _: 0, lambda *_: None)),
+        _with(INTENT, _STAMP | history),
     )
 
 
 def no_stamp() -> AbstractContextManager[None]:
     """Neither the client nor the script sees another server, but the script another history of its log."""
-    return _instead((RedisLog, "generation", property(lambda _self: 0)), _with(INTENT, _STAMP))
+    return _instead(
+        (MemoryClient, "generation", property(lambda _: 0, lambda *_: None)), _with(INTENT, _STAMP)
+    )
 
 
 def not_sent_counted() -> AbstractContextManager[None]:
@@ -601,7 +605,7 @@ def _believing(**changed: object) -> AbstractContextManager[None]:
 
 def absence_believed_unseen() -> AbstractContextManager[None]:
     """What a log lacks was never there, although nobody has asked since whether the store is the same."""
-    return _instead((RedisLog, "looked_at", property(lambda _: math.inf, lambda *_: None)))
+    return _instead((SimLane, "looked_at", property(lambda _: math.inf)))
 
 
 def nothing_supersedes() -> AbstractContextManager[None]:

@@ -520,7 +520,7 @@ class Process:
         """Whether it could serve any shard now."""
         if self.paused or self.draining or self.host.cut or self.host.mute:
             return False
-        return self.app.log.unavailable_reason is None and self.app.reflector.answered
+        return self.app.client.unavailable_reason is None and self.app.reflector.answered
 
     # -- life -----------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ class Process:
     def __init__(self, *strangers: str) -> None:
         self.redis = MemoryRedis(lambda: 1_000)
         self.log: Any = MemoryLog(self.redis)
+        self.client: Any = self.log.client
         self.objects, self.cache, self.queue = Objects(), Cache(window=1.0), WorkQueue()
         self.shards = Ours(others=strangers)
         self.takeover = Takeover()
@@ -498,10 +499,10 @@ async def test_resync_refills_what_waits(process: Process) -> None:
         overdue=SimpleNamespace(mark_without_log=lambda some, **said: done.append((some, said))),
     )
     await process.sweeps.resync()
-    made.log = SimpleNamespace(unavailable_reason=None)
+    made.client = SimpleNamespace(unavailable_reason=None)
     made.cache.entries = {n: n for n in range(SLICE + 1)}
     await process.sweeps.note_log_outage()
-    made.log.unavailable_reason = "away"
+    made.client.unavailable_reason = "away"
     await process.sweeps.note_log_outage()
     here, away = {"available": True, "notice": 8.0}, {"available": False, "notice": 8.0}
     slices = [[*range(SLICE)], [SLICE]]

@@ -144,7 +144,7 @@ class World:
     async def planned(self) -> None:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
-        self.notification.claimed(Claim(EPOCH, self.log.generation, self.log.stamp))
+        self.notification.claimed(Claim(EPOCH, self.log.client.generation, self.log.stamp))
         plan, _ = await self.controller.attempts.ports.router.plan(NONE, 1)
         await self.controller.notifications.recorder.freeze(self.notification, plan)
 

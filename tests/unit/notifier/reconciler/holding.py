@@ -46,7 +46,7 @@ class World:
         time = LedgerTime(lambda: self.now)
         time.set(START)
         recorder = Recorder(
-            cast("Any", SimpleNamespace(generation=0)),
+            cast("Any", SimpleNamespace(client=SimpleNamespace(generation=0))),
             self.cache,
             time,
             SyncMetrics(registry),

@@ -82,7 +82,7 @@ async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     for _ in range(50):
         world.notification.claiming()
-        world.notification.claimed(Claim(EPOCH, world.log.generation, world.log.stamp))
+        world.notification.claimed(Claim(EPOCH, world.log.client.generation, world.log.stamp))
         assert await world.controller.attempts.run("uid-a", "c") is None
     assert world.notification.in_flight.never_sent == set()
     assert world.notification.in_flight.executing == {}

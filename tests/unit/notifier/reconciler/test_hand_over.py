@@ -27,7 +27,7 @@ class World(Still):
     def __init__(self) -> None:
         super().__init__()
         self.cache.monotonic = time.monotonic
-        self.log = SimpleNamespace(available=True, generation=0)
+        self.log = SimpleNamespace(available=True, client=SimpleNamespace(generation=0))
         self.controller.notifications.recorder.log = cast("Any", self.log)
 
     async def hand_over(self) -> tuple[bool, float]:

@@ -90,7 +90,7 @@ class Case(World):
         async def claim(notification: Notification, term: Held) -> ClaimDecision:
             self.done.append(("claim", term.epoch))
             notification.claimed(
-                Claim(EPOCH, self.log.generation, "")
+                Claim(EPOCH, self.log.client.generation, "")
             ) if holds else notification.lose()
             return ClaimDecision(("row",), actions, "because")
 

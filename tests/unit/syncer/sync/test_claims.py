@@ -215,7 +215,9 @@ async def test_an_intent_that_came_in_late_is_settled(
     assert notification.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
     notification.hear(0)
     assert await Sweeper(here.claimer).live([notification]) == []
-    assert notification.heard == here.log.subscriptions, "it was compared, so nothing was unheard"
+    assert notification.heard == here.log.client.subscriptions, (
+        "it was compared, so nothing was unheard"
+    )
 
 
 async def test_failed_is_decided_anew_after_a_conflict(
