@@ -230,9 +230,9 @@ class Cache:
             self._schedule(notification)
         return None
 
-    def next_due(self) -> float | None:
-        """When the next write becomes due, None if none will; see `waiting` for those that are."""
-        return self._heap[0][0] if self._heap else None
+    def next_due(self) -> float:
+        """When the next write becomes due, infinite if none will; see `waiting` for those that are."""
+        return self._heap[0][0] if self._heap else math.inf
 
     @property
     def waiting(self) -> bool:

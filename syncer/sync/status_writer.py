@@ -51,7 +51,7 @@ from syncer.rules.fold import History
 from syncer.rules.merge import Facts, Merged, merge, quarantine
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.runtime.supervise import elapse
+from syncer.runtime.supervise import elapse, end
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
@@ -78,6 +78,11 @@ class Shares:
         if self._clock() - self._slow.get(namespace, -math.inf) > _LATELY:
             return True
         return self._under_way[namespace] < self._writers - self._under_way.total()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any is."""
+        return bool(self._under_way)
 
     def begin(self, namespace: str) -> None:
         """Count a write from now on."""
@@ -110,6 +115,7 @@ class Flushed(StrEnum):
     WRITTEN = "written"
     EQUAL = "equal"
     CONFLICT = "conflict"
+    TOO_LARGE = "too large"
     UNCLEAR = "unclear"
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
@@ -162,63 +168,50 @@ class StatusWriter:
         self._written_patches = metrics.patches.labels("written")
         self._on_settled = on_settled
         self.refusals = Refusals(self.cache)
-        self._running: set[asyncio.Task[None]] = set()
         self._shares = Shares(self.limits.writers, self.cache.monotonic)
         self._serving = False
+        #: One writer at a time waits until something is due.
+        self._turn = asyncio.Lock()
 
     # -- the loop -------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until cancelled; writes under way are cancelled with it."""
         self._serving = True
+        writers = [
+            asyncio.create_task(self._serve(), name="status-writer")
+            for _ in range(self.limits.writers)
+        ]
         try:
-            while True:
-                self.cache.wake.clear()
-                now = self.cache.monotonic()
-                self._start_due()
-                await self._wait(now)
+            ended, _ = await asyncio.wait(writers, return_when=asyncio.FIRST_COMPLETED)
+            ended.pop().result()
         finally:
+            # A library may lose the cancellation: a write that goes on is the last one.
             self._serving = False
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await end(*writers)
 
-    def _start_due(self) -> None:
-        while not self._full and (notification := self._take()) is not None:
-            task = asyncio.create_task(self._write_due(notification), name="status-writer")
-            self._running.add(task)
-            task.add_done_callback(self._done)
-
-    def _take(self) -> Notification | None:
-        notification = self.cache.take_due(self.cache.monotonic(), self._shares.may)
-        if notification is not None:
-            notification.publication.begin()
-            self._shares.begin(notification.request.namespace)
-        return notification
-
-    async def _write_due(self, notification: Notification | None) -> None:
-        """Write a notification, then further due ones: a task for each would cost more than a merge."""
-        while notification is not None:
+    async def _serve(self) -> None:
+        """Write what is due, one after the other."""
+        while self._serving:
+            async with self._turn:
+                notification = await self._next()
             await self._one(notification)
-            notification = self._take() if self._serving else None
+            if self.cache.waiting:
+                # Its namespace may have a write more now.
+                self.cache.wake.set()
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        full = self._full
-        self._running.discard(task)
-        if full or self.cache.waiting:
-            self.cache.wake.set()
-
-    @property
-    def _full(self) -> bool:
-        return len(self._running) >= self.limits.writers
-
-    async def _wait(self, since: float) -> None:
-        """Wait until something may have become due `since` it was last looked."""
-        due = self.cache.paused_until
-        if due <= since:
-            first = None if self._full else self.cache.next_due()
-            due = math.inf if first is None else first
-        await elapse(min(_LOOK, due - self.cache.monotonic()), self.cache.wake)
+    async def _next(self) -> Notification:
+        """Wait for a notification whose write is due and may begin."""
+        while True:
+            self.cache.wake.clear()
+            now, paused_until = self.cache.monotonic(), self.cache.paused_until
+            notification = self.cache.take_due(now, self._shares.may)
+            if notification is not None:
+                notification.publication.begin()
+                self._shares.begin(notification.request.namespace)
+                return notification
+            due = paused_until if paused_until > now else self.cache.next_due()
+            await elapse(min(_LOOK, due - self.cache.monotonic()), self.cache.wake)
 
     async def drain(self, deadline: float) -> int:
         """
@@ -235,7 +228,7 @@ class StatusWriter:
                 and (not e.publication.failures or self.cache.write_at(e) < deadline)
             ]
             paused = self.cache.paused_until >= deadline
-            if (paused or not waiting) and not self._running:
+            if (paused or not waiting) and not self._shares.busy:
                 break
             for notification in waiting:
                 if not (notification.publication.failures or notification.publication.urgent):
@@ -350,16 +343,14 @@ class StatusWriter:
             if unclear is not None or not term.valid(self.cache.monotonic()):
                 # What an unclear write has not stored waits: a server that fails need not fail six times.
                 return Flushed.UNAVAILABLE
-            result, current = await self._write(notification, wanted, patch)
-            if result is Flushed.WRITTEN and current is not None:
-                return await self._written(notification, known, merged, current, mark, own=own)
-            if result is Flushed.REFUSED:
-                if current is None and limit == self.limits.status_bytes:
+            result, stored = await self._write(notification, wanted, patch)
+            if stored is not None:
+                return await self._written(notification, known, merged, stored, mark, own=own)
+            if result is Flushed.TOO_LARGE:
+                if limit == self.limits.status_bytes:
                     limit //= 4
                     continue
-                return (
-                    result if current is not None else await self._write_least(notification, merged)
-                )
+                return await self._write_least(notification, merged)
             if result not in (Flushed.CONFLICT, Flushed.UNCLEAR):
                 return result
             unclear = before if result is Flushed.UNCLEAR else None
@@ -399,9 +390,7 @@ class StatusWriter:
             result, stored = await self._write(
                 notification, wanted, difference(known.status, wanted)
             )
-            if result is Flushed.WRITTEN and stored is not None:
-                if stored.uid != notification.uid:
-                    return Flushed.GONE
+            if stored is not None:
                 if stored.status.nameless:
                     # The condition has no space for the mark and the ids, which the next owner needs.
                     return Flushed.UNCLEAR
@@ -497,7 +486,7 @@ class StatusWriter:
     async def _write(
         self, notification: Notification, wanted: Status, patch: Json
     ) -> tuple[Flushed, NotificationRequest | None]:
-        """Write once; a refusal with None means "too large"."""
+        """Write once; the object as it is stored comes with `WRITTEN` alone."""
         request, ending = notification.request, notification.publication.ending
         failpoint(Failpoint.BEFORE_PATCH)
         if patch.get("phase") in TERMINAL_PHASES:
@@ -527,11 +516,15 @@ class StatusWriter:
             notification.publication.final_at(ending)
             self.metrics.patches.labels("refused").inc()
             self.refusals.refused(notification, error)
-            return Flushed.REFUSED, None if error.reason == "TooLarge" else request
+            too_large = error.reason == "TooLarge"
+            return Flushed.TOO_LARGE if too_large else Flushed.REFUSED, None
         except Unavailable:
             notification.publication.final_at(ending)
             self.metrics.patches.labels("unavailable").inc()
             raise
+        if stored.uid != notification.uid:
+            # The version matched, so this can only follow a restore of etcd; never acknowledge it.
+            return Flushed.GONE, None
         shown = stored.status
         if len(shown.attempts) != len(wanted.attempts) or shown.log != wanted.log:
             # Mutating admission may take away entries and conditions, and answers 200.
@@ -559,10 +552,8 @@ class StatusWriter:
         if not patch:
             return Flushed.REFUSED
         result, stored = await self._write(notification, wanted, patch)
-        if result is not Flushed.WRITTEN or stored is None:
+        if stored is None:
             return result
-        if stored.uid != notification.uid:
-            return Flushed.GONE
         notification.take(stored, since=known.resource_version)
         self._on_settled(notification, previous, merged)
         return Flushed.REFUSED
@@ -577,9 +568,6 @@ class StatusWriter:
         *,
         own: Status | None,
     ) -> Flushed:
-        if stored.uid != notification.uid:
-            # The version matched, so this can only follow a restore of etcd; never acknowledge it.
-            return Flushed.GONE
         before = known.status if own is None else own
         shown = len(stored.status.attempts) - len(before.attempts)
         self.metrics.batch_records.observe(max(0, shown))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -147,12 +148,12 @@ def test_namespaces_take_turns(here: Bench) -> None:
         notification.publication.cover()
         got.append(notification.uid)
     assert got == ["crowd-0", "b-0", "c-0", "crowd-1", "b-1", "crowd-2"]
-    assert (here.cache.waiting, here.cache.next_due()) == (True, None), (
+    assert (here.cache.waiting, here.cache.next_due()) == (True, math.inf), (
         "turns that have come are due"
     )
     here.cache.mark_dirty(here.cache.entries["crowd-3"], urgent=True)
     assert here.taken()[0] == "crowd-3"
-    assert (here.cache.waiting, here.cache.next_due()) == (False, None)
+    assert (here.cache.waiting, here.cache.next_due()) == (False, math.inf)
 
 
 def test_who_waits_for_a_turn_and_is_gone_is_passed_over(here: Bench) -> None:
