@@ -432,7 +432,7 @@ class Attempts:
                 )
                 return True
             if waits and not journaled:
-                await self.ports.notifications.recorder.skip(notification, channel, waits)
+                await self.ports.notifications.note(notification, channel, waits)
         except PortError as error:
             wait = self.ports.queue.retry(notification.uid)
             logger.info(

@@ -18,7 +18,7 @@ from typing import Final
 from syncer.model.attempt import Attempt, AttemptState, Epoch, attempt_epoch, wait_of
 from syncer.model.errors import PortError, Unavailable
 from syncer.model.ports import Backoff, LeaseTerm
-from syncer.model.record import Record, read_plan
+from syncer.model.record import Record, read_attempt, read_plan
 from syncer.model.resource import rank_of
 from syncer.rules.journal import Basis, basis
 from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
@@ -246,7 +246,11 @@ class Journal:
         note, why = self.notes().note_of(notification.uid), self.basis(notification, term)
         if note is None:
             return None
-        intent = self.recorder.begin_journaled(notification, term, channel)
+        # The view shows it as open. The next claim adds to the log what only the status holds.
+        intent = self.recorder.begin(notification, term, channel)
+        notification.in_flight.journal(intent.attempt_id)
+        notification.learn([read_attempt(intent)])
+        self.recorder.lose_claim(notification, "journal")
         result = Flushed.UNCLEAR
         try:
             result = await self.writer.write_ahead(notification, term, note.name)
@@ -263,7 +267,9 @@ class Journal:
             if result is not Flushed.WRITTEN and on_record:
                 in_doubt(notification, intent)
             elif result is not Flushed.WRITTEN:
-                self.recorder.drop_journaled(notification, intent)
+                # Neither the status nor a log can have recorded it.
+                notification.in_flight.end(intent.attempt_id)
+                notification.view.forget(intent.attempt_id)
         if result is not Flushed.WRITTEN:
             return None
         self.on_journaled(why)

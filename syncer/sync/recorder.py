@@ -39,7 +39,6 @@ from syncer.model.record import (
     attempt_record,
     intent_record,
     plan_record,
-    read_attempt,
     skip_record,
 )
 from syncer.model.resource import Status
@@ -54,7 +53,6 @@ logger = logging.getLogger("ledger.record")
 
 #: From so many rewrites of a status on the wait grows no more.
 _REWRITES: Final = 16
-#: Error text of an attempt that a former owner left open.
 
 
 class Recorder:
@@ -166,27 +164,20 @@ class Recorder:
             self.cache.mark_dirty(notification)
 
     async def note(self, notification: Notification, channel: str, why: str) -> bool:
-        """As `skip`; False if Redis did not answer."""
-        try:
-            await self.skip(notification, channel, why)
-        except PortError:
-            return False
-        return True
-
-    async def skip(self, notification: Notification, channel: str, why: str) -> None:
         """
         Record why a due attempt is not made, unless the channel's last record has the same reason.
 
-        Args:
-            notification: The notification.
-            channel: Name of the channel.
-            why: The reason.
+        Returns:
+            False if Redis did not answer.
         """
-        view = notification.view
-        if view.last_skip.get(channel) == why or view.skips >= MAX_SKIPS:
-            return
-        note_id = f"skip:{view.position + 1}:{self.time.now()}"
-        await self._note(notification, skip_record(note_id, channel, at=self.time.now(), why=why))
+        view, now = notification.view, self.time.now()
+        if view.last_skip.get(channel) != why and view.skips < MAX_SKIPS:
+            record = skip_record(f"skip:{view.position + 1}:{now}", channel, at=now, why=why)
+            try:
+                await self._note(notification, record)
+            except PortError:
+                return False
+        return True
 
     async def _note(self, notification: Notification, record: Record) -> None:
         try:
@@ -206,24 +197,6 @@ class Recorder:
         )  # fmt: skip
         notification.in_flight.begin(attempt_id, channel)
         return intent
-
-    def begin_journaled(self, notification: Notification, term: LeaseTerm, channel: str) -> Record:
-        """
-        Begin an attempt that is recorded in the status first.
-
-        The view shows it as open. The claim is given up: the next one adds to the log what only the status
-        holds.
-        """
-        intent = self.begin(notification, term, channel)
-        notification.in_flight.journal(intent.attempt_id)
-        notification.learn([read_attempt(intent)])
-        self.lose_claim(notification, "journal")
-        return intent
-
-    def drop_journaled(self, notification: Notification, intent: Record) -> None:
-        """Drop an attempt that neither the status nor a log can have recorded."""
-        notification.in_flight.end(intent.attempt_id)
-        notification.view.forget(intent.attempt_id)
 
     def count(self, attempt: Attempt) -> None:
         """Count an outcome."""

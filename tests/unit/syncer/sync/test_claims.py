@@ -140,7 +140,7 @@ async def test_a_claim_that_fails_leaves_none_behind(
 async def test_reasons_to_wait_do_not_fill_a_log(here: Bench, notification: Notification) -> None:
     """It takes so many of them, however often they change."""
     for n in range(MAX_SKIPS + 3):
-        await here.recorder.skip(notification, "console", f"reason {n}")
+        await here.recorder.note(notification, "console", f"reason {n}")
     assert notification.view.position == MAX_SKIPS
 
 
@@ -341,7 +341,7 @@ async def test_a_note_is_not_taken(here: Bench, notification: Notification, hand
     """Neither a plan nor the reason for a skip gets behind what cannot be read."""
     for say in (
         here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1)),
-        here.recorder.skip(notification, "console", "because"),
+        here.recorder.note(notification, "console", "because"),
     ):
         keys_of(here).logs.clear()
         keys_of(here).strings.pop(KEY, None)

@@ -266,7 +266,7 @@ async def test_what_changes_between_the_reads_is_passed_over(
     get = here.bench.objects.get
 
     async def moving(namespace: str, name: str) -> NotificationRequest:
-        await here.bench.recorder.skip(here.notification, "console", "because")
+        await here.bench.recorder.note(here.notification, "console", "because")
         return await get(namespace, name)
 
     monkeypatch.setattr(here.bench.objects, "get", moving)

@@ -14,7 +14,7 @@ import pytest
 from syncer.ledger.answers import Mark
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
-from syncer.model.record import Plan, intent_record
+from syncer.model.record import Plan, intent_record, read_attempt
 from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.rules.evidence import Circumstances, Judgement, Verdict
 from syncer.rules.merge import Merged
@@ -653,7 +653,10 @@ async def ahead(
 ) -> tuple[StatusWriter, list[tuple[Notification, Status]]]:
     """An attempt that is about to be journaled, the writer, and what it reports as written."""
     notification.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
-    here.recorder.begin_journaled(notification, HELD, "console")
+    intent = here.recorder.begin(notification, HELD, "console")
+    notification.in_flight.journal(intent.attempt_id)
+    notification.learn([read_attempt(intent)])
+    here.recorder.lose_claim(notification, "journal")
     reported: list[tuple[Notification, Status]] = []
     sync = StatusWriter(
         here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
