@@ -28,7 +28,6 @@ import math
 from dataclasses import dataclass, field
 
 from syncer.model.attempt import Epoch
-from syncer.model.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +46,6 @@ class LeaseTimings:
     retry_period: float = 2.0
     margin: float = 3.0
     send_timeout: float = 10.0
-
-    def __post_init__(self) -> None:
-        """
-        Check the values against each other.
-
-        Raises:
-            ConfigError: a period is not positive, or the deadline leaves no time for a renewal.
-        """
-        for name in ("renew_deadline", "retry_period", "margin", "send_timeout"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} of the lease must be positive")
-        if self.retry_period >= self.renew_deadline:
-            raise ConfigError("the retry period of the lease must be shorter than renew_deadline")
 
     @property
     def duration(self) -> float:

@@ -25,7 +25,6 @@ from redis.exceptions import RedisError
 from syncer.ledger import subscriber
 from syncer.ledger.connection import file_problem, option_problem
 from syncer.ledger.lua import PROBE, Script
-from syncer.ledger.outage import Outage
 from syncer.ledger.pipeline import Call
 from syncer.ledger.standalone import Standalone
 from syncer.ledger.store import RedisState, Server
@@ -52,9 +51,10 @@ _TOGETHER: Final = 96
 _DYING: Final = 0.5
 #: Keys that are tried for one that a primary holds; one without any among them holds next to no logs.
 _TRIED: Final = 2048
-#: Seconds between checks for an outage, and for the end of one.
+#: Seconds between checks for an outage, and for the end of one; and those from which on it is logged.
 _OUTAGE_POLL: Final = 1.0
 _OUTAGE_END_POLL: Final = 0.25
+_OUTAGE_NOTICE: Final = 1.0
 
 
 class LedgerClient(RedisState):
@@ -270,26 +270,28 @@ class LedgerClient(RedisState):
             await self.close()
 
     async def _log_outage(self) -> None:
-        """Log once that no attempt can be opened, and once when that is over."""
-        loop, outage = asyncio.get_running_loop(), Outage()
+        """
+        Log once that no attempt can be opened, and once when that is over.
+
+        What is over within a second happens at every restart of a proxy, and requires no action.
+        """
+        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(_OUTAGE_END_POLL if outage.lasts else _OUTAGE_POLL)
-            if self.server is None:
-                # Never connected: the start waits for that, and logs it.
-                continue
-            unavailable_reason = self.unavailable_reason
-            seconds = outage.observe(unavailable_reason, loop.time())
-            if seconds is None:
-                continue
-            if unavailable_reason:
-                logger.warning(
-                    "the log is unavailable; no attempt is opened in it",
-                    extra={"redis": self.place, "reason": unavailable_reason},
-                )
-            else:
+            await asyncio.sleep(_OUTAGE_POLL)
+            began, logged = clock(), False
+            # As long as it was never connected the start waits, and logs why.
+            while self.server is not None and (reason := self.unavailable_reason) is not None:
+                if not logged and clock() - began >= _OUTAGE_NOTICE:
+                    logged = True
+                    logger.warning(
+                        "the log is unavailable; no attempt is opened in it",
+                        extra={"redis": self.place, "reason": reason},
+                    )
+                await asyncio.sleep(_OUTAGE_END_POLL)
+            if logged:
                 logger.warning(
                     "the log is available again",
-                    extra={"redis": self.place, "seconds": round(seconds, 1)},
+                    extra={"redis": self.place, "seconds": round(clock() - began, 1)},
                 )
 
     async def close(self) -> None:

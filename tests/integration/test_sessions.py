@@ -15,7 +15,7 @@ import pytest
 from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.model.attempt import epoch_key, make_epoch
-from syncer.model.errors import ConfigError, Conflict
+from syncer.model.errors import Conflict
 from syncer.runtime.clock import monotonic_clock
 from syncer.sharding.view import (
     FOREVER,
@@ -94,9 +94,6 @@ def test_duration_is_derived_and_rounded_up() -> None:
     """The Lease tells others at least the time that we count on."""
     assert (LeaseTimings().duration, LeaseTimings().duration_seconds) == (18.0, 18)
     assert LeaseTimings(margin=3.1).duration_seconds == 19
-    for bad in ({"margin": 0.0}, {"retry_period": 5.0}, {"send_timeout": float("nan")}):
-        with pytest.raises(ConfigError, match="of the lease must be"):
-            LeaseTimings(**bad)
 
 
 async def test_a_session_is_created_and_renewed(
