@@ -91,7 +91,7 @@ def _of_servers(parts: Parts) -> None:
 def _of_shards(parts: Parts) -> None:
     metrics, shards = parts.metrics, parts.shards
     owned, now = shards.owned, parts.monotonic()
-    metrics.shards.set(shards.shards)
+    metrics.shards.set(shards.sharding.shards)
     metrics.shards_owned.set(len(owned))
     metrics.sessions.set(parts.manager.sessions)
     left = [term.left(now) for term in owned.values() if isinstance(term, LeaseTerm)]

@@ -176,11 +176,13 @@ class ShardWork:
         failpoint(Failpoint.LEASE_ACQUIRED)
         self._takeover.owning.set()
         self._takeover.start_sweeps()
-        self._controller.on_started_leading(lambda uid: self._shards.covers(shard, uid))
+        self._controller.on_started_leading(lambda uid: self._shards.sharding.of(uid) == shard)
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
         """Let work in a shard end and be published; False if that took longer than `seconds`."""
-        return await self._controller.quiesce(lambda uid: self._shards.covers(shard, uid), seconds)
+        return await self._controller.quiesce(
+            lambda uid: self._shards.sharding.of(uid) == shard, seconds
+        )
 
 
 def make_manager(

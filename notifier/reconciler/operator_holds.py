@@ -180,7 +180,7 @@ class HoldKeeper:
     async def let_go(self) -> None:
         """Let go what holds with a rate let go by now; nothing that could not be sent then."""
         if not (self._idle() or self.watch.problem is not None):
-            self._placed.let_go(len(self._shards.owned) / self._shards.shards)
+            self._placed.let_go(len(self._shards.owned) / self._shards.sharding.shards)
 
     async def round(self) -> None:
         """

@@ -19,7 +19,6 @@ from syncer.kube.leases import LeaseRecord, lease_path
 from syncer.model.conditions import LOG_UNAVAILABLE, find_condition
 from syncer.model.errors import ContractError, Gone, PortError, Unavailable
 from syncer.model.journal import NOTE, Note, parse_note
-from syncer.model.record import read_plan
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time, parse_time
 from syncer.rules.fold import LogView, ReadLog
@@ -195,9 +194,7 @@ def log_by_status(request: NotificationRequest) -> ReadLog:
     view = LogView()
     for shown in request.status.attempts:
         view.learn(shown)
-    plan = missing_plan(view, request.status)
-    if plan is not None:
-        view.plan = read_plan(plan)
+    view.plan = missing_plan(view, request.status)
     return ReadLog(None, (), view)
 
 

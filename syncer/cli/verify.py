@@ -39,7 +39,7 @@ from syncer.model.attempt import (
     epoch_key,
 )
 from syncer.model.errors import ContractError
-from syncer.model.record import Header, Kind, Record, attempt_record, repair_record
+from syncer.model.record import Header, Kind, Record, attempt_record, plan_record, repair_record
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import time_of
 from syncer.rules.advice import ADVICE
@@ -140,7 +140,7 @@ def _facts(request: NotificationRequest | None, view: LogView) -> list[Record]:
         return []
     records = [seed_of(attempt) for attempt in lacking(view, request.status)]
     plan = missing_plan(view, request.status)
-    return records if plan is None else [*records, plan]
+    return records if plan is None else [*records, plan_record(plan)]
 
 
 def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) -> Step:

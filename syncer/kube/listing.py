@@ -34,6 +34,7 @@ from syncer.kube.notification_requests import (
     object_path,
     parse,
 )
+from syncer.kube.scope import Scope
 from syncer.model.errors import ContractError, Gone, Rejected, Unavailable
 from syncer.model.resource import TERMINAL_PHASES, version_key
 
@@ -51,15 +52,6 @@ _BRIEF_PAGE: Final = 250
 _FEWER: Final = 8
 
 logger = logging.getLogger("ledger.kube")
-
-
-@dataclass(slots=True, eq=False)
-class Source:
-    """Objects of one namespace (None: of all), and the newest resourceVersion that was ever shown."""
-
-    namespace: str | None
-    mirror: Mirror
-    newest: str = ""
 
 
 @dataclass(slots=True)
@@ -109,33 +101,33 @@ class Lister:
         self._unable = False
         self._reading = asyncio.Semaphore(_TOGETHER)
 
-    async def probe(self, source: Source) -> None:
+    async def probe(self, scope: Scope) -> None:
         """Ask for one object, to learn whether lists are answered; nothing is taken."""
         async with self._reading:
             page = await list_page(
-                self._client, source.namespace, limit=1, continue_token="", timeout=self._timeout,
+                self._client, scope.namespace, limit=1, continue_token="", timeout=self._timeout,
             )  # fmt: skip
-        source.newest = max(source.newest, page.resource_version, key=version_key)
+        scope.newest = max(scope.newest, page.resource_version, key=version_key)
 
-    async def collect(self, source: Source, ours: Ours) -> Listed:
+    async def collect(self, scope: Scope, ours: Ours) -> Listed:
         """Take a complete list into the mirror; after a PortError, what was taken until then is right."""
-        listed = await self._in_brief(source, ours) if self._brief() and not self._unable else None
-        return await self._whole(source, ours) if listed is None else listed
+        listed = await self._in_brief(scope, ours) if self._brief() and not self._unable else None
+        return await self._whole(scope, ours) if listed is None else listed
 
-    async def _in_brief(self, source: Source, ours: Ours) -> Listed | None:
+    async def _in_brief(self, scope: Scope, ours: Ours) -> Listed | None:
         """
         List all by name, version and phase, and read each in full that is neither finished nor known.
 
         Nine of ten objects are finished, and nothing else is wanted of them. Returns None where a list of
         whole objects is needed or quicker; what was taken until then is right.
         """
-        token, limit, listed, newest, read = "", self._page_size, Listed(), source.newest, 0
+        token, limit, listed, newest, read = "", self._page_size, Listed(), scope.newest, 0
         while True:
             # Annotations may be a quarter of a mebibyte, and one of them is a column as well.
             page, limit = await self._page(
                 limit,
                 partial(
-                    list_rows, self._client, source.namespace, continue_token=token,
+                    list_rows, self._client, scope.namespace, continue_token=token,
                     timeout=self._timeout, ours=ours,
                 ),
             )  # fmt: skip
@@ -143,14 +135,14 @@ class Lister:
                 self._unable = True
                 logger.info("all objects are listed in full: the server does not print their phase")
                 return None
-            _note(page, source, listed, newest)
+            _note(page, scope, listed, newest)
             listed.present.update(row.meta.uid for row in page.objects)
-            wanted = [row.meta for row in page.objects if not _take_row(source.mirror, row)]
+            wanted = [row.meta for row in page.objects if not _take_row(scope.mirror, row)]
             read += len(wanted)
             if read > max(self._page_size, len(listed.present) // _FEW):
                 return None
             for done in await asyncio.gather(
-                *(self.read(source, meta, ours) for meta in wanted), return_exceptions=True
+                *(self.read(scope, meta, ours) for meta in wanted), return_exceptions=True
             ):
                 if done is not None:
                     raise done
@@ -158,7 +150,7 @@ class Lister:
             if not token:
                 return listed
 
-    async def read(self, source: Source, meta: Meta, ours: Ours) -> None:
+    async def read(self, scope: Scope, meta: Meta, ours: Ours) -> None:
         """Read an object that was listed into the mirror; that it is gone by then, the watch tells."""
         path = object_path(meta.namespace, meta.name)
         async with self._reading:
@@ -169,41 +161,41 @@ class Lister:
                 return
         # Another object may have the name by now, or another replica the shard.
         if now.uid == meta.uid and not excludes(ours, document):
-            source.newest = max(source.newest, now.resource_version, key=version_key)
-            source.mirror.upsert(parse(document), added=False)
+            scope.newest = max(scope.newest, now.resource_version, key=version_key)
+            scope.mirror.upsert(parse(document), added=False)
 
     async def metadata(
-        self, source: Source, ours: Ours, token: str, limit: int | None
+        self, scope: Scope, ours: Ours, token: str, limit: int | None
     ) -> tuple[Page[Meta], int]:
         """Read a page of metadata; the result's second part is the limit to give for the next one."""
         return await self._page(
             limit or min(self._page_size, _BRIEF_PAGE),
             partial(
-                list_metadata, self._client, source.namespace, continue_token=token,
+                list_metadata, self._client, scope.namespace, continue_token=token,
                 timeout=self._timeout, ours=ours,
             ),
             most=_BRIEF_PAGE,
         )  # fmt: skip
 
-    async def _whole(self, source: Source, ours: Ours) -> Listed:
+    async def _whole(self, scope: Scope, ours: Ours) -> Listed:
         """Take a list to its end, page by page."""
         token, listed = "", Listed()
         limit = self._page_size
         # As of now: a watch beside the list comes further while its answer is under way.
-        newest = source.newest
+        newest = scope.newest
         while True:
             # Five hundred objects of a mebibyte would hold the loop for seconds, and fill memory.
             page, limit = await self._page(
                 limit,
                 partial(
-                    list_page, self._client, source.namespace, continue_token=token,
-                    timeout=self._timeout, known=source.mirror.version_of, ours=ours,
+                    list_page, self._client, scope.namespace, continue_token=token,
+                    timeout=self._timeout, known=scope.mirror.version_of, ours=ours,
                 ),
             )  # fmt: skip
-            _note(page, source, listed, newest)
+            _note(page, scope, listed, newest)
             listed.present.update(m.uid for m in page.unchanged)
             for found in page.objects:
-                source.mirror.upsert(found, added=False)
+                scope.mirror.upsert(found, added=False)
                 listed.present.add(found.uid)
             token = page.continue_token
             if not token:
@@ -225,7 +217,7 @@ class Lister:
                 return page, min(self._page_size, most, 2 * limit)
 
 
-def _note(page: Page[Any], source: Source, listed: Listed, newest: str) -> None:
+def _note(page: Page[Any], scope: Scope, listed: Listed, newest: str) -> None:
     """Count a page; Unavailable if it is older than the page before or what was `newest` at the first."""
     # Later pages belong to the first.
     if version_key(page.resource_version) < version_key(listed.version or newest):
@@ -233,7 +225,7 @@ def _note(page: Page[Any], source: Source, listed: Listed, newest: str) -> None:
     # Before the list is complete: what it brings is known from now on, and an older list that follows it
     # after a failure would take that for deleted.
     listed.version = page.resource_version
-    source.newest = max(source.newest, listed.version, key=version_key)
+    scope.newest = max(scope.newest, listed.version, key=version_key)
     listed.anonymous += page.anonymous
     listed.foreign += page.foreign
 

@@ -11,15 +11,19 @@ import asyncio
 from dataclasses import dataclass, field
 
 from syncer.kube.following import Following
-from syncer.kube.listing import Source
+from syncer.kube.mirror import Mirror
 from syncer.model.errors import PortError, Unauthorised
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Scope(Source):
-    """A namespace, or all of them, with a list and a watch of its own."""
+@dataclass(slots=True, eq=False)
+class Scope:
+    """A namespace (None: all of them), with a list and a watch of its own."""
 
+    namespace: str | None
+    mirror: Mirror
     following: Following
+    #: The newest resourceVersion that was ever shown.
+    newest: str = ""
     #: Where the next watch begins; empty if nothing is followed, or all of it must be listed anew.
     resume: str = ""
     #: Whether a list was answered since the start.

@@ -36,7 +36,7 @@ def highest_epoch(status: Status) -> Epoch:
     return max(epochs, key=epoch_key, default=NO_EPOCH)
 
 
-def missing_plan(view: LogView, status: Status) -> Record | None:
+def missing_plan(view: LogView, status: Status) -> Plan | None:
     """Return the plan as far as a status shows it, None if the log has one or the status shows none."""
     if view.plan is not None or not status.channels:
         return None
@@ -44,14 +44,13 @@ def missing_plan(view: LogView, status: Status) -> Record | None:
     # For which others it stands by, no status says; whatever it is, it has not been used.
     idle = {State.STANDBY, State.NOT_NEEDED}
     first = tuple(c.name for c in status.channels if c.state not in idle)
-    plan = Plan(
+    return Plan(
         channels=tuple(c.name for c in status.channels),
         reason=resolved.reason if resolved else "",
         message=resolved.message if resolved else "",
         at=_within(status.started_at or status.queued_at),
         fallbacks=tuple(Fallback(c.name, first) for c in status.channels if c.state in idle),
     )
-    return plan_record(plan)
 
 
 def seed_of(shown: Attempt) -> Record:

@@ -1,14 +1,13 @@
 """
-Failpoints: named places at which a test may kill, stop or fail the process.
+Failpoints: named places at which a test may kill or stop the process.
 
 Off unless NOTIFICATION_LEDGER_FAILPOINTS is set when the process starts; then a call costs one
 dictionary look-up, otherwise an attribute that is None. The value is a list separated by commas:
 
     NAME=ACTION[@N]
 
-where ACTION is `kill` (SIGKILL to ourselves), `stop` (SIGSTOP), `raise` (FailpointError), `exit`
-(leave at once with code 70) or `sleep:SECONDS` (block the event loop), and @N acts at the N-th call
-only (1 by default). A process that is armed reports it at its start and in /readyz, and writes every hit to
+where ACTION is `kill` (SIGKILL to ourselves) or `stop` (SIGSTOP), and @N acts at the N-th call only (1 by
+default). A process that is armed reports it at its start and in /readyz, and writes every hit to
 standard error before it acts, so that a test can prove that its fault happened.
 
 The names are the protocol's steps; the set here is the set in docs/faults.md.
@@ -19,11 +18,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from enum import StrEnum
 from typing import Final
 
 VARIABLE: Final = "NOTIFICATION_LEDGER_FAILPOINTS"
+_ACTIONS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 class Failpoint(StrEnum):
@@ -39,10 +38,6 @@ class Failpoint(StrEnum):
     BEFORE_PATCH = "before-patch"
     AFTER_PATCH = "after-patch"
     AFTER_ACK = "after-ack"
-
-
-class FailpointError(Exception):
-    """What `raise` raises."""
 
 
 class _Armed:
@@ -64,19 +59,7 @@ class _Armed:
             return
         sys.stderr.write(f'{{"failpoint":"{name}","action":"{action}"}}\n')
         sys.stderr.flush()
-        match action.partition(":"):
-            case "kill", _, _:
-                os.kill(os.getpid(), signal.SIGKILL)
-            case "stop", _, _:
-                os.kill(os.getpid(), signal.SIGSTOP)
-            case "exit", _, _:
-                os._exit(70)
-            case "raise", _, _:
-                raise FailpointError(name)
-            case "sleep", _, seconds:
-                time.sleep(float(seconds))
-            case _:
-                raise ValueError(f"failpoint {name}: unknown action {action!r}")
+        os.kill(os.getpid(), _ACTIONS[action])
 
 
 def armed() -> str | None:

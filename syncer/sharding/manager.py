@@ -263,7 +263,7 @@ class ShardManager:
         self._serving()
         return hand_over(
             set(self._held.terms) - self._shards.leaving,
-            shards=self._shards.shards,
+            shards=self._shards.sharding.shards,
             others=self.others,
             unable=self._fitness.unable_for(self._clock()),
             patience=self._timings.duration,
@@ -356,7 +356,7 @@ class ShardManager:
 
     def _states(self) -> dict[int, ShardState]:
         """Return the states of all shards that are not ours and whose view is up to date."""
-        now, terms, shards = self._clock(), self._held.terms, range(self._shards.shards)
+        now, terms, shards = self._clock(), self._held.terms, range(self._shards.sharding.shards)
         self._ended &= {self._session_of(n) for n in shards} | set(self._view.sessions)
         self._renewed = {uid: v for uid, v in self._renewed.items() if uid in self._view.sessions}
         return {
@@ -412,7 +412,7 @@ class ShardManager:
             return
         chosen = choose(
             states,
-            missing=share(self._shards.shards, self.others + 1) - len(self._held.terms),
+            missing=share(self._shards.sharding.shards, self.others + 1) - len(self._held.terms),
             now=self._clock(),
             patience=self._timings.duration,
         )

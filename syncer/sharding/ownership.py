@@ -60,15 +60,6 @@ class Shards:
         shard = self.sharding.of(uid)
         return shard in self._terms and shard not in self._leaving
 
-    def covers(self, shard: int, uid: str) -> bool:
-        """Whether a notification is in a shard."""
-        return self.sharding.of(uid) == shard
-
-    @property
-    def shards(self) -> int:
-        """How many shards there are."""
-        return self.sharding.shards
-
     @property
     def owned(self) -> dict[int, LeaseTerm]:
         """Lease terms by shard."""

@@ -43,7 +43,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.ports import Backoff, LeaseTerm, ObjectClient, Ownership
-from syncer.model.record import Record, intent_record, read_plan
+from syncer.model.record import Record, intent_record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.channel_state import counts
 from syncer.rules.evidence import Ground, Judgement, Verdict, judge, known_part
@@ -168,7 +168,8 @@ class Claimer:
             notification, term
         )
         if usable:
-            await self._catch_up(notification)
+            if notification.reread:
+                await self._catch_up(notification)
             if notification.abandoned:
                 # An INTENT arrived after its caller had given it up: only a claim settles it.
                 self.recorder.lose_claim(notification, "abandoned")
@@ -268,8 +269,6 @@ class Claimer:
 
     async def _catch_up(self, notification: Notification) -> None:
         """Read what others have appended."""
-        if not notification.reread:
-            return
         known = notification.view.position
         await self.recorder.reread(notification)
         if notification.view.position != known:
@@ -504,9 +503,10 @@ class Claimer:
     ) -> None:
         status = notification.status
         lost = lacking(notification.view, status)
-        notification.learn([fitting(self._adopted(notification, attempt)) for attempt in lost])
-        plan = missing_plan(notification.view, status) if unplanned else None
-        notification.learn((), read_plan(plan) if plan else None)
+        notification.learn(
+            [fitting(self._adopted(notification, attempt)) for attempt in lost],
+            missing_plan(notification.view, status) if unplanned else None,
+        )
         # All that is known, though the log may hold most of it: it may be lost before this arrives.
         seeds = seeds_of_view(notification.view, status)
         notification.in_flight.offer()

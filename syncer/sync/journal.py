@@ -18,7 +18,7 @@ from typing import Final
 from syncer.model.attempt import Attempt, AttemptState, Epoch, attempt_epoch, wait_of
 from syncer.model.errors import PortError, Unavailable
 from syncer.model.ports import Backoff, LeaseTerm
-from syncer.model.record import Record, read_attempt, read_plan
+from syncer.model.record import Record, read_attempt
 from syncer.model.resource import rank_of
 from syncer.rules.journal import Basis, basis
 from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
@@ -196,8 +196,8 @@ class Journal:
                 notification.wait(attempt.channel, self.recorder.cache.monotonic() + wait)
         about = self.recorder.evidence.of_entry(notification)
         # A plan never comes from what others may have written.
-        plan = missing_plan(view, status) if about.ground(notification.request) else None
-        notification.learn((), read_plan(plan) if plan else None)
+        if about.ground(notification.request):
+            notification.learn((), missing_plan(view, status))
         note = self.notes().note_of(notification.uid)
         if note is not None and notification.outage.note != note.name:
             notification.journaling(note.name)

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 from syncer.kube.notification_requests import Unreadable
-from syncer.model.record import read_plan
 from syncer.model.resource import NotificationRequest, version_key
 from syncer.rules.restore import fitting, missing_plan
 from syncer.sync.attempts import Outcomes, Permit
@@ -134,9 +133,10 @@ class Notifications:
         if not (about.protected or about.marked):
             return
         notification = self.cache.entries[gone.uid] = Notification(gone, deleted=True)
-        notification.learn([fitting(attempt) for attempt in gone.status.attempts])
-        plan = missing_plan(notification.view, gone.status)
-        notification.learn((), read_plan(plan) if plan else None)
+        notification.learn(
+            [fitting(attempt) for attempt in gone.status.attempts],
+            missing_plan(notification.view, gone.status),
+        )
         self.cache.check(gone.uid)
 
     def release(self, uid: str) -> bool:

@@ -202,7 +202,7 @@ async def test_a_crowd_survives_kill_after_kill(here: Stage) -> None:
 @pytest.mark.parametrize("armed", [True, False])
 async def test_an_armed_process_says_so(here: Stage, armed: bool) -> None:
     """Whoever looks at a process that fails on purpose is told, in its log and in its readiness."""
-    notifier = await here.notifier().start("after-ack=exit@1000000" if armed else "").wait_ready(60)
+    notifier = await here.notifier().start("after-ack=stop@1000000" if armed else "").wait_ready(60)
     _, page = await notifier.ask("/readyz")
     text = await asyncio.to_thread(notifier.log.read_text)
     assert ("[!] failpoints: this process fails on purpose" in page) is armed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
-from syncer.model.record import Fallback, read_plan
+from syncer.model.record import Fallback
 from syncer.model.resource import ChannelStatus, Status
 from syncer.rules.fold import LogView
 from syncer.rules.restore import missing_plan, seeds_of_view
@@ -27,8 +27,7 @@ def test_a_fallback_that_was_not_used_stands_by_in_a_restored_plan() -> None:
     """For all that was, since no status says for which."""
     states = {"a": "Retrying", "b": "Delivered", "c": "Standby", "d": "NotNeeded"}
     status = Status(channels=tuple(ChannelStatus(*each) for each in states.items()))
-    record = missing_plan(LogView(), status)
-    assert record is not None
-    plan = read_plan(record)
+    plan = missing_plan(LogView(), status)
+    assert plan is not None
     assert plan.channels == tuple(states)
     assert plan.fallbacks == (Fallback("c", ("a", "b")), Fallback("d", ("a", "b")))
