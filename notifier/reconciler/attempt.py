@@ -411,7 +411,7 @@ class Attempts:
         It is given up then; where that cannot be recorded, or the other is on the wire, it waits.
         """
         incidents, first = self.ports.incidents, not notification.view.of_channel(channel)
-        if incidents is None or channel in notification.ordered:
+        if incidents is None or channel in notification.view.ordered:
             return False
         via = self.ports.router.channel(channel)
         if not incidents.may_be_late(notification.request, channel, via, first=first):

@@ -76,7 +76,7 @@ class Decisions:
             executing=frozenset(notification.in_flight.executing.values()) - idle,
             due=notification.due,
             now=monotonic,
-            ordered=notification.ordered,
+            ordered=notification.view.ordered,
             opens={channel: monotonic + wait / 1000 for channel, wait in opens.items()},
             held=hold_of(hold, paused=self.holds.paused),
             holds=held_along(view.plan, states, holds),

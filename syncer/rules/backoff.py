@@ -95,7 +95,7 @@ MISTAKE_MOST: Final = 300_000
 MISTAKE_PATIENCE: Final = 86_400_000
 
 
-def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
+def delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None = None) -> int:
     """
     Milliseconds from the end of the n-th attempt to the start of the next.
 
@@ -103,9 +103,12 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
         policy: Seconds and factor of the notification.
         n: Attempts on the channel that may have left.
         jitter: Uniform in [-1, 1).
+        retry_after: Seconds that the receiver asked for, or None; at most 3,600 of them count.
     """
     initial = policy.initial_backoff * 1000
-    return _delay(initial, max(initial, policy.max_backoff * 1000), n, jitter, policy.multiplier)
+    most = max(initial, policy.max_backoff * 1000)
+    wait = _delay(initial, most, n, jitter, policy.multiplier)
+    return max(wait, round(min(retry_after or 0.0, RETRY_AFTER_MOST) * 1000))
 
 
 def _delay(first: int, most: int, n: int, jitter: float, factor: int = 2) -> int:
@@ -129,19 +132,3 @@ def mistake_delay(n: int, jitter: float) -> int:
     `jitter` is uniform in [-1, 1).
     """
     return _delay(MISTAKE_FIRST, MISTAKE_MOST, n, jitter)
-
-
-def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:
-    """
-    Milliseconds from the end of the n-th attempt to the start of the next.
-
-    Args:
-        policy: Seconds and factor of the notification.
-        n: As for `delay`.
-        jitter: Uniform in [-1, 1).
-        retry_after: Seconds that the receiver asked for, or None; at most 3,600 of them count.
-    """
-    wait = delay(policy, n, jitter)
-    if retry_after is None:
-        return wait
-    return max(wait, round(min(retry_after, RETRY_AFTER_MOST) * 1000))

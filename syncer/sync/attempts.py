@@ -38,7 +38,7 @@ from syncer.model.ports import LeaseTerm
 from syncer.model.record import LOG_ERROR_BYTES, Record, attempt_record
 from syncer.model.resource import NotificationRequest, RetryPolicy
 from syncer.model.trace import trace_id
-from syncer.rules.backoff import MISTAKE_PATIENCE, mistake_delay, next_delay, unsent_delay
+from syncer.rules.backoff import MISTAKE_PATIENCE, delay, mistake_delay, unsent_delay
 from syncer.rules.channel_state import counts, uncounted_run
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.claim import Claimer
@@ -124,7 +124,7 @@ class Outcomes:
         proof = Proof(term.epoch, stamp, view.position, view.chain)
         opened, tries = False, Tries()
         try:
-            with self.recorder.timed("intent"):
+            with self.recorder.append_seconds("intent").time():
                 answer = await self.recorder.log.intent(
                     notification.uid,
                     proof,
@@ -142,8 +142,7 @@ class Outcomes:
                 self.recorder.metrics.intents.inc()
                 tries.uncertain = True
                 # If this fails, no task sends, so none would ever close the attempt.
-                if not self.recorder.advance(notification, answer, [record]):
-                    await self.recorder.reread(notification)
+                await self.recorder.advance(notification, answer, [record])
                 opened = True
             elif answer.permits:
                 notification.news()
@@ -260,8 +259,8 @@ class Outcomes:
         wait = self._wait(notification.request.policy, outcome, earlier, len(left))
         plan = notification.view.plan
         planned = plan.digest(intent.channel) if plan else ""
-        attempt = _ended(intent, outcome, self.recorder.time.now(), wait, seconds)
-        attempt = replace(attempt, words=_words(outcome, planned), answer=outcome.answer)
+        words = _words(outcome, planned)
+        attempt = _ended(intent, outcome, self.recorder.time.now(), wait, seconds, words=words)
         until = None if wait is None else self.cache.monotonic() + wait / 1000
         notification.wait(attempt.channel, until)
         recorded = await self._close(notification, attempt, intent)
@@ -284,9 +283,9 @@ class Outcomes:
         if outcome.failure in {None, FailureClass.PERMANENT, FailureClass.SUPERSEDED}:
             return None
         if outcome.failure in {FailureClass.NOT_SENT, FailureClass.OPERATOR}:
-            delay = mistake_delay if outcome.mistake else unsent_delay
-            return delay(len(uncounted_run(earlier)) + 1, self.jitter())
-        return next_delay(policy, left + 1, self.jitter(), outcome.retry_after)
+            uncounted = mistake_delay if outcome.mistake else unsent_delay
+            return uncounted(len(uncounted_run(earlier)) + 1, self.jitter())
+        return delay(policy, left + 1, self.jitter(), outcome.retry_after)
 
     async def _close(self, notification: Notification, attempt: Attempt, intent: Record) -> bool:
         """Record the outcome where its intent was recorded: in the log, or in the status."""
@@ -350,7 +349,7 @@ class Outcomes:
         """
         record = attempt_record(attempt)
         try:
-            with self.recorder.timed("outcome"):
+            with self.recorder.append_seconds("outcome").time():
                 answer = await self._record_outcome(notification, record, intent, patience)
         except Unauthorised:
             self.close_in_memory(notification, attempt, intent, cause="refused")
@@ -380,10 +379,7 @@ class Outcomes:
             return True
         self.recorder.count(attempt)
         try:
-            if not self.recorder.advance(
-                notification, answer, [intent, record][2 - answer.count :]
-            ):
-                await self.recorder.reread(notification)
+            await self.recorder.advance(notification, answer, [intent, record][2 - answer.count :])
         except PortError:
             # The outcome is recorded; the next check reads the rest of the log.
             notification.news()
@@ -550,7 +546,9 @@ class Permit:
         self.outcomes.cache.check(self.notification.uid)
 
 
-def _ended(intent: Record, outcome: Outcome, now: int, wait: int | None, seconds: float) -> Attempt:
+def _ended(
+    intent: Record, outcome: Outcome, now: int, wait: int | None, seconds: float, *, words: str
+) -> Attempt:
     """The attempt with its outcome, and the time of the next one."""
     return Attempt(
         intent.attempt_id,
@@ -563,6 +561,8 @@ def _ended(intent: Record, outcome: Outcome, now: int, wait: int | None, seconds
         failure=outcome.failure,
         error=bounded(outcome.error, LOG_ERROR_BYTES),
         code=outcome.code,
+        words=words,
+        answer=outcome.answer,
     )
 
 

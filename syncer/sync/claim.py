@@ -318,11 +318,10 @@ class Claimer:
                     await self.hand_in(notification)
 
     def _known_here_alone(self, notification: Notification, term: LeaseTerm) -> bool:
-        if notification.in_flight.unrecorded:
-            return True
-        if self.recorder.claim_holds(notification, term):
-            return False
-        return bool(notification.abandoned) or exceeds(notification.view, notification.status)
+        return bool(notification.in_flight.unrecorded) or (
+            not self.recorder.claim_holds(notification, term)
+            and (bool(notification.abandoned) or exceeds(notification.view, notification.status))
+        )
 
     # -- the claim ------------------------------------------------------------------------------
 
@@ -573,7 +572,7 @@ class Claimer:
             for c in notification.in_flight.executing.values()
             if c in notification.due
         }
-        waits = notification.view.waits(now_ms, notification.ordered)
+        waits = notification.view.waits(now_ms, notification.view.ordered)
         notification.waits({c: now + wait / 1000 for c, wait in waits.items()} | under_way)
 
     def _count(self, decision: ClaimDecision) -> ClaimDecision:
@@ -647,7 +646,7 @@ class Claimer:
             or seeds
             or notification.in_flight.unrecorded
         )
-        if not known and not await self._has_log(notification.uid):
+        if not known and not (await self.log.read_headers([notification.uid]))[0].length:
             self.cache.forget(notification.uid)
             return True
         claimed = await self.log.claim(
@@ -693,10 +692,6 @@ class Claimer:
             self.cache.mark_unaudited(notification)
         self.cache.forget(notification.uid)
         return True
-
-    async def _has_log(self, uid: str) -> bool:
-        (head,) = await self.log.read_headers([uid])
-        return head.length > 0
 
 
 def archived(notification: Notification) -> str:

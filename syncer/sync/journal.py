@@ -118,9 +118,8 @@ class Journal:
         if self._away_since is None:
             self._away_since = now
         notes, since = self.notes(), self.api_time.now()
-        if not self.enabled or notes.others or now - self._away_since < self.after:
-            return
-        if since is None:
+        soon = now - self._away_since < self.after
+        if not self.enabled or notes.others or soon or since is None:
             return
         noted, before = await notes.put_notes(since), self._noted
         if noted and not self.active:

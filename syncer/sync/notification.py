@@ -383,11 +383,6 @@ class Notification:
         return [a for a in self.view.attempts.values() if a.open and a.id not in executing]
 
     @property
-    def ordered(self) -> frozenset[str]:
-        """Channels with a resend request that no attempt has followed yet."""
-        return self.view.ordered
-
-    @property
     def closing(self) -> bool:
         """
         Whether the object may have a final phase that this process has not seen.
@@ -407,7 +402,7 @@ class Notification:
             and self.claim is None
             and bool(note)
             and status.journal == note
-            and not (self.doubtful or self.violation or self.view.opened or self.ordered)
+            and not (self.doubtful or self.violation or self.view.opened or self.view.ordered)
             and status.rollup is None
             and not exceeds(self.view, status)
         )
@@ -438,7 +433,7 @@ class Notification:
             and self.status.journal is None
             and not self.view.opened
             and position == self.view.position
-            and not (self.ordered or self.in_flight.unrecorded)
+            and not (self.view.ordered or self.in_flight.unrecorded)
         )
 
     # -- transitions: the object ------------------------------------------------------------------

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from typing import Final
 
 from syncer.ledger.answers import Answer, Appended, Snapshot
@@ -75,16 +76,14 @@ class Recorder:
         self.metrics = metrics
         self.evidence = evidence or Evidence(log, time)
         # A look-up by label costs as much as the observation; there is one for each script and state.
-        self._append_seconds = functools.cache(metrics.append_seconds.labels)
+        self.append_seconds = functools.cache(metrics.append_seconds.labels)
         self._outcomes = functools.cache(metrics.outcomes.labels)
         self._identity = identity
-        self._counters: dict[Epoch, int] = {}
+        self._counters: defaultdict[Epoch, Iterator[int]] = defaultdict(functools.partial(count, 1))
 
     def next_id(self, epoch: Epoch) -> AttemptId:
         """Return a new attempt id, which no process ever uses again."""
-        n = self._counters.get(epoch, 0) + 1
-        self._counters[epoch] = n
-        return make_attempt_id(epoch, n)
+        return make_attempt_id(epoch, next(self._counters[epoch]))
 
     def claim_holds(self, notification: Notification, term: LeaseTerm) -> bool:
         """Whether attempts may be opened under the notification's claim, as far as this process knows."""
@@ -181,19 +180,20 @@ class Recorder:
 
     async def _note(self, notification: Notification, record: Record) -> None:
         try:
-            with self.timed("note"):
+            with self.append_seconds("note").time():
                 answer = await self.log.note(notification.uid, record)
         except ContractError as error:
             self.put_in_quarantine(notification, str(error))
             return
-        await self._advance(notification, answer, [record])
+        await self.advance(notification, answer, [record])
 
     def begin(self, notification: Notification, term: LeaseTerm, channel: str) -> Record:
         """Begin an attempt; nothing may be sent until its intent is recorded."""
         attempt_id = self.next_id(term.epoch)
+        view = notification.view
         intent = intent_record(
             attempt_id, channel, at=self.time.now(), by=self._identity,
-            order=notification.view.order_ids.get(channel, "") if channel in notification.ordered else "",
+            order=view.order_ids[channel] if channel in view.ordered else "",
         )  # fmt: skip
         notification.in_flight.begin(attempt_id, channel)
         return intent
@@ -230,7 +230,7 @@ class Recorder:
                 self.lose_claim(notification, "lost")
                 return False
             notification.in_flight.recorded(attempt_id)
-            await self._advance(notification, answer, [intent, record][2 - answer.count :])
+            await self.advance(notification, answer, [intent, record][2 - answer.count :])
             logger.warning(
                 "an outcome is recorded now that the log can be read again",
                 extra={
@@ -264,22 +264,15 @@ class Recorder:
         if answer.answer is Answer.OK:
             self.metrics.recovered.inc()
             self._outcomes(settled.state.word).inc()
-        await self._advance(notification, answer, [record])
+        await self.advance(notification, answer, [record])
         return True
 
     # -- the view -------------------------------------------------------------------------------
 
-    async def _advance(
+    async def advance(
         self, notification: Notification, answer: Appended, records: Sequence[Record]
     ) -> None:
         """Apply what was appended; where nothing was, or others have, the log is read again."""
-        if not self.advance(notification, answer, records):
-            await self.reread(notification)
-
-    def advance(
-        self, notification: Notification, answer: Appended, records: Sequence[Record]
-    ) -> bool:
-        """Apply what was appended; False where nothing was, or others have: the log is to be read again."""
         view = notification.view
         expected = view.position + answer.count
         if (
@@ -287,7 +280,8 @@ class Recorder:
             or answer.position != expected
             or answer.before != view.chain
         ):
-            return False
+            await self.reread(notification)
+            return
         *others, last = records
         for record in others:
             notification.extend(stored(record, view.chain, view.position + 1))
@@ -295,7 +289,6 @@ class Recorder:
         notification.extend(last.stored_at(answer.position, answer.chain))
         if any(r.kind.state is not AttemptState.INTENT for r in records):
             self.cache.mark_unaudited(notification)
-        return True
 
     async def reread(self, notification: Notification) -> None:
         """
@@ -340,12 +333,3 @@ class Recorder:
         self.lose_claim(notification, "quarantine")
         notification.unintelligible(reason)
         self.cache.mark_dirty(notification, urgent=True)
-
-    @contextmanager
-    def timed(self, script: str) -> Iterator[None]:
-        """Measure an append."""
-        begin = self.cache.monotonic()
-        try:
-            yield
-        finally:
-            self._append_seconds(script).observe(self.cache.monotonic() - begin)

@@ -115,7 +115,7 @@ class Scrubber:
                 quiet=quiet,
                 pending=quiet and pending,
                 # One that was requested again may have attempts left after its end.
-                states=() if notification.view.opened or notification.ordered else states,
+                states=() if notification.view.opened or notification.view.ordered else states,
             )
         )
         if current is not None and found:

@@ -12,7 +12,6 @@ from syncer.rules.backoff import (
     exponential,
     late_jitter,
     near_jitter,
-    next_delay,
     unsent_delay,
 )
 
@@ -128,4 +127,4 @@ WISHES = {
 def test_retry_after(case: str) -> None:
     """What a receiver asks for can only lengthen the wait, and by no more than an hour."""
     wish, wanted = WISHES[case]
-    assert next_delay(POLICY, 1, 0.0, wish) == wanted
+    assert delay(POLICY, 1, 0.0, wish) == wanted
