@@ -25,11 +25,8 @@ from syncer.kube.scope import Scope
 from syncer.model.errors import PortError
 from syncer.model.resource import version_key
 
-#: Seconds over which the pages of a round are spread, and between two of them at most.
-_SPREAD: Final = 20.0
-_PAUSE_MOST: Final = 1.0
-#: Pages of a round, as long as none has shown how many there are.
-_PAGES: Final = 200
+#: Seconds between pages: those of a hundred thousand objects take twenty.
+_PAUSE: Final = 0.05
 #: Objects that are read one by one.
 _FEW: Final = 32
 
@@ -64,7 +61,6 @@ class Comparison:
         self._every = every
         self._grace = grace
         self._on_missed = on_missed
-        self._pages = _PAGES
 
     async def run(self) -> None:
         """Compare until cancelled; what could not be compared is left to the next round."""
@@ -72,32 +68,29 @@ class Comparison:
         began = clock()
         while True:
             await asyncio.sleep(max(0.0, began + self._every - clock()))
-            began, pages = clock(), 0
-            pause = min(_PAUSE_MOST, _SPREAD / max(1, self._pages))
+            began = clock()
             for scope in self._scopes:
                 # Nothing is watched here: a complete list comes first.
                 if scope.refused or not scope.resume:
                     continue
                 try:
-                    pages += await self._compare(scope, pause)
+                    await self._compare(scope)
                 except PortError as error:
                     logger.info("what the watch has shown could not be compared: %s", error)
-            self._pages = pages
 
-    async def _compare(self, scope: Scope, pause: float) -> int:
-        """Compare one scope; returns the number of pages."""
+    async def _compare(self, scope: Scope) -> None:
         ours = partial(self._follows, scope)
-        pages, token, limit = 0, "", None
+        token: str | None = ""
+        limit = None
         suspects: list[Meta] = []
-        while token or not pages:
+        while token is not None:
             page, limit = await self._lister.metadata(scope, ours, token, limit)
             suspects += [meta for meta in page.objects if self._is_missing(scope, meta)]
-            pages, token = pages + 1, page.continue_token
-            await asyncio.sleep(pause)
+            token = page.continue_token or None
+            await asyncio.sleep(_PAUSE)
         if suspects:
             await asyncio.sleep(self._grace)
             await self._fetch(scope, [m for m in suspects if self._is_missing(scope, m)])
-        return pages
 
     def _is_missing(self, scope: Scope, meta: Meta) -> bool:
         return self._follows(scope, meta.uid) and scope.mirror.is_missing(meta)

