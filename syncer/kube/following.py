@@ -27,6 +27,9 @@ from syncer.rules.shards import Sharding
 class Owned(Protocol):
     """The shards that a replica owns."""
 
+    #: Called whenever one is acquired or lost.
+    on_change: Callable[[], None]
+
     @property
     def sharding(self) -> Sharding:
         """How notifications are divided; fixed before anything is owned."""
@@ -34,9 +37,6 @@ class Owned(Protocol):
     @property
     def owned(self) -> Mapping[int, object]:
         """Shards, each with the one object that stands for its lease term."""
-
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Register a function to be called whenever a shard is acquired or lost."""
 
 
 @dataclass(slots=True)

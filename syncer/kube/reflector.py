@@ -153,7 +153,7 @@ class Reflector:
         )
         self._jitter = jitter
         self._owned = owned
-        owned.on_change(self._on_change)
+        owned.on_change = self._on_change
         #: How many objects of other replicas came, in lists and watches.
         self.foreign = 0
         shared = Shared(sink, self._shard_of)

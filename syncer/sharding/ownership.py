@@ -25,17 +25,14 @@ class Shards:
         self.sharding = Sharding(shards)
         self._terms: dict[int, LeaseTerm] = {}
         self._leaving: set[int] = set()
-        self._on_change: list[Callable[[], None]] = []
-
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Register a function to be called whenever a shard is acquired, lost or released."""
-        self._on_change.append(call)
+        #: Called whenever a shard is acquired, lost or released.
+        self.on_change: Callable[[], None] = lambda: None
 
     def take(self, shard: int, term: LeaseTerm) -> None:
         """Note that a shard was acquired."""
         self._leaving.discard(shard)
         self._terms[shard] = term
-        self._changed()
+        self.on_change()
 
     def leave(self, shard: int) -> None:
         """Note that a shard is being handed over: nothing new is begun in it."""
@@ -45,11 +42,7 @@ class Shards:
         """Note that a shard was lost or released."""
         self._terms.pop(shard, None)
         self._leaving.discard(shard)
-        self._changed()
-
-    def _changed(self) -> None:
-        for call in self._on_change:
-            call()
+        self.on_change()
 
     def term_of(self, uid: str) -> LeaseTerm | None:
         """The lease term of a notification's shard, None while the shard is not ours."""

@@ -38,8 +38,8 @@ class Everything:
     sharding = Sharding(1)
     owned: ClassVar = {0: "for good"}
 
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Nothing changes."""
+    def __init__(self) -> None:
+        self.on_change: Callable[[], None] = lambda: None
 
 
 def obj(name: str, version: int, uid: str = "", namespace: str = "ns") -> dict[str, Any]:

@@ -50,17 +50,12 @@ class Terms:
     def __init__(self, *shards: int, sharding: Sharding = FOUR) -> None:
         self.sharding = sharding
         self.owned: dict[int, object] = {n: object() for n in shards}
-        self._calls: list[Callable[[], None]] = []
-
-    def on_change(self, call: Callable[[], None]) -> None:
-        """Have a function called at every change."""
-        self._calls.append(call)
+        self.on_change: Callable[[], None] = lambda: None
 
     def own(self, *shards: int) -> None:
         """Own these shards from now on; those that were owned before keep their term."""
         self.owned = {n: self.owned.get(n, object()) for n in shards}
-        for call in self._calls:
-            call()
+        self.on_change()
 
 
 @dataclass(slots=True)
