@@ -18,11 +18,11 @@ import asyncio
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from syncer.cli.access import Access
 from syncer.cli.exits import reason_of
@@ -235,10 +235,10 @@ class Follower:
             try:
                 if not version:
                     version = await self._list(namespace)
-                async with aclosing(changes(self._at, namespace, version)) as news:
-                    async for change in news:
-                        version = change.version
-                        self._take(change)
+                async with self._watch(namespace, version) as lines:
+                    self._mended(namespace)
+                    async for line in lines:
+                        version = self._take(line)
                         self._mended(namespace)
                 failures = 0
             except (LedgerError, TimeoutError) as error:
@@ -250,12 +250,34 @@ class Follower:
                     self._failed(namespace, reason_of(error))
             await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
 
-    def _take(self, change: Change) -> None:
-        found = change.found
-        if isinstance(found, NotificationRequest) and not change.deleted:
-            self._index.put(found)
-        elif found is not None and change.deleted:
+    def _watch(
+        self, namespace: str | None, version: str
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Watch until the server ends it; `version` is up to which everything is known."""
+        if self._at.kube is None:
+            raise Unavailable(self._at.problem)
+        params = {
+            "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_LASTS),
+            "resourceVersion": version,
+        }  # fmt: skip
+        return self._at.kube.stream(
+            list_path(namespace), params, connect_timeout=_ANSWER, idle_timeout=_SILENCE
+        )
+
+    def _take(self, line: bytes) -> str:
+        """Take what a watch brings; returns the version up to which everything is known with it."""
+        kind, document = event_of(line)
+        try:
+            version = str(document["metadata"]["resourceVersion"])
+        except (KeyError, TypeError):
+            raise Expired("an event about an object without a version") from None
+        # A bookmark is only a sign of life.
+        found = None if kind == "BOOKMARK" else parse(document)
+        if found is not None and kind == "DELETED":
             self._index.drop(found.namespace, found.name)
+        elif isinstance(found, NotificationRequest):
+            self._index.put(found)
+        return version
 
     async def _list(self, namespace: str | None) -> str:
         """Take a list to its end; returns its version."""
@@ -285,53 +307,3 @@ class Follower:
     def _mended(self, namespace: str | None) -> None:
         if self._problems.pop(namespace, None) is not None:
             self._index.on_change("")
-
-
-class Change(NamedTuple):
-    """
-    What a watch brings.
-
-    Attributes:
-        version: Up to which everything is known with it.
-        found: The object that has changed, None where none has: once when the watch begins, and as a sign
-            of life.
-        deleted: It is gone.
-    """
-
-    version: str
-    found: NotificationRequest | Unreadable | None = None
-    deleted: bool = False
-
-
-async def changes(at: Access, namespace: str | None, version: str) -> AsyncGenerator[Change, None]:
-    """
-    Watch until the server ends it.
-
-    Args:
-        at: Open connections.
-        namespace: To watch; None is all of them.
-        version: Up to which everything is known.
-
-    Raises:
-        Expired: the server has forgotten the version, list again.
-        PortError: the API server does not answer, or refuses.
-    """
-    if at.kube is None:
-        raise Unavailable(at.problem)
-    params = {
-        "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_LASTS),
-        "resourceVersion": version,
-    }  # fmt: skip
-    async with at.kube.stream(
-        list_path(namespace), params, connect_timeout=_ANSWER, idle_timeout=_SILENCE
-    ) as lines:
-        yield Change(version)
-        async for line in lines:
-            kind, document = event_of(line)
-            try:
-                version = str(document["metadata"]["resourceVersion"])
-            except (KeyError, TypeError):
-                raise Expired("an event about an object without a version") from None
-            yield Change(
-                version, None if kind == "BOOKMARK" else parse(document), kind == "DELETED"
-            )

@@ -85,9 +85,8 @@ class Client:
 class Updates:
     """The open pages."""
 
-    def __init__(self, most: int = MOST) -> None:
-        """Begin without any; it keeps `most` of them."""
-        self._most = most
+    def __init__(self) -> None:
+        """Begin without any."""
         self._clients: set[Client] = set()
 
     def tell(self, key: str) -> None:
@@ -98,7 +97,7 @@ class Updates:
     @contextmanager
     def join(self, key: str) -> Iterator[Client | None]:
         """Follow changes while the block runs; None if there are too many clients."""
-        if len(self._clients) >= self._most:
+        if len(self._clients) >= MOST:
             yield None
             return
         client = Client(key)

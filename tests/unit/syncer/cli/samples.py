@@ -54,6 +54,13 @@ def entry(state: str, number: int = 1, identity: str = A1) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def tried(state: str, number: int, clock: str, channel: str = C, **more: Any) -> dict[str, Any]:
+    """The same at a time of 15 January 2027, of which NOW is the eighth hour."""
+    return entry(state, number, f"0.7-{number}") | {
+        "channel": channel, "timestamp": f"2027-01-15T{clock}Z", **more,
+    }  # fmt: skip
+
+
 def request(
     *attempts: dict[str, Any], phase: str = "Sending", hold: str | None = None, **status: Any
 ) -> NotificationRequest:

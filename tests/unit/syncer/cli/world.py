@@ -100,7 +100,8 @@ class World:
             controller=SimpleNamespace(namespaces="*"),
         )
         self.configured = True
-        self.kube, self.problem = None, "not asked"
+        self.kube: Any = None
+        self.problem = "not asked"
         self.store: Objects | None = None
         self.warnings: tuple[str, ...] = ()
         self.scan = Scan()
@@ -126,9 +127,11 @@ class World:
     def at(self) -> Access:
         return cast("Access", self)
 
-    def put(self, uid: str, log: Sequence[bytes] = LOG) -> None:
-        """Store a log."""
+    def put(self, uid: str, log: Sequence[bytes] = LOG, *, ttl: float = -1) -> None:
+        """Store a log, which expires after so many seconds."""
         self.redis.twin.logs[f"nl:{{{uid}}}"] = list(log)
+        if ttl >= 0:
+            self.redis.twin.expires[f"nl:{{{uid}}}"] = NOW + round(ttl * 1000)
 
 
 def page(

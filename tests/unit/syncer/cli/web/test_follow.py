@@ -76,9 +76,10 @@ async def _follow(follower: Follower, kube: Kube) -> None:
 async def test_what_is_shown_may_be_old_while_the_server_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What it says is the problem, since the first failure, until it answers again."""
-    seen: list[tuple[str, bool]] = []
-    objects = Objects(Unavailable("away"), Unavailable("still away"), page(version="5"))
+    """What it says is the problem, since the first failure, until a first page of its list is there."""
+    seen, heard = list[tuple[str, bool]](), list[str]()
+    first = page(named("1"), version="5", token="t")
+    objects = Objects(Unavailable("away"), Unavailable("still away"), first, page(named("2")))
     list_page = objects.list_page
 
     async def listed(*args: Any, **options: Any) -> ObjectPage:
@@ -86,11 +87,16 @@ async def test_what_is_shown_may_be_old_while_the_server_is_away(
         return await list_page(*args, **options)
 
     monkeypatch.setattr(objects, "list_page", listed)
-    kube = Kube([])
-    follower = _follower(objects, kube)
+    index, kube = Index(), Kube([])
+    index.on_change = heard.append
+    follower = _follower(objects, kube, index)
     await _follow(follower, kube)
-    assert seen == [("", False), ("away", True), ("still away", True)]
+    assert seen == [("", False), ("away", True), ("still away", True), ("", False)]
+    assert [token for *_, token in objects.asked] == ["", "", "", "t"]
+    assert [version for _, version in kube.asked] == ["5"]
     assert (follower.problem, follower.since, follower.complete) == ("", 0.0, True)
+    # Open pages hear once that it is away, that it is back, and that it is listed to the end.
+    assert heard == ["", "ns/n1", "", "ns/n2", ""]
 
 
 async def test_a_server_that_ends_each_watch_is_asked_less_and_less(pauses: list[int]) -> None:
@@ -110,17 +116,6 @@ async def test_what_a_list_lacks_is_shown_no_longer() -> None:
     index = Index()
     await _follow(_follower(Objects(*pages), kube, index), kube)
     assert [(index.get("ns", n) is not None) for n in ("n1", "n2")] == [False, True]
-
-
-async def test_open_pages_hear_of_a_server_that_is_away_and_back() -> None:
-    """Once each: what its later failures say is the same to them."""
-    away = Unavailable("away")
-    index, heard = Index(), list[str]()
-    index.on_change = heard.append
-    kube = Kube([])
-    await _follow(_follower(Objects(away, away, page(version="5")), kube, index), kube)
-    # Away, back, and listed to the end.
-    assert heard == ["", "", ""]
 
 
 def _event(kind: str, uid: str, **more: Any) -> bytes:
@@ -145,26 +140,6 @@ async def test_a_watch_that_ends_is_no_failure(pauses: list[int]) -> None:
     await _follow(_follower(objects, kube), kube)
     assert pauses == [2, 1, 1]
     assert [version for _, version in kube.asked] == ["5", "6", "9", "9"]
-
-
-async def test_a_list_of_many_pages_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its first page ends the problem; the others may take a while."""
-    problems: list[str] = []
-    first = page(named("1"), version="5", token="t")
-    objects = Objects(Unavailable("away"), first, page(named("2")))
-    list_page = objects.list_page
-
-    async def listed(*args: Any, **options: Any) -> ObjectPage:
-        problems.append(follower.problem)
-        return await list_page(*args, **options)
-
-    monkeypatch.setattr(objects, "list_page", listed)
-    kube = Kube([])
-    follower = _follower(objects, kube)
-    await _follow(follower, kube)
-    assert problems == ["", "away", ""]
-    assert [token for *_, token in objects.asked] == ["", "", "t"]
-    assert [version for _, version in kube.asked] == ["5"]
 
 
 async def test_a_watch_that_lasted_for_a_while_begins_the_count_anew(

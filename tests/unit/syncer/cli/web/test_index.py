@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
 
 import pytest
 
-from syncer.cli.rows import Placed, Row, row_of
+from syncer.cli.rows import Placed, Row
 from syncer.cli.web import index as module
 from syncer.cli.web.index import Index
 from syncer.cli.web.search import Position, Search, search_of
@@ -68,6 +67,8 @@ async def test_a_page_goes_on_where_the_last_one_ended(index: Index) -> None:
 FILTERS = {
     "a part of the name": ({"q": "ISK"}, ["disk"]),
     "a pattern": ({"q": "D*k"}, ["disk"]),
+    "a part of its namespace and name": ({"q": "ns/H"}, ["held"]),
+    "a text that is nowhere": ({"q": "nowhere"}, []),
     "a part of an error": ({"q": "busy"}, ["busy"]),
     "a channel": ({"q": "pagerduty"}, ["other"]),
     "a part of its event": ({"q": 'alertname="f'}, ["busy"]),
@@ -123,19 +124,6 @@ async def test_changes_move_nothing_and_are_told(index: Index) -> None:
     assert not index.cut
 
 
-def test_a_list_drops_what_it_lacks(index: Index) -> None:
-    """Of its namespace alone, and what a watch brought since stays until the next list."""
-    index.put(made("a"), listing=1)
-    index.put(made("b"), listing=1)
-    index.put(made("c", namespace="elsewhere"), listing=2)
-    index.put(made("a", version=2), listing=3)
-    index.keep_only(3, "ns")
-    assert index.get("ns", "b") is None
-    assert [index.get("ns", "a") is None, index.get("elsewhere", "c") is None] == [False, False]
-    index.keep_only(3, None)
-    assert sum(index.phases.values()) == 1
-
-
 async def test_beyond_the_bound_the_oldest_go() -> None:
     """Beyond the bound, and it says that some are missing."""
     index = Index(most=3)
@@ -153,17 +141,16 @@ async def test_beyond_the_bound_the_oldest_go() -> None:
 
 
 def test_what_a_list_has_not_shown_is_forgotten(index: Index) -> None:
-    """Whether an earlier list brought it, or news of one alone; what the list shows is kept."""
+    """Of its namespace alone, whether an earlier list brought it, or news of one; what it shows is kept."""
     index.put(made("new"))
     index.put(made("old"), listing=1)
     index.put(made("there"), listing=1)
     index.put(made("there"), listing=2)
     index.put(made("there", version=2))
-    index.put(made("other", namespace="elsewhere"))
-    index.keep_only(2, "ns")
-    index.keep_only(1, "elsewhere")
-    assert index.get("ns", "there") is not None
-    assert sum(index.phases.values()) == 1
+    index.put(made("other", namespace="elsewhere"), listing=1)
+    for namespace, kept in (("ns", ["elsewhere/other", "ns/there"]), (None, ["ns/there"])):
+        index.keep_only(2, namespace)
+        assert sorted(row.key for row in index._order) == kept
 
 
 async def test_the_loop_gets_its_turn(index: Index) -> None:
@@ -195,27 +182,6 @@ def test_a_place_comes_back_as_it_was() -> None:
     """As far as any time goes."""
     place = Position(10**15 - 1, "ns", "n")
     assert Position.parse(place.token) == place
-
-
-#: What is searched for, and whether the object below has it.
-SEARCHES: Final[dict[str, tuple[dict[str, Any], bool]]] = {
-    "a part of an error": ({"text": "Timeout"}, True),
-    "a part of its name": ({"text": "ns/"}, True),
-    "a pattern of its name": ({"text": "*n"}, True),
-    "a part of its event": ({"text": "disk"}, True),
-    "a text that is nowhere": ({"text": "nowhere"}, False),
-    "its namespace": ({"namespace": "ns"}, True),
-    "another namespace": ({"namespace": "n"}, False),
-    "what the list can be limited to": ({"text": "disk", "phases": ("sent",)}, False),
-}
-
-
-@pytest.mark.parametrize("case", SEARCHES)
-def test_what_a_search_finds(case: str) -> None:
-    """Words in upper or lower case, beside all that `list` asks for."""
-    conditions, wanted = SEARCHES[case]
-    row = row_of(made("n", phase="Failed", error="timeout after 10 s", event="a Disk"))
-    assert Search(**conditions).matches(row, Placed(now=NOW)) is wanted
 
 
 def test_an_address_says_what_is_asked_for() -> None:

@@ -15,8 +15,14 @@ from syncer.cli.receivers import Overview
 from syncer.cli.rows import Placed, row_of
 from syncer.cli.web.pages import Moment, page, tell
 from syncer.ledger.reading import read_log
-from syncer.model.attempt import Attempt, AttemptState
-from syncer.model.record import Record, attempt_record, resend_record, skip_record
+from syncer.model.attempt import Attempt, AttemptState, FailureClass
+from syncer.model.record import (
+    Record,
+    attempt_record,
+    resend_record,
+    resolution_record,
+    skip_record,
+)
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence, Finding
 from tests.unit.syncer.cli.samples import (
@@ -183,6 +189,32 @@ def test_a_second_attempt_waits_for_the_first() -> None:
     assert lines[lines.index("## More") - 1] == (
         "- under way slack:ops 2027-01-15T07:59:41Z (19 seconds ago) attempt 0.7-2, after a wait of 30.0 s"
     )
+
+
+def test_who_ordered_it_and_why_not_is_told() -> None:
+    """An operator's record is a moment of its own, and the attempt that follows names the operator."""
+    log = read_log(elements(
+        PLAN, opened(A1), failed(A1, wait=0),
+        resend_record("order:1", C, at=NOW - 20_000, by="ana@host", why="the hook is back"),
+        skip_record("skip:1", C, at=NOW - 15_000, why="held: not now"),
+        opened(A2, at=NOW - 10_000, order="order:1"),
+    ))  # fmt: skip
+    *_, ordered, skipped, second = tell(request(), log).moments
+    assert (ordered.title, ordered.by, ordered.detail) == (
+        "resend requested", "ana@host", "the hook is back",
+    )  # fmt: skip
+    assert (skipped.title, skipped.tone, skipped.detail) == (
+        "not sent", "odd", "held 2027-01-15T07:59:45Z to 2027-01-15T07:59:50Z: not now",
+    )  # fmt: skip
+    assert (second.by, second.title, second.duration) == ("ana@host", "under way", -1)
+
+
+def test_a_result_that_a_person_stated_is_theirs() -> None:
+    """Nobody has seen how long the call took: the time between is that until somebody looked."""
+    lost = Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
+    said = resolution_record(lost, delivered=True, at=NOW, by="sam", why="seen")
+    told = tell(request(), read_log(elements(PLAN, opened(A1), said))).moments
+    assert [(m.title, m.duration) for m in told if m.attempt] == [("success, resolved by sam", -1)]
 
 
 #: A moment, and what is said of it besides its title and time.

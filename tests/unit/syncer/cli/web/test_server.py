@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import aiohttp
@@ -14,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from syncer.cli.doctor import Grade, Result
-from syncer.cli.known import Asker, Known, know
+from syncer.cli.known import Known, know
 from syncer.cli.web import server
 from syncer.cli.web.index import Follower, Index
 from syncer.cli.web.server import MOST, Explorer, Updates, asked_from_here, host_allowed
@@ -28,24 +30,66 @@ from tests.unit.syncer.cli.world import Objects, World
 HOSTILE = "\"'><script>alert(1)</script>"
 
 
-def explorer_of(world: World, index: Index) -> Explorer:
-    """A server that is not followed."""
-    follower = Follower(world.at, index, ())
-    return Explorer(world.at, index, follower, namespaces=(), home="")
+@dataclass
+class Site:
+    """A server, what it shows, and the errors of what it asks; nothing is followed."""
+
+    index: Index = field(default_factory=Index)
+    world: World = field(default_factory=lambda: World(Objects()))
+    follows: Any = field(
+        default_factory=lambda: SimpleNamespace(complete=True, problem="", since=0.0)
+    )
+    holds: tuple[tuple[Hold, ...], str] = ((), "")
+    failure: Exception | None = None
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        """Make the server."""
+        follower = cast("Follower", self.follows)
+        self.explorer = Explorer(self.world.at, self.index, follower, namespaces=(), home="")
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Listen."""
+        try:
+            self.url = f"http://127.0.0.1:{await self.explorer.listen(0)}"
+            yield
+        finally:
+            await self.explorer.close()
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[tuple[str, Index]]:
+async def site() -> AsyncIterator[Site]:
     """A server with one notification whose every text is hostile; there is no API server."""
-    index, world = Index(), World(Objects())
-    index.put(made("n", phase=HOSTILE, error=HOSTILE, hold=HOSTILE, channel=HOSTILE))
-    world.warnings = (HOSTILE,)
-    explorer = explorer_of(world, index)
-    port = await explorer.listen(0)
-    try:
-        yield f"http://127.0.0.1:{port}", index
-    finally:
-        await explorer.close()
+    site = Site()
+    site.index.put(made("n", phase=HOSTILE, error=HOSTILE, hold=HOSTILE, channel=HOSTILE))
+    site.world.warnings = (HOSTILE,)
+    async with site.served():
+        yield site
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered."""
+
+    code: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        return lines_of(self.text)
+
+
+async def ask(url: str, method: str = "GET", **headers: str) -> Answer:
+    """Send one request, with a body where it should have none."""
+    data = None if method in {"GET", "HEAD"} else b"x" * 4096
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.request(method, url, data=data) as answer,
+    ):
+        return Answer(answer.status, answer.headers, await answer.text())
 
 
 HOSTS = {
@@ -93,90 +137,56 @@ def test_whose_requests_are_answered(case: str) -> None:
     assert asked_from_here({"Host": "127.0.0.1:9", **headers}) is answered
 
 
-async def test_a_rebound_name_gets_nothing(site: tuple[str, Index]) -> None:
-    """Whatever it asks for, the stream and the assets included."""
-    url, _ = site
-    async with aiohttp.ClientSession() as session:
-        for path in ("/", "/n/ns/n", "/events", "/assets/explorer.js", "/nothing"):
-            async with session.get(url + path, headers={"Host": "evil.example"}) as answer:
-                assert answer.status == 421
-                assert "ns/n" not in await answer.text()
+#: Method and headers of a request that gets nothing, and the code.
+REFUSED: Final[dict[str, tuple[str, dict[str, str], int]]] = {
+    "a rebound name": ("GET", {"Host": "evil.example"}, 421),
+    "another site": ("GET", {"Origin": "https://evil.example"}, 403),
+    **{
+        method: (method, {}, 405)
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
+    },
+}
 
 
-async def test_another_site_takes_no_stream(site: tuple[str, Index]) -> None:
-    """However many it asks for, the owner's page stays live."""
-    url, _ = site
-    async with aiohttp.ClientSession() as session:
-        for _ in range(MOST + 1):
-            async with session.get(
-                url + "/events", headers={"Origin": "https://evil.example"}
-            ) as answer:
-                assert answer.status == 403
-        async with session.get(
-            url + "/events", headers={"Sec-Fetch-Site": "same-origin"}
-        ) as answer:
-            assert answer.status == 200
+@pytest.mark.parametrize("case", REFUSED)
+async def test_what_is_refused(site: Site, case: str) -> None:
+    """Whatever is asked for, also where there is no page; no body is read, and no stream is taken."""
+    method, headers, code = REFUSED[case]
+    for path in ("/", "/n/ns/n", "/assets/explorer.js", "/nothing", *["/events"] * (MOST + 1)):
+        answer = await ask(site.url + path, method, **headers)
+        assert (answer.code, answer.headers["Connection"]) == (code, "close")
+        assert answer.headers.get("Allow") == ("GET, HEAD" if code == 405 else None)
+        assert "ns/n" not in answer.text
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-async def test_nothing_but_reading(site: tuple[str, Index], method: str) -> None:
-    """Another method is refused, also where there is no page, and its body is not read."""
-    url, _ = site
-    async with aiohttp.ClientSession() as session:
-        for path in ("/", "/nothing"):
-            async with session.request(method, url + path, data=b"x" * 4096) as answer:
-                assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
-                assert answer.headers["Connection"] == "close"
-
-
-async def test_every_answer_is_locked_up(site: tuple[str, Index]) -> None:
+async def test_every_answer_is_locked_up(site: Site) -> None:
     """The policy allows this server's own files alone, and no answer has a script or a style in it."""
-    url, _ = site
-    policy = ""
-    async with aiohttp.ClientSession() as session:
-        for path in (
-            "/",
-            "/list?q=" + "x" * 5000,
-            "/receivers",
-            "/nothing",
-            "/assets/explorer.css",
-            "/assets/x",
-        ):
-            for method in ("GET", "HEAD"):
-                async with session.request(method, url + path) as answer:
-                    policy = answer.headers["Content-Security-Policy"]
-                    assert "unsafe" not in policy
-                    assert policy.startswith(
-                        "default-src 'none'; script-src 'self'; style-src 'self'"
-                    )
-                    assert "frame-ancestors 'none'" in policy
-                    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-                    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
-                    text = await answer.text()
-                    if "html" in answer.headers["Content-Type"]:
-                        assert text.count("<script") == (method == "GET")
-                        assert "style=" not in text
+    for path in (
+        "/", "/list?q=" + "x" * 5000, "/receivers", "/nothing", "/assets/explorer.css", "/assets/x",
+    ):  # fmt: skip
+        for method in ("GET", "HEAD"):
+            answer = await ask(site.url + path, method)
+            policy = answer.headers["Content-Security-Policy"]
+            assert "unsafe" not in policy
+            assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+            assert "frame-ancestors 'none'" in policy
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+            if "html" in answer.headers["Content-Type"]:
+                assert answer.text.count("<script") == (method == "GET")
+                assert "style=" not in answer.text
 
 
-async def test_hostile_texts_stay_texts(site: tuple[str, Index]) -> None:
+async def test_hostile_texts_stay_texts(site: Site) -> None:
     """In every field of a row, in a filter and in the address of a page."""
-    url, _ = site
-    async with aiohttp.ClientSession() as session:
-        for path in (
-            "/",
-            "/receivers",
-            "/health",
-            "/list",
-            f"/list?q={HOSTILE}&group=event&after={HOSTILE}",
-            f"/list?namespace={HOSTILE}",
-            f"/n/ns/{HOSTILE}",
-        ):
-            async with session.get(url + path) as answer:
-                text = await answer.text()
-                assert "<script>alert" not in text
-                assert "'><script" not in text
-        async with session.get(f"{url}/list") as answer:
-            assert "&lt;script&gt;alert(1)" in await answer.text()
+    for path in (
+        "/", "/receivers", "/health", f"/list?q={HOSTILE}&group=event&after={HOSTILE}",
+        "/list", f"/list?namespace={HOSTILE}", f"/n/ns/{HOSTILE}",
+    ):  # fmt: skip
+        text = (await ask(site.url + path)).text
+        assert "<script>alert" not in text
+        assert "'><script" not in text
+    assert "&lt;script&gt;alert(1)" in (await ask(f"{site.url}/list")).text
 
 
 async def test_who_has_asked_stays_where_others_only_connect(
@@ -184,79 +194,47 @@ async def test_who_has_asked_stays_where_others_only_connect(
 ) -> None:
     """At the bound a connection without a request is closed for a new one, not a reader's."""
     monkeypatch.setattr(server, "Connections", partial(Connections, 3))
-    index, world = Index(), World(Objects())
-    explorer = explorer_of(world, index)
-    port = await explorer.listen(0)
-    try:
-        async with asyncio.timeout(30):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            for turn in range(2):
-                writer.write(b"GET /assets/explorer.css HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                head = await reader.readuntil(b"\r\n\r\n")
-                assert head.startswith(b"HTTP/1.1 200")
-                length = int(head.lower().partition(b"content-length: ")[2].split()[0])
-                await reader.readexactly(length)
-                if turn == 0:
-                    others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-                    assert await others[0][0].read() == b""
-    finally:
-        await explorer.close()
+    site = Site()
+    async with site.served(), asyncio.timeout(30):
+        port = int(site.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for turn in range(2):
+            writer.write(b"GET /assets/explorer.css HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+            await reader.readexactly(length)
+            if turn == 0:
+                others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+                assert await others[0][0].read() == b""
 
 
-async def test_probes_see_no_page() -> None:
+async def test_probes_see_no_page(site: Site) -> None:
     """The address for probes, which others can reach, says that the process lives, and nothing else."""
-    index, world = Index(), World(Objects())
-    explorer = explorer_of(world, index)
-    port = await explorer.listen_for_probes("127.0.0.1", 0)
-    try:
-        async with aiohttp.ClientSession() as session:
-            for path, code in (("/healthz", 200), ("/", 404), ("/events", 404)):
-                async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
-                    assert answer.status == code
-    finally:
-        await explorer.close()
+    port = await site.explorer.listen_for_probes("127.0.0.1", 0)
+    for path, code in (("/healthz", 200), ("/", 404), ("/events", 404)):
+        assert (await ask(f"http://127.0.0.1:{port}{path}")).code == code
 
 
-async def test_open_pages_are_told_and_bounded(
-    site: tuple[str, Index], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_open_pages_are_told_and_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change reaches who looks at it within half a second, and nobody else; the bound is kept."""
-    url, index = site
     monkeypatch.setattr(server, "HEARTBEAT", 30.0)
-    async with aiohttp.ClientSession() as session, asyncio.timeout(20):
-        async with (
-            session.get(f"{url}/events?key=ns/m") as one,
-            session.get(f"{url}/events") as all_,
-        ):
+    async with aiohttp.ClientSession(site.url) as session, asyncio.timeout(20):
+        async with session.get("/events?key=ns/m") as one, session.get("/events") as all_:
             for stream in (one, all_):
                 assert await stream.content.readuntil(b"\n\n")
-            index.put(made("n", phase="Sent", version=2))
+            site.index.put(made("n", phase="Sent", version=2))
             assert b"change" in await all_.content.readuntil(b"\n\n")
-            index.put(made("m"))
+            site.index.put(made("m"))
             assert b"change" in await one.content.readuntil(b"\n\n")
             assert not one.content._buffer
         # Those that were closed give up their places.
-        await until_free(session, url)
-        streams = []
-        for _ in range(server.MOST + 1):
-            streams.append(await session.get(f"{url}/events"))  # noqa: PERF401 - one after the other
-        assert [s.status for s in streams[:-1]] == [200] * server.MOST
-        assert streams[-1].status == 503
+        while site.explorer._updates._clients:
+            await asyncio.sleep(0.05)
+        streams = [await session.get("/events") for _ in range(MOST + 1)]
+        assert [s.status for s in streams] == [200] * MOST + [503]
         for stream in streams:
             stream.close()
-
-
-async def until_free(session: aiohttp.ClientSession, url: str) -> None:
-    """Wait until every place is free but for those that this takes, and gives back."""
-    streams: list[aiohttp.ClientResponse] = []
-    while [s.status for s in streams] != [200] * server.MOST:
-        for stream in streams:
-            stream.close()
-        await asyncio.sleep(0.05)
-        streams = [await session.get(f"{url}/events") for _ in range(server.MOST)]
-    for stream in streams:
-        stream.close()
-    await asyncio.sleep(0.2)
 
 
 async def test_a_sign_of_life_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,54 +242,30 @@ async def test_a_sign_of_life_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "HEARTBEAT", 0.01)
     monkeypatch.setattr(server, "GATHERED", 0.01)
     monkeypatch.setattr(server, "PAUSE", 0.02)
-    all_ = Updates(most=1)
-    with all_.join("") as client, all_.join("") as another:
-        assert another is None
+    updates = Updates()
+    with updates.join("") as client:
         assert client is not None
         events = client.events()
         assert b"hello" in await anext(events)
         assert b"tick" in await anext(events)
         for _ in range(100):
-            all_.tell("ns/n")
+            updates.tell("ns/n")
         assert b"change" in await anext(events)
         assert b"tick" in await anext(events)
         await events.aclose()  # type: ignore[attr-defined]  # a generator
-    with all_.join("") as client:
-        assert client is not None
-
-
-class Follows:
-    """A follower that follows nothing."""
-
-    def __init__(self) -> None:
-        self.complete, self.problem, self.since = True, "", 0.0
-
-
-@dataclass
-class Stub:
-    """A server, what it shows, and the errors of what it asks."""
-
-    url: str
-    index: Index
-    follows: Follows
-    holds: tuple[tuple[Hold, ...], str] = ((), "")
-    failure: Exception | None = None
 
 
 @pytest.fixture
-async def stubbed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stub]:
+async def stubbed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     """A server whose queries are stubs."""
-    index, follows = Index(), Follows()
-    index.put(made("n"))
-    world = World(Objects())
-    world.objects.kept["ns/n"] = made("n")
-    explorer = Explorer(world.at, index, cast("Follower", follows), namespaces=(), home="")
-    stub = Stub("", index, follows)
+    stub = Site()
+    stub.index.put(made("n"))
+    stub.world.objects.kept["ns/n"] = made("n")
 
-    async def known(_at: Any, key: str, _asker: Any, **_: str) -> Known | None:
+    async def known(*asked: Any, **options: Any) -> Known | None:
         if stub.failure is not None:
             raise stub.failure
-        return await know(world.at, key, Asker(1)) if key == "ns/n" else None
+        return await know(*asked, **options)
 
     async def examined(*_: Any, **__: Any) -> tuple[list[Result], dict[str, list[int]]]:
         if stub.failure is not None:
@@ -327,18 +281,8 @@ async def stubbed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stub]:
     monkeypatch.setattr(server, "read_holds", holds)
     monkeypatch.setattr(server, "now_here", lambda: NOW)
     monkeypatch.setattr(server, "_FRESH", 0.0)
-    port = await explorer.listen(0)
-    stub.url = f"http://127.0.0.1:{port}"
-    try:
+    async with stub.served():
         yield stub
-    finally:
-        await explorer.close()
-
-
-async def got(url: str) -> tuple[int, list[str]]:
-    """The code of an answer, and its lines."""
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        return answer.status, lines_of(await answer.text())
 
 
 #: A path, the code, and a line of the page.
@@ -355,108 +299,102 @@ ANSWERS: Final = {
 
 
 @pytest.mark.parametrize("path", ANSWERS)
-async def test_each_address_has_its_page(path: str, stubbed: Stub) -> None:
+async def test_each_address_has_its_page(path: str, stubbed: Site) -> None:
     """What is not there is said with its own code; the navigation shows where one is."""
     code, line = ANSWERS[path]
-    found = await got(stubbed.url + path)
-    assert found[0] == code
-    assert line in found[1]
+    answer = await ask(stubbed.url + path)
+    assert (answer.code, line in answer.lines) == (code, True)
     if path == "/health":
-        assert found[1].index(line) < found[1].index("| ok (good) | redis | answers | |")
-        assert "| a | 0 |" in found[1]
-        assert "| no owner (bad) | 1 |" in found[1]
-    async with aiohttp.ClientSession() as session, session.get(stubbed.url + path) as answer:
-        text = await answer.text()
-    marked = [part.split('"')[1] for part in text.split("<a ") if 'aria-current="page"' in part]
+        lines = answer.lines
+        assert lines.index(line) < lines.index("| ok (good) | redis | answers | |")
+        assert {"| a | 0 |", "| no owner (bad) | 1 |"} < set(lines)
+    links = answer.text.split("<a ")
+    marked = [part.split('"')[1] for part in links if 'aria-current="page"' in part]
     assert marked == ([path] if code == 200 and not path.startswith("/n/") else [])
 
 
-async def test_holds_in_force_are_shown(stubbed: Stub) -> None:
+async def test_holds_in_force_are_shown(stubbed: Site) -> None:
     """On the first page with what they are about, and in the list; one that is over holds nothing."""
     pending = made("n", phase="Pending")
     stubbed.index.put(replace(pending, status=replace(pending.status, channels=())))
     for until, held in ((NOW + 60_000, True), (NOW - 1, False)):
         hold = Hold("h-1", "1", NOW - 2, until, "alice", "it is mended", namespaces=("ns",))
         stubbed.holds = ((hold,), "")
-        _, lines = await got(f"{stubbed.url}/list?state=held")
+        lines = (await ask(f"{stubbed.url}/list?state=held")).lines
         assert any("/n/ns/n" in line for line in lines) is held, lines
-        _, lines = await got(stubbed.url)
+        lines = (await ask(stubbed.url)).lines
         assert any("--namespace ns | it is mended" in line for line in lines) is held, lines
         assert any("ns/n </n/ns/n>" in line for line in lines) is held, "it needs attention"
 
 
-async def test_the_list_is_grouped_and_limited(stubbed: Stub) -> None:
+async def test_the_list_is_grouped_and_limited(stubbed: Site) -> None:
     """By event or receiver, each with the way to its notifications; in a range of time; page by page."""
     stubbed.index.drop("ns", "n")
     for n in range(60):
         stubbed.index.put(made(f"n{n:02}", age=n * 120, event=f"e{n % 2}", phase="Failed"))
     stubbed.index.put(made("m", age=9000, event="e0", phase="Pending", channel="slack:m"))
-    _, lines = await got(f"{stubbed.url}/list?group=event&q=e")
+    lines = (await ask(f"{stubbed.url}/list?group=event&q=e")).lines
     assert lines[-2:] == [
         "| e0 </list?q=e0> | 31 | 1 | 30 | 0s |",
         "| e1 </list?q=e1> | 30 | 0 | 30 | 2m |",
     ]
-    _, lines = await got(f"{stubbed.url}/list?group=receiver&since=1h")
+    lines = (await ask(f"{stubbed.url}/list?group=receiver&since=1h")).lines
     assert lines[-1] == ("| slack:ops </list?since=1h&receiver=slack%3Aops> | 31 | 0 | 31 | 0s |")
-    _, lines = await got(f"{stubbed.url}/list?phase=failed")
+    lines = (await ask(f"{stubbed.url}/list?phase=failed")).lines
     assert sum("/n/ns/n" in line for line in lines) == server.ROWS
     assert "Phase any /none /pending /sending /retrying /sent /partiallysent /failed*" in [
         line.replace("/any", "any") for line in lines
     ]
     older = lines[-1].partition("<")[2].partition(">")[0]
     assert lines[-1].startswith("Further notifications: Older </list?phase=failed&after=")
-    _, lines = await got(stubbed.url + older)
+    lines = (await ask(stubbed.url + older)).lines
     assert sum("/n/ns/n" in line for line in lines) == 10
     assert lines[-1] == "Further notifications: The newest </list?phase=failed>"
 
 
-async def test_what_may_be_old_is_said_with_its_age(stubbed: Stub) -> None:
+async def test_what_may_be_old_is_said_with_its_age(stubbed: Site) -> None:
     """On each page that shows what is followed."""
     stubbed.follows.problem, stubbed.follows.since = "no answer", NOW / 1000 - 60
     for path in ("/", "/list", "/health"):
-        _, lines = await got(stubbed.url + path)
+        lines = (await ask(stubbed.url + path)).lines
         assert lines[1] == "- Notifications are as they were 1 minute ago: no answer"
     stubbed.holds = ((), "no API server")
-    _, lines = await got(f"{stubbed.url}/list")
+    lines = (await ask(f"{stubbed.url}/list")).lines
     assert "- The holds are not known: no API server" in lines
     stubbed.failure = TimeoutError()
-    _, lines = await got(f"{stubbed.url}/health")
+    lines = (await ask(f"{stubbed.url}/health")).lines
     assert "- Notifications are as they were 1 minute ago: no answer" in lines
 
 
-async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: Stub) -> None:
+async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: Site) -> None:
     """A defect and a lack of time have a page each, and the next page comes."""
     page = f"{stubbed.url}/n/ns/n"
     stubbed.failure = ValueError("a defect")
-    assert (await got(page))[0] == 500
-    assert (await got(f"{stubbed.url}/health"))[1][0] == "# Internal error"
+    assert (await ask(page)).code == 500
+    assert (await ask(f"{stubbed.url}/health")).lines[0] == "# Internal error"
     stubbed.failure = TimeoutError()
-    code, lines = await got(page)
-    assert (code, lines[:2]) == (503, ["# Not in time", "There was no answer within 25 s."])
+    answer = await ask(page)
+    assert answer.code == 503
+    assert answer.lines[:2] == ["# Not in time", "There was no answer within 25 s."]
     stubbed.failure = None
-    assert (await got(page))[0] == 200
+    assert (await ask(page)).code == 200
 
 
 async def test_a_page_that_is_closed_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is found closed when something is sent over it is no error."""
-    index, world = Index(), World(Objects())
-    explorer = explorer_of(world, index)
 
     async def closed(_answer: web.StreamResponse, _event: bytes) -> None:
         raise ConnectionResetError
 
     monkeypatch.setattr(web.StreamResponse, "write", closed)
+    explorer = Site().explorer
     answer = await explorer._events(make_mocked_request("GET", "/events"))
     assert (answer.status, answer.content_type) == (200, "text/event-stream")
-    with explorer._updates.join("") as client:
-        assert client is not None
-    await explorer.close()
+    assert not explorer._updates._clients
 
 
-async def test_the_head_of_the_stream_ends(site: tuple[str, Index]) -> None:
+async def test_the_head_of_the_stream_ends(site: Site) -> None:
     """It has the headers and takes no place."""
-    url, _ = site
-    async with aiohttp.ClientSession() as session, asyncio.timeout(20):
-        for _ in range(server.MOST + 1):
-            async with session.head(f"{url}/events") as answer:
-                assert (answer.status, answer.content_type) == (200, "text/event-stream")
+    for _ in range(MOST + 1):
+        answer = await ask(f"{site.url}/events", "HEAD")
+        assert (answer.code, answer.headers["Content-Type"]) == (200, "text/event-stream")
