@@ -114,26 +114,6 @@ async def test_whether_the_settings_are_the_controller_s(given: bool, tmp_path: 
             await at.objects.get("ns", "n")
 
 
-async def test_several_replies_of_redis_are_those_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is handed on; if there are none, the error names the store."""
-    replies: list[list[int] | Exception] = [[1, 2], Unavailable("away")]
-
-    async def gather(_: object, commands: list[tuple[str, ...]]) -> list[int]:
-        assert commands == [("LLEN", "a"), ("LLEN", "b")]
-        reply = replies.pop(0)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    monkeypatch.setattr(LedgerClient, "gather", gather)
-    async with access(where(redis_url="redis://127.0.0.1:1/0")) as at:
-        commands = [("LLEN", "a"), ("LLEN", "b")]
-        assert await at.client.gather(commands) == [1, 2]
-        with pytest.raises(Unavailable) as caught:
-            await at.client.gather(commands)
-    assert caught.value.__notes__ == ["Redis at 127.0.0.1:1, by --redis-url"]
-
-
 @pytest.mark.parametrize("call", ["evaluate", "command", "gather"])
 async def test_an_error_of_redis_names_it(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, whatever passes it on; an answer is passed on as it is."""

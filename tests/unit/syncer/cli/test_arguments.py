@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any, Final
 
 import pytest
@@ -35,6 +34,9 @@ GIVEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "one notification": ("explain ns/n", {"object": "ns/n", "event": None}),
     "an event": ("explain --event e", {"object": None, "event": "e"}),
     "a port": ("web --port 0", {"port": 0}),
+    "a port for probes": ("web --health-address :80", {"health_address": ("", 80)}),
+    "an address for probes": ("web --health-address h:80", {"health_address": ("h", 80)}),
+    "one in brackets": ("web --health-address [::1]:80", {"health_address": ("::1", 80)}),
 }  # fmt: skip
 
 
@@ -51,20 +53,3 @@ def test_there_are_few() -> None:
     used = {name for command in COMMANDS.values() for name in command.options if name in OPTIONS}
     assert used | set(arguments.EVERYWHERE) == set(OPTIONS)
     assert len(OPTIONS) <= 41
-
-
-def test_an_address_has_a_host_and_a_port() -> None:
-    """The host may be empty; a port alone might as well be a host."""
-
-    def parse_address(text: str) -> tuple[str, int]:
-        parser = argparse.ArgumentParser(exit_on_error=False)
-        parser.add_argument("at", type=arguments.address)
-        found: tuple[str, int] = parser.parse_args([text]).at
-        return found
-
-    assert [parse_address(text) for text in (":80", "h:80", "[::1]:80")] == [
-        ("", 80), ("h", 80), ("::1", 80),
-    ]  # fmt: skip
-    for text in ("80", "h", "", "h:", "h:x", "h:-1"):
-        with pytest.raises(argparse.ArgumentError):
-            parse_address(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from syncer.cli import exits
-from syncer.cli.exits import Absent, CommandError, Misused, Refused
 
 
 def test_exit_codes() -> None:
@@ -15,8 +14,3 @@ def test_exit_codes() -> None:
     assert {name: getattr(exits, name) for name in codes} == codes
     said = exits.EPILOG.removeprefix("exit codes: ").split("; ")
     assert [int(part.split()[0]) for part in said] == list(range(7))
-
-
-def test_errors_of_commands() -> None:
-    """Each has the code of what it says."""
-    assert [e.exit_code for e in (CommandError, Refused, Misused, Absent)] == [1, 1, 2, 3]

@@ -86,6 +86,7 @@ HELD: Final = Hold(
     "00000001", "1", NOW - 5, NOW + 60_000, "alice@desk", "they mend it", receivers=(C,)
 )
 WHY: Final = reason_of(HELD)
+AGAIN: Final = "NEXT    nothing: it has ended; `resend` requests one more attempt\n"
 
 
 def resolved(*, delivered: bool) -> Record:
@@ -121,8 +122,15 @@ TOLD: Final = {
         next={"decision": "Deliver", "at": None},
     ),
     "a failure for good": Told(
-        REFUSED, ("NEXT    nothing: every channel is finished",),
+        REFUSED, ("NEXT    nothing: every channel is finished; the status does not show this yet",),
         next={"reason": "every channel is finished"}, channel={"rule": "permanent failure recorded"},
+    ),
+    "it has failed": Told((PLAN,), (AGAIN,), found=request(phase="Failed")),
+    "it was sent in part": Told((PLAN,), (AGAIN,), found=request(phase="PartiallySent")),
+    "it was sent": Told((PLAN,), ("NEXT    nothing: it has ended\n",), found=request(phase="Sent")),
+    "it has failed, and an operator saw it arrive": Told(
+        (PLAN, opened(A1), resolved(delivered=True)), ("NEXT    nothing: it has ended\n",),
+        found=request(phase="Failed"),
     ),
     "no attempt is left": Told(
         (PLAN, opened(A1), failed(A1), opened(A2), failed(A2)), channel={"rule": "attempts used up"}
@@ -291,109 +299,86 @@ def test_explains_that_some_channels_are_held() -> None:
     assert as_json(some)["next"]["held"] == dict(held)
 
 
-def test_explains_what_can_be_done_at_the_end() -> None:
-    """Only what was not delivered everywhere can be sent once more."""
-    again = "; `resend` requests one more attempt"
-    for phase, said in (("Failed", again), ("PartiallySent", again), ("Sent", "")):
-        answer = explain(request(phase=phase), read_log(elements(PLAN)), Rules(), now=NOW)
-        assert next_step(answer) == f"nothing: it has ended{said}"
-    seen = resolution_record(
-        Attempt(A1, C, AttemptState.UNKNOWN, ended=NOW), delivered=True, at=NOW, by="me", why="seen"
-    )
-    log = read_log(elements(PLAN, opened(A1), seen))
-    answer = explain(request(phase="Failed"), log, Rules(), now=NOW)
-    assert next_step(answer) == "nothing: it has ended", "an operator saw it arrive"
-    log = read_log(elements(PLAN, opened(A1), failed(A1, wait=0)))
-    answer = explain(request(), log, Rules(), now=NOW)
-    assert (
-        next_step(answer) == "nothing: every channel is finished; the status does not show this yet"
-    )
-
-
-def test_explains_a_log_that_is_not_there_or_not_legible() -> None:
-    """What keeps the answer from being complete is named."""
-    log = list(elements(PLAN, opened(A1)))
-    log[-1] = log[-1][:-1] + b"\xff"
-    answer = explain(request(), read_log(log), Rules(known=False), now=NOW)
-    assert answer.notes[0].startswith("its log cannot be read: record 2")
-    assert "without --config the defaults of `delivery` are assumed" in answer.notes
-    answer = explain(request(), read_log([]), Rules(), now=NOW)
-    assert answer.notes[0] == "it has no log yet: no replica has claimed it"
-
-
 NOBODY = "no replica owns its shard (3): no controller runs, or none that can serve"
 QUARANTINE: dict[str, Any] = {
-    "conditions": [{"type": "Quarantined", "status": "True", "reason": "R", "message": "record 2"}]
-}
-#: What stands in the way: log, object, who works on it; and what is said to come next.
-BLOCKED: dict[str, tuple[tuple[bytes, ...], NotificationRequest, Owner, str]] = {
+    "type": "Quarantined", "status": "True", "reason": "R", "message": "record 2",
+}  # fmt: skip
+DELETING: Final = "it is being deleted, which cancels delivery"
+QUARANTINED: Final = "the controller holds it: record 2"
+ILLEGIBLE: Final = "its log cannot be read: record 2: prefix is malformed"
+UNWATCHED: Final = "its namespace is not among those that the controller watches"
+#: What stands in the way: log, object, who works on it; what is said to come next where the rule does not
+#: say it, and further remarks.
+BLOCKED: dict[
+    str, tuple[tuple[bytes, ...], NotificationRequest, Owner, str, tuple[str, ...]]
+] = {
     "a log that cannot be read": (
-        (*elements(PLAN), b"intent 0.7-1 x"), request(), Owner(), "its log cannot be read: record 2",
+        (*elements(PLAN), b"intent 0.7-1 x"), request(), Owner(), ILLEGIBLE, (),
     ),
     "a quarantine that was mended and not looked at": (
-        elements(PLAN), request(**QUARANTINE), Owner(), "the controller holds it: record 2",
+        elements(PLAN), request(conditions=[QUARANTINE]), Owner(), QUARANTINED, (),
+    ),
+    "a quarantine that is over": (
+        elements(PLAN), request(conditions=[QUARANTINE | {"status": "False"}]), Owner(), "", (),
     ),
     "a namespace that nobody watches": (
-        elements(PLAN), request(), Owner(watched=False),
-        "its namespace is not among those that the controller watches",
+        elements(PLAN), request(), Owner(watched=False), UNWATCHED, (),
     ),
     "a shard without an owner": (
         elements(PLAN, opened(A1), failed(A1)), request(), Owner(watched=True, shard=3, holder=""),
-        NOBODY,
+        NOBODY, (),
     ),
     "an owner that opens no attempt": (
         elements(PLAN), request(), Owner(watched=True, shard=3, holder="pod-1", idle="Redis answers OOM"),
-        "its owner pod-1 opens no attempt: Redis answers OOM",
+        "its owner pod-1 opens no attempt: Redis answers OOM", (),
     ),
     "no controller at all": (
         (), request(phase=""), Owner(missing="no controller has"), "no controller has",
+        ("it has no log yet: no replica has claimed it",),
     ),
+    "an owner that is not known": (
+        elements(PLAN), request(), Owner(unread=("its owner is not known: Forbidden",)), "",
+        ("its owner is not known: Forbidden",),
+    ),
+    "what has ended needs no owner": (
+        elements(PLAN), ENDED, Owner(watched=False, shard=3, holder=""), "", (UNWATCHED,),
+    ),
+    "a deletion": (elements(PLAN), replace(request(), deleting=True), Owner(), DELETING, ()),
+    "a log that is gone": ((), ENDED, Owner(), "", ("it has no log any more",)),
+    "a log that was never seen, of what was sent": (
+        (), request(phase="Sent"), Owner(), "", ("it has no log any more",),
+    ),
+    "a status that another client wrote": (
+        elements(PLAN), request(entry("failed", identity="7.1-1")), Owner(),
+        "its status names the epoch 7.1, which its log (0.7) does not contain: another client wrote it", (),
+    ),
+    "a status of the log's own epoch": (elements(PLAN), request(entry("failed")), Owner(), "", ()),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BLOCKED)
-def test_explains_that_nothing_comes_where_nobody_looks(case: str) -> None:
+def test_what_stands_in_the_way(case: str) -> None:
     """What the rule would do next is not promised where something keeps anybody from doing it."""
-    log, found, owner, why = BLOCKED[case]
+    log, found, owner, why, notes = BLOCKED[case]
     answer = explain(found, read_log(log), Rules(), now=NOW, owner=owner)
-    text = as_text(answer)
-    (headline,) = [line for line in text if line.startswith("NEXT")]
-    assert headline.startswith("NEXT    nothing: ")
-    assert why in headline
-    assert as_json(answer)["next"]["decision"] == "Withhold"
-    assert why in as_json(answer)["next"]["blocked"]
+    assert (answer.blocked, answer.notes) == (why, ((why,) if why else ()) + notes)
+    if why:
+        (headline,) = [line for line in as_text(answer) if line.startswith("NEXT")]
+        assert headline.startswith("NEXT    nothing: ")
+        assert headline.endswith(why)
+        shown = as_json(answer)["next"]
+        assert (shown["decision"], shown["blocked"]) == ("Withhold", why)
 
 
-def test_explains_what_was_not_found_out() -> None:
-    """Who works on it may not be known; that is said, and is no reason that nothing comes."""
-    owner = Owner(None, unread=("who owns its shard is not known: Forbidden",))
-    answer = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW, owner=owner)
-    assert answer.blocked == ""
-    assert answer.notes == owner.unread
-    document = as_json(answer)
-    assert (document["watched"], document["owner"]) == (None, {"shard": None, "holder": None})
-    first = Owner(watched=True, shard=0, holder="pod-1")
-    answer = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW, owner=first)
-    assert as_json(answer)["owner"] == {"shard": 0, "holder": "pod-1"}
-
-
-def test_finished_is_not_blocked() -> None:
-    """What has ended needs nobody, so nobody is missed."""
-    ended = request(entry("failed"), phase="Failed")
-    owner = Owner(watched=False, shard=3, holder="")
-    answer = explain(ended, read_log(elements(PLAN)), Rules(), now=NOW, owner=owner)
-    assert answer.blocked == ""
-    assert as_json(answer)["next"]["decision"] == "Finish"
-
-
-def test_explains_a_status_that_is_not_believed() -> None:
-    """An epoch that only the status names stops the object, and is named beside the log's own."""
-    forged = request(entry("failed", identity="7.1-1"))
-    answer = explain(forged, read_log(elements(PLAN)), Rules(), now=NOW)
-    (note,) = [n for n in answer.notes if "another client wrote it" in n]
-    assert "names the epoch 7.1, which its log (0.7) does not contain" in note
-    answer = explain(request(entry("failed")), read_log(elements(PLAN)), Rules(), now=NOW)
-    assert not [n for n in answer.notes if "another client wrote it" in n]
+def test_who_works_on_it_is_a_member() -> None:
+    """What was not found out is null."""
+    for owner, shown in (
+        (Owner(), {"shard": None, "holder": None}),
+        (Owner(watched=True, shard=0, holder="pod-1"), {"shard": 0, "holder": "pod-1"}),
+    ):
+        answer = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW, owner=owner)
+        document = as_json(answer)
+        assert (document["watched"], document["owner"]) == (owner.watched, shown)
 
 
 def test_an_explanation_as_json() -> None:
@@ -475,12 +460,6 @@ def test_an_explanation_as_text() -> None:
     assert "!" not in text
 
 
-def test_what_is_gone_is_told_from_what_has_not_begun() -> None:
-    """A status that shows attempts, or an end, had a log once."""
-    for found in (request(entry("failed")), request(phase="Sent")):
-        assert explain(found, read_log([]), Rules(), now=NOW).notes == ("it has no log any more",)
-
-
 def test_an_attempt_that_the_status_alone_shows_is_shown() -> None:
     """Beside those of the log, with its own channel alone, as restored."""
     other = entry("failed", identity=A2) | {"channel": "file"}
@@ -491,23 +470,6 @@ def test_an_attempt_that_the_status_alone_shows_is_shown() -> None:
     assert by_channel == {C: [A1], "file": [A2]}
     assert [a["order"] for c in found["channels"] for a in c["attempts"]] == [None, None]
     assert text.count("restored") == 1
-
-
-def test_a_deletion_is_said() -> None:
-    """It cancels what is due, and stands among the remarks too."""
-    answer = explain(replace(request(), deleting=True), read_log(elements(PLAN)), Rules(), now=NOW)
-    assert answer.blocked == "it is being deleted, which cancels delivery"
-    assert answer.notes == (answer.blocked,)
-
-
-def test_a_quarantine_is_said() -> None:
-    """Only one that holds now, and with the controller's own words."""
-    held = explain(request(**QUARANTINE), read_log(elements(PLAN)), Rules(), now=NOW)
-    assert held.notes == ("the controller holds it: record 2",)
-    (condition,) = QUARANTINE["conditions"]
-    over = request(conditions=[condition | {"status": "False"}])
-    free = explain(over, read_log(elements(PLAN)), Rules(), now=NOW)
-    assert (free.blocked, free.notes) == ("", ())
 
 
 def _said(

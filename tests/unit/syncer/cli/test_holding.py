@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from syncer.cli.exits import Misused, Refused
+from syncer.cli.exits import Refused
 from syncer.cli.hold import (
     _as_json,
     _Count,
@@ -19,14 +19,11 @@ from syncer.cli.hold import (
     _Here,
     _place,
     columns_of,
-    run,
 )
 from syncer.cli.installation import routed
-from syncer.cli.main import _parser
 from syncer.cli.scan import Scan
-from syncer.cli.times import end_of
 from syncer.kube.notification_requests import Unreadable
-from syncer.model.errors import ConfigError, Conflict
+from syncer.model.errors import Conflict
 from syncer.model.hold import Hold
 from tests.unit.syncer.cli.samples import A1, NOW, PLAN, C, elements, failed, opened, request
 from tests.unit.syncer.cli.world import Objects, World, page
@@ -45,26 +42,35 @@ def here(at: Any = None, *, rate: float = 0.0, **options: Any) -> _Here:
     return _Here(at, cast("Any", None), argparse.Namespace(config=None, **options), rate)
 
 
+#: Holds, what else is in force, and how many wait; without others also what waits in any case counts.
+COUNTED: Final[dict[str, tuple[Hold, list[Hold] | None, dict[str, int]]]] = {
+    "a drop of all": (replace(HOLD, drop_before=NOW), None, {HOLD.name: 3}),
+    "a drop of what is older": (replace(HOLD, drop_before=NOW - 2 * HOUR), None, {}),
+    "without what its author holds": (HOLD, [], {HOLD.name: 2}),
+    "without what another hold keeps": (HOLD, [ALL], {HOLD.name: 1}),
+    "with what another has kept": (HOLD, [replace(ALL, until=NOW)], {HOLD.name: 2}),
+}
+
+
 async def test_what_waits_is_counted_by_hold() -> None:
     """What is due and held, for each hold that is about it; and which names were seen on the way."""
     due, waits = replace(request(), uid="due"), replace(request(), uid="waits")
-    done = replace(request(phase="Sent"), uid="done")
+    mine, done = replace(request(hold="x"), uid="mine"), replace(request(phase="Sent"), uid="done")
     other = replace(request(), uid="other", namespace="else")
-    world = World(Objects(page(due, waits, done, other, BAD)))
+    world = World(Objects(page(due, waits, mine, done, other, BAD)))
     world.settings.delivery = SimpleNamespace(at_most_once=False, paused=False, max_age=0.0)
-    for one in (due, done, other):
+    for one in (due, mine, done, other):
         world.put(one.uid, elements(PLAN))
     world.put("waits", elements(PLAN, opened(A1), failed(A1, wait=60_000)))
     found = await _counted(here(world.at), [HOLD, DEV, ALL])
-    assert found.held == {HOLD.name: 2, ALL.name: 1}
+    assert found.held == {HOLD.name: 3, ALL.name: 2}
     assert found.problem == "1 notification(s) cannot be read, and were not counted"
     # What cannot be read hides no count of the rest.
-    assert (found.of(HOLD), found.of(DEV)) == (2, 0)
+    assert (found.of(HOLD), found.of(DEV)) == (3, 0)
     assert (C in found.scan.channels, found.scan.namespaces) == (True, {"ns", "else"})
-    for before, held in ((NOW, {HOLD.name: 2}), (NOW - 2 * HOUR, {})):
-        world.objects.pages[None] = [page(due, waits, done, other)]
-        dropping = await _counted(here(world.at), [replace(HOLD, drop_before=before)])
-        assert dropping.held == held, "what is younger goes on"
+    for case, (hold, others, held) in COUNTED.items():
+        world.objects.pages[None] = [page(due, waits, mine, done, other)]
+        assert (await _counted(here(world.at), [hold], others)).held == held, case
 
 
 def test_names_come_from_the_routing_file_as_well(
@@ -108,89 +114,62 @@ def test_a_hold_as_json() -> None:
 
 
 NO_DROP: Final = {"dropBefore": None}
-ENDINGS: Final[dict[str, tuple[dict[str, Any], int | None, dict[str, Any], str]]] = {
+DROPPING: Final = {
+    "rate": None, "dropBefore": "2027-01-15T08:00:00.000Z", "until": "2027-01-15T09:00:00.000Z",
+}  # fmt: skip
+#: Rate, None to drop; the hold, and how many wait for it; what is changed of it, and what is said.
+ENDINGS: Final[dict[str, tuple[float | None, Hold, int | None, dict[str, Any], str]]] = {
     "at once": (
-        {"drop": False}, 3, {"until": "2027-01-15T08:00:00.000Z"},
-        "ended; 3 notification(s) wait and go now",
+        0.0, HOLD, 3, {"until": "2027-01-15T08:00:00.000Z"}, "ended; 3 notification(s) wait and go now",
+    ),
+    "at once, before it has begun, so that it never does": (
+        0.0, replace(HOLD, start=NOW + 1000), 0, {"until": "2027-01-15T08:00:01.000Z"},
+        "ended; 0 notification(s) wait and go now",
     ),
     "by a rate, with time to spare": (
-        {"drop": False, "rate": 5.0}, 2000, {"rate": 5.0, **NO_DROP, "until": "2027-01-15T08:23:20.000Z"},
+        5.0, HOLD, 2000, {"rate": 5.0, **NO_DROP, "until": "2027-01-15T08:23:20.000Z"},
         (
             "2000 notification(s) wait and go at 5/s over 6 minutes, the oldest first; it ends at"
             " 2027-01-15T08:23:20Z"
         ),
     ),
     "by a rate, where nothing waits": (
-        {"drop": False, "rate": 5.0}, 0, {"until": "2027-01-15T08:00:00.000Z"},
-        "ended; 0 notification(s) wait and go now",
+        5.0, HOLD, 0, {"until": "2027-01-15T08:00:00.000Z"}, "ended; 0 notification(s) wait and go now",
     ),
     "by a rate, of what was not counted": (
-        {"drop": False, "rate": 5.0}, None, {"rate": 5.0, **NO_DROP, "until": "2027-01-15T09:00:00.000Z"},
+        5.0, HOLD, None, {"rate": 5.0, **NO_DROP, "until": "2027-01-15T09:00:00.000Z"},
         (
             "an unknown number of notifications wait and go at 5/s, the oldest first; it ends at"
             " 2027-01-15T09:00:00Z"
         ),
     ),
     "dropped": (
-        {"drop": True}, 300,
-        {"rate": None, "dropBefore": "2027-01-15T08:00:00.000Z", "until": "2027-01-15T09:00:00.000Z"},
+        None, HOLD, 300, DROPPING,
         "300 notification(s) wait and fail, 'dropped with hold hold-1'; younger ones go on",
+    ),
+    "dropped, which lasts an hour whatever it had left": (
+        None, replace(HOLD, until=NOW + 48 * HOUR), 1, DROPPING,
+        "1 notification(s) wait and fail, 'dropped with hold hold-1'; younger ones go on",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ENDINGS.values(), ids=ENDINGS.keys())
-def test_how_a_hold_ends(case: tuple[dict[str, Any], int | None, dict[str, Any], str]) -> None:
-    """What is changed of it, and what is said; one that has not begun never does."""
-    given, held, spec, said = case
-    assert _ending(here(**given), HOLD, held, NOW) == (spec, said)
-    # A drop lasts an hour, whatever the hold had left.
-    ends = _ending(here(drop=True), replace(HOLD, until=NOW + 48 * HOUR), 1, NOW)[0]["until"]
-    assert ends == "2027-01-15T09:00:00.000Z"
+@pytest.mark.parametrize("case", ENDINGS)
+def test_how_a_hold_ends(case: str) -> None:
+    """What is changed of it, and what is said; a rate by which it would take too long is refused."""
+    rate, hold, held, spec, said = ENDINGS[case]
+    assert _ending(here(drop=rate is None, rate=rate or 0.0), hold, held, NOW) == (spec, said)
     with pytest.raises(
         Refused, match=r"takes 23 days, and hold-1 lasts until .* name a higher rate"
     ):
         _ending(here(drop=False, rate=0.001), HOLD, 2000, NOW)
-    later = replace(HOLD, start=NOW + 1000)
-    assert _ending(here(drop=False), later, 0, NOW)[0] == {"until": "2027-01-15T08:00:01.000Z"}
-    assert _Count(NOW).problem == ""
-
-
-ENDS: Final = {
-    "a span of time": ("2h", NOW + 2 * HOUR),
-    "days": ("1d1h", NOW + 25 * HOUR),
-    "a time": ("2027-01-15T10:00:00Z", NOW + 2 * HOUR),
-}
-
-
-@pytest.mark.parametrize("case", ENDS.values(), ids=ENDS.keys())
-def test_an_end(case: tuple[str, int]) -> None:
-    """So long from now, or a time."""
-    text, wanted = case
-    assert end_of(text, "--until", NOW) == wanted
-
-
-@pytest.mark.parametrize("text", ["tomorrow", "", "2h!", "2027-13-01T00:00:00Z"])
-def test_an_end_that_is_none(text: str) -> None:
-    """The option is named."""
-    with pytest.raises(ConfigError, match="--until: "):
-        end_of(text, "--until", NOW)
-
-
-@pytest.mark.parametrize(
-    "words", [["end"], ["list", "hold-1"], ["end", "x", "--rate", "0"]], ids=" ".join
-)
-async def test_words_that_do_not_belong_together(words: list[str]) -> None:
-    """They are refused before anything is asked."""
-    with pytest.raises(Misused):
-        await run(_parser().parse_args(["hold", *words]))
 
 
 async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A hold that lets go is stopped first; no write undoes another."""
-    kept, done = {"h": replace(HOLD, name="h", rate=5.0, reason="\u202e")}, []
+    kept, done = {"h": replace(HOLD, name="h", rate=5.0, reason="\u202e"), DEV.name: DEV}, []
 
     async def listed() -> tuple[tuple[Hold, ...], str]:
         return tuple(kept.values()), "1"
@@ -202,23 +181,23 @@ async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
         version = f"{int(kept[name].resource_version) + 1}"
         kept[name] = replace(kept[name], resource_version=version, rate=0.0)
 
-    async def counted(_here: _Here, holds: Any, _others: Any) -> _Count:
-        done.append([h.drop_before for h in holds])
+    async def counted(_here: _Here, holds: Any, others: Any) -> _Count:
+        done.append([(h.name, h.drop_before) for h in (*holds, *others)])
         return _Count(NOW)
 
     monkeypatch.setattr("syncer.cli.hold._counted", counted)
     monkeypatch.setattr("syncer.cli.hold._OBEYED", 0)
     holds = cast("Any", SimpleNamespace(list=listed, patch=patch))
     options: dict[str, Any] = {
-        "hold": ["h"],
-        "drop": True,
-        "dry_run": False,
-        "json": False,
-        "by": "ben",
-    }
+        "hold": ["h"], "drop": True, "dry_run": False, "json": False, "by": "ben",
+    }  # fmt: skip
     at = World(Objects()).at
     assert await _end(here(at, **options)._replace(holds=holds)) == 0
-    assert done == [["rate"], [NOW], ["dropBefore", "endedBy", "rate", "until"]]
+    assert done == [["rate"], [("h", NOW)], ["dropBefore", "endedBy", "rate", "until"]]
+    # Nothing that waits for another hold goes with the end of this one.
+    trial = options | {"drop": False, "dry_run": True}
+    assert await _end(here(at, **trial)._replace(holds=holds)) == 0
+    assert done[3:] == [[("h", 0), (DEV.name, 0)]]
 
     async def stale() -> tuple[tuple[Hold, ...], str]:
         return (replace(kept["h"], resource_version="1"),), "1"
@@ -250,12 +229,13 @@ async def test_a_flood_does_not_wait_until_it_is_counted(
         done.append("tried" if dry_run else "placed")
         return replace(HOLD, receivers=tuple(options["receiver"]))
 
-    async def counted(_here: _Here, _holds: Any, _others: Any) -> _Count:
+    async def counted(_here: _Here, _holds: Any, others: Any) -> _Count:
+        assert others == [DEV]
         done.append("counted")
         return _Count(NOW, Scan(channels={"slack:ops", "slack:dev"}))
 
-    async def no_others() -> tuple[tuple[Hold, ...], str]:
-        return (), "1"
+    async def listed() -> tuple[tuple[Hold, ...], str]:
+        return (HOLD, DEV), "1"
 
     monkeypatch.setattr("syncer.cli.hold._counted", counted)
     monkeypatch.setattr("syncer.cli.hold.routed", lambda: {"slack:ops"})
@@ -266,7 +246,7 @@ async def test_a_flood_does_not_wait_until_it_is_counted(
     }  # fmt: skip
     await _place(
         here(World(Objects()).at, **options)._replace(
-            holds=cast("Any", SimpleNamespace(create=create, list=no_others))
+            holds=cast("Any", SimpleNamespace(create=create, list=listed))
         )
     )
     assert done == wanted

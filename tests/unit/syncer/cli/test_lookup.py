@@ -19,11 +19,6 @@ from tests.unit.syncer.cli.samples import elements
 from tests.unit.syncer.cli.world import Objects, World, logged, named, page
 
 
-def test_a_key_is_parted() -> None:
-    """Namespace and name stand around a slash."""
-    assert namespace_and_name("ops/disk-full") == ("ops", "disk-full")
-
-
 @pytest.mark.parametrize("key", ["", "n", "/", "/n", "ns/", "ns/n/status", "ns//n", "ns/n/"])
 def test_what_is_no_key_is_refused(key: str) -> None:
     """The API server is not asked for a subresource, or for an object of no name."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from syncer.cli.resend import (
     write_records,
 )
 from syncer.ledger.reading import read_log
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.record import (
     Record,
     attempt_record,
@@ -39,202 +39,141 @@ from tests.unit.syncer.cli.samples import (
 )
 from tests.unit.syncer.cli.world import Objects, World
 
-
-def requested(*records: Record, found: NotificationRequest, **options: Any) -> list[str]:
-    """Ids of the records of a resend request."""
-    base: dict[str, Any] = {
-        "channels": (), "at_most_once": False, "at": NOW, "by": "me", "reason": "w",
-    }  # fmt: skip
-    made = resend_requests(found, read_log(elements(*records)), **base | options)
-    return [s.record.id for s in made]
-
-
-ENDED = request(entry("failed"), phase="Failed")
 SUCCESS = attempt_record(Attempt(A2, C, AttemptState.SUCCESS, ended=NOW))
-
-
-def test_order_counts_what_was_tried() -> None:
-    """The id of a request follows from the attempts made: the same request twice is one."""
-    tried = (PLAN, opened(A1), failed(A1, wait=0))
-    assert requested(*tried, found=ENDED) == [f"order:{C}:2"]
-    assert requested(*tried, found=ENDED, channels=(C,)) == [f"order:{C}:2"]
-
-
-@pytest.mark.parametrize(
-    ("records", "options", "says"),
-    [
-        (
-            (PLAN, opened(A1), failed(A1, wait=0)),
-            {"channels": ("x",)},
-            "x is not a channel of this",
-        ),
-        ((PLAN, opened(A2), SUCCESS), {"channels": (C,)}, "nothing is sent after a recorded"),
-        ((PLAN, opened(A2), SUCCESS), {}, "no channel has ended without success"),
-        ((PLAN, opened(A2)), {"channels": (C,)}, "is Sending: it will be tried without a request"),
-    ],
+UNKNOWN = attempt_record(
+    Attempt(A1, C, AttemptState.UNKNOWN, ended=NOW, failure=FailureClass.UNCERTAIN)
 )
-def test_order_that_makes_no_sense(
-    records: tuple[Record, ...], options: dict[str, Any], says: str
-) -> None:
-    """An order is refused with the reason, before anything is written."""
-    with pytest.raises(Refused, match=says):
-        requested(*records, found=ENDED, **options)
+ENDED = request(entry("failed"), phase="Failed")
+#: Its status shows an attempt more than a log that was made anew.
+AHEAD = replace(ENDED, status=replace(ENDED.status, attempts=(
+    Attempt(A2, C, AttemptState.FAILED, ended=NOW, failure=FailureClass.TRANSIENT),
+)))  # fmt: skip
+TRIED, REFUSED = (PLAN, opened(A1), failed(A1)), (PLAN, opened(A1), failed(A1, wait=0))
+ORDER = resend_record(f"order:{C}:2", C, at=NOW, by="me", why="w")
+DAMAGED = r"^the log cannot be read \(record 4.*\); repair it first$"
+#: A log, the object, the channels that are named; and what is refused, empty where one more attempt is
+#: requested: its id follows from the attempts made, so that the same request twice is one.
+ORDERS: dict[str, tuple[tuple[Record, ...], NotificationRequest, tuple[str, ...], str]] = {
+    "what has failed": (REFUSED, ENDED, (), ""),
+    "its channel, by name": (REFUSED, ENDED, (C,), ""),
+    "another channel": (REFUSED, ENDED, ("x",), f"^x is not a channel of .*; its channels are {C}$"),
+    "a channel where there are none": (
+        (), request(phase="Failed"), ("x",),
+        "^x is not a channel of this notification; its channels are none$",
+    ),
+    "what was delivered, by name": (
+        (PLAN, opened(A2), SUCCESS), ENDED, (C,), "nothing is sent after a recorded",
+    ),
+    "what was delivered": ((PLAN, opened(A2), SUCCESS), ENDED, (), "no channel has ended without success"),
+    "what is under way": (
+        (PLAN, opened(A2)), ENDED, (C,), "is Sending: it will be tried without a request",
+    ),
+    "what has attempts left": (
+        TRIED, request(), (C,), "is Retrying: it will be tried without a request",
+    ),
+    "what would have attempts left, if its phase were not final": (TRIED, ENDED, (C,), ""),
+    "a log that was made anew": ((opened(A1), failed(A1)), AHEAD, (), "its log is gone"),
+    "a log with its plan": (TRIED, AHEAD, (), ""),
+    "a request that waits, by name": (
+        (*REFUSED, ORDER), ENDED, (C,), f"^one more attempt of {C} has already been requested$",
+    ),
+    "a request that waits": ((*REFUSED, ORDER), ENDED, (), "^no channel has ended without success$"),
+}  # fmt: skip
 
 
-def test_order_of_a_channel_with_attempts_left() -> None:
-    """What will be tried by itself need not be ordered, unless its object's phase is final."""
-    tried = (PLAN, opened(A1), failed(A1))
-    with pytest.raises(Refused, match="is Retrying: it will be tried without a request"):
-        requested(*tried, found=request(), channels=(C,))
-    assert requested(*tried, found=ENDED, channels=(C,)) == [f"order:{C}:2"]
-
-
-def test_order_without_a_log() -> None:
-    """Without its log, or with one made anew, nobody can tell what was delivered: nothing is sent again."""
-    with pytest.raises(Refused, match="its log is gone"):
-        resend_requests(
-            ENDED, read_log([]), channels=(), at_most_once=False, at=NOW, by="me", reason="w"
-        )  # fmt: skip
-    last = Attempt(A2, C, AttemptState.FAILED, ended=NOW, failure=FailureClass.TRANSIENT)
-    more = replace(ENDED, status=replace(ENDED.status, attempts=(last,)))
-    with pytest.raises(Refused, match="its log is gone"):
-        requested(opened(A1), failed(A1), found=more)
-    assert requested(PLAN, opened(A1), failed(A1), found=more) == [f"order:{C}:2"]
-
-
-def resolved(*records: Record, **options: Any) -> list[str]:
-    """Texts of manual resolutions."""
-    base: dict[str, Any] = {
-        "attempt": "", "channel": "", "delivered": True, "even_open": False, "at": NOW,
-        "by": "me", "reason": "w",
-    }  # fmt: skip
-    return [s.text for s in resolutions(read_log(elements(*records)), **base | options)]
-
-
-def unknown(attempt: AttemptId) -> Record:
-    """An unknown result."""
-    return attempt_record(
-        Attempt(attempt, C, AttemptState.UNKNOWN, ended=NOW, failure=FailureClass.UNCERTAIN)
+@pytest.mark.parametrize("case", ORDERS)
+def test_one_more_attempt_is_requested(case: str) -> None:
+    """What makes no sense, or could send twice, is refused with the reason before anything is written."""
+    records, found, channels, refusal = ORDERS[case]
+    made = partial(
+        resend_requests, found, channels=channels, at_most_once=False, at=NOW, by="me", reason="w"
     )
+    if refusal:
+        with pytest.raises(Refused, match=refusal):
+            made(read_log(elements(*records)))
+    else:
+        (request,) = made(read_log(elements(*records)))
+        assert (request.text, request.record) == (f"{C}: one more attempt, after 1", ORDER)
+    for log, why in (([], "its log is gone"), ([*elements(*REFUSED), b"damage"], DAMAGED)):
+        with pytest.raises(Refused, match=why):
+            made(read_log(log))
 
 
-def test_verdict_is_on_what_is_not_known() -> None:
-    """The only unknown result is meant, of several one is asked for; open ones only if that is said."""
-    log = (PLAN, opened(A1), unknown(A1), opened(A2))
-    assert resolved(*log) == [f"attempt {A1} on {C}: unknown -> success"]
-    with pytest.raises(Refused) as asked:
-        resolved(*log, delivered=False, even_open=True)
-    assert "2 attempts have an unknown result: which one?" in str(asked.value)
-    assert f"--attempt {A2}  on {C}, 2027-01-15T07:59:10" in str(asked.value)
-    assert resolved(*log, attempt="all", delivered=False, even_open=True) == [
-        f"attempt {A1} on {C}: unknown -> failed", f"attempt {A2} on {C}: intent -> failed",
-    ]  # fmt: skip
+BOTH = (PLAN, opened(A1), UNKNOWN, opened(A2))
+#: A log, what is asked for, and the results that are recorded, or why none is.
+VERDICTS: dict[str, tuple[tuple[Record, ...], dict[str, Any], list[str] | str]] = {
+    "the only unknown result": (BOTH, {}, [f"attempt {A1} on {C}: unknown -> success"]),
+    "one of two": (
+        BOTH, {"delivered": False, "even_open": True}, "2 attempts have an unknown result: which one",
+    ),
+    "two, of which one is open": (
+        BOTH, {"delivered": False, "even_open": True},
+        f"--attempt {A2}  on {C}, 2027-01-15T07:59:10",
+    ),
+    "all": (
+        BOTH, {"attempt": "all", "delivered": False, "even_open": True},
+        [f"attempt {A1} on {C}: unknown -> failed", f"attempt {A2} on {C}: intent -> failed"],
+    ),
+    "nothing is unknown": (TRIED, {}, f"nothing of it is unknown now; channels with attempts: {C}"),
+    "an attempt that it does not have": (BOTH, {"attempt": "0.7-9"}, "has no attempt 0.7-9"),
+    "a channel that it does not have": (
+        BOTH, {"channel": ("x",)}, f"nothing on x is unknown now; channels with attempts: {C}",
+    ),
+    "a channel without attempts": ((PLAN,), {"channel": ("x",)}, "channels with attempts: none"),
+    "what is open": ((PLAN, opened(A1)), {"attempt": A1}, "is open: its owner records"),
+    "a success": ((PLAN, opened(A2), SUCCESS), {"attempt": A2, "delivered": False}, "which stands"),
+    "a failure": (TRIED, {"attempt": A1, "delivered": False}, "which stands"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_verdict_is_on_what_is_not_known(case: str) -> None:
+    """A resolution never lowers what is known, and guesses neither what is meant nor what is under way."""
+    records, given, wanted = VERDICTS[case]
+    options: dict[str, Any] = {
+        "attempt": "", "channel": (), "delivered": True, "even_open": False, "at": NOW,
+        "by": "me", "reason": "w", **given,
+    }  # fmt: skip
+    if isinstance(wanted, list):
+        made = resolutions(read_log(elements(*records)), **options)
+        assert [s.text for s in made] == wanted
+        # Two who disagree do not take each other's word for their own.
+        verdict = "success" if options["delivered"] else "failed"
+        assert made[0].record.id == f"resolve:{A1}:{verdict}"
+    else:
+        with pytest.raises(Refused, match=wanted):
+            resolutions(read_log(elements(*records)), **options)
+    with pytest.raises(Refused, match=DAMAGED):
+        resolutions(read_log([*elements(*REFUSED), b"damage"]), **options)
 
 
 @pytest.mark.parametrize(
-    ("records", "options", "says"),
+    ("text", "refusal"),
     [
-        (
-            (PLAN, opened(A1), failed(A1)),
-            {},
-            f"nothing of it is unknown now; channels with attempts: {C}",
-        ),
-        ((PLAN, opened(A1), unknown(A1)), {"attempt": "0.7-9"}, "has no attempt 0.7-9"),
-        (
-            (PLAN, opened(A1), unknown(A1)),
-            {"channel": "x"},
-            f"nothing on x is unknown now; channels with attempts: {C}",
-        ),
-        ((PLAN,), {"channel": "x"}, "channels with attempts: none"),
-        ((PLAN, opened(A1)), {"attempt": A1}, "is open: its owner records"),
-        ((PLAN, opened(A2), SUCCESS), {"attempt": A2, "delivered": False}, "which stands"),
-        ((PLAN, opened(A1), failed(A1)), {"attempt": A1, "delivered": False}, "which stands"),
+        ("", "must not be empty"), ("  ", "must not be empty"),
+        ("x" * 257, "must not be longer than 256 bytes"), ("é" * 128 + "x", "must not be longer than 256"),
+        ("x" * 256, ""), ("é" * 128, ""), (" a\nb ", ""),
     ],
-)
-def test_verdict_that_makes_no_sense(
-    records: tuple[Record, ...], options: dict[str, Any], says: str
-) -> None:
-    """A resolution never lowers what is known, and never guesses what is under way."""
-    with pytest.raises(Refused, match=says):
-        resolved(*records, **options)
-
-
-def test_verdicts_that_contradict_each_other_have_ids_of_their_own() -> None:
-    """Two who look at the same log and disagree do not take each other's word for their own."""
-    log = read_log(elements(PLAN, opened(A1), unknown(A1)))
-    ids = {
-        said.record.id
-        for delivered in (True, False)
-        for said in resolutions(
-            log, attempt=A1, channel="", delivered=delivered, even_open=False, at=NOW, by="me",
-            reason="w",
-        )
-    }  # fmt: skip
-    assert ids == {f"resolve:{A1}:success", f"resolve:{A1}:failed"}
-
-
-def test_reason_is_required_and_bounded() -> None:
-    """A reason is one line that says something."""
-    assert parse_reason(" a\nb ") == "a b"
-    for text in ("", "  ", "x" * 257):
-        with pytest.raises(Refused, match="--reason"):
+)  # fmt: skip
+def test_reason_is_required_and_bounded(text: str, refusal: str) -> None:
+    """A reason is one line that says something, of 256 bytes at most."""
+    if refusal:
+        with pytest.raises(Refused, match=f"^--reason {refusal}"):
             parse_reason(text)
-
-
-@pytest.mark.parametrize("text", ["x" * 256, "é" * 128])
-def test_the_longest_reason(text: str) -> None:
-    """256 bytes are one, a byte more is refused with the number."""
-    assert parse_reason(text) == text
-    with pytest.raises(Refused) as caught:
-        parse_reason(text + "x")
-    assert str(caught.value) == "--reason must not be longer than 256 bytes"
-
-
-def test_nothing_is_recorded_in_a_log_that_cannot_be_read() -> None:
-    """Neither a resolution nor a request: what is behind the damage is not known."""
-    log = read_log((*elements(PLAN, opened(A1), failed(A1, wait=0)), b"damage"))
-    common: dict[str, Any] = {"at": NOW, "by": "me", "reason": "w"}
-    asks: list[Callable[[], object]] = [
-        lambda: resend_requests(ENDED, log, channels=(), at_most_once=False, **common),
-        lambda: resolutions(log, attempt=A1, channel="", delivered=True, even_open=True, **common),
-    ]
-    for ask in asks:
-        with pytest.raises(
-            Refused, match=r"^the log cannot be read \(record 4.*\); repair it first$"
-        ):
-            ask()
-
-
-def test_a_request_that_waits_is_not_made_again() -> None:
-    """Neither by name nor among all; what it says names the attempts made."""
-    tried = (PLAN, opened(A1), failed(A1, wait=0))
-    order = resend_record(f"order:{C}:2", C, at=NOW, by="me", why="w")
-    with pytest.raises(Refused, match=f"^one more attempt of {C} has already been requested$"):
-        requested(*tried, order, found=ENDED, channels=(C,))
-    with pytest.raises(Refused, match=r"^no channel has ended without success$"):
-        requested(*tried, order, found=ENDED)
-    (made,) = resend_requests(
-        ENDED, read_log(elements(*tried)), channels=(), at_most_once=False, at=NOW, by="me",
-        reason="w",
-    )  # fmt: skip
-    assert made.text == f"{C}: one more attempt, after 1"
-    assert made.record == resend_record(f"order:{C}:2", C, at=NOW, by="me", why="w")
-    with pytest.raises(
-        Refused, match=r"^x is not a channel of this notification; its channels are none$"
-    ):
-        requested(found=request(phase="Failed"), channels=("x",))
+    else:
+        assert parse_reason(text) == " ".join(text.split())
 
 
 # -- appending ------------------------------------------------------------------------------------
 
 
-UNKNOWN_LOG = (PLAN, opened(A1), unknown(A1))
+UNKNOWN_LOG = (PLAN, opened(A1), UNKNOWN)
 
 
 async def written(world: World, *records: Record, delivered: bool = True, **options: bool) -> int:
     """Resolve the attempt of a log as it was read, and write the results; the exit code."""
     made = resolutions(
-        read_log(elements(*records)), attempt=A1, channel="", delivered=delivered,
+        read_log(elements(*records)), attempt=A1, channel=(), delivered=delivered,
         even_open=False, at=NOW, by="me", reason="w",
     )  # fmt: skip
     chosen = argparse.Namespace(**{"dry_run": False, "json": False, **options})

@@ -20,16 +20,9 @@ from syncer.model.times import format_time
 from syncer.rules.holds import reason_of
 from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
 from syncer.rules.plan import stale_of
-from tests.unit.syncer.cli.samples import A1, A2, NOW, C, entry, request
+from tests.unit.syncer.cli.samples import A1, NOW, C, entry, request, tried
 
 DAY = 86_400_000
-
-
-def at(state: str, number: int, clock: str, channel: str = C, **more: Any) -> dict[str, Any]:
-    """An attempt of 15 January 2027, which NOW is the eighth hour of."""
-    return entry(state, number, A1 if number == 1 else A2) | {
-        "channel": channel, "timestamp": f"2027-01-15T{clock}Z", **more,
-    }  # fmt: skip
 
 
 def counted(*found: Any, holds: tuple[Hold, ...] = ()) -> Overview:
@@ -53,30 +46,30 @@ def channel(state: str, **more: Any) -> list[dict[str, Any]]:
 def test_a_receiver_is_bad_since_the_first_failure_behind_its_last_success() -> None:
     """Whichever notifications these were of, and in whatever order they are read."""
     failing = request(
-        at("failed", 1, "07:20:00", error="old"), at("failed", 2, "07:50:00", error="new"),
+        tried("failed", 1, "07:20:00", error="old"), tried("failed", 2, "07:50:00", error="new"),
         channels=channel("Retrying", nextRetryTime="2027-01-15T08:05:00Z"),
     )  # fmt: skip
-    sent = request(at("success", 1, "07:30:00"), phase="Sent", channels=channel("Delivered"))
-    again = request(at("failed", 1, "07:40:00", error="first"), channels=channel("Retrying"))
+    sent = request(tried("success", 1, "07:30:00"), phase="Sent", channels=channel("Delivered"))
+    again = request(tried("failed", 1, "07:40:00", error="first"), channels=channel("Retrying"))
     for order in ((failing, sent, again), (again, sent, failing)):
         (bad,) = counted(*order).bad
         assert cells(bad) == [C, "bad for 20m", "4", "3", "0", "2", "30m ago", "new"]
-    better = request(at("success", 1, "07:55:00"), phase="Sent", channels=channel("Delivered"))
+    better = request(tried("success", 1, "07:55:00"), phase="Sent", channels=channel("Delivered"))
     assert counted(failing, sent, again, better).bad == []
 
 
 def test_a_receiver_to_which_nothing_can_be_sent_is_bad() -> None:
     """Where its host has no address, say. One attempt that was not sent is no news of the receiver."""
     unsent = [
-        at("failed", n, f"07:{10 * n}:00", **{"class": "notSent"}, error="no such host")
+        tried("failed", n, f"07:{10 * n}:00", **{"class": "notSent"}, error="no such host")
         for n in (1, 2, 3)
     ]
     assert counted(request(*unsent[:2], channels=channel("Retrying"))).bad == []
     (bad,) = counted(request(*unsent, channels=channel("Retrying"))).bad
     assert cells(bad) == [C, "bad for 50m", "3", "0", "0", "1", "-", "no such host"]
-    better = request(at("success", 1, "07:25:00"), phase="Sent", channels=channel("Delivered"))
+    better = request(tried("success", 1, "07:25:00"), phase="Sent", channels=channel("Delivered"))
     assert counted(request(*unsent, channels=channel("Retrying")), better).bad == []
-    late = at("failed", 1, "07:30:00", **{"class": "superseded"}, error="superseded by n2")
+    late = tried("failed", 1, "07:30:00", **{"class": "superseded"}, error="superseded by n2")
     assert counted(request(late, channels=channel("Superseded"))).bad == []
 
 
@@ -106,7 +99,7 @@ BLAME: Final[dict[str, tuple[str, str, tuple[int, int, int], bool]]] = {
 def test_a_receiver_is_not_blamed_for_what_it_had_no_part_in(case: str) -> None:
     """Nor is what was never sent an attempt of it."""
     state, error, numbers, bad = BLAME[case]
-    found = counted(request(at(state, 1, "07:50:00", error=error), channels=channel("Failed")))
+    found = counted(request(tried(state, 1, "07:50:00", error=error), channels=channel("Failed")))
     receiver = found.receivers[C]
     assert (receiver.attempts, receiver.failed, receiver.unknown) == numbers
     assert (found.bad == [receiver], bool(receiver.error)) == (bad, bad)
@@ -124,8 +117,8 @@ def test_what_needs_attention() -> None:
         request(channels=[{"name": "slack:ops2", "state": "Retrying"}]),
         holds=(Hold("h", "1", NOW - DAY, NOW + DAY, "a", "r", receivers=("ops2",)),),
     )
-    states = found.states
-    assert (found.notifications, states["unfinished"], states["stuck"]) == (7, 4, 1)
+    assert found.notifications == 7
+    assert (found.states["unfinished"], found.states["stuck"]) == (4, 1)
     lines = {line.name: line for line in lines_of(found)}
     assert lines["STUCK"] == Line(
         "STUCK", False, "1 of 4 unfinished are overdue", "list --unfinished"

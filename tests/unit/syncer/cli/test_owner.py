@@ -1,99 +1,103 @@
-"""Who holds a Lease."""
+"""Who works on a notification, by settings and Leases; and what is known of that without Redis."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pytest
 
-from syncer.cli.access import Access
 from syncer.cli.installation import Store, StoreState
-from syncer.cli.owner import Owner, ShardHolder, find_owner, holder_of, read_shard
-from syncer.kube.client import Json
+from syncer.cli.owner import (
+    ShardHolder,
+    find_owner,
+    holder_of,
+    read_shard,
+    store_without_redis,
+)
 from syncer.kube.leases import LeaseRecord, lease_path
 from syncer.model.errors import Gone, Unavailable
+from syncer.model.journal import NOTE, Note
 from syncer.model.times import format_time
 from syncer.sharding.view import FOREVER, PROBLEM, SESSION, session_name
 from tests.fakes.apistate import ApiState
 from tests.fakes.directkube import DirectKube
 from tests.unit.syncer.cli.samples import NOW
+from tests.unit.syncer.cli.world import Objects, World
 
 
 @pytest.mark.parametrize(
-    ("renewed", "holder", "held"),
+    ("renewed", "duration", "holder", "held"),
     [
-        pytest.param("2027-01-15T08:00:00.000000Z", "a", "a", id="renewed"),
-        pytest.param("2027-01-15T07:59:20.000000Z", "a", "", id="run out"),
-        pytest.param("2027-01-15T08:00:00.000000Z", "", "", id="released"),
-        pytest.param(None, "a", "", id="never renewed"),
+        pytest.param(format_time(NOW), 15.0, "a", "a", id="renewed"),
+        pytest.param(format_time(NOW), 15.0, "", "", id="released"),
+        pytest.param("", 15.0, "a", "", id="never renewed"),
+        pytest.param(format_time(NOW - 9_999), 15.0, "a", "a", id="for ten seconds at least"),
+        pytest.param(format_time(NOW - 10_000), 15.0, "a", "", id="and not a moment longer"),
+        pytest.param(format_time(NOW - 19_999), 40.0, "a", "a", id="for half its duration"),
+        pytest.param(format_time(NOW - 20_000), 40.0, "a", "", id="and no longer"),
     ],
 )
-def test_who_holds_a_lease(renewed: str | None, holder: str, held: str) -> None:
-    """A Lease that has run out is nobody's, by a clock that may differ by its own duration."""
-    lease = LeaseRecord("n", "u", "1", holder=holder, duration=15.0, renew_time=renewed or "")
+def test_who_holds_a_session(renewed: str, duration: float, holder: str, held: str) -> None:
+    """One that is silent is nobody's, for as long as two clocks may differ."""
+    lease = LeaseRecord("n", "u", "1", holder=holder, duration=duration, renew_time=renewed)
     assert holder_of(lease, now=NOW / 1000) == held
 
 
-def lease_of(name: str, holder: str, duration: int, renewed: float, **annotations: str) -> Json:
-    """Return a Lease that is to be created."""
-    time = datetime.fromtimestamp(renewed, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return {
-        "metadata": {"name": name, "annotations": annotations},
-        "spec": {"holderIdentity": holder, "leaseDurationSeconds": duration, "renewTime": time},
-    }
+IDLE: Final = "Redis answers OOM"
+JOURNALED: Final = Note("0.7-1", since=1000, kept=3)
+#: Seconds since the session of `a` was renewed, None without one, and its problem; holder, transitions and
+#: annotations of the shard's Lease, where UID is that of the session; who holds it.
+HELD: Final[
+    dict[str, tuple[int | None, str, tuple[str, int, dict[str, str]], ShardHolder]]
+] = {
+    "its session is renewed": (0, "", ("a", 0, {SESSION: "UID"}), ShardHolder("a")),
+    "its session has run out": (60, "", ("a", 0, {SESSION: "UID"}), ShardHolder("")),
+    "its session was another one": (0, "", ("a", 0, {SESSION: "another"}), ShardHolder("")),
+    "its session is gone": (None, "", ("a", 0, {SESSION: "UID"}), ShardHolder("")),
+    "it opens no attempt": (0, IDLE, ("a", 0, {SESSION: "UID"}), ShardHolder("a", IDLE)),
+    "it did not, and is gone": (60, IDLE, ("a", 0, {SESSION: "UID"}), ShardHolder("")),
+    "it was released": (0, "", ("", 0, {SESSION: "UID"}), ShardHolder("")),
+    "somebody else wrote it": (0, "", ("a", 0, {}), ShardHolder("")),
+    "attempts are journaled": (
+        0, "", ("a", 3, {SESSION: "UID", NOTE: JOURNALED.text()}), ShardHolder("a", note=JOURNALED),
+    ),
+    "nobody is there to journal": (
+        None, "", ("", 3, {NOTE: JOURNALED.text()}), ShardHolder("", note=JOURNALED),
+    ),
+    "an acquisition that knows no notes has not kept it": (
+        0, "", ("a", 4, {SESSION: "UID", NOTE: JOURNALED.text()}), ShardHolder("a"),
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("session", "names", "held"),
-    [
-        pytest.param(0.0, "it", "a", id="its session is renewed"),
-        pytest.param(-60.0, "it", "", id="its session has run out"),
-        pytest.param(0.0, "another", "", id="its session was another one"),
-        pytest.param(None, "it", "", id="its session is gone"),
-    ],
-)
-async def test_who_holds_a_shard(session: float | None, names: str, held: str) -> None:
-    """By the session that its Lease names, however old that Lease is."""
-    state = ApiState(install=False)
-    kube = DirectKube(state)
-    path = lease_path("default")
-    uid = "gone"
-    if session is not None:
-        body = lease_of(session_name("nl", "a"), "a", 15, time.time() + session)
-        made = await kube.request("POST", path, body=body, timeout=1)
-        uid = made["metadata"]["uid"] if names == "it" else "another"
-    shard = lease_of("nl-0", "a", FOREVER, time.time() - 9999, **{SESSION: uid})
-    await kube.request("POST", path, body=shard, timeout=1)
-    assert await read_shard(kube, "default", "nl", 0) == ShardHolder(held)
+@pytest.mark.parametrize("case", HELD)
+async def test_who_holds_a_shard(case: str) -> None:
+    """By the session that its Lease names, however old that Lease is; what both say comes along."""
+    ago, problem, (holder, transitions, annotations), wanted = HELD[case]
+    kube, uid = DirectKube(ApiState(install=False)), "gone"
+
+    async def create(name: str, spec: dict[str, Any], marks: dict[str, str], ago: int) -> str:
+        renewed = datetime.fromtimestamp(time.time() - ago, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        meta = {"name": name, "annotations": marks}
+        body = {"metadata": meta, "spec": {**spec, "renewTime": renewed}}
+        made = await kube.request("POST", lease_path("default"), body=body, timeout=1)
+        return str(made["metadata"]["uid"])
+
+    if ago is not None:
+        spec = {"holderIdentity": "a", "leaseDurationSeconds": 15}
+        uid = await create(session_name("nl", "a"), spec, {PROBLEM: problem}, ago)
+    named = {name: text.replace("UID", uid) for name, text in annotations.items()}
+    shard = {
+        "holderIdentity": holder, "leaseDurationSeconds": FOREVER, "leaseTransitions": transitions,
+    }  # fmt: skip
+    await create("nl-0", shard, named, 9999)
+    assert await read_shard(kube, "default", "nl", 0) == wanted
 
 
-async def test_why_a_holder_opens_no_attempt() -> None:
-    """Its session says it, as long as it lasts."""
-    kube = DirectKube(ApiState(install=False))
-    path = lease_path("default")
-    for n, (ago, said) in enumerate([(0, ("a0", "Redis answers OOM")), (60, ("", ""))]):
-        name = session_name("nl", f"a{n}")
-        body = lease_of(name, f"a{n}", 15, time.time() - ago, **{PROBLEM: "Redis answers OOM"})
-        uid = (await kube.request("POST", path, body=body, timeout=1))["metadata"]["uid"]
-        shard = lease_of(f"nl-{n}", f"a{n}", FOREVER, time.time() - 9999, **{SESSION: uid})
-        await kube.request("POST", path, body=shard, timeout=1)
-        assert await read_shard(kube, "default", "nl", n) == ShardHolder(*said)
-    idle = Owner(watched=True, shard=0, holder="a0", idle="Redis answers OOM")
-    assert idle.problem == "its owner a0 opens no attempt: Redis answers OOM"
-
-
-@pytest.mark.parametrize("holder", ["somebody", ""])
-async def test_a_shard_that_no_session_holds_is_nobodys(holder: str) -> None:
-    """It was released, or was written by somebody else."""
-    kube = DirectKube(ApiState(install=False))
-    body = lease_of("nl-0", holder, 15, time.time(), **({} if holder else {SESSION: "left-behind"}))
-    await kube.request("POST", lease_path("default"), body=body, timeout=1)
-    assert await read_shard(kube, "default", "nl", 0) == ShardHolder("")
-
-
+OWN: Final = "which namespace is watched is not known: it is the controller's own"
+#: What the settings name, None without a file; whether `ns` is watched, and the controller's own namespace.
 WATCHED: Final[dict[str, tuple[Any, bool | None, str]]] = {
     "all": ("*", True, ""),
     "this one among others": (("a", "ns"), True, ""),
@@ -101,44 +105,26 @@ WATCHED: Final[dict[str, tuple[Any, bool | None, str]]] = {
     "the controller's own, and it is this one": ((), True, "ns"),
     "the controller's own, and it is another": ((), False, "else"),
     "the controller's own, which is not known": ((), None, ""),
+    "no settings": (None, None, "ns"),
 }
-
-
-def access(namespaces: Any = "*", *, configured: bool = True, kube: Any = None) -> Access:
-    """Connections, and the settings of the controller."""
-    settings = SimpleNamespace(controller=SimpleNamespace(namespaces=namespaces))
-    return cast("Access", SimpleNamespace(configured=configured, settings=settings, kube=kube))
-
-
-def store(
-    state: StoreState = StoreState.OURS, *, text: str = "", home: str = "", **more: Any
-) -> Store:
-    """A store, checked."""
-    return Store(state, text, home, "nl", **{"map": None, "error": None, **more})
 
 
 @pytest.mark.parametrize("case", WATCHED)
 async def test_whether_a_namespace_is_watched(case: str) -> None:
     """The settings say it, where their file was given; the controller's own is known by its store."""
     namespaces, wanted, home = WATCHED[case]
-    found = await find_owner(
-        access(namespaces), store(text="no Lease", home=home), namespace="ns", uid="u", home=""
-    )
+    world = World(Objects())
+    world.settings.controller.namespaces, world.configured = namespaces, namespaces is not None
+    store = Store(StoreState.OURS, "no Lease", home, "nl")
+    found = await find_owner(world.at, store, namespace="ns", uid="u", home="")
     assert found.watched is wanted
-    own = "which namespace is watched is not known: it is the controller's own"
-    assert (own in found.unread) is (wanted is None)
-    assert found.unread[-1] == "who owns its shard is not known: no Lease"
+    unknown = (
+        OWN if world.configured else "which namespaces are watched is not known without --config"
+    )
+    unread = "who owns its shard is not known: no Lease"
+    assert found.unread == ((unread,) if wanted is not None else (unknown, unread))
     problem = "its namespace is not among those that the controller watches"
     assert found.problem == (problem if wanted is False else "")
-
-
-async def test_without_settings_it_is_not_known_what_is_watched() -> None:
-    """A store that nobody has used yet shows that no controller has worked on it."""
-    new = store(StoreState.NEW, text="no controller has used it")
-    found = await find_owner(access(configured=False), new, namespace="ns", uid="u", home="h")
-    assert (found.watched, found.shard, found.holder) == (None, -1, None)
-    assert found.unread == ("which namespaces are watched is not known without --config",)
-    assert found.problem == "no controller has used it"
 
 
 class Kube:
@@ -156,69 +142,84 @@ class Kube:
         return self.answer
 
 
-def lease(**spec: Any) -> dict[str, Any]:
-    """A Lease."""
-    return {"metadata": {"name": "n", "uid": "x", "resourceVersion": "1"}, "spec": spec}
-
-
 SHARDS: Final = {"metadata": {"annotations": {"notification-ledger/shards": "1-fnv1a"}}}
-#: A shard's and its session's in one.
-HELD: Final = lease(
-    holderIdentity="pod-a", leaseDurationSeconds=FOREVER, renewTime="2999-01-01T00:00:00.000000Z"
-)
-HELD["metadata"]["annotations"] = {SESSION: "x"}
-
-OWNED: Final[dict[str, tuple[Any, Any, tuple[int, str | None], str]]] = {
-    "somebody holds it": (SHARDS, HELD, (0, "pod-a"), ""),
-    "nobody holds it": (SHARDS, lease(), (0, ""), ""),
-    "it was never held": (SHARDS, Gone("no Lease"), (0, ""), ""),
-    "the Lease cannot be read": (
-        SHARDS, Unavailable("away"), (0, None), "who owns its shard is not known: away",
+#: A shard's Lease and its session's in one.
+LEASE: Final = {
+    "metadata": {
+        "name": "n", "uid": "x", "resourceVersion": "1",
+        "annotations": {SESSION: "x", PROBLEM: IDLE},
+    },
+    "spec": {
+        "holderIdentity": "pod-a", "leaseDurationSeconds": FOREVER,
+        "renewTime": "2999-01-01T00:00:00.000000Z",
+    },
+}  # fmt: skip
+NEW: Final = "no controller has used it"
+#: What the map and every other Lease say; shard and holder, what is not known, and the problem.
+OWNED: Final[dict[str, tuple[Any, Any, tuple[int, str | None], str, str]]] = {
+    "somebody holds it": (
+        SHARDS, LEASE, (0, "pod-a"), "", f"its owner pod-a opens no attempt: {IDLE}",
+    ),
+    "it was never held": (
+        SHARDS, Gone("no Lease"), (0, ""), "",
+        "no replica owns its shard (0): no controller runs, or none that can serve",
+    ),
+    "the Lease cannot be read": (SHARDS, Unavailable("away"), (0, None), "away", ""),
+    "what answers for a Lease is none": (
+        SHARDS, {"metadata": 7}, (0, None), "a lease cannot be read", "",
     ),
     "the installation does not say how many": (
-        {"metadata": {}}, HELD, (-1, None),
-        "who owns its shard is not known: the installation does not say how many there are",
+        {"metadata": {}}, LEASE, (-1, None), "the installation does not say how many there are", "",
     ),
+    "the map could not be read": (None, LEASE, (-1, None), NEW, ""),
+    "nobody has used the store": (StoreState.NEW, LEASE, (-1, None), "", NEW),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", OWNED)
 async def test_who_owns_a_shard(case: str) -> None:
     """The Lease of the shard says it; what could not be found out is said with its reason."""
-    annotations, answer, wanted, unread = OWNED[case]
-    kube = Kube(answer)
-    found = await find_owner(
-        access(kube=kube), store(home="h", map=annotations), namespace="ns", uid="u", home=""
+    shards, answer, wanted, unread, problem = OWNED[case]
+    world = World(Objects())
+    world.kube = Kube(answer)
+    store = Store(StoreState.OURS, NEW, "h", "nl", shards)
+    if isinstance(shards, StoreState):
+        store = Store(shards, NEW)
+    found = await find_owner(world.at, store, namespace="ns", uid="u", home="")
+    assert (found.shard, found.holder, found.problem) == (*wanted, problem)
+    assert [text.partition("who owns its shard is not known: ")[2] for text in found.unread] == (
+        [unread] if unread else []
     )
-    assert (found.shard, found.holder) == wanted
-    assert found.unread == ((unread,) if unread else ())
-    assert kube.asked[:1] == (
+    assert world.kube.asked[:1] == (
         [] if wanted[0] < 0 else ["GET /apis/coordination.k8s.io/v1/namespaces/h/leases/nl-0"]
     )
-    nobody = "no replica owns its shard (0): no controller runs, or none that can serve"
-    assert found.problem == (nobody if wanted[1] == "" else "")
 
 
-@pytest.mark.parametrize(("ago", "duration", "held"), [
-    (9_999, 15.0, "a"), (10_000, 15.0, ""), (19_999, 40.0, "a"), (20_000, 40.0, ""),
-])  # fmt: skip
-def test_a_session_that_is_silent_for_half_its_duration_is_gone(
-    ago: int, duration: float, held: str
-) -> None:
-    """For ten seconds at least, as far as two clocks may differ, and not a moment longer."""
-    renewed = format_time(1_800_000_000_000 - ago)
-    lease = LeaseRecord("n", "u", "1", holder="a", duration=duration, renew_time=renewed)
-    assert holder_of(lease, now=1_800_000_000.0) == held
+AWAY: Final = Unavailable("the API server is away")
+#: What the API server answers, None without a way to it; the controller's namespace; what is said.
+WITHOUT_REDIS: Final[dict[str, tuple[Any, str, str]]] = {
+    "its map is there": (SHARDS, "home", "Redis is away"),
+    "its map is not": (Gone("no Lease"), "home", "there is no Lease home/nl-map"),
+    "where it would be is not known": (SHARDS, "", "the controller's namespace is not known"),
+    "there is no way to the API server": (None, "home", "no kubeconfig"),
+    "neither server answers": (AWAY, "home", "the API server is away"),
+}
 
 
-async def test_a_shard_that_is_not_known_is_none() -> None:
-    """Where the map could not be read, and why is said."""
-    found = await find_owner(access(), store(text="t"), namespace="ns", uid="u", home="h")
-    assert (found.shard, found.holder) == (-1, None)
-    assert found.unread == ("who owns its shard is not known: t",)
-
-
-async def test_what_answers_for_a_lease_and_is_none_says_nothing_of_an_owner() -> None:
-    """It is an outage, not a Lease without a holder."""
-    with pytest.raises(Unavailable):
-        await read_shard(cast("Any", Kube({"metadata": 7})), "ns", "nl", 0)
+@pytest.mark.parametrize("case", WITHOUT_REDIS)
+async def test_the_installation_by_the_settings(case: str) -> None:
+    """Its map is where the settings name it; else why it is not known, with the place."""
+    answer, home, said = WITHOUT_REDIS[case]
+    world = World(Objects())
+    if answer is None:
+        world.problem = "no kubeconfig"
+    else:
+        world.kube, world.problem = Kube(answer), ""
+    store = await store_without_redis(world.at, home=home, reason="Redis is away")
+    found = answer if said == "Redis is away" else None
+    assert (store.state, store.text, store.map) == (StoreState.UNCHECKED, said, found)
+    assert (store.lease, store.error) == ("nl", answer if answer is AWAY else None)
+    if home and world.kube:
+        assert store.home == home
+        path = lease_path("home", "nl-map")
+        assert world.kube.asked == [f"GET {path}"]

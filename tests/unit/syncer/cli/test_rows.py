@@ -21,7 +21,7 @@ from syncer.model.attempt import Epoch
 from syncer.model.hold import Hold
 from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
-from tests.unit.syncer.cli.samples import A1, NOW, C, entry, request
+from tests.unit.syncer.cli.samples import A1, NOW, C, entry, request, tried
 
 HOUR: Final = 3_600_000
 AT: Final = Placed(now=NOW)
@@ -36,8 +36,7 @@ def row(of: NotificationRequest, **changes: Any) -> Row:
 def attempted(*errors: tuple[str, str, str], **status: Any) -> NotificationRequest:
     """An object whose attempts have these channels, errors and times of 15 January 2027."""
     entries = [
-        entry("failed", n, f"0.7-{n}")
-        | {"channel": channel, "error": error, "timestamp": f"2027-01-15T{clock}Z"}
+        tried("failed", n, clock, channel, error=error)
         for n, (channel, error, clock) in enumerate(errors, 1)
     ]
     return request(*entries, **status)
@@ -112,21 +111,15 @@ def test_what_a_row_says() -> None:
 DEV: Final = "slack:dev"
 
 
-def tried(state: str, number: int, clock: str, error: str = "", channel: str = C) -> dict[str, Any]:
-    """An attempt of 15 January 2027."""
-    return entry(state, number, f"0.7-{number}") | {
-        "channel": channel, "error": error, "timestamp": f"2027-01-15T{clock}Z",
-    }  # fmt: skip
-
-
+DROPPED: Final = "permanent failure: dropped with hold h of sam: their flood"
 #: Phase, channels and attempts of what has ended; whether it is lost, and what is noted.
 ENDED: Final[dict[str, tuple[str, dict[str, str], list[dict[str, Any]], bool, list[str]]]] = {
     "it failed": (
-        "Failed", {C: "Failed"}, [tried("failed", 1, "07:20:00", "403")], True, [f"{C}: 403"],
+        "Failed", {C: "Failed"}, [tried("failed", 1, "07:20:00", error="403")], True, [f"{C}: 403"],
     ),
     "it was sent again, and delivered": (
         "Failed", {C: "Delivered"},
-        [tried("failed", 1, "07:20:00", "403"), tried("success", 2, "07:50:00")],
+        [tried("failed", 1, "07:20:00", error="403"), tried("success", 2, "07:50:00")],
         False, ["delivered later, recorded at 2027-01-15T07:50:00Z"],
     ),
     "it was resolved as delivered": (
@@ -135,33 +128,32 @@ ENDED: Final[dict[str, tuple[str, dict[str, str], list[dict[str, Any]], bool, li
     ),
     "it was sent again on one of two channels": (
         "PartiallySent", {C: "Delivered", DEV: "Exhausted"},
-        [tried("failed", 1, "07:20:00", "404", DEV), tried("failed", 2, "07:30:00", "403"),
+        [tried("failed", 1, "07:20:00", DEV, error="404"), tried("failed", 2, "07:30:00", error="403"),
          tried("success", 3, "07:50:00")],
         True, [f"{DEV}: 404"],
     ),
     "it waits for one more attempt": (
-        "Failed", {C: "Retrying"}, [tried("failed", 1, "07:20:00", "403")], True, [f"{C}: 403"],
+        "Failed", {C: "Retrying"}, [tried("failed", 1, "07:20:00", error="403")], True, [f"{C}: 403"],
     ),
     "a newer one went instead": (
         "Failed", {C: "Superseded"},
-        [tried("failed", 1, "07:20:00", "superseded by n2") | {"class": "superseded"}],
+        [tried("failed", 1, "07:20:00", error="superseded by n2") | {"class": "superseded"}],
         False, [f"{C}: superseded by n2"],
     ),
     "it was dropped": (
-        "Failed", {C: "Failed"},
-        [tried("failed", 1, "07:20:00", "permanent failure: dropped with hold h of sam: their flood")],
-        False, [f"{C}: permanent failure: dropped with hold h of sam: their flood"],
+        "Failed", {C: "Failed"}, [tried("failed", 1, "07:20:00", error=DROPPED)],
+        False, [f"{C}: {DROPPED}"],
     ),
     "it was dropped, and failed when it was sent again": (
         "Failed", {C: "Failed"},
-        [tried("failed", 1, "07:20:00", "permanent failure: dropped with hold h of sam: their flood"),
-         tried("failed", 2, "07:30:00", "403")],
+        [tried("failed", 1, "07:20:00", error=DROPPED),
+         tried("failed", 2, "07:30:00", error="403")],
         True, [f"{C}: 403"],
     ),
     "it goes to nobody": ("Failed", {}, [], True, []),
     "it was sent after a failure": (
         "Sent", {C: "Delivered"},
-        [tried("failed", 1, "07:20:00", "403"), tried("success", 2, "07:50:00")], False, [],
+        [tried("failed", 1, "07:20:00", error="403"), tried("success", 2, "07:50:00")], False, [],
     ),
 }  # fmt: skip
 

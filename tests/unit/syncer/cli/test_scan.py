@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pytest
 
 from syncer.cli import scan as scanning
-from syncer.cli.access import Access
 from syncer.cli.scan import (
     Joined,
     Scan,
@@ -27,7 +25,6 @@ from syncer.model.errors import (
     ContractError,
     Expired,
     Gone,
-    Rejected,
     Unauthorised,
     Unavailable,
 )
@@ -56,23 +53,26 @@ def world() -> World:
 
 
 async def test_objects_come_with_their_logs_then_logs_without_an_object() -> None:
-    """Each notification comes once, with both sides; everything is counted."""
-    objects = Objects(page(named("a"), named("b"), token="more"), page(named("b"), named("c")))
+    """Each notification comes once, with both sides or why it cannot be checked; everything is counted."""
+    bad = Unreadable("bad", "ns", "odd", "5", problem="ContractError")
+    objects = Objects(page(named("a"), named("b"), token="more"), page(named("b"), named("c"), bad))
     world = World(objects)
     world.put("a", elements(PLAN, opened(A1)))
     world.put("c", logged("c"))
     world.put("stray", logged("stray"))
     pages = await joined(world)
-    assert uids(pages) == [["a", "b"], ["c"], ["stray"]]
-    (a, b), (c,), (stray,) = pages
+    assert uids(pages) == [["a", "b"], ["c", "bad"], ["stray"]]
+    (a, b), (c, odd), (stray,) = pages
     assert (a.key, a.request, a.elements[1:], a.ttl) == (
         "ns/na", named("a"), elements(PLAN, opened(A1))[1:], -1,
     )  # fmt: skip
     assert (b.elements, b.ttl) == ((), -2)
     assert c.name == ("c", "ns/nc")
+    assert (odd.key, odd.request) == ("ns/odd", None)
+    assert odd.problem == "the object cannot be parsed (ContractError)"
     assert (stray.key, stray.request, stray.problem) == ("ns/nstray", None, "")
     found = world.scan
-    assert (found.objects, found.logs, found.records, found.latest) == (3, 3, 3, "3.77")
+    assert (found.objects, found.logs, found.records, found.latest) == (4, 3, 3, "3.77")
     assert objects.asked == [(None, 500, ""), (None, 500, "more")]
 
 
@@ -90,17 +90,8 @@ async def test_only_the_namespaces_that_were_named() -> None:
     assert (world.scan.objects, world.scan.logs) == (2, 2)
 
 
-async def test_an_object_that_does_not_parse() -> None:
-    """It is known by its metadata, and says why it cannot be checked."""
-    bad = Unreadable("bad", "ns", "odd", "5", problem="ContractError")
-    world = World(Objects(page(bad)))
-    ((found,),) = await joined(world)
-    assert (found.key, found.request) == ("ns/odd", None)
-    assert found.problem == "the object cannot be parsed (ContractError)"
-
-
 async def test_a_list_that_the_server_forgot_begins_anew() -> None:
-    """What was seen before is not seen again; the sixth time it is an error."""
+    """What was seen before is not seen again; the sixth time it is an error, and another one at once."""
     objects = Objects(
         page(named("a"), token="t"), Expired("t"), page(named("a"), token="u"), page(named("b"))
     )
@@ -113,10 +104,6 @@ async def test_a_list_that_the_server_forgot_begins_anew() -> None:
     assert uids(await joined(patient)) == [["a"]]
     with pytest.raises(Expired):
         await joined(World(Objects(*[Expired("t")] * 6, page(named("a")))))
-
-
-async def test_another_error_ends_the_scan() -> None:
-    """A server that does not answer is an error of the command."""
     with pytest.raises(Unavailable):
         await joined(World(Objects(page(named("a"), token="t"), Unavailable("down"))))
 
@@ -132,52 +119,33 @@ def test_a_version_that_is_no_number_tells_no_epoch() -> None:
 
 
 class Logs:
-    """Answers in turn, the last for good; an error is raised."""
+    """What each log answers in turn, the last for good; of several at once an error is that of all."""
 
-    def __init__(self, *answers: StoredLog | Exception) -> None:
-        self.answers = list(answers)
+    def __init__(self, **answers: list[StoredLog | Exception]) -> None:
+        self.answers = answers
 
     async def read_logs(self, uids: list[str]) -> list[StoredLog]:
         """Answer for each."""
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return [answer] * len(uids)
+        found = []
+        for answers in map(self.answers.__getitem__, uids):
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            if isinstance(answer, Exception):
+                raise answer
+            found.append(answer)
+        return found
 
 
-async def test_logs_that_may_not_be_read_are_not_called_foreign(world: World) -> None:
-    """A missing permission is an error of the command; only a key of another type is a finding."""
-    wanted = [("u", None), ("v", None)]
-    world.log = Logs(Unauthorised("no"))
-    with pytest.raises(Unauthorised):
-        await read_logs(world.at, wanted)
-    world.log = Logs(WrongType())
-    assert [p.wrong_type for p in await read_logs(world.at, wanted)] == [True, True]
-
-
-async def test_of_several_keys_the_one_that_is_no_list_is_found() -> None:
-    """The others are read as they are; an error of another kind, met then, is one of the command."""
-
-    class Log:
-        def __init__(self, other: Rejected) -> None:
-            self.other = other
-
-        async def read_logs(self, uids: list[str]) -> list[StoredLog]:
-            if uids == ["w"]:
-                raise self.other
-            if len(uids) > 1:
-                raise WrongType
-            return [StoredLog(list(LOG), 9)]
-
-    wanted = [("u", None), ("w", None)]
-    u, w = await read_logs(cast("Access", SimpleNamespace(log=Log(WrongType()))), wanted)
+async def test_of_several_keys_the_one_that_is_no_list_is_found(world: World) -> None:
+    """The others are read as they are; an error of another kind is one of the command."""
+    world.log = Logs(u=[StoredLog(list(LOG), 9)], w=[WrongType()])
+    u, w = await read_logs(world.at, [("u", None), ("w", None)])
     assert (u.wrong_type, u.elements, u.ttl, u.key) == (False, LOG, 9, "ns/n")
     assert (w.wrong_type, w.elements, w.ttl) == (True, (), -1)
     assert [f.kind for f in w.check(BOUNDS)] == [Divergence.FOREIGN]
-    with pytest.raises(Rejected):
-        await read_logs(
-            cast("Access", SimpleNamespace(log=Log(Unauthorised("no", reason="NOPERM")))), wanted
-        )
+    for first in (WrongType(), Unauthorised("no", reason="NOPERM")):
+        world.log = Logs(u=[first], w=[Unauthorised("no", reason="NOPERM")])
+        with pytest.raises(Unauthorised):
+            await read_logs(world.at, [("u", None), ("w", None)])
 
 
 AGAIN: Final[dict[str, tuple[NotificationRequest | Exception, str, tuple[Any, ...]]]] = {
@@ -205,7 +173,7 @@ async def test_of_a_log_that_moves_nothing_is_said(world: World, key: str) -> No
     """A log that its owner appended to between both readings is compared with nothing."""
     world.put("u")
     longer = elements(PLAN, opened(A1))
-    world.log = Logs(StoredLog(list(LOG), 60), StoredLog(list(longer), 60))
+    world.log = Logs(u=[StoredLog(list(LOG), 60), StoredLog(list(longer), 60)])
     found = await read_again(world.at, ("u", key))
     assert found == Joined("u", "ns/n", None, (), ttl=0)
     assert found.check(BOUNDS) == ()
@@ -214,7 +182,7 @@ async def test_of_a_log_that_moves_nothing_is_said(world: World, key: str) -> No
 async def test_a_header_that_moves_is_no_movement(world: World) -> None:
     """A claim or a confirmation changes the header alone; the records are compared all the same."""
     claimed = elements(PLAN, header=Header("ns/n", Epoch("0.8")))
-    world.log = Logs(StoredLog(list(LOG), -1), StoredLog(list(claimed), -1))
+    world.log = Logs(u=[StoredLog(list(LOG), -1), StoredLog(list(claimed), -1)])
     found = await read_again(world.at, ("u", "ns/n"))
     assert found.elements == claimed
 
@@ -259,12 +227,15 @@ async def test_what_looks_wrong_is_checked_again() -> None:
     assert objects.asked[-1] == ("ns", 1, "")
 
 
-async def test_nothing_is_read_again_where_all_is_well() -> None:
-    """Without a suspect the second check asks nobody."""
-    world = World(Objects(page(named("a"))))
+async def test_nothing_is_read_again_where_all_is_well(world: World) -> None:
+    """Without a suspect the second check asks nobody, nor for a version where no suspect has a name."""
+    world.objects.pages[None] = [page(named("a"))]
     world.put("a", logged("a"))
     assert await found_by(world) == []
     assert len(world.objects.asked) == 1
+    world.put("u", (b"damage",))
+    told = [r.joined.uid async for r in check_again(world.at, world.scan, BOUNDS, [("u", "")])]
+    assert (told, len(world.objects.asked)) == (["u"], 1)
 
 
 async def test_many_suspects_are_read_in_batches(world: World) -> None:
@@ -278,25 +249,6 @@ async def test_many_suspects_are_read_in_batches(world: World) -> None:
         names.append((str(n), f"ns/n{n}"))
     told = [r.joined.uid async for r in check_again(world.at, world.scan, BOUNDS, names)]
     assert told == [str(n) for n in range(33)]
-
-
-async def test_suspects_without_a_name_need_no_list(world: World) -> None:
-    """Where no suspect has a namespace, no version is asked for."""
-    world.put("u", (b"damage",))
-    told = [r.joined.uid async for r in check_again(world.at, world.scan, BOUNDS, [("u", "")])]
-    assert told == ["u"]
-    assert world.objects.asked == []
-
-
-async def test_findings_of_some_classes(world: World) -> None:
-    """A result is narrowed to classes that are named; None names all."""
-    found, log = _lagging("u")
-    world.put("u", log)
-    world.objects.pages["ns"] = [page()]
-    world.objects.kept["ns/nu"] = found
-    names = [("u", "ns/nu")]
-    (result,) = [r async for r in check_again(world.at, world.scan, BOUNDS, names)]
-    assert result.findings
 
 
 async def test_a_page_of_logs_that_were_seen_hides_none_behind_it(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from syncer.cli.times import moment_of, seconds_of
+from syncer.cli.times import end_of, moment_of, now_here, seconds_of
 from syncer.model.errors import ConfigError
+from tests.unit.syncer.cli.samples import NOW
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,15 @@ def test_a_time_that_is_none_is_refused_as_a_time(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         moment_of(text, "--since", 0)
     assert str(caught.value) == "--since: must be a time such as 2026-01-31T08:00:00Z"
+
+
+@pytest.mark.parametrize(("text", "hours"), [("2h", 2), ("1d1h", 25), ("2027-01-15T10:00:00Z", 2)])
+def test_an_end(text: str, hours: int) -> None:
+    """So long from now, or a time."""
+    assert end_of(text, "--until", NOW) == NOW + hours * 3_600_000
+
+
+def test_without_redis_this_machine_says_what_time_it_is() -> None:
+    """In its milliseconds."""
+    before = time.time()
+    assert before - 1 <= now_here() / 1000 <= time.time() + 1

@@ -19,6 +19,7 @@ from syncer.model.record import (
     plan_record,
 )
 from syncer.model.resource import ChannelStatus, LogMark, NotificationRequest, Status
+from syncer.rules.divergence import VERIFIED
 from syncer.rules.merge import Facts, merge
 from syncer.rules.verification import Bounds, Sides, check
 from tests.unit.syncer.cli.samples import (
@@ -116,6 +117,12 @@ JUDGED: dict[str, tuple[Sides, Bounds, list[str]]] = {
     ),
     "a verdict that was overtaken by a result": (
         sides(request(), elements(PLAN, opened(A1), WRONG, DONE)), BOUNDS, ["status-behind"],
+    ),
+    "a key of another type": (sides(None, wrong_type=True), BOUNDS, ["foreign"]),
+    "a list of another program": (sides(None, (b"no header",)), BOUNDS, ["foreign"]),
+    "a record that cannot be read": (sides(PENDING, (*elements(PLAN), b"x")), BOUNDS, ["unreadable"]),
+    "two attempts at once": (
+        sides(PENDING, elements(PLAN, opened(A1), opened(A2))), BOUNDS, ["two-open"],
     ),
     "two results": (
         sides(request(), elements(PLAN, opened(A1), failed(A1), DONE)), BOUNDS,
@@ -227,6 +234,10 @@ PLANTED: dict[str, tuple[NotificationRequest, tuple[bytes, ...], int, list[str],
     "the status ends before the object was created": (
         delivered(completed_at=1), DELIVERED, 60, ["numbers"], "the status ends before the object was",
     ),
+    "the log is gone, and attempts were journaled": (
+        request(entry("failed"), journal={"outage": "0.7-1"}), (), -2, ["log-missing"],
+        "; they were journaled in the outage 0.7-1",
+    ),
     "the status shows an attempt that the log lacks": (
         delivered(attempts=(*WRITTEN.attempts, replace(WRITTEN.attempts[0], id=A2))), DELIVERED, 60,
         ["log-behind"], "",
@@ -241,6 +252,12 @@ def test_planted(case: str) -> None:
     findings = check(sides(found, log, ttl=ttl), BOUNDS)
     assert [kind.value for kind, _ in findings] == wanted
     assert not says or says in findings[0].text
+
+
+def test_every_class_has_a_case() -> None:
+    """None that `verify` names is without one here."""
+    judged = [kinds for _, _, kinds in JUDGED.values()] + [row[3] for row in PLANTED.values()]
+    assert {kind for kinds in judged for kind in kinds} == set(VERIFIED)
 
 
 def test_two_attempts_under_one_number() -> None:
