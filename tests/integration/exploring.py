@@ -15,7 +15,7 @@ import pytest
 from syncer.cli import main as cli
 from tests.e2e.harness import Stage, Step, until
 from tests.integration.api import notification
-from tests.integration.operating import status_of
+from tests.integration.operating import waiting
 from tests.servers.ports import free_port
 
 #: A text that is a script wherever somebody takes it for HTML.
@@ -30,7 +30,6 @@ class Page:
     """What the server answered."""
 
     code: int
-    headers: dict[str, str]
     text: str
 
 
@@ -41,11 +40,10 @@ class Explored:
     url: str
     session: aiohttp.ClientSession
 
-    async def get(self, path: str, *, method: str = "GET", host: str = "") -> Page:
+    async def get(self, path: str) -> Page:
         """Ask for a page."""
-        headers = {"Host": host} if host else {}
-        async with self.session.request(method, self.url + path, headers=headers) as answer:
-            return Page(answer.status, dict(answer.headers), await answer.text())
+        async with self.session.get(self.url + path) as answer:
+            return Page(answer.status, await answer.text())
 
 
 @asynccontextmanager
@@ -111,9 +109,5 @@ async def with_a_past(here: Stage) -> dict[str, str]:
     for name, phase in (("sent", "Sent"), ("also-sent", "Sent"), ("refused", "Failed")):
         await here.wait_phase(found[name], phase)
     for name in ("waits", "lost"):
-        await until(lambda n=name: _waits(here, n), f"{name} waits")  # type: ignore[misc]  # bound now
+        await waiting(here, name, found[name])
     return found
-
-
-async def _waits(here: Stage, name: str) -> bool:
-    return any(c.get("nextRetryTime") for c in (await status_of(here, name)).get("channels") or [])

@@ -181,9 +181,13 @@ class RawLog:
                 pipe.expire(self.key, ttl)
             await pipe.execute()
 
-    async def ttl(self) -> int:
-        """Seconds until it expires, -1 never, -2 no log."""
-        return int(await self.here.redis.ttl(self.key))
+    async def expires(self) -> bool:
+        """Whether it goes by itself."""
+        return int(await self.here.redis.ttl(self.key)) > 0
+
+    async def wait_expiry(self) -> None:
+        """Wait until its owner has no more to do with it."""
+        await until(self.expires, "its log expires", within=40)
 
 
 @asynccontextmanager
@@ -199,6 +203,18 @@ async def status_of(here: Stage, name: str) -> dict[str, Any]:
     reply = await here.api.ask("GET", f"{here.api.requests}/{name}")
     assert reply.code == 200, reply.body
     return expand(reply.body.get("status") or {})
+
+
+async def waiting(here: Stage, name: str, uid: str) -> RawLog:
+    """Wait until an object shows when its next attempt is, as its log has it; returns the log."""
+
+    async def waits() -> bool:
+        channels = (await status_of(here, name)).get("channels") or []
+        return any(c.get("nextRetryTime") for c in channels)
+
+    await until(waits, f"{name} waits")
+    await here.wait_acked([uid])
+    return RawLog(here, uid)
 
 
 async def patch(here: Stage, name: str, change: dict[str, Any], *, status: bool = False) -> None:

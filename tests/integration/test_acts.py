@@ -208,9 +208,10 @@ async def enter(plane: ControlPlane, here: Stage, ways: AsyncExitStack) -> Scene
         account(plane, home, name.name.lower(), verbs)
     account(plane, here.namespace, "controller", {})
     bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{here.namespace}/rolebindings"
+    tenant = {"kind": "ServiceAccount", "name": "tenant", "namespace": here.namespace}
     # What `edit` and `admin` consist of; nobody here puts them together.
     for role in ("system:aggregate-to-edit", "system:aggregate-to-admin"):
-        bind(plane, bindings, role, "ClusterRole", "tenant")
+        bind(plane, bindings, role, "ClusterRole", tenant)
     made = dict.fromkeys(Role, here.api)
     for role in (Role.AUTHOR, Role.STRANGER, Role.WRITER, Role.LEASES, Role.TENANT):
         home = away if role is Role.STRANGER else here.namespace
@@ -228,10 +229,9 @@ async def enter(plane: ControlPlane, here: Stage, ways: AsyncExitStack) -> Scene
     return Scene(here, made, logins, {})
 
 
-def bind(plane: ControlPlane, at: str, role: str, kind: str, account_name: str) -> None:
-    """Grant a role to a service account."""
+def bind(plane: ControlPlane, at: str, role: str, kind: str, subject: Json) -> None:
+    """Grant a role."""
     ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}
-    subject = {"kind": "ServiceAccount", "name": account_name, "namespace": at.split("/")[-2]}
     make(plane, at, {"metadata": {"name": role}, "roleRef": ref, "subjects": [subject]})
 
 
@@ -252,13 +252,8 @@ def protect_leases(plane: ControlPlane, here: Stage) -> list[str]:
     where = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{here.namespace}"
     rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["record"]}
     make(plane, f"{where}/roles", {"metadata": {"name": "recorder"}, "rules": [rule]})
-    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "recorder"}
     user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": CONTROLLER_USER}
-    make(
-        plane,
-        f"{where}/rolebindings",
-        {"metadata": {"name": "recorder"}, "roleRef": ref, "subjects": [user]},
-    )
+    bind(plane, f"{where}/rolebindings", "recorder", "Role", user)
     return paths
 
 

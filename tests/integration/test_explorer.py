@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
-import time
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from syncer.cli.access import access
 from syncer.cli.web.index import Follower, Index
-from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
-from syncer.model.times import format_time
 from tests.beside import beside
-from tests.e2e.harness import CHANNEL, Stage, until
+from tests.e2e.harness import Stage, until
 from tests.integration.exploring import HOSTILE, explorer, with_a_past
 from tests.integration.operating import NO_SWEEPS, owner
 from tests.servers.users import acl_rule, url_of
@@ -107,33 +104,6 @@ async def test_an_outage_is_named_and_the_rest_is_shown(here: Stage) -> None:
 
 async def _live(here: Stage) -> bool:
     return (await here.api.ask("GET", here.api.requests)).code == 200
-
-
-async def test_the_list_shows_what_a_hold_keeps_back(here: Stage) -> None:
-    """As what an annotation holds back; one that is gone holds nothing."""
-    holds = f"/apis/{GROUP}/{VERSION}/namespaces/{here.namespace}/{PLURAL}"
-    until = format_time(round(time.time() * 1000) + 3_600_000)
-    spec = {"receivers": [CHANNEL], "until": until, "author": "alice", "reason": "why"}
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        await with_a_past(here)
-    async with explorer(here) as site:
-
-        async def held() -> list[str]:
-            page = await site.get("/list?state=held")
-            return sorted(re.findall(rf'href="/n/{here.namespace}/([^"]+)"', page.text))
-
-        assert await held() == ["held"]
-        body = {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": KIND,
-            "metadata": {"name": "h"},
-            "spec": spec,
-        }
-        made = await here.api.ask("POST", holds, body)
-        assert made.code == 201, made.body
-        assert await held() == ["held", "lost", "waits"]
-        await here.api.ask("DELETE", f"{holds}/h")
-        assert await held() == ["held"]
 
 
 async def test_hundreds_of_namespaces_are_followed_and_read_beside(here: Stage) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from syncer.model.hold import GROUP, KIND, PLURAL, VERSION
 from syncer.model.record import Kind
-from syncer.model.resource import HOLD_ANNOTATION
 from tests.e2e.harness import CHANNEL, Stage, until
 from tests.integration.accounts import account, as_account
 from tests.integration.operating import BY, NO_SWEEPS, Operator, RawLog, owner
@@ -100,40 +99,6 @@ async def test_a_receiver_is_held_and_let_go(here: Stage, operator: Operator) ->
         over = await operator.run("hold", "list", "-o", "json")
         assert held not in [line["name"] for line in over.lines]
     assert here.receiver.calls("waits")
-
-
-async def test_what_is_kept_back_in_any_case_is_not_counted(
-    here: Stage, operator: Operator
-) -> None:
-    """A second hold makes nothing wait, and the end of one lets nothing go, nor with an annotation."""
-    placing = ("hold", "--until", "2h", "--reason", WHY, "--by", BY, "--receiver", CHANNEL)
-
-    async def counted(*arguments: str) -> list[int]:
-        answer = await operator.run(*arguments, "-o", "json")
-        assert answer.code == 0, answer.err
-        return [line["holds"] for line in answer.lines]
-
-    async with owner(here.notifier(sync=NO_SWEEPS)) as app:
-        one = (await operator.run(*placing, "--anyway", "-o", "json")).lines[0]["name"]
-        await until(lambda: app.controller.placed.in_force() == 1, "it is obeyed")
-        raw = RawLog(here, await here.create("waits"))
-
-        async def held() -> bool:
-            return one in await said(raw)
-
-        await until(held, "the log says that it is held")
-        assert await counted("hold", "end", one, "--dry-run") == [1]
-        placed = (await operator.run(*placing, "-o", "json")).lines[0]
-        two = placed["name"]
-        assert placed["holds"] == 0
-        assert await counted("hold", "list") == [1, 1]
-        assert await counted("hold", "end", one, "--dry-run") == [0]
-        assert await counted("hold", "end", one, two, "--dry-run") == [1, 1]
-        assert await counted("hold", "end", one, "--drop", "--dry-run") == [1]
-        marks = {"metadata": {"annotations": {HOLD_ANNOTATION: "mine"}}}
-        await here.api.ask("PATCH", f"{here.api.requests}/waits", marks)
-        assert await counted("hold", "end", one, two, "--dry-run") == [0, 0]
-        assert await counted("hold", "end", one, "--drop", "--dry-run") == [0]
 
 
 async def test_without_the_right_to_holds_nothing_is_sent(

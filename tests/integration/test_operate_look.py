@@ -31,12 +31,8 @@ async def sent(here: Stage, *names: str) -> list[RawLog]:
     """Notifications that are sent, and whose logs expire."""
     raws = [RawLog(here, await here.create(name)) for name in names]
     for raw in raws:
-        await until(lambda r=raw: _expires(r), "its log expires")  # type: ignore[misc]  # bound now
+        await raw.wait_expiry()
     return raws
-
-
-async def _expires(raw: RawLog) -> bool:
-    return await raw.ttl() > 0
 
 
 async def test_settings_file_says_where_to_look(
@@ -60,7 +56,7 @@ async def test_list_and_its_filters(here: Stage, operator: Operator) -> None:
         first, _ = await sent(here, "a", "b")
         slow = {"maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
         lost = await here.create("lost", retryPolicy=slow)
-        await until(lambda: here.watcher.phase(lost) == "Sending", "it waits")
+        await here.wait_phase(lost, "Sending")
         document = notification("held", subject="held")
         document["metadata"]["annotations"] = {"notification-ledger/hold": "true"}
         await here.api.ask("POST", here.api.requests, document)

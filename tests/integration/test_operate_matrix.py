@@ -22,9 +22,9 @@ import yaml
 
 from syncer.cli import main as cli
 from syncer.cli import scan, verify
-from syncer.model.resource import GROUP, PLURAL
-from tests.e2e.harness import Stage, Step, until
-from tests.integration.operating import NO_SWEEPS, RawLog, owner
+from tests.e2e.harness import Stage, Step
+from tests.integration.accounts import account, as_account
+from tests.integration.operating import NO_SWEEPS, owner, waiting
 from tests.servers.listening import listening
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -44,6 +44,9 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "resend": ("resend", "{ns}/waits", "--reason", "r"),
     "doctor": ("doctor", "-n", "{ns}"),
 }
+#: And of one that nobody bears: that it is not there is claimed only where log and object were looked for.
+WITH_NOBODY: Final = COMMANDS | {"inspect nobody": ("explain", "--records", "{ns}/nobody")}
+UNSEEN: Final = ("  uid ", "LOG  ", "there is no object")
 #: And of the one that has ended.
 WITH_ENDED: Final = COMMANDS | {"explain what has ended": ("explain", "{ns}/sent")}
 #: The same for names that nobody bears.
@@ -106,6 +109,7 @@ MATRIX: Final[dict[str, Missing]] = {
                  "the owner of the store was not checked"),
                 CLAIMS,
             ),
+            "inspect nobody": Answer(4, ("could not be read: cannot connect",), UNSEEN),
             "explain": Answer(5, ("STATUS  not read: cannot connect", "were not compared"), CLAIMS),
             "list": AWAY, "verify": AWAY, "resolve": AWAY, "resend": AWAY,
             "repair": Answer(4, (*AWAY.there, "nothing is written"), CLAIMS),
@@ -116,6 +120,7 @@ MATRIX: Final[dict[str, Missing]] = {
             ),
         },
         {"--kubeconfig": "{away}"},
+        WITH_NOBODY,
     ),
     "a kubeconfig that is not there": Missing(
         dict.fromkeys(
@@ -166,6 +171,7 @@ MATRIX: Final[dict[str, Missing]] = {
     "no right at the API server": Missing(
         {
             "inspect": Answer(5, ("STATUS  not read: ", "orbidden", "were not compared"), CLAIMS),
+            "inspect nobody": Answer(6, ("could not be read: ",), UNSEEN),
             "explain": FORBIDDEN, "list": FORBIDDEN, "verify": FORBIDDEN,
             "repair": FORBIDDEN, "resolve": FORBIDDEN, "resend": FORBIDDEN,
             "doctor": Answer(
@@ -174,6 +180,7 @@ MATRIX: Final[dict[str, Missing]] = {
             ),
         },
         {"--kubeconfig": "{powerless}"},
+        WITH_NOBODY,
     ),
     "no right to Leases": Missing(
         {
@@ -233,16 +240,10 @@ async def here(here: Stage) -> Stage:
     async with owner(here.notifier(sync=NO_SWEEPS)):
         sent = await here.create("sent")
         waits = await here.create("waits", retryPolicy=SLOW)
-        await until(lambda: here.watcher.phase(sent) == "Sent", "it is sent")
-        await until(lambda: here.watcher.phase(waits) == "Sending", "it waits")
-        for uid in (sent, waits):
-            await until(lambda u=uid: _marked(RawLog(here, u)), "it is marked")  # type: ignore[misc]  # bound now
+        await here.wait_phase(sent)
+        await here.wait_acked([sent])
+        await waiting(here, "waits", waits)
     return here
-
-
-async def _marked(raw: RawLog) -> bool:
-    header, records = await raw.read()
-    return header.acked == len(records) > 2
 
 
 async def where_to_look(here: Stage, folder: Path) -> dict[str, str]:
@@ -252,10 +253,11 @@ async def where_to_look(here: Stage, folder: Path) -> dict[str, str]:
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     away.write_text(json.dumps(config))
     config["clusters"][0]["cluster"]["server"] = here.plane.server
-    config["users"][0]["user"] = {"token": await _token_of(here, "nobody")}
-    powerless.write_text(json.dumps(config))
-    config["users"][0]["user"] = {"token": await _token_of(here, "reader", "get", "list")}
-    reader.write_text(json.dumps(config))
+    for file, verbs in ((powerless, {}), (reader, {"objects": ("get", "list")})):
+        account(here.plane, here.namespace, file.stem, verbs)
+        async with as_account(here.plane, here.namespace, file.stem) as client:
+            config["users"][0]["user"] = {"token": client.token}
+        file.write_text(json.dumps(config))
     command: Any = here.redis.execute_command
     await command("SET", f"{here.namespace}-other:meta",
                   "format=1 installation=elsewhere/notification-controller@u store=s")  # fmt: skip
@@ -265,32 +267,6 @@ async def where_to_look(here: Stage, folder: Path) -> dict[str, str]:
         "ns": here.namespace, "away": str(away), "powerless": str(powerless), "reader": str(reader),
         "nobody": f"redis://nobody:pw@{url.hostname}:{url.port}",
     }  # fmt: skip
-
-
-async def _token_of(here: Stage, name: str, *verbs: str) -> str:
-    """A token of an account that may do this with notifications, and nothing else."""
-    accounts = f"/api/v1/namespaces/{here.namespace}/serviceaccounts"
-    made: list[tuple[str, dict[str, Any]]] = [(accounts, {"metadata": {"name": name}})]
-    if verbs:
-        rbac = "rbac.authorization.k8s.io"
-        base = f"/apis/{rbac}/v1/namespaces/{here.namespace}"
-        rule = {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": list(verbs)}
-        subject = {"kind": "ServiceAccount", "name": name, "namespace": here.namespace}
-        role = {"apiGroup": rbac, "kind": "Role", "name": name}
-        made += [
-            (f"{base}/roles", {"metadata": {"name": name}, "rules": [rule]}),
-            (
-                f"{base}/rolebindings",
-                {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]},
-            ),
-        ]
-    for path, document in made:
-        reply = await here.api.ask("POST", path, document)
-        assert reply.code == 201, reply.body
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    reply = await here.api.ask("POST", f"{accounts}/{name}/token", request)
-    assert reply.code == 201, reply.body
-    return str(reply.body["status"]["token"])
 
 
 async def release(here: Stage) -> None:
@@ -351,39 +327,6 @@ async def test_what_is_missing_is_told(
     assert await everything(here) == before
 
 
-@pytest.mark.parametrize(
-    ("place", "code", "message"),
-    [
-        pytest.param("away", 4, "could not be read: cannot connect", id="nobody answers"),
-        pytest.param("powerless", 6, "could not be read: ", id="nobody may ask"),
-    ],
-)
-async def test_a_name_that_only_the_api_server_could_know(
-    place: str,
-    code: int,
-    message: str,
-    here: Stage,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """That there is no such notification is claimed only where log and object were looked for."""
-    places = await where_to_look(here, tmp_path)
-    where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
-    capsys.readouterr()
-    given = [
-        "explain",
-        "--records",
-        f"{here.namespace}/nobody",
-        *where,
-        "--kubeconfig",
-        places[place],
-    ]
-    assert await cli.execute(given) == code
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert message in said.err
-
-
 async def test_an_api_server_that_hangs_is_named_soon(
     here: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -412,23 +355,3 @@ async def test_an_api_server_that_hangs_is_named_soon(
     shown = capsys.readouterr().out
     assert f"{here.namespace}/waits  uid " in shown
     assert "STATUS  not read" in shown
-
-
-async def test_explain_names_a_namespace_that_is_not_watched(
-    here: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The settings file names what is watched; the answer about another namespace says that it is not."""
-    config = tmp_path / "config.yaml"
-    redis = {"url": here.redis_url, "keyPrefix": here.prefix}
-    for namespaces, watched in (([here.namespace], True), (["elsewhere"], False), ("*", True)):
-        config.write_text(json.dumps({"redis": redis, "controller": {"namespaces": namespaces}}))
-        capsys.readouterr()
-        await cli.execute(
-            ["explain", f"{here.namespace}/waits", "-o", "json", "--config", str(config),
-             "--kubeconfig", str(here.plane.kubeconfig)]
-        )  # fmt: skip
-        (line,) = capsys.readouterr().out.splitlines()
-        found = json.loads(line)
-        assert found["watched"] is watched
-        unwatched = "its namespace is not among those that the controller watches"
-        assert (found["next"]["blocked"] == unwatched) is not watched

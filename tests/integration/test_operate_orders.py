@@ -28,11 +28,6 @@ pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=
 GONE = Step(404, "no such hook")
 
 
-async def phase(here: Stage, uid: str, wanted: str) -> None:
-    """Wait until the watch has seen a phase."""
-    await until(lambda: here.watcher.phase(uid) == wanted, f"{wanted}")
-
-
 async def shown(here: Stage, name: str, count: int) -> dict[str, Any]:
     """
     Wait until a status shows so many attempts that were sent; returns it with these alone.
@@ -57,9 +52,9 @@ async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator)
     here.script("late", GONE, Step())
     async with owner(here.notifier(sync=NO_SWEEPS)):
         uid = await here.create("late")
-        await phase(here, uid, "Failed")
+        await here.wait_phase(uid, "Failed")
         raw = RawLog(here, uid)
-        await until(lambda: _expires(raw), "the log expires")
+        await raw.wait_expiry()
         lost = ("list", "-n", here.namespace, "--state", "lost", "-o", "json")
         assert [line["name"] for line in (await operator.run(*lost)).lines] == ["late"]
         dry = await operator.run(
@@ -72,7 +67,7 @@ async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator)
         assert answer.code == 0, answer.err
         assert answer.out == f"recorded: {CHANNEL}: one more attempt, after 1\n"
         status = await shown(here, "late", 2)
-        await until(lambda: _expires(raw), "the log expires again")
+        await raw.wait_expiry()
     assert status["phase"] == "Failed"
     assert [a["status"] for a in status["deliveryAttempts"]] == ["failed", "success"]
     late = next(c for c in status["conditions"] if c["type"] == "LateSuccess")
@@ -105,31 +100,17 @@ async def test_order_survives_the_owner(here: Stage, operator: Operator) -> None
     process = here.notifier(sync=NO_SWEEPS)
     async with owner(process):
         uid = await here.create("later")
-        await phase(here, uid, "Failed")
-        await until(lambda: _expires(RawLog(here, uid)), "the log expires")
+        await here.wait_phase(uid, "Failed")
+        await RawLog(here, uid).wait_expiry()
     given = await operator.run("resend", f"{here.namespace}/later", "--reason", "x")
     assert given.code == 0
     again = await operator.run("resend", f"{here.namespace}/later", "--reason", "x")
     assert (again.code, again.err) == (1, "syncer: no channel has ended without success\n")
     async with owner(process):
         status = await shown(here, "later", 2)
-        await until(lambda: _expires(RawLog(here, uid)), "the log expires again")
+        await RawLog(here, uid).wait_expiry()
     assert [a["class"] for a in status["deliveryAttempts"]] == ["permanent", "permanent"]
     assert len(here.receiver.calls("later")) == 2, "one attempt for one order"
-
-
-async def test_order_does_not_wait_for_the_back_off(here: Stage, operator: Operator) -> None:
-    """Attempts are used up and the last wait is long: what is ordered goes at once all the same."""
-    here.script("slow", Step(503, "busy"), Step())
-    once = {"maxAttempts": 1, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        uid = await here.create("slow", retryPolicy=once)
-        await phase(here, uid, "Failed")
-        await until(lambda: _expires(RawLog(here, uid)), "the log expires")
-        answer = await operator.run("resend", f"{here.namespace}/slow", "--reason", "x")
-        assert answer.code == 0, answer.err
-        status = await shown(here, "slow", 2)
-    assert status["deliveryAttempts"][1]["status"] == "success"
 
 
 async def test_verdict_ends_a_retry(here: Stage, operator: Operator) -> None:
@@ -145,7 +126,7 @@ async def test_verdict_ends_a_retry(here: Stage, operator: Operator) -> None:
             "--by", BY,
         )  # fmt: skip
         assert answer.code == 0, answer.err
-        await phase(here, uid, "Sent")
+        await here.wait_phase(uid, "Sent")
     status = await status_of(here, "seen")
     assert [a["status"] for a in status["deliveryAttempts"]] == ["success"]
     assert status.get("uncertainAttempts", 0) == 0
@@ -165,7 +146,7 @@ async def test_verdict_of_failure_allows_an_order(here: Stage, operator: Operato
     here.script("lost", Step(drop="before"), Step())
     async with owner(here.notifier(sync=NO_SWEEPS, delivery={"guarantee": "atMostOnce"})) as app:
         uid = await here.create("lost")
-        await phase(here, uid, "Failed")
+        await here.wait_phase(uid, "Failed")
         config = str(app.loaded.path)
         answer = await operator.run(
             "resolve", f"{here.namespace}/lost", "--as", "failed", "--reason", "not there",
@@ -184,21 +165,6 @@ async def test_verdict_of_failure_allows_an_order(here: Stage, operator: Operato
     )
 
 
-async def test_held_by_annotation(here: Stage) -> None:
-    """A held object is not sent and its log says why; without the annotation it goes at once."""
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        uid = await _held(here, "wait", "change 42")
-        raw = RawLog(here, uid)
-        await until(lambda: _skipped(raw), "the log says why")
-        await quiet(0.3)
-        assert here.receiver.book == []
-        (skip,) = await raw.by(Kind.SKIP)
-        assert skip.body["why"] == ("held: the annotation notification-ledger/hold says: change 42")
-        await patch(here, "wait", {"metadata": {"annotations": {"notification-ledger/hold": None}}})
-        await phase(here, uid, "Sent")
-    assert len(here.receiver.calls("wait")) == 1
-
-
 async def test_paused_for_all(here: Stage) -> None:
     """Paused, nothing is sent; a change of the file lets all go on, without a restart."""
     process = here.notifier(sync=NO_SWEEPS, delivery={"paused": True})
@@ -214,29 +180,34 @@ async def test_paused_for_all(here: Stage) -> None:
         document["delivery"]["paused"] = False
         await asyncio.to_thread(path.write_text, json.dumps(document))
         for uid in uids:
-            await phase(here, uid, "Sent")
+            await here.wait_phase(uid, "Sent")
     skips = [s.body["why"] for u in uids for s in await RawLog(here, u).by(Kind.SKIP)]
     assert skips == ["held: delivery is paused for all (delivery.paused)"] * 2
     assert len(here.receiver.book) == 2
 
 
 async def test_too_old_is_not_sent(here: Stage, operator: Operator) -> None:
-    """What is older than the limit fails for good without a call, and an order sends it all the same."""
+    """
+    What waits for its author, and is then older than the limit, fails for good without a call.
+
+    An order sends it all the same.
+    """
     async with owner(here.notifier(sync=NO_SWEEPS, delivery={"maxAge": "1s"})):
-        uid = await _held(here, "old", "true")
+        uid = await _held(here, "old", "change 42")
         raw = RawLog(here, uid)
         await until(lambda: _skipped(raw), "it is held")
         # Creation times are whole seconds.
         await quiet(2.2)
         await patch(here, "old", {"metadata": {"annotations": None}})
-        await phase(here, uid, "Failed")
+        await here.wait_phase(uid, "Failed")
         assert here.receiver.book == []
         status = await status_of(here, "old")
         (attempt,) = status["deliveryAttempts"]
         assert attempt["error"] == ("permanent failure: not sent: older than delivery.maxAge (1s)")
-        assert (await raw.by(Kind.SKIP))[-1].body["why"] == (
-            "not sent: older than delivery.maxAge (1s)"
-        )
+        assert [skip.body["why"] for skip in await raw.by(Kind.SKIP)] == [
+            "held: the annotation notification-ledger/hold says: change 42",
+            "not sent: older than delivery.maxAge (1s)",
+        ]
         answer = await operator.run("resend", f"{here.namespace}/old", "--reason", "still wanted")
         assert answer.code == 0, answer.err
         await shown(here, "old", 2)
@@ -250,10 +221,6 @@ async def _held(here: Stage, name: str, why: str) -> str:
     reply = await here.api.ask("POST", here.api.requests, document)
     assert reply.code == 201, reply.body
     return str(reply.body["metadata"]["uid"])
-
-
-async def _expires(raw: RawLog) -> bool:
-    return await raw.ttl() > 0
 
 
 async def _skipped(raw: RawLog) -> bool:

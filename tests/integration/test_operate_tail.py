@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.e2e.harness import BUSY, OK, Stage, Step, until
-from tests.integration.operating import BY, NO_SWEEPS, Operator, owner
+from tests.e2e.harness import BUSY, OK, Stage, until
+from tests.integration.operating import NO_SWEEPS, Operator, owner
 from tests.unit.syncer.kubectl.stand_in import PLUGIN, StandIn, on_path
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -101,32 +101,6 @@ async def test_attempts_are_followed_and_gone_on_with(
         "DETAIL",
     ]
     assert " success " in row
-
-
-async def test_an_operators_word_is_shown(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    """What becomes of an unknown attempt is an event, with who said so."""
-    operator = Operator(here, capsys)
-    here.script("a", Step(drop="after"))
-    slow = {"maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        await here.create("a", retryPolicy=slow)
-        async with running(here, "tail", "-f", "-n", here.namespace) as tail:
-            lost = await tail.line()
-            assert (lost["state"], lost["class"]) == ("unknown", "uncertain")
-            answer = await operator.run(
-                "resolve",
-                f"{here.namespace}/a",
-                "--as",
-                "delivered",
-                "--reason",
-                "seen",
-                "--by",
-                BY,
-            )
-            assert answer.code == 0, answer.err
-            said = await tail.line()
-            assert (said["state"], said["by"], said["attempt"]) == ("success", BY, lost["attempt"])
-            assert (await tail.close())[0] == 130
 
 
 @pytest.fixture
