@@ -22,11 +22,15 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from notifier.audit.metrics import AuditMetrics
 from notifier.cli.show import gateway_schema, routing_schema, settings_schema
+from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.settings import GatewaySettings, SourceSettings
+from notifier.metrics import DeliveryMetrics
 from notifier.settings import Environment, Settings
 from syncer.configfile import fields_of, group_of
 from syncer.fields import default_of, kind_of
+from syncer.metrics import SyncMetrics
 from tests import acts
 from tests.docs.metrics import Family, families
 from tests.docs.routing import routing
@@ -301,29 +305,16 @@ Common questions:
 def metrics() -> str:
     """Return the page of metrics."""
     out = [f"# Metrics\n\n{_MADE}", _METRICS]
-    found = families()
-    groups = (
-        ("The record", [f for f in found if f.name in _of("syncer")]),
-        ("Delivery", [f for f in found if f.name in _of("notifier")]),
-        ("Audit feed (only where one is configured)", [f for f in found if "audit_" in f.name]),
-        ("The gateway, on its own port", [f for f in found if "_gateway_" in f.name]),
-    )
-    for title, members in groups:
-        rows = [(f"`{_shown(f)}`", f.kind, ", ".join(f.labels), f.text) for f in members]
+    for title, owner in (
+        ("The record", SyncMetrics),
+        ("Delivery", DeliveryMetrics),
+        ("Audit feed (only where one is configured)", AuditMetrics),
+        ("The gateway, on its own port", GatewayMetrics),
+    ):
+        rows = [(f"`{_shown(f)}`", f.kind, ", ".join(f.labels), f.text) for f in families(owner)]
         out.append(f"## {title}\n")
         out.append(_table(("metric", "type", "labels", ""), rows))
     return "\n".join(out)
-
-
-def _of(package: str) -> frozenset[str]:
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - used by this page alone
-
-    from notifier.metrics import DeliveryMetrics  # noqa: PLC0415 - as above
-    from syncer.metrics import SyncMetrics  # noqa: PLC0415 - as above
-
-    registry = CollectorRegistry()
-    (SyncMetrics if package == "syncer" else DeliveryMetrics)(registry)
-    return frozenset(family.name for family in registry.collect())
 
 
 def _shown(family: Family) -> str:

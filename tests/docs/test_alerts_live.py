@@ -20,6 +20,7 @@ import yaml
 
 from tests.docs.alerts import RULES
 from tests.e2e.harness import BUSY, OK, QUICK, NotifierProcess, Stage, stage, until
+from tests.integration.operating import waiting
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
 from tests.servers.process import ServerProcess
@@ -107,27 +108,14 @@ class Prometheus:
 
 async def fired(prometheus: Prometheus, here: Stage, *names: str) -> None:
     """Wait until all of these are firing."""
-    last: set[str] = set()
 
     async def all_of_them() -> bool:
-        last.clear()
-        last.update(await prometheus.firing())
-        return last >= {f"NotificationLedger{name}" for name in names}
+        return await prometheus.firing() >= {f"NotificationLedger{name}" for name in names}
 
     def what() -> str:
-        return f"{names} are firing; these are: {sorted(last)}; {here.processes[0].tail()}"
+        return f"{names} are firing; these are: {prometheus.seen}; {here.processes[0].tail()}"
 
     await until(all_of_them, what, within=60, every=0.2)
-
-
-async def published(here: Stage, uid: str) -> None:
-    """Wait until one failed attempt is shown."""
-    await until(lambda: bool(_attempts(here, uid)), "an attempt is shown")
-
-
-def _attempts(here: Stage, uid: str) -> list[Any]:
-    version = here.watcher.last(uid)
-    return list((version.status if version else {}).get("deliveryAttempts", []))
 
 
 async def test_the_five_that_matter_most(control_plane: ControlPlane, tmp_path: Path) -> None:
@@ -144,8 +132,8 @@ async def test_the_five_that_matter_most(control_plane: ControlPlane, tmp_path: 
         for name in ("damaged", "lost"):
             here.script(name, BUSY, OK)
         damaged, lost = [await here.create(n, retryPolicy=policy) for n in ("damaged", "lost")]
-        for uid in (damaged, lost):
-            await published(here, uid)
+        await waiting(here, "damaged", damaged)
+        await waiting(here, "lost", lost)
         async with Prometheus(tmp_path / "prometheus", process.metrics_port) as prometheus:
 
             async def quiet() -> bool:

@@ -15,10 +15,9 @@ import yaml
 import notifier.cli.main
 from notifier.settings import DeliverySettings, Settings
 from syncer.cli.arguments import SETTINGS_FILES
-from syncer.configfile import Group, build, unknown_keys
+from syncer.configfile import Group
 from tests.docs.metrics import families, named, series
 from tests.docs.pages import DOCS, PAGES, ROOT, commands_of, dead_links, documents, options_of
-from tests.docs.settings_examples import _settings_examples
 
 DASHBOARDS: Final = ROOT / "charts" / "notification-ledger" / "files" / "dashboards"
 
@@ -184,16 +183,6 @@ def test_dashboards_have_uids_of_their_own() -> None:
 def test_links_live() -> None:
     """Every link between files of the repository leads to a file, and to a heading in it."""
     assert dead_links(documents()) == []
-
-
-@pytest.mark.parametrize(
-    "example", [e for _, e in _settings_examples()], ids=[n for n, _ in _settings_examples()]
-)
-def test_example_of_settings_is_accepted(example: str) -> None:
-    """Settings shown anywhere are read by the controller without an error or a warning."""
-    document = yaml.safe_load(example)
-    build(Settings, document)
-    assert unknown_keys(Settings, document) == []
 
 
 def test_index_names_every_page() -> None:

@@ -22,11 +22,6 @@ from typing import Any, Final
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.cli.access import opened
-from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.model.record import attempt_record, intent_record
 from syncer.model.resource import Json
 from tests.conftest import CRD
 from tests.e2e.harness import (
@@ -40,7 +35,7 @@ from tests.e2e.harness import (
     stage,
     until,
 )
-from tests.integration.api import MERGE, Api
+from tests.integration.operating import RawLog, patch
 from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import CRD_PATH
 from tests.servers.redis import RedisServer, find_binary
@@ -63,12 +58,7 @@ def attempts(here: Stage, uid: str) -> list[tuple[int, str]]:
 async def shown(here: Stage, uid: str, n: int) -> None:
     """Wait until the object shows so many attempts, and the log says that it does."""
     await until(lambda: len(attempts(here, uid)) == n, f"{n} attempts are shown")
-
-    async def acked() -> bool:
-        log = (await here.logs([uid]))[uid]
-        return log.header.acked == len(log.records)
-
-    await until(acked, "the log is marked as published")
+    await here.wait_acked([uid])
 
 
 async def tried(here: Stage, name: str, *steps: Step) -> str:
@@ -240,13 +230,8 @@ async def deleted_crd(plane: ControlPlane, here: Stage, process: NotifierProcess
 
     await until(archived, lambda: f"its log is archived; {process.tail()}", within=60)
     assert (await here.logs([uid]))[uid].records == before
-    key = f"{here.prefix}:{{{uid}}}"
-    await until(lambda: _expires(here, key), "the log has an expiry")
+    await RawLog(here, uid).wait_expiry()
     assert len(here.receiver.calls("held")) == 1
-
-
-async def _expires(here: Stage, key: str) -> bool:
-    return int(await here.redis.ttl(key)) > 0
 
 
 async def test_moving_to_another_redis(control_plane: ControlPlane, tmp_path: Path) -> None:
@@ -375,79 +360,14 @@ async def test_a_log_is_damaged(control_plane: ControlPlane, tmp_path: Path) -> 
         await here.wait_phase(other)
         assert len(here.receiver.calls("hurt")) == 1
         # The page: put the log aside, then have the object looked at.
-        for command in commands("damaged"):
-            await run(command, server.url, here, uid)
-        await annotate(here.api, "hurt")
+        await run("damaged", server.url, here, uid)
+        await patch(here, "hurt", {"metadata": {"annotations": {"looked-at": "1"}}})
         await here.wait_phase(uid)
         assert attempts(here, uid) == [(1, "failed"), (2, "success")]
         assert len(here.receiver.calls("hurt")) == 2
         assert condition(here, uid, "Quarantined") == ""
         await held(process, 0, "quarantined")
         assert await here.redis.llen(f"damaged:{{{uid}}}") == 4
-
-
-async def test_the_self_audit_has_stopped_an_object(
-    control_plane: ControlPlane, tmp_path: Path
-) -> None:
-    """A mark that claims too much stops the sends of one object, until the status shows it."""
-    async with (
-        own_redis() as server,
-        stage(control_plane, server.url, tmp_path) as here,
-    ):
-        # No sweep finds it first.
-        process = here.notifier(
-            sync={"liveSweep": "1h", "finishedSweep": "1h", "scrubRate": 50, "scrubPause": "300ms"}
-        ).start()
-        here.script("stopped", BUSY, OK)
-        uid = await here.create("stopped", retryPolicy={**SLOW, "initialBackoffSeconds": 15})
-        await shown(here, uid, 1)
-        await plant_acked(here, uid)
-
-        async def stopped() -> bool:
-            return condition(here, uid, "Quarantined") == "SelfAudit"
-
-        await until(stopped, lambda: f"it is stopped; {process.tail()}", within=13)
-        divergences = "notification_ledger_scrub_divergence_total"
-        assert await process.metric(divergences, **{"class": "acked"}) >= 1
-        assert len(here.receiver.calls("stopped")) == 1
-        # What was planted is a failure like any other: published, and the sends go on by themselves.
-        await here.wait_phase(uid, within=60)
-        assert condition(here, uid, "Quarantined") == ""
-        assert [s for _, s in attempts(here, uid)] == ["failed", "failed", "success"]
-        (line,) = {
-            (e["class"], e["object"], e["sends"])
-            for e in process.lines("the self-audit found a divergence")
-        }
-        assert line == ("acked", f"{here.namespace}/stopped", "stopped")
-
-
-async def plant_acked(here: Stage, uid: str) -> None:
-    """
-    Append a failure that no process made, and mark it as published, behind everybody's back.
-
-    Both in one step: the owner, seeing the record first, would publish it, and the mark were true.
-    """
-    key, aside = f"{here.prefix}:{{{uid}}}", f"{here.prefix}-aside"
-    copy = f"{aside}:{{{uid}}}"
-    await here.redis.copy(key, copy)
-    client = LedgerClient(here.redis_url, prefix=aside, timeout=3.0)
-    async with opened(client):
-        log = RedisLog(client)
-        identity = AttemptId("0.1-1")
-        intent = intent_record(identity, "slack:ops", at=1, by="nobody")
-        failed = Attempt(
-            identity, "slack:ops", AttemptState.FAILED, ended=2,
-            failure=FailureClass.TRANSIENT, error="planted",
-        )  # fmt: skip
-        await log.outcome(uid, attempt_record(failed), intent, name=f"{here.namespace}/stopped")
-    header: Any = await here.redis.lindex(key, 0)
-    planted = await here.redis.lrange(copy, await here.redis.llen(key), -1)
-    last = await here.redis.llen(copy) - 1
-    marked: Any = re.sub(rb"acked=\d+", f"acked={last}".encode(), header)
-    async with here.redis.pipeline(transaction=True) as both:
-        both.rpush(key, *planted)
-        both.lset(key, 0, marked)
-        await both.execute()
 
 
 def condition(here: Stage, uid: str, kind: str) -> str:
@@ -459,26 +379,10 @@ def condition(here: Stage, uid: str, kind: str) -> str:
     return ""
 
 
-async def annotate(api: Api, name: str) -> None:
-    """What `kubectl annotate --overwrite` does."""
-    change = {"metadata": {"annotations": {"looked-at": "1"}}}
-    reply = await api.ask("PATCH", f"{api.requests}/{name}", change, form=MERGE)
-    assert reply.code == 200, reply.message
-
-
-def commands(name: str) -> list[str]:
-    """Commands of the page that are marked with a name."""
-    found = re.search(
-        rf"^<!-- commands: {name} -->\n```sh\n(.*?)^```$",
-        PAGE.read_text(),
-        re.MULTILINE | re.DOTALL,
-    )
-    assert found, f"the page has no commands {name}"
-    return [found[1]]
-
-
-async def run(command: str, url: str, here: Stage, uid: str) -> str:
-    """Run commands of the page."""
+async def run(name: str, url: str, here: Stage, uid: str) -> None:
+    """Run commands of the page that are marked with a name."""
+    mark = rf"^<!-- commands: {name} -->\n```sh\n(.*?)^```$"
+    (command,) = re.findall(mark, PAGE.read_text(), re.MULTILINE | re.DOTALL)
     process = await asyncio.create_subprocess_exec(
         "bash", "-euo", "pipefail", "-c", command,
         env={"PATH": "/usr/bin:/bin", "REDIS_URL": url, "NL": here.prefix, "NL_UID": uid},
@@ -486,7 +390,6 @@ async def run(command: str, url: str, here: Stage, uid: str) -> str:
     )  # fmt: skip
     out, _ = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 0, out.decode()
-    return out.decode()
 
 
 def test_every_procedure_names_its_test() -> None:

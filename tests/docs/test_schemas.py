@@ -15,11 +15,11 @@ import yaml
 from notifier.cli.main import main
 from notifier.gateway.settings import of_document
 from notifier.routing.parse import examine
-from syncer.configfile import fields_of
+from notifier.settings import Settings
+from syncer.configfile import build, fields_of, unknown_keys
 from tests.chart.helm import CASES, OF_EACH_CASE, rendered
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, documents
 from tests.docs.routing import MAPPINGS, examples
-from tests.docs.settings_examples import _settings_examples
 from tests.unit.notifier.cli.planted import SHIPPED_ROUTING, SHIPPED_SETTINGS
 
 SCHEMAS: Final[dict[str, Any]] = {
@@ -53,12 +53,24 @@ def test_the_routing_page_has_every_key() -> None:
         assert [key for key in keys if f"`{key}`" not in rows] == []
 
 
-@pytest.mark.parametrize(
-    "example", [e for _, e in _settings_examples()], ids=[n for n, _ in _settings_examples()]
-)
-def test_examples_of_settings_pass(example: str) -> None:
-    """Every settings file that a page shows."""
-    assert faults("settings", yaml.safe_load(example)) == []
+EXAMPLES: Final = {
+    f"{page.name}-{n}": text
+    for page in documents()
+    for n, text in enumerate(
+        re.findall(
+            r"^```yaml\n# example: settings\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+        )
+    )
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_of_settings_is_accepted(name: str) -> None:
+    """The controller reads what any page shows without an error or a warning, and it passes the schema."""
+    document = yaml.safe_load(EXAMPLES[name])
+    assert faults("settings", document) == []
+    build(Settings, document)
+    assert unknown_keys(Settings, document) == []
 
 
 @pytest.mark.parametrize("page", ["gateway.md", "gateway-configuration.md"])
