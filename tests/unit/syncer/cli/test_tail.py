@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from syncer.cli import tail
 from syncer.cli.main import _parser
 from syncer.cli.tail import COLUMNS, Event, Tail
 from syncer.ledger.ends import read_ends, read_lengths
+from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, receiver_of
 from syncer.model.errors import Unavailable
 from syncer.model.record import Header, Kind, Record, attempt_record, resolution_record, skip_record
@@ -86,24 +87,16 @@ def test_the_time_of_a_line() -> None:
 # -- finding ------------------------------------------------------------------------------
 
 
-class Logs:
-    """Logs in memory that grow."""
-
-    def __init__(self) -> None:
-        self.world = World(Objects())
-        self.records: dict[str, list[Record]] = {}
-
-    def append(self, uid: str, *records: Record, namespace: str = "ns") -> None:
-        """Append to a log, which may be new."""
-        self.records.setdefault(uid, []).extend(records)
-        header = Header(f"{namespace}/n{uid}")
-        self.world.put(uid, elements(*self.records[uid], header=header))
+def append(world: World, uid: str, *records: Record) -> None:
+    """Append to a log, which may be new."""
+    there = read_log(world.redis.twin.logs.get(f"nl:{{{uid}}}", [])).records
+    world.put(uid, elements(*there, *records, header=Header(f"ns/n{uid}")))
 
 
 @pytest.fixture
-def logs() -> Logs:
+def world() -> World:
     """No log yet."""
-    return Logs()
+    return World(Objects())
 
 
 #: What is typed, and whether that takes a failure on slack:ops of `payments`.
@@ -119,18 +112,18 @@ CONDITIONS: Final[dict[str, tuple[str, bool]]] = {
 }
 
 
-def tailed(logs: Logs, typed: str = "", since: int = 0) -> Tail:
+def tailed(world: World, typed: str = "", since: int = 0) -> Tail:
     """What a command line follows."""
-    return Tail(logs.world.at, _parser().parse_args(["tail", *typed.split()]), since)
+    return Tail(world.at, _parser().parse_args(["tail", *typed.split()]), since)
 
 
 @pytest.mark.parametrize("case", CONDITIONS)
-def test_conditions(case: str, logs: Logs) -> None:
+def test_conditions(case: str, world: World) -> None:
     """Each that is set must hold."""
     typed, wanted = CONDITIONS[case]
     found = Event("u", "payments/disk-full", failed(A1))
-    assert tailed(logs, typed, NOW - 49_000)._wanted(found) is wanted
-    assert not tailed(logs, typed, NOW - 48_999)._wanted(found)
+    assert tailed(world, typed, NOW - 49_000)._wanted(found) is wanted
+    assert not tailed(world, typed, NOW - 48_999)._wanted(found)
 
 
 @pytest.mark.parametrize(
@@ -153,45 +146,44 @@ def at(record: Record, time: int, **more: Any) -> Record:
     return replace(record, body={**record.body, "at": time}, **more)
 
 
-#: From when on, and what is appended in turn with what is shown of it.
-Course = tuple[int, list[tuple[Callable[[Any], object], list[str]]]]
+#: From when on; then in turn whether all logs are lost, what is appended to which, and what is shown of it.
+Course = tuple[int, list[tuple[bool, dict[str, list[Record]], list[str]]]]
 COURSES: Final[dict[str, Course]] = {
     "the past is in the order of time, then each record comes once, but what was restored": (
         NOW - 600_000, [
-            (lambda w: (w.append("2", PLAN, opened(A1), failed(A1), opened(A2), SENT),
-                        w.append("1", PLAN, opened(A1), failed(A1, at=NOW - 20_000)),
-                        w.append("old", PLAN, failed(A1, at=NOW - 3_600_000))),
-             ["ns/n2 failed", "ns/n1 failed", "ns/n2 success"]),
-            (lambda _: None, []),
-            (lambda w: (w.append("1", opened(A2), SENT), w.append("3", PLAN)), ["ns/n1 success"]),
-            (lambda w: (w.append("3", opened(A1), failed(A1)), w.append("old", opened(A2), LOST)),
+            (False, {
+                "2": [PLAN, opened(A1), failed(A1), opened(A2), SENT],
+                "1": [PLAN, opened(A1), failed(A1, at=NOW - 20_000)],
+                "old": [PLAN, failed(A1, at=NOW - 3_600_000)],
+            }, ["ns/n2 failed", "ns/n1 failed", "ns/n2 success"]),
+            (False, {}, []),
+            (False, {"1": [opened(A2), SENT], "3": [PLAN]}, ["ns/n1 success"]),
+            (False, {"3": [opened(A1), failed(A1)], "old": [opened(A2), LOST]},
              ["ns/n3 failed", "ns/nold unknown"]),
-            (lambda w: w.append("4", Record(Kind.SEED_FAILED, A2, C, {"at": NOW}), failed(A1)),
-             ["ns/n4 failed"]),
-            (lambda _: None, []),
+            (False, {"4": [Record(Kind.SEED_FAILED, A2, C, {"at": NOW}), failed(A1)]}, ["ns/n4 failed"]),
+            (False, {}, []),
         ],
     ),
     "of the past the newest are shown": (
         NOW - 600_000,
-        [(lambda w: [w.append(str(n), PLAN, failed(A1, at=NOW - 1_000 * n)) for n in range(5)],
+        [(False, {str(n): [PLAN, failed(A1, at=NOW - 1_000 * n)] for n in range(5)},
           ["ns/n1 failed", "ns/n0 failed"])],
     ),
     "of a long log its end": (
-        0, [(lambda w: w.append("1", PLAN, *(failed(AttemptId(f"0.7-{n}")) for n in range(8)), SENT),
+        0, [(False, {"1": [PLAN, *(failed(AttemptId(f"0.7-{n}")) for n in range(8)), SENT]},
              ["ns/n1 failed", "ns/n1 success"])],
     ),
     "records of the same moment stay in their order": (
-        0, [(lambda w: w.append("1", PLAN, failed(A1, at=NOW), at(LOST, NOW)),
-             ["ns/n1 failed", "ns/n1 unknown"])],
+        0, [(False, {"1": [PLAN, failed(A1, at=NOW), at(LOST, NOW)]}, ["ns/n1 failed", "ns/n1 unknown"])],
     ),
     "a log that has shrunk was lost, and is shown from its first record on": (
         0, [
-            (lambda w: w.append("1", PLAN, opened(A1), failed(A1), opened(A2), LOST),
+            (False, {"1": [PLAN, opened(A1), failed(A1), opened(A2), LOST]},
              ["ns/n1 failed", "ns/n1 unknown"]),
-            (lambda w: (w.records.clear(), w.append("1", PLAN, SENT)), ["ns/n1 success"]),
-            (lambda w: (w.records.clear(), w.append("1", failed(A1))), ["ns/n1 failed"]),
-            (lambda w: w.world.redis.twin.logs.clear(), []),
-            (lambda w: (w.records.clear(), w.append("1", PLAN, SENT)), ["ns/n1 success"]),
+            (True, {"1": [PLAN, SENT]}, ["ns/n1 success"]),
+            (True, {"1": [failed(A1)]}, ["ns/n1 failed"]),
+            (True, {}, []),
+            (False, {"1": [PLAN, SENT]}, ["ns/n1 success"]),
         ],
     ),
 }  # fmt: skip
@@ -199,75 +191,79 @@ COURSES: Final[dict[str, Course]] = {
 
 @pytest.mark.parametrize("case", COURSES)
 async def test_what_is_shown_in_the_course_of_things(
-    logs: Logs, case: str, monkeypatch: pytest.MonkeyPatch
+    world: World, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The past first, then each record once, whatever becomes of its log."""
     monkeypatch.setattr(tail, "MOST", 2 if "newest" in case else 1000)
     monkeypatch.setattr(tail, "_PAST", 2 if "long" in case else 50)
     since, course = COURSES[case]
-    following = tailed(logs, since=since)
-    for happens, found in course:
-        happens(logs)
+    following = tailed(world, since=since)
+    for lost, appended, found in course:
+        if lost:
+            world.redis.twin.logs.clear()
+        for uid, records in appended.items():
+            append(world, uid, *records)
         assert shown(await following.sweep()) == found
 
 
-async def test_what_it_was_about_is_told(logs: Logs) -> None:
+async def test_what_it_was_about_is_told(world: World) -> None:
     """Subject and severity come from the object, once; not from another one that has its name now."""
-    logs.append("1", PLAN, failed(A1))
-    logs.append("2", PLAN, failed(A1))
+    append(world, "1", PLAN, failed(A1))
+    append(world, "2", PLAN, failed(A1))
     spec = {"type": "Simple", "subject": "disk full", "severity": "high"}
     kept = {f"ns/n{uid}": parse_object({"metadata": {"uid": uid, "namespace": "ns", "name": f"n{uid}"},
             "spec": spec}) for uid in ("1", "3")}  # fmt: skip
-    logs.world.objects.kept = {"ns/n1": kept["ns/n1"], "ns/n2": kept["ns/n3"]}
-    logs.world.store = logs.world.objects
-    following = tailed(logs)
+    world.objects.kept = {"ns/n1": kept["ns/n1"], "ns/n2": kept["ns/n3"]}
+    world.store = world.objects
+    following = tailed(world)
     told = {e.object: (e.severity, e.subject) for e in await following.sweep()}
     assert told == {"ns/n1": ("high", "disk full"), "ns/n2": ("", "")}
-    logs.world.objects.kept = {}
-    logs.append("1", opened(A2), SENT)
+    world.objects.kept = {}
+    append(world, "1", opened(A2), SENT)
     (event,) = await following.sweep()
     cells = [cell(event) for cell in COLUMNS.values()]
     assert cells[2:6] == ["high", C, "success", "disk full"]
 
 
 async def test_a_log_that_goes_while_it_is_looked_at_is_new_when_it_comes_back(
-    logs: Logs, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had a length and has no record any more; nothing of the next one is passed over."""
-    logs.append("1", PLAN, failed(A1))
-    following = tailed(logs)
+    append(world, "1", PLAN, failed(A1))
+    following = tailed(world)
 
     async def after_its_loss(*arguments: Any) -> Any:
-        logs.world.redis.twin.logs.clear()
+        world.redis.twin.logs.clear()
         return await read_ends(*arguments)
 
     monkeypatch.setattr(tail, "read_ends", after_its_loss)
     assert await following.sweep() == []
     monkeypatch.setattr(tail, "read_ends", read_ends)
-    logs.records["1"] = []
-    logs.append("1", SENT)
+    append(world, "1", SENT)
     assert shown(await following.sweep()) == ["ns/n1 success"]
 
 
-async def test_what_cannot_be_read_is_said(logs: Logs, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_cannot_be_read_is_said(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What is before it is shown, and others go on."""
-    logs.append("1", PLAN, failed(A1))
-    logs.world.redis.twin.logs["nl:{1}"].append(b"success 0.7-2 nonsense")
-    following = tailed(logs)
+    append(world, "1", PLAN, failed(A1))
+    world.redis.twin.logs["nl:{1}"].append(b"success 0.7-2 nonsense")
+    following = tailed(world)
     assert shown(await following.sweep()) == ["ns/n1 failed"]
-    logs.append("2", PLAN, failed(A1))
+    append(world, "2", PLAN, failed(A1))
     assert shown(await following.sweep()) == ["ns/n2 failed"]
     said = capsys.readouterr().err
     assert said == "syncer: ns/n1: what follows cannot be read (record 3: prefix is malformed)\n"
 
 
 async def test_a_sweep_that_fails_loses_nothing(
-    logs: Logs, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has shown nothing, so the next one shows all of it."""
-    following = tailed(logs)
+    following = tailed(world)
     assert await following.sweep() == []
-    logs.append("1", PLAN, failed(A1))
+    append(world, "1", PLAN, failed(A1))
 
     async def away(*_: Any) -> Any:
         raise Unavailable("away")
@@ -279,10 +275,10 @@ async def test_a_sweep_that_fails_loses_nothing(
     assert shown(await following.sweep()) == ["ns/n1 failed"]
 
 
-async def test_ends_of_logs(logs: Logs) -> None:
+async def test_ends_of_logs(world: World) -> None:
     """From the first position that is wanted, with the chain of the one before; none of what is gone."""
-    logs.append("1", PLAN, opened(A1), failed(A1))
-    log = logs.world.log
+    append(world, "1", PLAN, opened(A1), failed(A1))
+    log = world.log
     assert await read_lengths(log, ["1", "gone"]) == [4, 0]
     assert await read_lengths(log, []) == []
     assert await read_ends(log, []) == []
@@ -291,6 +287,6 @@ async def test_ends_of_logs(logs: Logs) -> None:
     assert [r.kind for r in whole.records] == [Kind.PLAN, Kind.INTENT, Kind.FAILED]
     assert last.records == whole.records[2:]
     assert gone == ("", 0, (), "")
-    logs.world.redis.twin.logs["nl:{1}"][2] = b"no record"
+    world.redis.twin.logs["nl:{1}"][2] = b"no record"
     (broken,) = await read_ends(log, [("1", 3)])
     assert (broken.length, broken.problem) == (4, "the record before has no legible prefix")
