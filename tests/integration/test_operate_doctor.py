@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,6 @@ from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import Sentinel, call, port_of
 
 # -- Redis ----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def served(**options: Any) -> Iterator[RedisServer]:
-    """A server of one's own."""
-    server = RedisServer(find_binary("redis-server"), **options)
-    try:
-        server.launch()
-        yield server
-    finally:
-        server.close()
 
 
 @dataclass(frozen=True)
@@ -135,7 +123,7 @@ ILL = {
 async def test_ill_set_server(ill: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The check that is meant does not pass and names its fix; it is the same run that finds it."""
     case = ILL[ill]
-    with served(**case.options) as server:
+    async with RedisServer(find_binary("redis-server"), **case.options) as server:
         case.spoil(port_of(server))
         url = case.url.format(port=port_of(server))
         config = tmp_path / "config.json"
@@ -153,9 +141,10 @@ async def test_ill_set_server(ill: str, capsys: pytest.CaptureFixture[str], tmp_
 
 async def test_sentinel_named_as_a_server(capsys: pytest.CaptureFixture[str]) -> None:
     """A Sentinel behind a plain URL is distinguished from a server."""
-    with served() as server:
-        binary = find_binary("redis-server")
-        sentinel = Sentinel(binary, port_of(server), quorum=1, patience_ms=5000)
+    async with RedisServer(find_binary("redis-server")) as server:
+        sentinel = Sentinel(
+            find_binary("redis-server"), port_of(server), quorum=1, patience_ms=5000
+        )
         try:
             await asyncio.to_thread(sentinel.launch)
             _, checks = await examine(f"redis://127.0.0.1:{sentinel.port}", capsys)
@@ -168,7 +157,7 @@ async def test_sentinel_named_as_a_server(capsys: pytest.CaptureFixture[str]) ->
 
 async def test_well_set_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Of a server that syncs each write and that a controller uses, every check of its own passes."""
-    with served(appendfsync="always") as server:
+    async with RedisServer(find_binary("redis-server"), appendfsync="always") as server:
         async with running(server.url, installation="ns/notification-ledger@uid"):
             pass
         config = tmp_path / "config.json"

@@ -27,30 +27,8 @@ _PATIENCE: Final = 30.0
 RETRY: Final = {"maxAttempts": 3, "initialBackoffSeconds": 1, "maxBackoffSeconds": 60}
 
 
-class Command:
-    """A command that goes on, and its lines."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def line(self) -> dict[str, Any]:
-        """The next line of its answer."""
-        assert self._process.stdout is not None
-        async with asyncio.timeout(_PATIENCE):
-            return dict(json.loads(await self._process.stdout.readline()))
-
-    async def close(self) -> tuple[int, str]:
-        """Close its standard input; returns exit code and what it said on standard error."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        async with asyncio.timeout(_PATIENCE):
-            _, said = await self._process.communicate()
-        assert self._process.returncode is not None
-        return self._process.returncode, said.decode()
-
-
 @asynccontextmanager
-async def running(here: Stage, *words: str) -> AsyncIterator[Command]:
+async def running(here: Stage, *words: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a command of this installation, by a shell's way: variables say where to look."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "syncer", *words, "-o", "json", "--until-stdin-closes",
@@ -59,11 +37,18 @@ async def running(here: Stage, *words: str) -> AsyncIterator[Command]:
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        yield Command(process)
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def line(process: asyncio.subprocess.Process) -> dict[str, Any]:
+    """The next line of its answer."""
+    assert process.stdout is not None
+    async with asyncio.timeout(_PATIENCE):
+        return dict(json.loads(await process.stdout.readline()))
 
 
 async def test_attempts_are_followed_and_gone_on_with(
@@ -75,15 +60,19 @@ async def test_attempts_are_followed_and_gone_on_with(
     async with owner(here.notifier(sync=NO_SWEEPS)):
         await here.wait_phase(await here.create("a"))
         async with running(here, "tail", "-f", "-n", here.namespace) as tail:
-            first = await tail.line()
+            first = await line(tail)
             assert (first["object"], first["state"]) == (f"{here.namespace}/a", "success")
             await here.create("b", retryPolicy=RETRY)
-            failed, sent = await tail.line(), await tail.line()
+            failed, sent = await line(tail), await line(tail)
             assert [(e["object"], e["state"], e["code"]) for e in (failed, sent)] == [
                 (f"{here.namespace}/b", "failed", 503), (f"{here.namespace}/b", "success", 200),
             ]  # fmt: skip
             assert failed["due"]
-            assert await tail.close() == (130, "")
+            assert tail.stdin is not None
+            tail.stdin.close()
+            async with asyncio.timeout(_PATIENCE):
+                assert await tail.communicate() == (b"", b"")
+            assert tail.returncode == 130
         await here.wait_phase(await here.create("c"))
         after = await operator.run(
             "tail", "-o", "json", "-n", here.namespace, "--since", sent["at"]
