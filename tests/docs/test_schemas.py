@@ -16,10 +16,10 @@ from notifier.cli.main import main
 from notifier.gateway.settings import of_document
 from notifier.routing.parse import examine
 from notifier.settings import Settings
-from syncer.configfile import build, fields_of, unknown_keys
+from syncer.configfile import build, unknown_keys
 from tests.chart.helm import CASES, OF_EACH_CASE, rendered
 from tests.docs.pages import DOCS, documents
-from tests.docs.routing import MAPPINGS, examples
+from tests.docs.routing import examples
 from tests.unit.notifier.cli.planted import SHIPPED_ROUTING, SHIPPED_SETTINGS
 
 SCHEMAS: Final[dict[str, Any]] = {
@@ -42,15 +42,6 @@ def test_examples_of_the_routing_page_run() -> None:
         _, findings = examine(text, native=frozenset({"email", "webhook"}))
         assert findings == ()
         assert faults("routing", yaml.safe_load(text)) == []
-
-
-def test_the_routing_page_has_every_key() -> None:
-    """A row for each key of each mapping."""
-    page = (DOCS / "routing.md").read_text()
-    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| `")]
-    for model in MAPPINGS.values():
-        keys = [field.alias or name for name, field in fields_of(model)]
-        assert [key for key in keys if f"`{key}`" not in rows] == []
 
 
 EXAMPLES: Final = {
