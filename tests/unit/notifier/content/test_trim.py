@@ -23,7 +23,6 @@ from notifier.content.trim import (
     MORE,
     OBJECT_CHARS,
     REST_CHARS,
-    TEXT_CHARS,
     TEXT_COST,
     TRUNCATED,
     Budget,
@@ -145,24 +144,6 @@ def test_links_end_with_the_budget() -> None:
     assert spec(filled).action_links[1:] == ((MORE, "", "1 further links"),)
 
 
-def test_texts_that_do_not_fit() -> None:
-    """The last member says how many are left out, and a second budget of that size leaves the same."""
-    shown = Budget(1_000).texts({f"k{n}": "v" for n in range(100)})
-    assert shown[MORE] == f"{100 - len(shown) + 1} further entries are left out"
-    assert 3 < len(shown) < 20
-    assert Budget(1_000).texts({f"k{n}": "v" for n in range(100)}) == shown
-
-
-def test_text_is_cut_at_a_blank() -> None:
-    """Half a token is never left, since no rule would know it."""
-    text = "word " * 100 + "ghp_" + "a1" * 18
-    assert head(text, 560) == text
-    cut = head(text, 520)
-    assert cut.endswith(TRUNCATED)
-    assert "ghp" not in cut
-    assert len(head("x" * MIB, TEXT_CHARS)) == TEXT_CHARS
-
-
 def test_slack_converts_only_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a long body a few times the section's length is converted, and the section says that it is cut."""
     lengths: list[int] = []
@@ -224,18 +205,14 @@ def test_a_small_object_makes_no_large_message(cleaned: list[int]) -> None:
         assert sum(cleaned) <= 2 * SMALL, mentions
 
 
-async def test_large_work_leaves_the_loop() -> None:
-    """Small work is done at once, large work by another thread; waiting for it has an end."""
-    assert await offload(threading.get_ident, size=SMALL, seconds=5) == threading.get_ident()
-    assert await offload(threading.get_ident, size=SMALL + 1, seconds=5) != threading.get_ident()
+async def test_waiting_for_large_work_has_an_end() -> None:
+    """The work ends by itself."""
     gate = threading.Event()
     try:
         with pytest.raises(TimeoutError):
             await offload(gate.wait, size=SMALL + 1, seconds=0.01)
     finally:
         gate.set()
-    with pytest.raises(ZeroDivisionError):
-        await offload(lambda: 1 // 0, size=SMALL + 1, seconds=5)
 
 
 def test_message_knows_its_size() -> None:
@@ -243,19 +220,6 @@ def test_message_knows_its_size() -> None:
     assert message(body="x" * 50_000).size >= 50_000
     assert message(extensions={"a": "x" * 50_000}).size >= 50_000
     assert message().size < SMALL
-
-
-def test_lists_that_do_not_fit() -> None:
-    """The last entry says how many are left out, of a list and of a mapping, by size and by depth."""
-    shown = Budget(1_000).tree([f"v{n}" for n in range(100)], 9)
-    assert shown[-1] == f"{MORE} {100 - len(shown) + 1} further entries are left out"
-    assert 3 < len(shown) < 40
-    members = Budget(1_000).tree({f"k{n}": "v" for n in range(100)}, 9)
-    assert members[MORE] == f"{100 - len(members) + 1} further entries are left out"
-    assert list(members)[-1] == MORE
-    assert Budget(1_000).tree([[1, 2]], 1) == [[f"{MORE} 2 further entries are left out"]]
-    assert Budget(1_000).tree({"a": {"b": 1}}, 1) == {"a": {MORE: "1 further entries are left out"}}
-    assert Budget(1_000).tree({"a": 5, "b": None, "c": True}, 1) == {"a": 5, "b": None, "c": True}
 
 
 def test_how_much_of_a_message_is_shown() -> None:
@@ -303,7 +267,7 @@ def test_a_member_is_shown_while_a_character_is_left(chars: int, shown: int) -> 
     members = {"a": "1", "b": "2", "c": "3"}
     for found in (Budget(chars).texts(members), Budget(chars).tree(members, 9)):
         assert len(found) == shown + 1
-        assert found[MORE] == f"{3 - shown} further entries are left out"
+        assert found.popitem() == (MORE, f"{3 - shown} further entries are left out")
     items = Budget(chars).tree(["a", "b", "c", "d"], 9)
     assert items[shown + 1 :] == [f"{MORE} {3 - shown} further entries are left out"]
 
@@ -315,6 +279,8 @@ def test_how_deep_a_tree_is_shown() -> None:
     assert Budget(9_000).tree([[[1]]], 3) == [[[1]]]
     assert Budget(9_000).tree({"a": {"b": {"c": 1}}}, 2)["a"]["b"] == {MORE: left_out[2:]}
     assert Budget(9_000).tree({"a": {"b": {"c": 1}}}, 3) == {"a": {"b": {"c": 1}}}
+    assert Budget(1_000).tree([[1, 2]], 1) == [[f"{MORE} 2 further entries are left out"]]
+    assert Budget(1_000).tree({"a": 5, "b": None, "c": True}, 1) == {"a": 5, "b": None, "c": True}
     assert Budget(0).text("x") == TRUNCATED
 
 
