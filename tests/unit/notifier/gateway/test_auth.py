@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -38,6 +39,15 @@ def digest(key: bytes, signed: bytes) -> str:
     return hmac.new(key, signed, hashlib.sha256).hexdigest()
 
 
+def refusal(check: Callable[..., object], *given: object) -> str:
+    """Why a request is refused, with 401; empty if it is let in."""
+    try:
+        check(*given)
+    except Refused as refused:
+        return str(refused) if refused.status == 401 else f"not with 401: {refused.status}"
+    return ""
+
+
 @pytest.mark.parametrize(
     ("header", "fits"),
     [
@@ -47,29 +57,27 @@ def digest(key: bytes, signed: bytes) -> str:
 )  # fmt: skip
 def test_a_bearer_token(header: str, fits: bool) -> None:
     """Any of the tokens is accepted, and nothing else; an empty token never fits."""
-    request = incoming(authorization=header)
-    if fits:
-        check_bearer(request, KEYS)
-        return
-    with pytest.raises(Refused) as refused:
-        check_bearer(request, (*KEYS, b""))
-    assert refused.value.status == 401
+    refused = refusal(check_bearer, incoming(authorization=header), (*KEYS, b""))
+    assert (not refused) is fits
+
+
+def encoded(pair: str) -> str:
+    """A user and a password as they are sent."""
+    return base64.b64encode(pair.encode()).decode()
 
 
 @pytest.mark.parametrize(
     ("pair", "fits"),
-    [("me:old", True), ("me:new", True), ("you:old", False), ("me:", False), ("me", False)],
-)
+    [
+        (encoded("me:old"), True), (encoded("me:new"), True), (encoded("you:old"), False),
+        (encoded("me:"), False), (encoded("me"), False), ("§", False),
+        ("!".join(encoded("me:old")), False),
+    ],
+)  # fmt: skip
 def test_a_user_and_a_password(pair: str, fits: bool) -> None:
     """The user, and any of the passwords; text that is no base64 is refused like a wrong one."""
-    request = incoming(authorization="Basic " + base64.b64encode(pair.encode()).decode())
-    if fits:
-        check_basic(request, "me", KEYS)
-        return
-    lax = "Basic " + "!".join(base64.b64encode(b"me:old").decode())
-    for refused in (request, incoming(authorization="Basic §"), incoming(authorization=lax)):
-        with pytest.raises(Refused, match="user and password"):
-            check_basic(refused, "me", KEYS)
+    refused = refusal(check_basic, incoming(authorization=f"Basic {pair}"), "me", KEYS)
+    assert ("user and password" in refused) is not fits
 
 
 def signed_by(scheme: str, **more: str) -> SignatureSettings:
@@ -93,38 +101,28 @@ def test_signatures_of_the_body(key: bytes) -> None:
         ("grafana", "x_grafana_alerting_signature", ""),
     ):
         signature = signed_by(scheme)
-        check_signature(incoming(**{header: prefix + digest(key, BODY)}), signature, KEYS, NOW)
-        for wrong in ({header: prefix + digest(b"other", BODY)}, {}):
-            with pytest.raises(Refused) as refused:
-                check_signature(incoming(**wrong), signature, KEYS, NOW)
-            assert refused.value.status == 401
-        changed = with_body(BODY + b" ", **{header: prefix + digest(key, BODY)})
-        with pytest.raises(Refused, match="matches none"):
-            check_signature(changed, signature, KEYS, NOW)
+        signed = {header: prefix + digest(key, BODY)}
+        assert refusal(check_signature, incoming(**signed), signature, KEYS, NOW) == ""
+        others = {header: prefix + digest(b"other", BODY)}
+        for wrong in (incoming(**others), with_body(BODY + b" ", **signed)):
+            assert "matches none" in refusal(check_signature, wrong, signature, KEYS, NOW)
+        assert "is missing" in refusal(check_signature, incoming(), signature, KEYS, NOW)
 
 
 def test_grafana_signs_the_time_where_it_is_told_to() -> None:
-    """The time is part of what is signed, and may be off by the tolerance."""
-    signature = signed_by("grafana", timestampHeader="X-Time")
-    for off, fits in ((-300, True), (300, True), (301, False), (-301, False)):
-        stamp = str(int(NOW) + off)
-        request = incoming(
-            x_time=stamp,
-            x_grafana_alerting_signature=digest(b"new", stamp.encode() + b":" + BODY),
-        )
-        if fits:
-            check_signature(request, signature, KEYS, NOW)
-        else:
-            with pytest.raises(Refused, match="off by more than 300 s"):
-                check_signature(request, signature, KEYS, NOW)
-    unsigned = incoming(x_time=str(int(NOW)), x_grafana_alerting_signature=digest(b"new", BODY))
-    with pytest.raises(Refused, match="matches none"):
-        check_signature(unsigned, signature, KEYS, NOW)
-    for stamp in ("", "soon", "-1", "\u0661", "9" * 13):
-        with pytest.raises(Refused, match="x-time must hold Unix seconds"):
-            check_signature(
-                incoming(x_time=stamp, x_grafana_alerting_signature="0"), signature, KEYS, NOW
-            )
+    """The time is part of what is signed, and may be off by the tolerance; one of twelve digits is one."""
+    signature, now = signed_by("grafana", timestampHeader="X-Time"), int(NOW)
+    for stamp, said in (
+        (now - 300, ""), (now + 300, ""), (now - 301, "off by more than 300 s"),
+        (now + 301, "off by more than 300 s"), ("9" * 12, "off by more than 300 s"),
+        *((odd, "x-time must hold Unix seconds") for odd in ("", "soon", "-1", "\u0661", "9" * 13)),
+    ):  # fmt: skip
+        signed = digest(b"new", f"{stamp}:".encode() + BODY)
+        request = incoming(x_time=str(stamp), x_grafana_alerting_signature=signed)
+        refused = refusal(check_signature, request, signature, KEYS, NOW)
+        assert said in refused if said else not refused, stamp
+    unsigned = incoming(x_time=str(now), x_grafana_alerting_signature=digest(b"new", BODY))
+    assert "matches none" in refusal(check_signature, unsigned, signature, KEYS, NOW)
 
 
 def test_standard_webhooks() -> None:
@@ -142,7 +140,7 @@ def test_standard_webhooks() -> None:
         }  # fmt: skip
         return incoming(**headers | more)
 
-    check_signature(request(), signature, (secret,), NOW)
+    assert refusal(check_signature, request(), signature, (secret,), NOW) == ""
     for more, text in (
         ({"webhook_id": "m2"}, "matches none"),
         ({"webhook_id": ""}, "webhook-id is missing"),
@@ -150,8 +148,7 @@ def test_standard_webhooks() -> None:
         ({"webhook_signature": "v1a," + good}, "matches none"),
         ({"webhook_signature": ""}, "webhook-signature is missing"),
     ):
-        with pytest.raises(Refused, match=text):
-            check_signature(request(**more), signature, (secret,), NOW)
+        assert text in refusal(check_signature, request(**more), signature, (secret,), NOW)
 
 
 def test_of_a_list_of_signatures_eight_are_looked_at() -> None:
@@ -162,21 +159,8 @@ def test_of_a_list_of_signatures_eight_are_looked_at() -> None:
     for others, fits in ((7, True), (8, False)):
         listed = " ".join(["v1,AAAA"] * others + [f"v1,{good.decode()}"])
         request = incoming(webhook_id="m1", webhook_timestamp=stamp, webhook_signature=listed)
-        if fits:
-            check_signature(request, signed_by("standard-webhooks"), (secret,), NOW)
-        else:
-            with pytest.raises(Refused, match="matches none"):
-                check_signature(request, signed_by("standard-webhooks"), (secret,), NOW)
-
-
-def test_a_time_of_twelve_digits_is_one() -> None:
-    """It is far off, and that is what is said; with a digit more it is none."""
-    signature = signed_by("grafana", timestampHeader="X-Time")
-    for stamp, text in (("9" * 12, "off by more"), ("9" * 13, "must hold Unix seconds")):
-        request = incoming(x_time=stamp, x_grafana_alerting_signature="0")
-        with pytest.raises(Refused, match=text) as refused:
-            check_signature(request, signature, KEYS, NOW)
-        assert refused.value.status == 401
+        refused = refusal(check_signature, request, signed_by("standard-webhooks"), (secret,), NOW)
+        assert ("matches none" in refused) is not fits
 
 
 CERTIFICATE: Final = Certificate((b"client", b"between", b"authority"), ("dns:a", "uri:spiffe://a"))
@@ -197,24 +181,21 @@ CERTIFICATES: Final[dict[str, tuple[Certificate | None, set[bytes], tuple[str, .
 @pytest.mark.parametrize("case", CERTIFICATES)
 def test_a_client_s_certificate(case: str) -> None:
     """One of the source's authorities vouches for it, and it bears one of the source's names."""
-    certificate, anchors, names, refusal = CERTIFICATES[case]
-    if not refusal:
-        check_certificate(certificate, frozenset(anchors), names)
-        return
-    with pytest.raises(Refused, match=refusal) as refused:
-        check_certificate(certificate, frozenset(anchors), names)
-    assert refused.value.status == 401
+    certificate, anchors, names, said = CERTIFICATES[case]
+    refused = refusal(check_certificate, certificate, frozenset(anchors), names)
+    assert said in refused if said else not refused
 
 
 def test_no_reason_quotes_what_was_sent() -> None:
     """What a refusal says holds neither the secret nor what was offered."""
-    reasons = []
-    with pytest.raises(Refused) as refused:
-        check_bearer(incoming(authorization="Bearer offered"), (b"hidden",))
-    reasons.append(str(refused.value))
-    with pytest.raises(Refused) as refused:
-        check_signature(
-            incoming(x_signature="sha256=offered"), signed_by("flux"), (b"hidden",), NOW
-        )
-    reasons.append(str(refused.value))
-    assert not [r for r in reasons if "offered" in r or "hidden" in r]
+    bearer, signed = (
+        incoming(authorization="Bearer offered"),
+        incoming(x_signature="sha256=offered"),
+    )
+    for reason in (
+        refusal(check_bearer, bearer, (b"hidden",)),
+        refusal(check_signature, signed, signed_by("flux"), (b"hidden",), NOW),
+    ):
+        assert reason
+        assert "offered" not in reason
+        assert "hidden" not in reason
