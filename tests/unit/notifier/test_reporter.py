@@ -146,80 +146,74 @@ def test_an_attempt(world: World, case: str) -> None:
     assert counted == counts
 
 
-FAILS = {
-    "one that is tried again": (
-        replace(FAILED, error="503 busy"),
-        ("DeliveryFailed", f"Attempt on channel {C} failed, next attempt in 30s: 503 busy"),
+#: What is told, and its event.
+TOLD: dict[str, tuple[str, tuple[object, ...], tuple[str, ...]]] = {
+    "a failure that is tried again": (
+        "failed", (replace(FAILED, error="503 busy"),),
+        (
+            "Warning", "DeliveryFailed",
+            f"Attempt on channel {C} failed, next attempt in 30s: 503 busy", ID,
+        ),
     ),
     "one for good": (
-        replace(FAILED, due=0, failure=FailureClass.PERMANENT, error="no such channel"),
-        ("DeliveryFailed", f"Attempt on channel {C} failed, it is not tried again: no such channel"),
+        "failed", (replace(FAILED, due=0, failure=FailureClass.PERMANENT, error="no such channel"),),
+        (
+            "Warning", "DeliveryFailed",
+            f"Attempt on channel {C} failed, it is not tried again: no such channel", ID,
+        ),
     ),
     "one without a text": (
-        replace(FAILED, due=0),
-        ("DeliveryFailed", f"Attempt on channel {C} failed, it is not tried again: no reason was given"),
+        "failed", (replace(FAILED, due=0),),
+        (
+            "Warning", "DeliveryFailed",
+            f"Attempt on channel {C} failed, it is not tried again: no reason was given", ID,
+        ),
     ),
     "one that is superseded": (
-        replace(FAILED, due=0, failure=FailureClass.SUPERSEDED, error="superseded by x"),
-        ("DeliverySuperseded", f"Not sent to channel {C}: superseded by x"),
+        "failed",
+        (replace(FAILED, due=0, failure=FailureClass.SUPERSEDED, error="superseded by x"),),
+        ("Normal", "DeliverySuperseded", f"Not sent to channel {C}: superseded by x", ID),
     ),
     "a result that is not known": (
-        replace(UNKNOWN, error="connection lost"),
-        ("DeliveryUnknown", f"Attempt on channel {C} may or may not have been delivered: connection lost"),
+        "failed", (replace(UNKNOWN, error="connection lost"),),
+        (
+            "Warning", "DeliveryUnknown",
+            f"Attempt on channel {C} may or may not have been delivered: connection lost", ID,
+        ),
+    ),
+    "an attempt that is held, for each channel and reason": (
+        "held", (C, "held: change 42"),
+        (
+            "Warning", "DeliveryHeld", f"Channel {C} is due and held: change 42",
+            f"{C}/held: change 42",
+        ),
+    ),
+    "one that a breaker rejects, for each channel and attempt": (
+        "rejected", (C, "5 failures in a row", 2),
+        (
+            "Warning", "CircuitBreakerOpen",
+            "slack channel circuit breaker is open: 5 failures in a row", f"{C}/2",
+        ),
+    ),
+    "what routing doubts, of many channels a few": (
+        "routed_in_doubt", (("a", "b", "c", "d"), ("x", "y")),
+        ("Warning", "RoutingDoubtful", "Routed to a, b, c, perhaps by mistake: x; y", ""),
+    ),
+    "a receiver that takes nothing": (
+        "denied", (C, "its namespaces are others"),
+        ("Warning", "ReceiverRefused", f"Not sent to {C}, its namespaces are others", C),
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", FAILS)
-def test_why_an_attempt_failed(world: World, case: str) -> None:
-    """Its cause is a warning of its own, by the attempt's id, with what follows."""
-    attempt, wanted = FAILS[case]
-    world.reporter.failed(request(), attempt)
-    kind = "Normal" if attempt.failure is FailureClass.SUPERSEDED else "Warning"
-    assert world.events == [(kind, *wanted, ID)]
-
-
-def test_a_held_attempt(world: World) -> None:
-    """It is a warning for each channel and reason."""
-    world.reporter.held(request(), C, "held: change 42")
-    assert world.events == [
-        (
-            "Warning",
-            "DeliveryHeld",
-            f"Channel {C} is due and held: change 42",
-            f"{C}/held: change 42",
-        )
-    ]
-
-
-def test_a_rejected_attempt(world: World) -> None:
-    """A breaker that is open is an event per channel and attempt, and counted."""
-    world.reporter.rejected(request(), C, "5 failures in a row", 2)
-    assert world.events == [
-        (
-            "Warning", "CircuitBreakerOpen",
-            "slack channel circuit breaker is open: 5 failures in a row", f"{C}/2",
-        )
-    ]  # fmt: skip
-    assert list(world.counted().values()) == [1.0]
-    (key,) = world.counted()
-    assert C in key
-
-
-def test_what_routing_doubts(world: World) -> None:
-    """Of many channels a few are named."""
-    world.reporter.routed_in_doubt(request(), ("a", "b", "c", "d"), ("x", "y"))
-    assert world.events == [
-        ("Warning", "RoutingDoubtful", "Routed to a, b, c, perhaps by mistake: x; y", "")
-    ]
-
-
-def test_a_receiver_that_takes_nothing(world: World) -> None:
-    """The channel and the reason are named."""
-    world.reporter.denied(request(), C, "its namespaces are others")
-    assert world.events == [
-        ("Warning", "ReceiverRefused", f"Not sent to {C}, its namespaces are others", C)
-    ]
+@pytest.mark.parametrize("case", TOLD)
+def test_what_is_told(world: World, case: str) -> None:
+    """Each is an event of its own, with its cause and what follows; a rejection is counted as well."""
+    kind, given, wanted = TOLD[case]
+    getattr(world.reporter, kind)(request(), *given)
+    assert world.events == [wanted]
+    counted = [(C in key, value) for key, value in world.counted().items()]
+    assert counted == ([(True, 1.0)] if kind == "rejected" else [])
 
 
 def state(channel: str, found: State, *, due: int = 0, ended: int = 0) -> ChannelState:
@@ -289,25 +283,22 @@ def test_events_show_no_secret(world: World) -> None:
     assert "\x1b" not in message
 
 
-@pytest.mark.parametrize(("completed", "took"), [(5_500, 4.5), (1_000, 0.0), (400, 0.0)])
-def test_how_long_a_delivery_took(world: World, completed: int, took: float) -> None:
-    """From the creation to the end, never less than nothing; counted by the final phase."""
-    status = Status(phase="Sent", completed_at=completed)
-    notification = Notification(replace(request(), created=1_000, status=status))
-    world.reporter.status_written(notification, Status(phase="Sending"), Merged(status, (), ""))
-    found = {n[0].rpartition("_")[2]: value for n, value in world.counted().items() if "Sent" in n}
-    assert (found["count"], found.get("sum", 0.0)) == (1.0, took)
-
-
-@pytest.mark.parametrize(("created", "completed"), [(0, 5_000), (1_000, 0)])
-def test_a_time_that_is_not_known_is_not_counted(
-    world: World, created: int, completed: int
+@pytest.mark.parametrize(
+    ("created", "completed", "took"),
+    [
+        (1_000, 5_500, (1.0, 4.5)), (1_000, 1_000, (1.0, 0.0)), (1_000, 400, (1.0, 0.0)),
+        (0, 5_000, (0.0, 0.0)), (1_000, 0, (0.0, 0.0)),
+    ],
+)  # fmt: skip
+def test_how_long_a_delivery_took(
+    world: World, created: int, completed: int, took: tuple[float, float]
 ) -> None:
-    """Without a begin or an end there is no length."""
+    """From the creation to the end, never less than nothing, if both are known; by the final phase."""
     status = Status(phase="Sent", completed_at=completed)
     notification = Notification(replace(request(), created=created, status=status))
-    world.reporter.status_written(notification, Status(), Merged(status, (), ""))
-    assert not [n for n in world.counted() if n[0].endswith("_count")]
+    world.reporter.status_written(notification, Status(phase="Sending"), Merged(status, (), ""))
+    found = {n[0].rpartition("_")[2]: value for n, value in world.counted().items() if "Sent" in n}
+    assert (found.get("count", 0.0), found.get("sum", 0.0)) == took
 
 
 def test_an_outage_is_told_once_of_each(world: World) -> None:
