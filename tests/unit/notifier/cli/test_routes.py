@@ -211,16 +211,6 @@ def test_a_denial_is_said(routing: str, capsys: pytest.CaptureFixture[str]) -> N
     )
 
 
-def test_a_file_that_the_controller_refuses(
-    routing: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Routes of it are not tried, also where only a credential's name is missing."""
-    for members, why in (("slackConfigs: [{}]", "credentialRef is required"), ("name: b", "twice")):
-        Path(routing).write_text(f"route: {{receiver: a}}\nreceivers: [{{name: a, {members}}}]")
-        assert main(["routes", "test", "--routing", routing, "--attributes", "team=a"]) == 2
-        assert why in capsys.readouterr().err
-
-
 def test_what_is_expected(routing: str, capsys: pytest.CaptureFixture[str]) -> None:
     """For CI: exit code 1 unless exactly these receivers get it."""
     words = [
@@ -252,45 +242,59 @@ def test_slips_of_what_is_typed_are_doubted(
     ]
 
 
-#: Words, and what is said of them.
-REFUSED: Final[dict[str, tuple[list[str], str]]] = {
-    "a pair that is none": (["--attributes", "critical"], "is not of the form KEY=VALUE"),
-    "a key that is empty": (["--attributes", "=x"], "is not of the form KEY=VALUE"),
-    "no manifest": (["--notification", "/nowhere"], "cannot read /nowhere"),
-}
+_NO_RECEIVER: Final = "route: {receiver: y}\nreceivers: [{name: x}]\n"
+#: A routing file, a manifest, further words, and what is said of them.
+REFUSED: Final[dict[str, tuple[str, str | None, tuple[str, ...], str]]] = {
+    "a pair that is none": (
+        ROUTING, None, ("--attributes", "critical"), "is not of the form KEY=VALUE",
+    ),
+    "a key that is empty": (ROUTING, None, ("--attributes", "=x"), "is not of the form KEY=VALUE"),
+    "no manifest": (ROUTING, None, ("--notification", "/nowhere"), "cannot read /nowhere"),
+    "a routing file with an error": (
+        _NO_RECEIVER, None, (), "r.yaml: receiver 'y' not found in receivers list (line 1)",
+    ),
+    "one that lacks a credential's name": (
+        "route: {receiver: a}\nreceivers: [{name: a, slackConfigs: [{}]}]", None, (),
+        "credentialRef is required",
+    ),
+    "one that has a key twice": (
+        "route: {receiver: a}\nreceivers: [{name: a, name: b}]", None, (), "twice",
+    ),
+    "another kind": (ROUTING, "kind: Pod\n", (), "holds no NotificationRequest of kubernaut.ai"),
+    "another group": (
+        ROUTING, "kind: NotificationRequest\napiVersion: v1\n", (), "holds no NotificationRequest",
+    ),
+    "another kind of the group": (
+        ROUTING, "kind: Pod\napiVersion: kubernaut.ai/v1alpha1\n", (), "holds no NotificationRequest",
+    ),
+    "another shape": (
+        ROUTING,
+        "apiVersion: kubernaut.ai/v1alpha1\nkind: NotificationRequest\nspec: {context: 5}\n", (),
+        "does not fit the CustomResourceDefinition",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_wrong_usage(case: str, routing: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, with the reason."""
-    words, reason = REFUSED[case]
-    assert main(["routes", "test", "--routing", routing, *words]) == 2
+def test_what_cannot_be_used(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, with the reason, and the line of a bad routing file."""
+    text, manifest, words, reason = REFUSED[case]
+    routing, notification = tmp_path / "r.yaml", tmp_path / "n.yaml"
+    routing.write_text(text)
+    if manifest is not None:
+        notification.write_text(manifest)
+        words = ("--notification", str(notification))
+    assert main(["routes", "test", "--routing", str(routing), *words]) == 2
     assert reason in capsys.readouterr().err
 
 
-def test_files_that_cannot_be_used(
-    tmp_path: Path, routing: str, capsys: pytest.CaptureFixture[str]
+def test_a_bad_routing_file_is_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A bad routing file is named with its line; settings decide which channels there are."""
-    bad = tmp_path / "bad.yaml"
-    bad.write_text("route: {receiver: y}\nreceivers: [{name: x}]\n")
-    assert main(["routes", "show", "--routing", str(bad)]) == 2
-    assert f"notifier: {bad}: receiver 'y' not found in receivers list (line 1)" in (
-        capsys.readouterr().err
-    )
-    for other in (
-        "kind: Pod\n",
-        "kind: NotificationRequest\napiVersion: v1\n",
-        "kind: Pod\napiVersion: kubernaut.ai/v1alpha1\n",
-    ):
-        bad.write_text(other)
-        assert main(["routes", "test", "--routing", routing, "--notification", str(bad)]) == 2
-        assert "holds no NotificationRequest of kubernaut.ai" in capsys.readouterr().err
-    bad.write_text(
-        "apiVersion: kubernaut.ai/v1alpha1\nkind: NotificationRequest\nspec: {context: 5}\n"
-    )
-    assert main(["routes", "test", "--routing", routing, "--notification", str(bad)]) == 2
-    assert "does not fit the CustomResourceDefinition" in capsys.readouterr().err
+    """It is named with its line."""
+    (tmp_path / "r.yaml").write_text(_NO_RECEIVER)
+    assert main(["routes", "show", "--routing", str(tmp_path / "r.yaml")]) == 2
+    assert "receiver 'y' not found in receivers list (line 1)" in capsys.readouterr().err
 
 
 def test_settings_decide_which_channels_there_are(
