@@ -6,7 +6,9 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 
@@ -21,23 +23,23 @@ def _found(*addresses: str) -> list[Any]:
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 25)) for address in addresses]
 
 
-async def test_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def names() -> Iterator[Names]:
+    """Names that are looked up for anybody."""
+    made = Names(EgressGuard(), "test")
+    yield made
+    made.close()
+
+
+async def test_addresses_of_a_name(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them come, for the family that is asked for."""
-    asked: list[Any] = []
-
-    def answer(*given: object, **more: object) -> list[Any]:
-        asked.append((given, more))
-        return _found("192.0.2.1", "192.0.2.2")
-
+    answer = Mock(return_value=_found("192.0.2.1", "192.0.2.2"))
     monkeypatch.setattr(socket, "getaddrinfo", answer)
-    names = Names(EgressGuard(), "test")
     assert await names.look_up("mail.example", 25, timeout_s=9) == _found("192.0.2.1", "192.0.2.2")
     await names.look_up("mail.example", 25, family=socket.AF_INET6, timeout_s=9)
-    names.close()
-    kind = {"type": socket.SOCK_STREAM}
-    assert asked == [
-        (("mail.example", 25), {"family": socket.AF_UNSPEC, **kind}),
-        (("mail.example", 25), {"family": socket.AF_INET6, **kind}),
+    assert answer.call_args_list == [
+        call("mail.example", 25, family=family, type=socket.SOCK_STREAM)
+        for family in (socket.AF_UNSPEC, socket.AF_INET6)
     ]
 
 
@@ -47,33 +49,29 @@ async def test_one_address_that_is_refused_refuses_the_name(
     """One that leads to a metadata address as well leads nowhere; listed, or a proxy, it may be private."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: _found("8.8.8.8", "10.0.0.1"))
     guard = EgressGuard("strict", ["listed.example", "*.listed.example"])
-    names = Names(guard, "test")
-    with pytest.raises(EgressDenied, match="private address"):
-        await names.look_up("mail.example", 25, timeout_s=9)
-    assert len(await names.look_up("listed.example", 25, timeout_s=9)) == 2
-    assert len(await names.look_up("proxy.example", 25, proxy=True, timeout_s=9)) == 2
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: _found("8.8.8.8", "169.254.1.1"))
-    with pytest.raises(EgressDenied, match="link-local"):
-        await names.look_up("a.listed.example", 25, proxy=True, timeout_s=9)
-    names.close()
+    with closing(Names(guard, "test")) as names:
+        with pytest.raises(EgressDenied, match="private address"):
+            await names.look_up("mail.example", 25, timeout_s=9)
+        assert len(await names.look_up("listed.example", 25, timeout_s=9)) == 2
+        assert len(await names.look_up("proxy.example", 25, proxy=True, timeout_s=9)) == 2
+        refused = _found("8.8.8.8", "169.254.1.1")
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: refused)
+        with pytest.raises(EgressDenied, match="link-local"):
+            await names.look_up("a.listed.example", 25, proxy=True, timeout_s=9)
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "no-such-host.invalid"])
-async def test_what_is_no_name(host: str) -> None:
+async def test_what_is_no_name(names: Names, host: str) -> None:
     """A text that can be no name fails as one that nobody knows."""
-    names = Names(EgressGuard(), "test")
     with pytest.raises(socket.gaierror):
         await names.look_up(host, 25, timeout_s=9)
-    names.close()
 
 
-async def test_a_name_without_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_without_addresses(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty answer is none."""
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
-    names = Names(EgressGuard(), "test")
     with pytest.raises(socket.gaierror, match="no addresses"):
         await names.look_up("mail.example", 25, timeout_s=9)
-    names.close()
 
 
 class Resolver:
@@ -113,9 +111,8 @@ async def _begun(resolver: Resolver, n: int) -> None:
     await eventually(lambda: len(resolver.asked) >= n)
 
 
-async def test_dead_zones_leave_threads_for_others(resolver: Resolver) -> None:
+async def test_dead_zones_leave_threads_for_others(resolver: Resolver, names: Names) -> None:
     """One holds half of the threads, the next a third of the rest; what gets none was not sent."""
-    names = Names(EgressGuard(), "test")
     resolver.hangs = ".example"
     crowd = [
         asyncio.create_task(names.look_up(f"h{n}.{zone}.example", 25, timeout_s=60))
@@ -133,7 +130,6 @@ async def test_dead_zones_leave_threads_for_others(resolver: Resolver) -> None:
     resolver.let_go.set()
     # Those that waited begin as threads become free.
     assert await asyncio.gather(*crowd) == [_found("192.0.2.1")] * 60
-    names.close()
 
 
 async def test_who_asks_for_one_name_waits_for_one_answer(resolver: Resolver) -> None:
@@ -201,9 +197,8 @@ async def test_the_last_answer_serves_for_a_while(resolver: Resolver, case: str)
     names.close()
 
 
-async def test_none_is_waited_for_at_the_end(resolver: Resolver) -> None:
+async def test_none_is_waited_for_at_the_end(resolver: Resolver, names: Names) -> None:
     """Look-ups that hang are left, and who waits for a thread is dropped."""
-    names = Names(EgressGuard(), "test")
     crowd = [
         asyncio.create_task(names.look_up(f"h{n}.dead.example", 25, timeout_s=60))
         for n in range(20)

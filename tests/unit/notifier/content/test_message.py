@@ -16,8 +16,7 @@ from notifier.channels.pagerduty import pagerduty_body
 from notifier.channels.slack import slack_payload
 from notifier.channels.teams import teams_body
 from notifier.channels.webhook import webhook_payload
-from notifier.content.enrich import enrich
-from notifier.content.message import compose, idempotency_key
+from notifier.content.message import compose, enrich, idempotency_key
 from notifier.content.sanitise import PIECE_CHARS
 from notifier.contract import Message
 from tests.channels.messages import UID, document, message

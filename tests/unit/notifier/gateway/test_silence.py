@@ -7,28 +7,28 @@ from typing import Any, Final
 import pytest
 
 from notifier.gateway.settings import of_document
-from notifier.gateway.silence import Step, View, decide, grace, recovery_notice, silence_notice
+from notifier.gateway.silence import Step, View, grace, recovery_notice, silence_notice
 from notifier.gateway.translation import Source
 
 EVERY: Final = 600.0
 #: What is decided at second 10,000, by what a replica knows.
 DECISIONS: Final[dict[str, tuple[View, Step]]] = {
-    "it listens for less than the interval": (View(since=9500), Step.WAIT),
+    "it listens for less than the interval": (View(listening=9500), Step.WAIT),
     "it was heard within the interval": (
-        View(since=0, heard=9500, changed=9500), Step.WAIT,
+        View(listening=0, sent=9500, changed=9500), Step.WAIT,
     ),
-    "another replica heard it": (View(since=0, heard=5000, changed=9500), Step.WAIT),
-    "the interval is over, the grace is not": (View(since=0, heard=9345, changed=9345), Step.WAIT),
-    "nobody heard it": (View(since=0, heard=9340, changed=9340), Step.REPORT),
-    "it never was heard": (View(since=9340), Step.REPORT),
-    "its silence has been told": (View(since=0, changed=5000, silent="st-1"), Step.WAIT),
-    "it is heard, and the Lease does not say so": (View(since=0, heard=9999), Step.RECORD),
-    "the Lease is new enough": (View(since=0, heard=9999, changed=9970), Step.WAIT),
-    "the Lease is old": (View(since=0, heard=9999, changed=9969), Step.RECORD),
-    "it is back": (View(since=0, heard=9999, changed=5000, silent="st-1"), Step.REPORT_BACK),
-    "it is back after a restart": (View(since=9990, heard=9999, silent="st-1"), Step.REPORT_BACK),
+    "another replica heard it": (View(listening=0, sent=5000, changed=9500), Step.WAIT),
+    "the interval is over, the grace is not": (View(listening=0, sent=9345, changed=9345), Step.WAIT),
+    "nobody heard it": (View(listening=0, sent=9340, changed=9340), Step.REPORT),
+    "it never was heard": (View(listening=9340), Step.REPORT),
+    "its silence has been told": (View(listening=0, changed=5000, silent="st-1"), Step.WAIT),
+    "it is heard, and the Lease does not say so": (View(listening=0, sent=9999), Step.RECORD),
+    "the Lease is new enough": (View(listening=0, sent=9999, changed=9970), Step.WAIT),
+    "the Lease is old": (View(listening=0, sent=9999, changed=9969), Step.RECORD),
+    "it is back": (View(listening=0, sent=9999, changed=5000, silent="st-1"), Step.REPORT_BACK),
+    "it is back after a restart": (View(listening=9990, sent=9999, silent="st-1"), Step.REPORT_BACK),
     "what was heard before the silence is no return": (
-        View(since=0, heard=5001, changed=5000, silent="st-1"), Step.WAIT,
+        View(listening=0, sent=5001, changed=5000, silent="st-1"), Step.WAIT,
     ),
 }  # fmt: skip
 
@@ -37,7 +37,7 @@ DECISIONS: Final[dict[str, tuple[View, Step]]] = {
 def test_what_is_done(case: str) -> None:
     """Only silence of the whole interval is told, once, and so is the return."""
     view, step = DECISIONS[case]
-    assert decide(view, EVERY, 10_000.0) is step
+    assert view.step(EVERY, 10_000.0) is step
 
 
 def test_the_grace_is_a_tenth_within_bounds() -> None:
@@ -47,9 +47,9 @@ def test_the_grace_is_a_tenth_within_bounds() -> None:
 
 def test_silence_is_counted_from_the_last_sign_of_life() -> None:
     """Whoever has seen it; never less than nothing."""
-    view = View(since=100, heard=50, changed=120)
+    view = View(listening=100, sent=50, changed=120)
     assert [view.unheard(now) for now in (110, 120, 121.5)] == [0, 0, 1.5]
-    assert View(since=100).unheard(103) == View(since=0, heard=100).unheard(103) == 3
+    assert View(listening=100).unheard(103) == View(listening=0, sent=100).unheard(103) == 3
 
 
 def source(**more: Any) -> Source:

@@ -12,9 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from notifier.gateway.draft import Incoming
 from notifier.gateway.metrics import GatewayMetrics
-from notifier.gateway.rating import OverRateError, Rating
+from notifier.gateway.rating import OverRateError, Rating, digest_of
 from notifier.gateway.settings import of_document
-from notifier.gateway.storm import digest_of
 from notifier.gateway.submit import Submitted, Submitter
 from notifier.gateway.translation import Desired, Source, translate
 from syncer.model.errors import Unavailable

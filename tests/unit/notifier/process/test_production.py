@@ -172,11 +172,14 @@ async def test_what_is_made_is_closed_again(
 
 
 async def test_its_identity_is_the_host_and_the_port_of_its_probes(files: Files) -> None:
-    """Readiness says from the first moment what is missing; after the end nobody listens."""
+    """Readiness says from the first moment what is missing; its clock is in UTC; its end frees the port."""
     async with files.running() as outside:
         host, _, port = outside.identity.rpartition("_")
         assert host == socket.gethostname()
+        assert outside.wall().tzinfo is UTC
+        assert abs((datetime.now(UTC) - outside.wall()).total_seconds()) < 60
         assert await get(port, "/healthz") == (200, "ok\n")
+        assert (await get(port, "/metrics"))[0] == 200, "the file gives both the same address"
         assert await get(port, "/readyz") == (
             503,
             (
@@ -206,13 +209,6 @@ async def test_metrics_have_an_address_of_their_own(files: Files) -> None:
         assert f"\n{name}" in text
 
 
-async def test_one_address_serves_both(files: Files) -> None:
-    """Where a file gives probes and metrics the same one."""
-    async with files.running() as outside:
-        port = outside.identity.rpartition("_")[2]
-        assert (await get(port, "/metrics"))[0] == (await get(port, "/healthz"))[0] == 200
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_asks_it_to_end(files: Files, number: signal.Signals) -> None:
     """The signal of the kubelet, and that of a terminal."""
@@ -222,13 +218,6 @@ async def test_a_signal_asks_it_to_end(files: Files, number: signal.Signals) -> 
         async with asyncio.timeout(20):
             await outside.stop.requested.wait()
         assert outside.stop.refusal is None
-
-
-async def test_the_wall_clock_is_in_utc(files: Files) -> None:
-    """Whatever the machine's time zone is."""
-    async with files.running() as outside:
-        assert outside.wall().tzinfo is UTC
-        assert abs((datetime.now(UTC) - outside.wall()).total_seconds()) < 60
 
 
 async def test_api_clients_have_names_and_tell_the_time(files: Files) -> None:

@@ -43,8 +43,7 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sanitised: list[str] = []
-        self.limits: list[float] = []
-        self.authors: list[str] = []
+        self.offloaded: list[tuple[float, str]] = []
 
         def composing(document: Any, *given: Any, spec: Any, **more: Any) -> Any:
             if spec is None:
@@ -52,8 +51,7 @@ class World:
             return compose(document, *given, spec=spec, **more)
 
         async def offloading(work: Any, *, size: int, seconds: float, author: str) -> Any:
-            self.limits.append(seconds)
-            self.authors.append(author)
+            self.offloaded.append((seconds, author))
             return await offload(work, size=size, seconds=seconds, author=author)
 
         monkeypatch.setattr(module, "compose", composing)
@@ -77,7 +75,7 @@ async def test_a_message_is_that_of_the_attempt(world: World) -> None:
     message = await world.composer.compose(notification(1), INTENT, with_status=False)
     assert (message.uid, message.key, message.attempt_id) == ("uid-1", "n/a1", "0.7-1")
     assert message.spec.subject == "s"
-    assert (world.limits, world.authors) == ([10.0], ["n"])
+    assert world.offloaded == [(10.0, "n")]
 
 
 async def test_a_message_leads_to_its_page(world: World) -> None:

@@ -17,9 +17,6 @@ from syncer.model.attempt import make_attempt_id
 from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.holding import World as Still
 
-#: Seconds that a hand-over may last; what need not be waited for ends long before.
-PATIENCE = 20.0
-
 
 class World(Still):
     """A controller whose clock goes, and a Redis that may be away."""
@@ -30,17 +27,9 @@ class World(Still):
         self.log = SimpleNamespace(available=True, client=SimpleNamespace(generation=0))
         self.controller.notifications.recorder.log = cast("Any", self.log)
 
-    async def hand_over(self) -> tuple[bool, float]:
-        """Quiesce the shard; whether it fell quiet, and after how many seconds."""
-        began = time.monotonic()
-        quiet = await self.controller.quiesce(lambda _: True, PATIENCE)
-        return quiet, time.monotonic() - began
-
-    def on_the_wire(self, name: str) -> Any:
-        """An attempt under way."""
-        notification = self.claimed(name)
-        notification.in_flight.begin(make_attempt_id(Held().epoch, 2), "slack:ops")
-        return notification
+    def hand_over(self) -> asyncio.Task[bool]:
+        """Quiesce the shard; whether it fell quiet in time."""
+        return asyncio.create_task(self.controller.quiesce(lambda _: True, 20.0))
 
 
 @pytest.fixture
@@ -53,7 +42,7 @@ async def test_a_status_that_can_be_written_is_waited_for(world: World) -> None:
     """It is made urgent, and the shard is quiet once it is written."""
     notification = world.claimed("a")
     world.cache.mark_dirty(notification)
-    task = asyncio.create_task(world.hand_over())
+    task = world.hand_over()
     while not notification.publication.urgent:
         await asyncio.sleep(0.01)
     notification.publication.cover()
@@ -61,15 +50,16 @@ async def test_a_status_that_can_be_written_is_waited_for(world: World) -> None:
     await asyncio.sleep(0.3)
     assert not task.done()
     notification.publication.over()
-    assert (await task)[0]
+    assert await task
 
 
 async def test_a_send_is_waited_for_whatever_is_away(world: World) -> None:
     """Nobody else may begin while a request of ours is on its way."""
-    notification = world.on_the_wire("a")
+    notification = world.claimed("a")
+    notification.in_flight.begin(make_attempt_id(Held().epoch, 2), "slack:ops")
     world.log.available = False
-    task = asyncio.create_task(world.hand_over())
+    task = world.hand_over()
     await asyncio.sleep(0.3)
     assert not task.done()
     notification.in_flight.executing.clear()
-    assert (await task)[0]
+    assert await task

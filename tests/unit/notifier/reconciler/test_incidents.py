@@ -285,21 +285,18 @@ async def test_an_end_does_not_wait_for_what_waits_for_a_person() -> None:
         assert await outside.incidents().look(last, PAGER, channel()) == ("", wanted)
 
 
-@pytest.mark.parametrize("journaled", [True, False])
-async def test_without_redis_statuses_say_what_was_tried(*, journaled: bool) -> None:
+async def test_without_redis_statuses_say_what_was_tried() -> None:
     """Where attempts are journaled; else it is looked at again once logs can be read."""
     first = notification("f", "firing", 60, phase="Retrying")
     made = Attempt(ID, PAGER, UNKNOWN, ended=NOW - 9_000)
     outside = Outside(replace(first, status=replace(first.status, attempts=(made,))))
     outside.log_away = True
     look = partial(outside.incidents().look, notification("last", "resolved", 1), PAGER)
-    if journaled:
-        wanted = ("", "an attempt of f may still arrive")
-        assert await look(channel(), journaled=True) == wanted
-        assert await look(channel(3), journaled=True) == ("", "")
-    else:
-        with pytest.raises(Unavailable):
-            await look(channel())
+    wanted = ("", "an attempt of f may still arrive")
+    assert await look(channel(), journaled=True) == wanted
+    assert await look(channel(3), journaled=True) == ("", "")
+    with pytest.raises(Unavailable):
+        await look(channel())
 
 
 async def test_a_beginning_gives_an_end_its_time_too() -> None:
