@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -78,40 +79,25 @@ async def unreadable(here: Stage) -> RawLog:
     return raw
 
 
-async def misnamed(here: Stage) -> RawLog:
-    """Give the header another object's name."""
+async def marked(here: Stage, **changed: Any) -> RawLog:
+    """Change the header of a finished log."""
     raw = await finished(here)
-    await raw.head(lambda h: replace(h, object=f"{here.namespace}/other"))
+    await raw.head(lambda h: replace(h, **changed))
     return raw
 
 
-async def mark_beyond(here: Stage) -> RawLog:
-    """Mark more as published than there is."""
+async def told(here: Stage, *, command: str) -> RawLog:
+    """Have Redis do this to a finished log."""
     raw = await finished(here)
-    await raw.head(lambda h: replace(h, acked=99))
+    await here.redis.execute_command(command, raw.key)  # type: ignore[no-untyped-call]  # redis has no type for it
     return raw
 
 
-async def log_missing(here: Stage) -> RawLog:
-    """Delete the log."""
-    raw = await finished(here)
-    await here.redis.delete(raw.key)
-    return raw
-
-
-async def log_behind(here: Stage) -> RawLog:
-    """Cut the newest record off, as a failover does."""
+async def shortened(here: Stage, *, kept: slice, acked: int) -> RawLog:
+    """Keep some records of a finished log, of which so many are marked."""
     raw = await finished(here)
     header, records = await raw.read()
-    await raw.write(replace(header, acked=1, audited=1), records[:-1])
-    return raw
-
-
-async def plan_missing(here: Stage) -> RawLog:
-    """Leave the plan out."""
-    raw = await finished(here)
-    header, records = await raw.read()
-    await raw.write(replace(header, acked=2, audited=2), records[1:])
+    await raw.write(replace(header, acked=acked, audited=acked), records[kept])
     return raw
 
 
@@ -171,20 +157,6 @@ async def open_attempt(here: Stage) -> RawLog:
     return raw
 
 
-async def unacked(here: Stage) -> RawLog:
-    """Take the mark of a finished log back."""
-    raw = await finished(here)
-    await raw.head(lambda h: replace(h, acked=1))
-    return raw
-
-
-async def no_expiry(here: Stage) -> RawLog:
-    """Take the expiry of a finished log off."""
-    raw = await finished(here)
-    await here.redis.persist(raw.key)
-    return raw
-
-
 async def orphan(here: Stage) -> RawLog:
     """Leave a log whose object is gone."""
     raw = RawLog(here, "11111111-2222-3333-4444-555555555555")
@@ -206,20 +178,25 @@ class Case:
 
 MENDED = {
     "unreadable": Case(unreadable, ("--rebuild",), "record 3: checksum does not match"),
-    "misnamed": Case(misnamed, ("--rebuild",)),
-    "mark-beyond": Case(mark_beyond, ("--rebuild",), "marked up to 99, and there are 3 record(s)"),
-    "log-missing": Case(log_missing, ("--unwitnessed",)),
-    "log-behind": Case(
-        log_behind, ("--unwitnessed",), "the log lacks 1 attempt(s) or result(s) of the status"
+    "misnamed": Case(partial(marked, object="elsewhere/other"), ("--rebuild",)),
+    "mark-beyond": Case(
+        partial(marked, acked=99), ("--rebuild",), "marked up to 99, and there are 3 record(s)"
     ),
-    "plan-missing": Case(plan_missing, ("--unwitnessed",)),
+    "log-missing": Case(partial(told, command="DEL"), ("--unwitnessed",)),
+    # As a failover cuts the newest record off.
+    "log-behind": Case(
+        partial(shortened, kept=slice(-1), acked=1),
+        ("--unwitnessed",),
+        "the log lacks 1 attempt(s) or result(s) of the status",
+    ),
+    "plan-missing": Case(partial(shortened, kept=slice(1, None), acked=2), ("--unwitnessed",)),
     "expiring": Case(expiring),
     "status-behind": Case(status_behind),
     "acked": Case(acked),
     "status-differs": Case(status_differs, (), "the log says otherwise: failedDeliveries"),
     "open-attempt": Case(open_attempt, stuck=1_000),
-    "unacked": Case(unacked),
-    "no-expiry": Case(no_expiry),
+    "unacked": Case(partial(marked, acked=1)),
+    "no-expiry": Case(partial(told, command="PERSIST")),
     "orphan": Case(orphan),
 }
 
@@ -309,12 +286,6 @@ async def test_damaged_success_is_never_forgotten(here: Stage, operator: Operato
 # -- what only a person can mend ------------------------------------------------------------------
 
 
-async def epoch_ahead(here: Stage) -> None:
-    """A log from a cluster that was further on."""
-    raw = await finished(here)
-    await raw.head(lambda h: replace(h, epoch=Epoch("0.99999999999999")))
-
-
 async def unparsed(here: Stage) -> None:
     """An object with a member of a type that it cannot have."""
     await finished(here)
@@ -390,7 +361,8 @@ async def test_raised_incarnation_is_the_fix_of_epochs_ahead(
     """What verify advises is right: with a raised incarnation the very same log is in order."""
     process = here.notifier(sync=NO_SWEEPS, sharding=BRISK)
     async with owner(process):
-        await epoch_ahead(here)
+        # As in a log from a cluster that was further on.
+        await marked(here, epoch=Epoch("0.99999999999999"))
         config = str(process._config)
         assert (await operator.verify(config=config)).classes == {"epoch-ahead"}
     raised = here.notifier(sync=NO_SWEEPS, sharding={"incarnation": 1})
@@ -402,7 +374,7 @@ async def test_raised_incarnation_is_the_fix_of_epochs_ahead(
 async def test_named_objects_alone(here: Stage, operator: Operator) -> None:
     """Named objects are repaired and no others; a name that nobody bears is exit code 3."""
     async with owner(here.notifier(sync=NO_SWEEPS)):
-        raw = await no_expiry(here)
+        raw = await told(here, command="PERSIST")
         absent = await operator.run("verify", "--repair", f"{here.namespace}/nobody")
         assert (absent.code, absent.err) == (
             3, f"syncer: there is no object {here.namespace}/nobody\n",
