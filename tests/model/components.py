@@ -24,6 +24,8 @@ from enum import IntEnum
 from operator import itemgetter
 from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar, cast, get_type_hints
 
+from tests.model.rules import Rules
+
 T = TypeVar("T", bound=tuple[Any, ...])
 
 #: A function of a state and of options that yields transitions.
@@ -36,6 +38,11 @@ _BITS: Final = 20
 _ONES: Final = (1 << _BITS) - 1
 #: Of small integers a component takes few values.
 _BITS_OF_INT: Final = 8
+
+
+def steps(model: Any, state: Any, options: Any) -> list[tuple[str, Any, tuple[str, ...]]]:
+    """Return the transitions of a state as the parts of its model yield them, by no numbers."""
+    return [step for part in model.parts(options) for step in part(state, options)]
 
 
 class _HiddenError(Exception):
@@ -132,13 +139,13 @@ class Components(Generic[T]):
     Numbers are given as values turn up, so they mean something to this object alone.
     """
 
-    def __init__(self, start: T, options: object, split: Iterable[str] = ()) -> None:
+    def __init__(self, start: T, options: Rules, split: Iterable[str] = ()) -> None:
         """
         Split a kind of state.
 
         Args:
             start: One of its states.
-            options: Those of a run: a dataclass.
+            options: Those of a run.
             split: Fields that are records, or tuples of always as many records, whose fields are
                 components of their own; any other field is one by itself.
         """
@@ -165,13 +172,13 @@ class Components(Generic[T]):
         #: Where the options begin, and what they are, by their bits.
         self._options_at = self._bits
         self._options: dict[int, Any] = {}
-        self._option_names = [f.name for f in dataclasses.fields(cast("Any", options))]
+        self._option_names = _names_of(options)
         self._first_option = len(self._all)
         hints = get_type_hints(type(options))
         for name in self._option_names:
-            self._component(hints[name])
+            self._component(hints.get(name, bool))
 
-    def number(self, state: T, options: object) -> int:
+    def number(self, state: T, options: Rules) -> int:
         """Return the integer that stands for a state under options."""
         values: list[Any] = []
         for layout, value in zip(self._layout, state, strict=True):
@@ -464,7 +471,13 @@ def _covered(kind: type[Any], components: Sequence[int], noted: set[int]) -> typ
     return type(f"Covered{kind.__name__}", (kind,), {"__slots__": (), **read})
 
 
-def _noting(options: Any, first: int, noted: set[int]) -> Any:
+def _names_of(options: Rules) -> list[str]:
+    """Return the names of options and rules, of which `off` is another form."""
+    names = (f.name for f in dataclasses.fields(options))
+    return [*(name for name in names if name != "off"), *options.RULES]
+
+
+def _noting(options: Rules, first: int, noted: set[int]) -> Any:
     """Return options that note which of them were read, each by `first` and its place."""
     kind = type(options)
 
@@ -480,7 +493,7 @@ def _noting(options: Any, first: int, noted: set[int]) -> Any:
         noted.update(range(first, first + len(read)))
         return id(asked)
 
-    names = [f.name for f in dataclasses.fields(options)]
-    read = {name: field(first + n, getattr(options, name)) for n, name in enumerate(names)}
+    names = enumerate(_names_of(options), first)
+    read = {name: field(n, getattr(options, name)) for n, name in names}
     members = {"__slots__": (), "__hash__": hashed, **read}
     return object.__new__(type(f"Noting{kind.__name__}", (kind,), members))

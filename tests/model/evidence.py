@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.record import Plan
@@ -39,6 +39,7 @@ from syncer.model.resource import ChannelStatus, NotificationRequest, RetryPolic
 from syncer.model.resource import Status as Shown
 from syncer.rules.evidence import Circumstances, Judgement, Verdict, judge
 from syncer.rules.fold import LogView
+from tests.model.rules import Rules
 from tests.model.search import replaced
 
 #: Milliseconds: another controller's object, the foundation, the store as first noted, an object of ours, a
@@ -97,7 +98,7 @@ FORGERIES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(Rules):
     """
     The world, and the rule as built.
 
@@ -110,21 +111,6 @@ class Options:
         outages: How often Redis is away.
         once: Delivery is at most once.
         adopted: Phase in which another controller has left it, empty if it is ours.
-        routes: A plan comes from no status.
-        grounds: What a status shows enters a log only on a ground.
-        compares: The store is compared with the one that the Lease notes.
-        looks: Before a status is judged, the servers are asked who they are.
-        marks_known: A mark counts only where the Lease says that there may be some.
-        marks_count: There it does.
-        adopts_older: Only objects older than the installation are another controller's.
-        adopts: Those are.
-        supports: A final phase that nothing led to ends nothing.
-        waits: Where the absence of a log proves nothing, one is waited for.
-        stops: So it is where a log is there and holds less.
-        knows_birth: Who has found that there was no log, and can have been none, needs no more evidence.
-        overrules: What is disregarded does not decide.
-        remembers: What was unknown when the phase became final stays a reason for it.
-        expires: A log that was made anew after its time does not speak against a status.
     """
 
     forgeries: int = 1
@@ -135,21 +121,26 @@ class Options:
     outages: int = 0
     once: bool | None = None
     adopted: str = ""
-    routes: bool = True
-    grounds: bool = True
-    compares: bool = True
-    looks: bool = True
-    marks_known: bool = True
-    marks_count: bool = True
-    adopts_older: bool = True
-    adopts: bool = True
-    supports: bool = True
-    waits: bool = True
-    stops: bool = True
-    knows_birth: bool = True
-    overrules: bool = True
-    remembers: bool = True
-    expires: bool = True
+
+    RULES: ClassVar = {
+        "routes": "A plan comes from no status.",
+        "grounds": "What a status shows enters a log only on a ground.",
+        "compares": "The store is compared with the one that the Lease notes.",
+        "looks": "Before a status is judged, the servers are asked who they are.",
+        "marks_known": "A mark counts only where the Lease says that there may be some.",
+        "marks_count": "There it does.",
+        "adopts_older": "Only objects older than the installation are another controller's.",
+        "adopts": "Those are.",
+        "supports": "A final phase that nothing led to ends nothing.",
+        "waits": "Where the absence of a log proves nothing, one is waited for.",
+        "stops": "So it is where a log is there and holds less.",
+        "knows_birth": (
+            "Who has found that there was no log, and can have been none, needs no more evidence."
+        ),
+        "overrules": "What is disregarded does not decide.",
+        "remembers": "What was unknown when the phase became final stays a reason for it.",
+        "expires": "A log that was made anew after its time does not speak against a status.",
+    }
 
 
 @replaced

@@ -42,18 +42,10 @@ class Promise(Generic[T]):
     kept_by: Callable[[str], bool] = lambda _: False
 
 
-@dataclass(frozen=True, slots=True)
-class Fairness(Generic[T]):
-    """
-    What is promised and who is fair.
-
-    Attributes:
-        action: The action that a label is one way of; None for what need never happen, a fault say.
-        promises: To be kept.
-    """
-
-    action: Callable[[str], str | None]
-    promises: tuple[Promise[T], ...]
+def action(label: str) -> str | None:
+    """The action that a label is one way of, None for what need never happen."""
+    name = label.partition(":")[0]
+    return None if name in ("fault", "end of fault", "late", "finalizer") else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +75,9 @@ class Unkept:
 class Graph(Generic[T]):
     """The steps between the states of a search, kept by number."""
 
-    def __init__(self, fairness: Fairness[T]) -> None:
+    def __init__(self, promises: Sequence[Promise[T]]) -> None:
         """Empty; states are numbered by the search."""
-        self._fairness = fairness
+        self._promises = promises
         self._labels: dict[str, int] = {}
         self._actions: dict[str, int] = {}
         #: Bit of the action of a label, 0 for none.
@@ -106,7 +98,7 @@ class Graph(Generic[T]):
     def _number(self, label: str) -> int:
         """Give a new label its number."""
         number = self._labels[label] = len(self._labels)
-        name = self._fairness.action(label)
+        name = action(label)
         bit = 0 if name is None else 1 << self._actions.setdefault(name, len(self._actions))
         self._bits.append(bit)
         return number
@@ -124,7 +116,7 @@ class Graph(Generic[T]):
         possible = [self._all(edges) for edges in self.edges]
         names = list(self._labels)
         found = []
-        for promise in self._fairness.promises:
+        for promise in self._promises:
             pending = bytearray(promise.pending(state) for state in order)
             keeps = [promise.kept_by(name) for name in names]
             inside = [

@@ -37,7 +37,7 @@ Properties (of a step) and promises (kept by a fair behaviour):
   by a former owner.
 - END: it ends, once anybody reaches the log: all shown, all in the log, no note, no mark.
 
-Each rule is one option whose default is the safe rule; a mutant changes one option.
+Each rule is in force unless a mutant switches it off.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from tests.model.components import Part
 from tests.model.fairness import Promises
-from tests.model.search import replaced
+from tests.model.rules import Rules
+from tests.model.search import replaced, spend, with_replica
 
 #: (epoch, number within the epoch)
 Id = tuple[int, int]
@@ -309,9 +310,9 @@ Step = tuple[str, State, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(Rules):
     """
-    Faults, world and rules; the default of every rule is the safe value.
+    Faults and world; the rules are in `RULES`.
 
     Attributes:
         attempts: The most that may be sent.
@@ -326,40 +327,6 @@ class Options:
         phases: Lists tell no more of a finished object than that it is, and only the owner writes statuses.
         unmarks: The mark is taken away before anything is opened in the log: proposed, not needed.
         faults: How often each fault may happen.
-
-        true_guard: (O0, an assumption) No check of the lease passes once the next term has begun.
-        guard_after: (O1) The lease is checked after the write ahead, too.
-        note_first: (O2) The note is confirmed before anything is journaled.
-        note_gone: (O3) The note is removed before anything is opened in the log.
-        note_doubt: (O4) A note whose write was not answered may be there.
-        doubt_written: (O23) Until another write is answered: a look at the Lease does not tell.
-        mark_first: (O5) The mark is in the first journaled write.
-        mark_whole: (O6) So is all that its writer knows.
-        mark_named: (O7) A mark counts under the note that it names, and no other.
-        trusts_marks: (O8) An object without a mark is not known to whoever cannot read its log.
-        born_later: (O9) An object of the note's own second, and of the margin, is not born after it.
-        own_later: (O24) An object of the second in which a term began, and of the margin, is not its own.
-        this_term: (O10) A memory of an earlier term is not complete.
-        compares: (O11) A journaled write carries the resourceVersion that was read.
-        one_flight: (O12) Nothing is opened in one place while an attempt of the other is on its way.
-        keeps_results: (O13) A journaled attempt's result is kept, also when the log is back.
-        reads_object: (O14) After a claim the object is read, and what it shows is given to the log.
-        claims_anew: (O15) Who has written anything into the status alone claims the log anew.
-        carries_on: (O16) A new owner goes on with what was journaled.
-        hands_over: (O17) Who does not reach the log hands over to one that does.
-        removes_note: (O18) A note is removed when the log is back.
-        results_journaled: (O19) A result that the log cannot take is written into the status.
-        results_shown: (O21) The result of a journaled attempt is written where its intent is.
-        note_kept: (O22) Each term renames who keeps the note; one that the last term did not keep is none.
-        stamp: (O25) Nothing is opened in the log under a claim of another state of its server.
-        probes: (O26) A claim is made anew once its server is seen in another state.
-        by_writes: (O27) Who reaches the log is told by executed writes.
-        heard_anew: (O28) Who reaches the log again takes its memory for complete only once it has read it.
-        told: (O29) Nor does it after a wake-up.
-        own_heard: (O30) In these cases an object's creation proves nothing either, if it has attempts.
-        marks_heard: (O31) Nor does the name of a note from before.
-        marks_assumed: (O32) A Lease that is made anew says that there may be marks.
-        sees_object: (O20) What an owner sees in the object and does not know has it claim the log anew.
     """
 
     attempts: int = 2
@@ -374,39 +341,67 @@ class Options:
     phases: bool = False
     unmarks: bool = False
     faults: Budget = NO_FAULTS
-    true_guard: bool = True
-    guard_after: bool = True
-    note_first: bool = True
-    note_gone: bool = True
-    note_doubt: bool = True
-    doubt_written: bool = True
-    mark_first: bool = True
-    mark_whole: bool = True
-    mark_named: bool = True
-    trusts_marks: bool = True
-    born_later: bool = True
-    own_later: bool = True
-    this_term: bool = True
-    compares: bool = True
-    one_flight: bool = True
-    keeps_results: bool = True
-    reads_object: bool = True
-    claims_anew: bool = True
-    carries_on: bool = True
-    hands_over: bool = True
-    removes_note: bool = True
-    results_journaled: bool = True
-    results_shown: bool = True
-    note_kept: bool = True
-    stamp: bool = True
-    probes: bool = True
-    sees_object: bool = True
-    by_writes: bool = True
-    heard_anew: bool = True
-    told: bool = True
-    own_heard: bool = True
-    marks_heard: bool = True
-    marks_assumed: bool = True
+
+    RULES: ClassVar = {
+        "true_guard": (
+            "(O0, an assumption) No check of the lease passes once the next term has begun."
+        ),
+        "guard_after": "(O1) The lease is checked after the write ahead, too.",
+        "note_first": "(O2) The note is confirmed before anything is journaled.",
+        "note_gone": "(O3) The note is removed before anything is opened in the log.",
+        "note_doubt": "(O4) A note whose write was not answered may be there.",
+        "doubt_written": (
+            "(O23) Until another write is answered: a look at the Lease does not tell."
+        ),
+        "mark_first": "(O5) The mark is in the first journaled write.",
+        "mark_whole": "(O6) So is all that its writer knows.",
+        "mark_named": "(O7) A mark counts under the note that it names, and no other.",
+        "trusts_marks": (
+            "(O8) An object without a mark is not known to whoever cannot read its log."
+        ),
+        "born_later": (
+            "(O9) An object of the note's own second, and of the margin, is not born after it."
+        ),
+        "own_later": (
+            "(O24) An object of the second in which a term began, and of the margin, is not its "
+            "own."
+        ),
+        "this_term": "(O10) A memory of an earlier term is not complete.",
+        "compares": "(O11) A journaled write carries the resourceVersion that was read.",
+        "one_flight": (
+            "(O12) Nothing is opened in one place while an attempt of the other is on its way."
+        ),
+        "keeps_results": "(O13) A journaled attempt's result is kept, also when the log is back.",
+        "reads_object": (
+            "(O14) After a claim the object is read, and what it shows is given to the log."
+        ),
+        "claims_anew": "(O15) Who has written anything into the status alone claims the log anew.",
+        "carries_on": "(O16) A new owner goes on with what was journaled.",
+        "hands_over": "(O17) Who does not reach the log hands over to one that does.",
+        "removes_note": "(O18) A note is removed when the log is back.",
+        "results_journaled": "(O19) A result that the log cannot take is written into the status.",
+        "results_shown": "(O21) The result of a journaled attempt is written where its intent is.",
+        "note_kept": (
+            "(O22) Each term renames who keeps the note; one that the last term did not keep is "
+            "none."
+        ),
+        "stamp": "(O25) Nothing is opened in the log under a claim of another state of its server.",
+        "probes": "(O26) A claim is made anew once its server is seen in another state.",
+        "sees_object": (
+            "(O20) What an owner sees in the object and does not know has it claim the log anew."
+        ),
+        "by_writes": "(O27) Who reaches the log is told by executed writes.",
+        "heard_anew": (
+            "(O28) Who reaches the log again takes its memory for complete only once it has read "
+            "it."
+        ),
+        "told": "(O29) Nor does it after a wake-up.",
+        "own_heard": (
+            "(O30) In these cases an object's creation proves nothing either, if it has attempts."
+        ),
+        "marks_heard": "(O31) Nor does the name of a note from before.",
+        "marks_assumed": "(O32) A Lease that is made anew says that there may be marks.",
+    }
 
 
 def start(o: Options) -> State:
@@ -433,7 +428,7 @@ def _judged(s: State, o: Options, part: Part[State]) -> Iterator[Step]:
 def _ownerless(s: State, o: Options, i: int) -> Iterator[Step]:
     r = s.replicas[i]
     if not r.up:
-        yield f"{i} restarts", _with(s, i, up=True), ()
+        yield f"{i} restarts", with_replica(s, i, up=True), ()
     elif not r.epoch and _vacant(s) and s.api and not _other_serves(s, o, i):
         yield f"{i} acquires", _acquired(s, o, i), ()
 
@@ -457,18 +452,6 @@ def _unlisted(s: State, o: Options, i: int) -> bool:
 def _jobs(s: State, o: Options, i: int) -> Iterator[Step]:
     for n in range(len(s.replicas[i].jobs)):
         yield from _job(s, o, i, n)
-
-
-def steps(s: State, o: Options) -> Iterator[Step]:
-    """Every transition that may be next."""
-    for part in parts(o):
-        yield from part(s, o)
-
-
-def action(label: str) -> str | None:
-    """The action that a label is one way of, None for what need never happen."""
-    name = label.partition(":")[0]
-    return None if name in ("fault", "end of fault", "late") else name
 
 
 def _may_go(s: State, o: Options) -> bool:
@@ -582,15 +565,6 @@ def _broken(s: State, t: State) -> tuple[str, ...]:
 # -- changes --------------------------------------------------------------------------------------
 
 
-def _with(s: State, i: int, **changes: Any) -> State:
-    replica = s.replicas[i]._replace(**changes)
-    return s._replace(replicas=(*s.replicas[:i], replica, *s.replicas[i + 1 :]))
-
-
-def _spend(s: State, name: str) -> State:
-    return s._replace(budget=s.budget._replace(**{name: getattr(s.budget, name) - 1}))
-
-
 def _log_written(s: State, log: Log) -> State:
     if log == s.log:
         return s
@@ -615,7 +589,7 @@ def _settled(view: View) -> View:
 def _job_set(s: State, i: int, n: int, job: Job | None) -> State:
     jobs = s.replicas[i].jobs
     new = () if job is None else (job,)
-    return _with(s, i, jobs=(*jobs[:n], *new, *jobs[n + 1 :]))
+    return with_replica(s, i, jobs=(*jobs[:n], *new, *jobs[n + 1 :]))
 
 
 def _acquired(s: State, o: Options, i: int) -> State:
@@ -642,7 +616,7 @@ def _is_old(o: Options, i: int) -> bool:
 
 
 def _over(s: State, i: int) -> State:
-    return _with(s, i, epoch=0, claim=0, note=Note(), unsure=False, read=None)
+    return with_replica(s, i, epoch=0, claim=0, note=Note(), unsure=False, read=None)
 
 
 # -- faults and the object ------------------------------------------------------------------------
@@ -653,14 +627,14 @@ def _takeover(s: State, o: Options) -> Iterator[Step]:
     if not s.budget.takeovers or not s.api or s.holder == NOBODY:
         return
     if s.replicas[other].up and not _vacant(s):
-        yield f"fault: {other} takes over", _spend(_acquired(s, o, other), "takeovers"), ()
+        yield f"fault: {other} takes over", spend(_acquired(s, o, other), "takeovers"), ()
 
 
 def _crash(s: State, _: Options, i: int) -> Iterator[Step]:
     if s.budget.crashes and s.replicas[i].epoch:
         dead = Replica(up=False)
         replicas = (*s.replicas[:i], dead, *s.replicas[i + 1 :])
-        yield f"fault: {i} crashes", _spend(s._replace(replicas=replicas), "crashes"), ()
+        yield f"fault: {i} crashes", spend(s._replace(replicas=replicas), "crashes"), ()
 
 
 def _cut(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -668,18 +642,18 @@ def _cut(s: State, o: Options, i: int) -> Iterator[Step]:
         yield f"end of fault: {i} reaches the log", _connected(s, i, cut=False), ()
     elif s.budget.cuts and not s.away:
         unheard = _unsubscribed(s, i) if o.faults.words else s
-        yield f"fault: {i} is cut off", _spend(_connected(unheard, i, cut=True), "cuts"), ()
+        yield f"fault: {i} is cut off", spend(_connected(unheard, i, cut=True), "cuts"), ()
 
 
 def _lease(s: State, _: Options) -> Iterator[Step]:
     """Somebody deletes the shard's Lease, and with it what it said."""
     if s.budget.leases and s.api and s.holder != NOBODY:
         gone = s._replace(holder=NOBODY, note=Note(), note_late=None, marks=Marks.ABSENT)
-        yield "fault: the Lease is deleted by hand", _spend(gone, "leases"), ()
+        yield "fault: the Lease is deleted by hand", spend(gone, "leases"), ()
 
 
 def _unsubscribed(s: State, i: int) -> State:
-    return _with(s, i, heard=Heard.LOST) if s.replicas[i].heard is Heard.ALL else s
+    return with_replica(s, i, heard=Heard.LOST) if s.replicas[i].heard is Heard.ALL else s
 
 
 def _word(s: State, o: Options) -> Iterator[Step]:
@@ -689,12 +663,12 @@ def _word(s: State, o: Options) -> Iterator[Step]:
     for e in s.log.attempts:
         if e[2] is U:
             log = s.log._replace(attempts=join(s.log.attempts, ((e[0], e[1], S),)))
-            said = _log_written(_spend(s, "words"), log)
+            said = _log_written(spend(s, "words"), log)
             i = s.holder
             if i != NOBODY and s.replicas[i].heard is not Heard.LOST and _reach(s, i):
                 known = tuple(sorted({*s.certain, e[0]}))
                 heard = Heard.NOT_ALL if o.told else s.replicas[i].heard
-                said = _with(said._replace(certain=known), i, heard=heard)
+                said = with_replica(said._replace(certain=known), i, heard=heard)
             else:
                 said = said._replace(said=tuple(sorted({*s.said, e[0]})))
             yield f"fault: an operator calls {e[0][0]}-{e[0][1]} delivered", said, ()
@@ -702,7 +676,7 @@ def _word(s: State, o: Options) -> Iterator[Step]:
 
 def _tick(s: State, _: Options) -> Iterator[Step]:
     if s.budget.ticks:
-        yield "fault: a second passes", _spend(s._replace(now=s.now + 1), "ticks"), ()
+        yield "fault: a second passes", spend(s._replace(now=s.now + 1), "ticks"), ()
 
 
 def _late_write(s: State, _: Options) -> Iterator[Step]:
@@ -726,11 +700,11 @@ def _outages(s: State, o: Options) -> Iterator[Step]:
     if s.away:
         yield "end of fault: the log is back", s._replace(away=False, journaled=False), ()
         if b.losses and s.previous != s.log:
-            yield "fault: the log falls back", _spend(_log_lost(s, s.previous), "losses"), ()
+            yield "fault: the log falls back", spend(_log_lost(s, s.previous), "losses"), ()
         if b.flushes and s.log != Log():
-            yield "fault: the log is another, empty one", _spend(_log_lost(s, Log()), "flushes"), ()
+            yield "fault: the log is another, empty one", spend(_log_lost(s, Log()), "flushes"), ()
     elif b.outages:
-        gone = _spend(s._replace(away=True), "outages")
+        gone = spend(s._replace(away=True), "outages")
         if o.faults.words:
             gone = _unsubscribed(_unsubscribed(gone, 0), 1)
         yield "fault: the log goes away", gone, ()
@@ -740,7 +714,7 @@ def _api(s: State, _: Options) -> Iterator[Step]:
     if not s.api:
         yield "end of fault: the API server answers", s._replace(api=True), ()
     elif s.budget.apis:
-        yield "fault: the API server is away", _spend(s._replace(api=False), "apis"), ()
+        yield "fault: the API server is away", spend(s._replace(api=False), "apis"), ()
 
 
 def _connected(s: State, i: int, *, cut: bool) -> State:
@@ -764,10 +738,10 @@ def _object(s: State, o: Options) -> Iterator[Step]:
             born = Status(born=s.now + ahead)
             yield "the object is created", s._replace(status=born, created=True), ()
     if s.status is not None and b.deletes:
-        gone = _spend(s._replace(status=None, late=(), journaled=False), "deletes")
+        gone = spend(s._replace(status=None, late=(), journaled=False), "deletes")
         yield "fault: the object is deleted", gone._replace(replicas=_stale(gone)), ()
     if s.status is None and s.created and b.again:
-        yield "fault: an object of its name is created", _spend(_again(s), "again"), ()
+        yield "fault: an object of its name is created", spend(_again(s), "again"), ()
 
 
 def _again(s: State) -> State:
@@ -800,7 +774,7 @@ def _term(s: State, o: Options, i: int) -> Iterator[Step]:
     if o.hands_over and not r.jobs and _other_serves(s, o, i):
         yield f"{i} hands over", _over(s, i)._replace(holder=NOBODY), ()
     if r.unsure and not o.doubt_written:
-        yield f"{i} reads the Lease", _with(s, i, note=s.note, unsure=False), ()
+        yield f"{i} reads the Lease", with_replica(s, i, note=s.note, unsure=False), ()
         return
     if not _is_old(o, i):
         yield from _note(s, o, i)
@@ -811,18 +785,20 @@ def _note(s: State, o: Options, i: int) -> Iterator[Step]:
     if _able(s, o, i):
         if (r.note.name or r.unsure) and o.removes_note:
             removed = s._replace(note=Note(), note_late=None)
-            yield f"{i} removes the note", _with(removed, i, note=Note(), unsure=False), ()
+            yield f"{i} removes the note", with_replica(removed, i, note=Note(), unsure=False), ()
     elif not r.note.name and not _ended(_view(s, r), o):
         note = Note(_name(s, r), s.now, r.epoch)
         marks = Marks.LEFT if o.phases else s.marks
         written = s._replace(note=note, notes=s.notes + 1, note_late=None, marks=marks)
-        yield f"{i} writes the note", _with(written, i, note=note, unsure=False), ()
+        yield f"{i} writes the note", with_replica(written, i, note=note, unsure=False), ()
         if s.budget.replies:
-            doubt = _with(written, i, unsure=o.note_doubt)
-            yield f"fault: {i} writes the note, answer lost", _spend(doubt, "replies"), ()
+            doubt = with_replica(written, i, unsure=o.note_doubt)
+            yield f"fault: {i} writes the note, answer lost", spend(doubt, "replies"), ()
         if s.budget.late_notes:
-            late = _with(s._replace(notes=s.notes + 1, note_late=note), i, unsure=o.note_doubt)
-            yield f"fault: {i} writes the note late", _spend(late, "late_notes"), ()
+            late = with_replica(
+                s._replace(notes=s.notes + 1, note_late=note), i, unsure=o.note_doubt
+            )
+            yield f"fault: {i} writes the note late", spend(late, "late_notes"), ()
 
 
 def _noticed(s: State, o: Options, i: int) -> State:
@@ -830,7 +806,7 @@ def _noticed(s: State, o: Options, i: int) -> State:
     r = s.replicas[i]
     old = (r.note.name or r.unsure) and o.marks_heard
     said = s._replace(certain=tuple(sorted({*s.certain, *s.said})), said=(), journaled=False)
-    return _with(
+    return with_replica(
         said, i, heard=Heard.NOT_ALL if o.heard_anew else Heard.ALL,
         note=Note() if old else r.note, unsure=r.unsure or bool(old),
     )  # fmt: skip
@@ -846,11 +822,11 @@ def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
     if not _reach(s, i) or r.heard is Heard.LOST or (o.note_gone and (r.note.name or r.unsure)):
         return
     if r.claim and r.stale and o.probes:
-        yield f"{i} finds another server", _with(s, i, claim=0), ()
+        yield f"{i} finds another server", with_replica(s, i, claim=0), ()
     if r.claim and log.fence > r.epoch:
         yield f"{i} is fenced", _over(s, i), ()
     elif r.claim and log.fence != r.epoch:
-        yield f"{i} must claim anew", _with(s, i, claim=0), ()
+        yield f"{i} must claim anew", with_replica(s, i, claim=0), ()
     elif r.claim == 0:
         if log.fence > r.epoch:
             yield f"{i} is fenced", _over(s, i), ()
@@ -860,23 +836,29 @@ def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
         claim = 1 if o.reads_object else 2
         yield (
             f"{i} claims",
-            _with(claimed, i, memory=known, whole=True, claim=claim, stale=False, heard=Heard.ALL),
+            with_replica(
+                claimed, i, memory=known, whole=True, claim=claim, stale=False, heard=Heard.ALL
+            ),
             (),
         )
     elif r.claim == 1 and s.api:
         shown = s.status.attempts if s.status else ()
         known = join(log.attempts, shown)
         seeded = _log_written(s, log._replace(attempts=known))
-        yield f"{i} reads the object", _with(seeded, i, memory=join(r.memory, known), claim=2), ()
+        yield (
+            f"{i} reads the object",
+            with_replica(seeded, i, memory=join(r.memory, known), claim=2),
+            (),
+        )
     elif r.claim == 2:
         known = _recovered(log.attempts, r)
         memory = join(r.memory, known)
         written = _log_written(s, log._replace(attempts=known))
-        swept = _with(written, i, memory=memory, heard=Heard.ALL)
+        swept = with_replica(written, i, memory=memory, heard=Heard.ALL)
         if swept != s:
             yield f"{i} sweeps", swept, ()
         if o.sees_object and s.api and s.status and not leq(s.status.attempts, r.memory):
-            yield f"{i} sees more in the object", _with(s, i, claim=0), ()
+            yield f"{i} sees more in the object", with_replica(s, i, claim=0), ()
 
 
 def _recovered(view: View, r: Replica) -> View:
@@ -917,7 +899,7 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
     if has(held, S) or has(held, I) or has(r.memory, S) or len(held) >= o.attempts:
         return
     if r.stale and o.stamp:
-        yield f"{i} opens in the log: another server", _with(s, i, claim=0), ()
+        yield f"{i} opens in the log: another server", with_replica(s, i, claim=0), ()
         return
     new = (r.epoch, r.begun + 1)
     known = join(held, ((new, r.epoch, I),))
@@ -930,13 +912,13 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
     memory = join(r.memory, known)
     yield (
         f"{i} opens in the log",
-        _with(opened, i, begun=r.begun + 1, jobs=jobs, memory=memory),
+        with_replica(opened, i, begun=r.begun + 1, jobs=jobs, memory=memory),
         broken,
     )
     if s.budget.replies:
         unsent = (*r.jobs, Job(new, journaled=False, pc=Pc.KNOWN, result=F))
-        lost = _with(opened, i, begun=r.begun + 1, jobs=unsent)
-        yield f"fault: {i} opens in the log, answer lost", _spend(lost, "replies"), broken
+        lost = with_replica(opened, i, begun=r.begun + 1, jobs=unsent)
+        yield f"fault: {i} opens in the log, answer lost", spend(lost, "replies"), broken
 
 
 def _complete(s: State, o: Options, r: Replica, status: Status) -> bool:
@@ -965,18 +947,18 @@ def _journal(s: State, o: Options, i: int) -> Iterator[Step]:
         if not o.guard_after and r.epoch != s.lease:
             return
         if _may_journal(s, o, r, s.status):
-            yield f"{i} reads to journal", _with(s, i, read=Read(s.status)), ()
+            yield f"{i} reads to journal", with_replica(s, i, read=Read(s.status)), ()
         return
     read = r.read
     if not read.fresh and o.compares:
-        yield f"{i} meets a conflict", _with(s, i, read=None), ()
+        yield f"{i} meets a conflict", with_replica(s, i, read=None), ()
         return
     if s.status is None:
-        yield f"{i} finds the object gone", _with(s, i, read=None), ()
+        yield f"{i} finds the object gone", with_replica(s, i, read=None), ()
         return
     unnoted = o.note_first and (not r.note.name or r.unsure)
     if not read.former and (unnoted or not _may_journal(s, o, r, read.status)):
-        yield f"{i} decides otherwise", _with(s, i, read=None), ()
+        yield f"{i} decides otherwise", with_replica(s, i, read=None), ()
         return
     yield from _written_ahead(s, o, i, read.status)
 
@@ -1012,12 +994,12 @@ def _written_ahead(s: State, o: Options, i: int, read: Status) -> Iterator[Step]
     written = _status_written(s, status)._replace(journaled=s.journaled or mine)
     written = written._replace(excused=_excuses(written, o, i, new))
     jobs = (*r.jobs, Job(new, journaled=True, pc=pc))
-    yield f"{i} journals", _with(written, i, **changes, jobs=jobs), broken
+    yield f"{i} journals", with_replica(written, i, **changes, jobs=jobs), broken
     if s.budget.lates:
         unsent = (*r.jobs, Job(new, journaled=True, pc=Pc.KNOWN, result=F))
         late = s._replace(late=(*s.late, Late(attempts, mark)))
-        gave_up = _with(late, i, **changes, jobs=unsent)
-        yield f"fault: {i} journals late", _spend(gave_up, "lates"), ()
+        gave_up = with_replica(late, i, **changes, jobs=unsent)
+        yield f"fault: {i} journals late", spend(gave_up, "lates"), ()
 
 
 # -- attempts, requests, results ------------------------------------------------------------------
@@ -1062,13 +1044,17 @@ def _result(s: State, o: Options, i: int, n: int, job: Job) -> Iterator[Step]:
         s.status is None or not (job.journaled and o.results_shown) or (o.phases and s.holder != i)
     ):
         log = s.log._replace(attempts=join(s.log.attempts, entry))
-        yield f"{i} records: in the log", _with(_log_written(done, log), i, memory=memory), ()
+        yield (
+            f"{i} records: in the log",
+            with_replica(_log_written(done, log), i, memory=memory),
+            (),
+        )
     elif o.phases and s.holder != i:
         return
     elif s.api and s.status is not None and (job.journaled or o.results_journaled):
         status = s.status._replace(attempts=join(s.status.attempts, entry))
         claim = 0 if o.claims_anew else r.claim
-        written = _with(_status_written(done, status), i, memory=memory, claim=claim)
+        written = with_replica(_status_written(done, status), i, memory=memory, claim=claim)
         yield f"{i} records: in the status", written, ()
 
 

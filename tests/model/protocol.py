@@ -13,7 +13,7 @@ of a claim, nor while a request is on the wire, nor while an operator repeats an
 there are orders, while a process acts on what it knew before (a lease, an order, an INTENT on its way).
 Everything else may happen at any moment.
 
-Each rule is one option whose default is the safe rule; a mutant changes one option. The rules R1
+Each rule is in force unless a mutant switches it off. The rules R1
 to R5, V4, V5, V7 and V8 were found to be missing by this model (docs/model.md). `None` as log is a
 missing key.
 """
@@ -24,9 +24,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, partial
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from tests.model.components import Part
+from tests.model.rules import Rules
 from tests.model.search import replaced
 
 #: (epoch, number within the epoch)
@@ -277,9 +278,9 @@ Step = tuple[str, State, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(Rules):
     """
-    Faults, granularity and rules; the default of every rule is the safe value.
+    Faults and granularity; the rules are in `RULES`.
 
     Attributes:
         attempts: The most attempts of the channel.
@@ -301,71 +302,6 @@ class Options:
         lean: No reply of CLAIM or RECOVER is lost, nothing is given up before the send.
         quiet: No reply of Redis is lost at all.
         rereads: The log may be read again at any time, as the attempts of other channels cause it.
-
-        fence: (M1) INTENT compares the epoch.
-        ids_from_memory: (M2) Ids are counted by the process, not by the length of the log.
-        ack_after_patch: (M3) What is acknowledged was published first.
-        success_guard: (M4) INTENT refuses after a success.
-        write_ahead: (M5) A send waits for the answer to INTENT.
-        compare_version: (M6) A patch names the version that was read.
-        unite: (M7) A status write joins what is there with what is known.
-        stamp: (P2) INTENT compares the state of the server with that of its claim.
-        proof: (P1) INTENT compares the history on which it was decided.
-        exact_fence: (M9) The epochs must be equal, not merely not higher.
-        need_key: (M10) A missing key refuses an intent.
-        recover: (M11) Open attempts that nobody executes are settled.
-        ack_history: (M12) ACK compares the chain, not only the position.
-        persist: (M13) An append takes the expiry away.
-        expire_acked: (M14) A log expires only if `acked` stands at its end.
-        expire_final: (M15) A log expires only if its object is finished.
-        facts_unfenced: (M16) An outcome is recorded whatever the epoch.
-        facts_create: (M17) An outcome creates a missing key.
-        keep_cache: (M20) A claim offers the own cache as seeds.
-        keep_cache_again: (M20b) So does the one with what only the status shows: the log may be lost since.
-        seed_status: (M21) A claim restores what only the status shows.
-        seed_plan: (M23) A claim restores the plan as well.
-        seed_plan_alone: (R3) It does so even if the status shows no attempt that the log lacks.
-        reread_final: (M24) The log is read again before Failed is said.
-        reread_again: (R2) It is read again after a conflict too.
-        reread_held: (R4) If it holds another history by then, Failed is not said: claim first.
-        final_waits: (R5) While an answer to Failed is out, what it ended is not opened again.
-        sweep: (M25) Records of others are noticed.
-        fresh_ids: (M27) A call given up is not repeated under its id.
-        dup_intent: (M28) Only DUP with the state intent permits a send.
-        absorb: (M31) A terminal phase stays.
-        server_rules: (M31c) The API server refuses a change of a terminal phase.
-        advance_checked: (M35) A view advances only over what it has read.
-        recover_own: (M36) Open attempts of the own epoch are settled too.
-        recover_seen: (R1) An open attempt that nobody executes is settled whenever it is seen, not
-            only at a claim.
-        new_epoch: (M37) A lease taken again has a new epoch.
-        expire_settled: (H1) A log with an open intent never expires.
-        expire_here: (H2) Only an ACK of the last record lets a log expire.
-        claim_first: (H3) The object is read after CLAIM.
-        guard_retries: (H4) That its claim has not ended is looked at before each repetition of an INTENT.
-        ack_chain: (H5) The chain stands for the history, not for one record.
-        advance_chain: (H6) A view compares the chain before it advances, not only the position.
-        done_first: (H8) A success answers before the repeated id does.
-        settled_order: (N) Shown attempts keep their numbers.
-        log_order: (N2) New attempts are numbered in the order of the log.
-        raise_only: (FO) OUTCOME appends only what raises the attempt.
-        open_blocks: (OF) An open attempt keeps the phase open.
-        order_spent: (O1) An attempt after it ends an order.
-        order_limit: (O2) INTENT lets an ordered channel have one attempt more than the order knew.
-        order_named: (O3) An order's id counts the attempts seen: saying it again is no new one.
-        order_kept: (O4) A log whose order is not carried out does not expire.
-        order_final: (O5) An order is carried out after a terminal phase too.
-        verdict_guards: (V1) INTENT takes a verdict for what it says.
-        verdict_counts: (V2) An attempt that an operator calls failed has been made all the same.
-        verdict_yields: (V3) The result of a send that says more is recorded after a verdict.
-        verdict_raises: (V4) A verdict is put on record only if it says more than the log.
-        verdict_joins: (V4b) A verdict is joined like any record, and never takes the place of one.
-        verdict_named: (V5) A verdict's id says what it says: another one is not a repetition of it.
-        verdict_settled: (V6) He says nothing of an open attempt unless he means to.
-        verdict_final: (V7) A failure that the receiver meant for good is recorded after a verdict
-            that says no more than failed.
-        refusal_stands: (V8) A refusal for good outweighs a failure that may be tried again.
-        once_stops: (V9) At most once, an unknown result ends the channel.
     """
 
     attempts: int = 2
@@ -387,68 +323,94 @@ class Options:
     quiet: bool = False
     rereads: bool = False
 
-    fence: bool = True
-    ids_from_memory: bool = True
-    ack_after_patch: bool = True
-    success_guard: bool = True
-    write_ahead: bool = True
-    compare_version: bool = True
-    unite: bool = True
-    stamp: bool = True
-    proof: bool = True
-    exact_fence: bool = True
-    need_key: bool = True
-    recover: bool = True
-    ack_history: bool = True
-    persist: bool = True
-    expire_acked: bool = True
-    expire_final: bool = True
-    facts_unfenced: bool = True
-    facts_create: bool = True
-    keep_cache: bool = True
-    keep_cache_again: bool = True
-    seed_status: bool = True
-    seed_plan: bool = True
-    seed_plan_alone: bool = True
-    reread_final: bool = True
-    reread_again: bool = True
-    reread_held: bool = True
-    final_waits: bool = True
-    sweep: bool = True
-    fresh_ids: bool = True
-    dup_intent: bool = True
-    absorb: bool = True
-    server_rules: bool = True
-    advance_checked: bool = True
-    recover_own: bool = True
-    recover_seen: bool = True
-    new_epoch: bool = True
-    expire_settled: bool = True
-    expire_here: bool = True
-    claim_first: bool = True
-    guard_retries: bool = True
-    ack_chain: bool = True
-    advance_chain: bool = True
-    done_first: bool = True
-    settled_order: bool = True
-    log_order: bool = True
-    raise_only: bool = True
-    open_blocks: bool = True
-    order_spent: bool = True
-    order_limit: bool = True
-    order_named: bool = True
-    order_kept: bool = True
-    order_final: bool = True
-    verdict_guards: bool = True
-    verdict_counts: bool = True
-    verdict_yields: bool = True
-    verdict_raises: bool = True
-    verdict_joins: bool = True
-    verdict_named: bool = True
-    verdict_settled: bool = True
-    verdict_final: bool = True
-    refusal_stands: bool = True
-    once_stops: bool = True
+    RULES: ClassVar = {
+        "fence": "(M1) INTENT compares the epoch.",
+        "ids_from_memory": "(M2) Ids are counted by the process, not by the length of the log.",
+        "ack_after_patch": "(M3) What is acknowledged was published first.",
+        "success_guard": "(M4) INTENT refuses after a success.",
+        "write_ahead": "(M5) A send waits for the answer to INTENT.",
+        "compare_version": "(M6) A patch names the version that was read.",
+        "unite": "(M7) A status write joins what is there with what is known.",
+        "stamp": "(P2) INTENT compares the state of the server with that of its claim.",
+        "proof": "(P1) INTENT compares the history on which it was decided.",
+        "exact_fence": "(M9) The epochs must be equal, not merely not higher.",
+        "need_key": "(M10) A missing key refuses an intent.",
+        "recover": "(M11) Open attempts that nobody executes are settled.",
+        "ack_history": "(M12) ACK compares the chain, not only the position.",
+        "persist": "(M13) An append takes the expiry away.",
+        "expire_acked": "(M14) A log expires only if `acked` stands at its end.",
+        "expire_final": "(M15) A log expires only if its object is finished.",
+        "facts_unfenced": "(M16) An outcome is recorded whatever the epoch.",
+        "facts_create": "(M17) An outcome creates a missing key.",
+        "keep_cache": "(M20) A claim offers the own cache as seeds.",
+        "keep_cache_again": (
+            "(M20b) So does the one with what only the status shows: the log may be lost since."
+        ),
+        "seed_status": "(M21) A claim restores what only the status shows.",
+        "seed_plan": "(M23) A claim restores the plan as well.",
+        "seed_plan_alone": (
+            "(R3) It does so even if the status shows no attempt that the log lacks."
+        ),
+        "reread_final": "(M24) The log is read again before Failed is said.",
+        "reread_again": "(R2) It is read again after a conflict too.",
+        "reread_held": "(R4) If it holds another history by then, Failed is not said: claim first.",
+        "final_waits": "(R5) While an answer to Failed is out, what it ended is not opened again.",
+        "sweep": "(M25) Records of others are noticed.",
+        "fresh_ids": "(M27) A call given up is not repeated under its id.",
+        "dup_intent": "(M28) Only DUP with the state intent permits a send.",
+        "absorb": "(M31) A terminal phase stays.",
+        "server_rules": "(M31c) The API server refuses a change of a terminal phase.",
+        "advance_checked": "(M35) A view advances only over what it has read.",
+        "recover_own": "(M36) Open attempts of the own epoch are settled too.",
+        "recover_seen": (
+            "(R1) An open attempt that nobody executes is settled whenever it is seen, not only "
+            "at a claim."
+        ),
+        "new_epoch": "(M37) A lease taken again has a new epoch.",
+        "expire_settled": "(H1) A log with an open intent never expires.",
+        "expire_here": "(H2) Only an ACK of the last record lets a log expire.",
+        "claim_first": "(H3) The object is read after CLAIM.",
+        "guard_retries": (
+            "(H4) That its claim has not ended is looked at before each repetition of an INTENT."
+        ),
+        "ack_chain": "(H5) The chain stands for the history, not for one record.",
+        "advance_chain": (
+            "(H6) A view compares the chain before it advances, not only the position."
+        ),
+        "done_first": "(H8) A success answers before the repeated id does.",
+        "settled_order": "(N) Shown attempts keep their numbers.",
+        "log_order": "(N2) New attempts are numbered in the order of the log.",
+        "raise_only": "(FO) OUTCOME appends only what raises the attempt.",
+        "open_blocks": "(OF) An open attempt keeps the phase open.",
+        "order_spent": "(O1) An attempt after it ends an order.",
+        "order_limit": (
+            "(O2) INTENT lets an ordered channel have one attempt more than the order knew."
+        ),
+        "order_named": (
+            "(O3) An order's id counts the attempts seen: saying it again is no new one."
+        ),
+        "order_kept": "(O4) A log whose order is not carried out does not expire.",
+        "order_final": "(O5) An order is carried out after a terminal phase too.",
+        "verdict_guards": "(V1) INTENT takes a verdict for what it says.",
+        "verdict_counts": (
+            "(V2) An attempt that an operator calls failed has been made all the same."
+        ),
+        "verdict_yields": "(V3) The result of a send that says more is recorded after a verdict.",
+        "verdict_raises": "(V4) A verdict is put on record only if it says more than the log.",
+        "verdict_joins": (
+            "(V4b) A verdict is joined like any record, and never takes the place of one."
+        ),
+        "verdict_named": (
+            "(V5) A verdict's id says what it says: another one is not a repetition of it."
+        ),
+        "verdict_settled": "(V6) He says nothing of an open attempt unless he means to.",
+        "verdict_final": (
+            "(V7) A failure that the receiver meant for good is recorded after a verdict that "
+            "says no more than failed."
+        ),
+        "refusal_stands": "(V8) A refusal for good outweighs a failure that may be tried again.",
+        "once_stops": "(V9) At most once, an unknown result ends the channel.",
+    }
 
     @property
     def lossless(self) -> bool:
@@ -629,12 +591,6 @@ def _lead(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) -> 
     p = s.processes[i]
     if p.epoch and (p.claim is Claim.HELD) is (part is not _claim):
         yield from part(s, o, i)
-
-
-def steps(s: State, o: Options) -> Iterator[Step]:
-    """Every transition that may be next."""
-    for part in parts(o):
-        yield from part(s, o)
 
 
 def is_goal(s: State, o: Options) -> bool:

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from tests.model import journal, protocol, sessions, wakeups
 from tests.model.components import Components
-from tests.model.fairness import Fairness, Promise
+from tests.model.fairness import Promise
+from tests.model.rules import without
 from tests.model.search import Found, search
 
 #: What kills a mutant that breaks no property but bars the way to the goal.
@@ -51,7 +52,7 @@ DEAF = K(lossy=True)
 DEAF_2 = replace(DEAF, replicas=2)
 PAIR = K(replicas=2)
 #: Nothing looks again by itself, and no wake-up is lost.
-WAKE_UPS_ALONE = K(resync=False, attempts=2)
+WAKE_UPS_ALONE = K(attempts=2, off=("resync",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,143 +447,141 @@ FC = replace(QUIET, flushes=1, crashes=1)
 LO = replace(QUIET, losses=1)
 
 PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
-    Mutant("M1", "no fence", replace(T, fence=False), "S9"),
-    Mutant("M2", "id from the length of the log", replace(FL, ids_from_memory=False), "S3"),
-    Mutant("M3", "ACK before the patch", replace(STEPS, ack_after_patch=False), "S10"),
-    Mutant("M4", "no success guard", replace(T, success_guard=False), "S7"),
-    Mutant("M5", "no intent before the send", replace(QUIET, write_ahead=False), "S1"),
+    Mutant("M1", "no fence", without(T, "fence"), "S9"),
+    Mutant("M2", "id from the length of the log", without(FL, "ids_from_memory"), "S3"),
+    Mutant("M3", "ACK before the patch", without(STEPS, "ack_after_patch"), "S10"),
+    Mutant("M4", "no success guard", without(T, "success_guard"), "S7"),
+    Mutant("M5", "no intent before the send", without(QUIET, "write_ahead"), "S1"),
     Mutant(
         "M6", "patch without version",
-        replace(STEPS, takeovers=1, attempts=1, compare_version=False), "S4",
+        without(STEPS, "compare_version", takeovers=1, attempts=1), "S4",
     ),
-    Mutant("M7", "overwrite", replace(T, unite=False), "S4"),
+    Mutant("M7", "overwrite", without(T, "unite"), "S4"),
     Mutant(
-        "M8", "INTENT on a log that fell back", replace(LO, stamp=False, proof=False), "S9"
+        "M8", "INTENT on a log that fell back", without(LO, "stamp", "proof"), "S9"
     ),
     Mutant(
-        "P2", "INTENT knows no stamp, takeover", replace(T_1, losses=1, stamp=False), "S12"
+        "P2", "INTENT knows no stamp, takeover", without(T_1, "stamp", losses=1), "S12"
     ),
     Mutant(
         "P2b", "INTENT knows no stamp, and comes late",
-        replace(LATE, attempts=1, losses=1, stamp=False), "S12",
+        without(LATE, "stamp", attempts=1, losses=1), "S12",
     ),
     Mutant(
         "M9", "fence not higher, instead of equal",
-        replace(FL, takeovers=1, exact_fence=False), "S9",
+        without(FL, "exact_fence", takeovers=1), "S9",
     ),
-    Mutant("M10", "a missing key is no refusal", replace(T_1, need_key=False), "S7cr"),
-    Mutant("M11", "open attempts not settled", replace(C, recover=False), STUCK),
-    Mutant("M12", "ACK without the chain", replace(FL, ack_history=False), "S10"),
-    Mutant("M13", "an append keeps the expiry", replace(T_1, persist=False), "S11"),
+    Mutant("M10", "a missing key is no refusal", without(T_1, "need_key"), "S7cr"),
+    Mutant("M11", "open attempts not settled", without(C, "recover"), STUCK),
+    Mutant("M12", "ACK without the chain", without(FL, "ack_history"), "S10"),
+    Mutant("M13", "an append keeps the expiry", without(T_1, "persist"), "S11"),
     Mutant(
         "M14", "expiry whatever was acknowledged",
-        replace(T_1, expire_acked=False, expire_here=False), "S11",
+        without(T_1, "expire_acked", "expire_here"), "S11",
     ),
-    Mutant("M15", "expiry of unfinished objects", replace(QUIET, expire_final=False), "S11"),
-    Mutant("M16", "outcomes are fenced", replace(T, facts_unfenced=False), "RK"),
-    Mutant("M17", "an outcome creates no key", replace(FL, facts_create=False), "RK"),
-    Mutant("M20", "the cache is dropped at a claim", replace(FL, keep_cache=False), "S2L"),
-    Mutant("M21", "no seeds from the status", replace(FC, seed_status=False), "CL"),
-    Mutant("M23", "the plan is not restored", replace(FC, plan=True, seed_plan=False), "PL"),
-    Mutant("M24", "Failed without another look", replace(T_1, reread_final=False), "P5"),
-    Mutant("M25", "no sweep", replace(T_1, sweep=False), STUCK),
-    Mutant("M27", "an id is used by two calls", replace(LATE, fresh_ids=False), "S3"),
+    Mutant("M15", "expiry of unfinished objects", without(QUIET, "expire_final"), "S11"),
+    Mutant("M16", "outcomes are fenced", without(T, "facts_unfenced"), "RK"),
+    Mutant("M17", "an outcome creates no key", without(FL, "facts_create"), "RK"),
+    Mutant("M20", "the cache is dropped at a claim", without(FL, "keep_cache"), "S2L"),
+    Mutant("M21", "no seeds from the status", without(FC, "seed_status"), "CL"),
+    Mutant("M23", "the plan is not restored", without(FC, "seed_plan", plan=True), "PL"),
+    Mutant("M24", "Failed without another look", without(T_1, "reread_final"), "P5"),
+    Mutant("M25", "no sweep", without(T_1, "sweep"), STUCK),
+    Mutant("M27", "an id is used by two calls", without(LATE, "fresh_ids"), "S3"),
     Mutant(
-        "M28", "any DUP permits", replace(LOSSY, takeovers=1, dup_intent=False), "P8"
+        "M28", "any DUP permits", without(LOSSY, "dup_intent", takeovers=1), "P8"
     ),
-    Mutant("M31", "no absorbing phase", replace(T_1, absorb=False, server_rules=False), "S6"),
-    Mutant("M31c", "the same under server rules", replace(T_1, absorb=False), STUCK),
-    Mutant("M35", "position from the reply", replace(T, advance_checked=False), "S10"),
-    Mutant("M36", "own epoch not settled", replace(LATE, attempts=1, recover_own=False), STUCK),
-    Mutant("M37", "old epoch used again", replace(C, new_epoch=False), "S3"),
-    Mutant("H1", "expiry with an open intent", replace(T, expire_settled=False), "S10"),
-    Mutant("H3", "object read before CLAIM", replace(FL, takeovers=1, claim_first=False), "S7f"),
-    Mutant("H4", "a retry ignores that its claim has ended", replace(T_1, guard_retries=False), "S9"),
+    Mutant("M31", "no absorbing phase", without(T_1, "absorb", "server_rules"), "S6"),
+    Mutant("M31c", "the same under server rules", without(T_1, "absorb"), STUCK),
+    Mutant("M35", "position from the reply", without(T, "advance_checked"), "S10"),
+    Mutant("M36", "own epoch not settled", without(LATE, "recover_own", attempts=1), STUCK),
+    Mutant("M37", "old epoch used again", without(C, "new_epoch"), "S3"),
+    Mutant("H1", "expiry with an open intent", without(T, "expire_settled"), "S10"),
+    Mutant("H3", "object read before CLAIM", without(FL, "claim_first", takeovers=1), "S7f"),
+    Mutant("H4", "a retry ignores that its claim has ended", without(T_1, "guard_retries"), "S9"),
     Mutant(
         "H6", "position compared without the chain",
-        replace(FL, takeovers=1, attempts=1, advance_chain=False), "S10",
+        without(FL, "advance_chain", takeovers=1, attempts=1), "S10",
     ),
-    Mutant("H8", "DUP answers before DONE", replace(LOSSY, takeovers=1, done_first=False), "P7"),
+    Mutant("H8", "DUP answers before DONE", without(LOSSY, "done_first", takeovers=1), "P7"),
     Mutant(
-        "R1", "settled only at a claim", replace(LATE, quiet=True, recover_seen=False), STUCK
+        "R1", "settled only at a claim", without(LATE, "recover_seen", quiet=True), STUCK
     ),
     Mutant(
         "R2", "no other look after a conflict",
-        replace(STEPS, takeovers=1, reread_again=False), "P5", large=True,
+        without(STEPS, "reread_again", takeovers=1), "P5", large=True,
     ),
     Mutant(
         "R3", "plan restored only with attempts",
-        replace(FC, plan=True, seed_plan_alone=False), "PL",
+        without(FC, "seed_plan_alone", plan=True), "PL",
     ),
     Mutant(
         "R4", "Failed although the log holds another history",
-        replace(FL, attempts=1, takeovers=1, reread_held=False), "P5",
+        without(FL, "reread_held", attempts=1, takeovers=1), "P5",
     ),
     Mutant(
         "R5", "opened behind a Failed that may be written",
-        replace(VERDICT, once=True, final_waits=False), "P6",
+        without(VERDICT, "final_waits", once=True), "P6",
     ),
-    Mutant("N", "attempts are numbered anew", replace(FL, settled_order=False), "N"),
-    Mutant("N2", "numbers out of log order", replace(T, log_order=False), "N2"),
-    Mutant("FO", "an outcome is appended twice", replace(LOSSY, raise_only=False), "FO"),
-    Mutant("OF", "an open attempt counts as used up", replace(QUIET, open_blocks=False), "OF"),
+    Mutant("N", "attempts are numbered anew", without(FL, "settled_order"), "N"),
+    Mutant("N2", "numbers out of log order", without(T, "log_order"), "N2"),
+    Mutant("FO", "an outcome is appended twice", without(LOSSY, "raise_only"), "FO"),
+    Mutant("OF", "an open attempt counts as used up", without(QUIET, "open_blocks"), "OF"),
     Mutant(
         "O1", "an order is never spent, and opens any number",
-        replace(ORDER, order_spent=False, order_limit=False), "S12",
+        without(ORDER, "order_spent", "order_limit"), "S12",
     ),
     Mutant(
         "O2", "INTENT knows no limit of an order",
-        replace(LATE, attempts=1, wishes=1, quiet=True, order_limit=False), "S12",
+        without(LATE, "order_limit", attempts=1, wishes=1, quiet=True), "S12",
     ),
     Mutant(
         "O3", "an order said again is another one",
-        replace(LOSSY, attempts=1, wishes=1, order_named=False), "S12",
+        without(LOSSY, "order_named", attempts=1, wishes=1), "S12",
     ),
-    Mutant("O4", "expiry with an order not carried out", replace(ORDER, order_kept=False), "S11"),
-    Mutant("O5", "a terminal phase bars orders", replace(ORDER, order_final=False), STUCK),
+    Mutant("O4", "expiry with an order not carried out", without(ORDER, "order_kept"), "S11"),
+    Mutant("O5", "a terminal phase bars orders", without(ORDER, "order_final"), STUCK),
     Mutant(
-        "V1", "INTENT knows no verdicts", replace(VERDICT, verdict_guards=False), "S7"
+        "V1", "INTENT knows no verdicts", without(VERDICT, "verdict_guards"), "S7"
     ),
     Mutant(
         "V2", "a verdict of failure gives the attempt back",
-        replace(VERDICT, verdict_counts=False), "S12",
+        without(VERDICT, "verdict_counts"), "S12",
     ),
     Mutant(
         "V3", "a verdict is the last word",
-        replace(VERDICT_1, takeovers=1, verdict_yields=False), "RK",
+        without(VERDICT_1, "verdict_yields", takeovers=1), "RK",
     ),
     Mutant(
         "V4", "a verdict is recorded whatever is known",
-        replace(VERDICT_1, verdicts=2, verdict_raises=False), "VF",
+        without(VERDICT_1, "verdict_raises", verdicts=2), "VF",
     ),
     Mutant(
         "V4b", "the same, and it takes the place of what is known",
-        replace(VERDICT, verdicts=2, verdict_raises=False, verdict_joins=False), "S7cr", later=True,
+        without(VERDICT, "verdict_raises", "verdict_joins", verdicts=2), "S7cr", later=True,
     ),
     Mutant(
         "V4c", "the same, over a refusal for good",
-        replace(
-            VERDICT, takeovers=1, refusals=True, verdict_raises=False, refusal_stands=False
-        ),
+        without(VERDICT, "verdict_raises", "refusal_stands", takeovers=1, refusals=True),
         "PF", later=True,
     ),
     Mutant(
         "V5", "another verdict counts as the same one",
-        replace(VERDICT_1, verdicts=2, verdict_named=False), "VR",
+        without(VERDICT_1, "verdict_named", verdicts=2), "VR",
     ),
     Mutant(
         "V6", "a verdict on an open attempt by mistake",
-        replace(VERDICT, crashes=1, verdict_settled=False), "B1",
+        without(VERDICT, "verdict_settled", crashes=1), "B1",
     ),
     Mutant(
         "V7", "a refusal for good is dropped behind a verdict",
-        replace(VERDICT_1, takeovers=1, refusals=True, verdict_final=False), "RK",
+        without(VERDICT_1, "verdict_final", takeovers=1, refusals=True), "RK",
     ),
     Mutant(
         "V8", "a later failure outweighs a refusal for good",
-        replace(VERDICT_1, losses=1, refusals=True, even_open=True, refusal_stands=False), "S4",
+        without(VERDICT_1, "refusal_stands", losses=1, refusals=True, even_open=True), "S4",
     ),
-    Mutant("V9", "at most once goes on", replace(QUIET, once=True, once_stops=False), "AM"),
+    Mutant("V9", "at most once goes on", without(QUIET, "once_stops", once=True), "AM"),
 )  # fmt: skip
 
 ALONE = replace(WAKE_UPS_ALONE, attempts=1)
@@ -593,166 +592,169 @@ WAKEUP_MUTANTS: tuple[Mutant, ...] = (
         replace(ALONE, faults=Faults(renewals=1)), "LOOK",
     ),
     Mutant("W1b", "no resync, an attempt raises", replace(ALONE, faults=Faults(raises=1)), "LOOK"),
-    Mutant("W1c", "no resync, a wake-up is lost", replace(DEAF, resync=False), "LOOK"),
+    Mutant("W1c", "no resync, a wake-up is lost", without(DEAF, "resync"), "LOOK"),
     Mutant(
         "W2", "the resync leaves out what is not claimed",
-        replace(DEAF, resync_unclaimed=False), "LOOK",
+        without(DEAF, "resync_unclaimed"), "LOOK",
     ),
     Mutant(
         "W3", "the resync leaves out the quarantined",
-        replace(DEAF, faults=Faults(breaks=1), resync_quarantined=False), "LOOK",
+        without(DEAF, "resync_quarantined", faults=Faults(breaks=1)), "LOOK",
     ),
     Mutant(
         "W4", "the resync leaves out what is deleted",
-        replace(DEAF, faults=Faults(deletes=1), resync_deleted=False), "LOOK",
+        without(DEAF, "resync_deleted", faults=Faults(deletes=1)), "LOOK",
     ),
-    Mutant("W5", "re-queue dropped while in hand", replace(ALONE, requeue=False), "LOOK"),
+    Mutant("W5", "re-queue dropped while in hand", without(ALONE, "requeue"), "LOOK"),
     Mutant(
         "W6", "a key whose handling raised is not given back",
-        K(faults=Faults(outages=1), give_back=False), "LOOK",
+        K(faults=Faults(outages=1), off=("give_back",)), "LOOK",
     ),
     Mutant(
         "W7", "an attempt that raised keeps its place",
-        K(faults=Faults(raises=1), free_place=False), "DONE",
+        K(faults=Faults(raises=1), off=("free_place",)), "DONE",
     ),
     Mutant(
         "W8", "the end of an attempt wakes nobody",
-        replace(WAKE_UPS_ALONE, outcome_wakes=False), "LOOK",
+        without(WAKE_UPS_ALONE, "outcome_wakes"), "LOOK",
     ),
     Mutant(
         "W9", "no timer for what is not due yet",
-        replace(WAKE_UPS_ALONE, waits_by_timer=False), "LOOK",
+        without(WAKE_UPS_ALONE, "waits_by_timer"), "LOOK",
     ),
-    Mutant("W10", "a lease term begins unnoticed", replace(ALONE, term_wakes=False), "LOOK"),
-    Mutant("N1", "notSent counted", K(faults=Faults(replies=1), unsent_free=False), "BF"),
+    Mutant("W10", "a lease term begins unnoticed", without(ALONE, "term_wakes"), "LOOK"),
+    Mutant("N1", "notSent counted", K(faults=Faults(replies=1), off=("unsent_free",)), "BF"),
     Mutant(
         "N2", "notSent counted by INTENT alone",
-        K(faults=Faults(replies=1), intent_unsent_free=False), "DONE",
+        K(faults=Faults(replies=1), off=("intent_unsent_free",)), "DONE",
     ),
     Mutant(
         "N3", "an INTENT in doubt is forgotten",
-        K(faults=Faults(replies=1), doubt_settled=False), "BF",
+        K(faults=Faults(replies=1), off=("doubt_settled",)), "BF",
     ),
     Mutant(
         "N4", "what a damaged log does not take is dropped",
-        K(faults=Faults(breaks=1, deletes=1), result_kept=False), "BF",
+        K(faults=Faults(breaks=1, deletes=1), off=("result_kept",)), "BF",
     ),
     Mutant(
         "H1", "hand-over waits for what backs off",
-        replace(PAIR, refused=True, faults=Faults(handovers=1), leave_backing=False), "HAND",
+        without(PAIR, "leave_backing", refused=True, faults=Faults(handovers=1)), "HAND",
     ),
     Mutant(
         "H2", "hand-over waits for what Redis does not take",
-        replace(PAIR, faults=Faults(cuts=1), leave_unable=False), "HAND",
+        without(PAIR, "leave_unable", faults=Faults(cuts=1)), "HAND",
     ),
     Mutant(
         "H3", "who is cut off keeps the shard",
-        replace(PAIR, faults=Faults(cuts=1), hands_on=False), "LOOK",
+        without(PAIR, "hands_on", faults=Faults(cuts=1)), "LOOK",
     ),
     Mutant(
         "H4", "who is cut off competes for it",
-        replace(PAIR, faults=Faults(cuts=1), compete_able=False), "LOOK",
+        without(PAIR, "compete_able", faults=Faults(cuts=1)), "LOOK",
     ),
     Mutant(
         "D1", "deleting object still sent",
-        K(faults=Faults(deletes=1), deleting_stops=False), "DL",
+        K(faults=Faults(deletes=1), off=("deleting_stops",)), "DL",
     ),
     Mutant(
         "D2", "log retired while the object exists",
-        K(faults=Faults(deletes=1), retire_gone=False), "RT",
+        K(faults=Faults(deletes=1), off=("retire_gone",)), "RT",
     ),
     Mutant(
         "D3", "no last sync of what is deleting",
-        K(faults=Faults(deletes=1), last_sync=False), "DONE",
+        K(faults=Faults(deletes=1), off=("last_sync",)), "DONE",
     ),
 )  # fmt: skip
 
 
 SESSION_MUTANTS: tuple[Mutant, ...] = (
-    Mutant("S1", "shards taken before the session is ended", S(end_first=False), "SH"),
-    Mutant("S1b", "the same, seen at the receiver", S(end_first=False), "X", later=True),
-    Mutant("S2", "a session ended whatever was renewed since", S(end_compares=False), "NT"),
-    Mutant("S2b", "the same, seen at the receiver", S(end_compares=False), "X", later=True),
-    Mutant("S3", "the deadline is a shard's", S(session_counts=False), "SH"),
+    Mutant("S1", "shards taken before the session is ended", S(off=("end_first",)), "SH"),
+    Mutant("S1b", "the same, seen at the receiver", S(off=("end_first",)), "X", later=True),
+    Mutant("S2", "a session ended whatever was renewed since", S(off=("end_compares",)), "NT"),
+    Mutant("S2b", "the same, seen at the receiver", S(off=("end_compares",)), "X", later=True),
+    Mutant("S3", "the deadline is a shard's", S(off=("session_counts",)), "SH"),
     Mutant(
         "S4", "a session that ended goes on in the next one",
-        S(end_is_end=False, faults=Lost(freezes=1)), "SH",
+        S(faults=Lost(freezes=1), off=("end_is_end",)), "SH",
     ),
     Mutant(
         "S5", "a session whose Lease is gone goes on",
-        S(gone_is_over=False, faults=Lost(deletes=1)), "SH",
+        S(faults=Lost(deletes=1), off=("gone_is_over",)), "SH",
     ),
     Mutant(
         "S6", "what is absent is over, deleted by hand",
-        S(absence_waits=False, faults=Lost(deletes=1)), "SH",
+        S(faults=Lost(deletes=1), off=("absence_waits",)), "SH",
     ),
     Mutant(
         "S6b", "what is absent is over, ended by its own replica",
-        S(wire=2, absence_waits=False, faults=Lost(cuts=1)), "X",
+        S(wire=2, faults=Lost(cuts=1), off=("absence_waits",)), "X",
     ),
     Mutant(
         "S7", "an absence that a list shows counts from before",
-        S(list_waits=False, faults=Lost(deletes=1, stalls=1)), "SH",
+        S(faults=Lost(deletes=1, stalls=1), off=("list_waits",)), "SH",
     ),
     Mutant(
-        "S8", "404 is an end of one's own", S(not_found_waits=False, faults=Lost(deletes=1)), "SH"
+        "S8", "404 is an end of one's own", S(faults=Lost(deletes=1), off=("not_found_waits",)), "SH"
     ),
     Mutant(
         "S9", "an acquisition counts for the session of its answer",
-        S(replicas=1, answer_named=False, faults=Lost(freezes=1, handovers=1)), "SH",
+        S(replicas=1, faults=Lost(freezes=1, handovers=1), off=("answer_named",)), "SH",
     ),
     Mutant(
         "S10", "a renewal counts from when it is read back",
-        S(deadline=2, renewal_starts=False, faults=Lost(replies=1, cuts=1)), "SH",
+        S(deadline=2, faults=Lost(replies=1, cuts=1), off=("renewal_starts",)), "SH",
     ),
     Mutant(
         "S11", "the clock stands still in a frozen process",
-        S(clock_goes_on=False, faults=Lost(freezes=1)), "SH",
+        S(faults=Lost(freezes=1), off=("clock_goes_on",)), "SH",
     ),
-    Mutant("S12", "no clock asked before a send", S(send_guard=False, faults=Lost(freezes=1)), "SH"),
+    Mutant("S12", "no clock asked before a send", S(faults=Lost(freezes=1), off=("send_guard",)), "SH"),
     Mutant(
         "S13", "a release whose answer is lost ends no term",
-        S(release_ends=False, faults=Lost(handovers=1, replies=1)), "SH",
+        S(faults=Lost(handovers=1, replies=1), off=("release_ends",)), "SH",
     ),
     Mutant(
         "S14", "a shard acquired whatever was seen",
-        S(acquire_compares=False, faults=Lost(handovers=1)), "SH",
+        S(faults=Lost(handovers=1), off=("acquire_compares",)), "SH",
     ),
     Mutant(
         "S15", "one watch of sessions and another of shards",
-        S(one_stream=False, faults=Lost(deletes=1)), "SH",
+        S(faults=Lost(deletes=1), off=("one_stream",)), "SH",
     ),
     Mutant(
         "S16", "an acquisition that changes nothing",
-        S(counts_up=False, faults=Lost(handovers=1, replies=1)), "EP",
+        S(faults=Lost(handovers=1, replies=1), off=("counts_up",)), "EP",
     ),
     Mutant(
         "S17", "own shards that are not held are left",
-        S(replicas=1, own_again=False, faults=Lost(handovers=1, replies=1)), "OWNED",
+        S(replicas=1, faults=Lost(handovers=1, replies=1), off=("own_again",)), "OWNED",
     ),
     Mutant(
-        "S18", "a stalled watch is kept", S(reopens=False, faults=Lost(stalls=1, crashes=1)), "OWNED"
+        "S18", "a stalled watch is kept", S(faults=Lost(stalls=1, crashes=1), off=("reopens",)), "OWNED"
     ),
-    Mutant("S19", "one session is all", S(begins_anew=False, faults=Lost(deletes=1)), "SESS"),
-    Mutant("S20", "sessions without a shard are left", S(ends_empty=False, faults=Lost(crashes=1)), "GONE"),
+    Mutant("S19", "one session is all", S(faults=Lost(deletes=1), off=("begins_anew",)), "SESS"),
+    Mutant(
+        "S20", "sessions without a shard are left", S(faults=Lost(crashes=1), off=("ends_empty",)),
+        "GONE",
+    ),
     Mutant(
         "S22", "the own session ended by its name alone",
-        S(end_names=False, faults=Lost(freezes=1, lates=1)), "NT",
+        S(faults=Lost(freezes=1, lates=1), off=("end_names",)), "NT",
     ),
     Mutant(
         "S23", "a new replica's shard expires for an old one",
-        S(old=True, never_expires=False, faults=Lost(handovers=1)), "SH",
+        S(old=True, faults=Lost(handovers=1), off=("never_expires",)), "SH",
     ),
     Mutant(
         "S24", "the session that an old replica's shard still shows",
-        S(old=True, note_checked=False, faults=Lost(handovers=2)), "SH",
+        S(old=True, faults=Lost(handovers=2), off=("note_checked",)), "SH",
     ),
     Mutant(
-        "S25", "an old replica's shard is free", S(old=True, old_waited=False), "SH"
+        "S25", "an old replica's shard is free", S(old=True, off=("old_waited",)), "SH"
     ),
     Mutant(
         "S26", "an acquisition compares with what was seen since it was judged",
-        S(judged_written=False, faults=Lost(handovers=1)), "SH",
+        S(faults=Lost(handovers=1), off=("judged_written",)), "SH",
     ),
 )  # fmt: skip
 
@@ -760,50 +762,51 @@ SESSION_MUTANTS: tuple[Mutant, ...] = (
 JOURNAL_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "O0", "the lease check is late by a takeover",
-        O(true_guard=False, faults=Out(cuts=1, takeovers=1)), "S7",
+        O(faults=Out(cuts=1, takeovers=1), off=("true_guard",)), "S7",
     ),
     Mutant(
         "O1", "the lease is checked before the write alone",
-        O(guard_after=False, faults=Out(cuts=1, takeovers=1)), "S7",
+        O(faults=Out(cuts=1, takeovers=1), off=("guard_after",)), "S7",
     ),
     Mutant(
         "O2", "the note after a send",
-        O(lean=True, note_first=False, faults=Out(outages=1, crashes=1)), "GO",
+        O(lean=True, faults=Out(outages=1, crashes=1), off=("note_first",)), "GO",
     ),
     Mutant(
         "O3", "the note is removed after an INTENT",
         O(
-            note_gone=False, attempts=1, away=True, unborn=True,
-            faults=Out(outages=1, crashes=1, ticks=1),
-        ), "S12",
+            attempts=1, away=True, unborn=True, faults=Out(outages=1, crashes=1, ticks=1),
+            off=("note_gone",),
+        ),
+        "S12",
     ),
     Mutant(
         "O4", "a note that was not answered is not there",
-        O(note_doubt=False, attempts=1, faults=Out(outages=1, replies=1)), "END",
+        O(attempts=1, faults=Out(outages=1, replies=1), off=("note_doubt",)), "END",
     ),
     Mutant(
         "O23", "a look at the Lease tells that no note comes",
-        O(doubt_written=False, attempts=1, faults=Out(outages=1, late_notes=1)), "END",
+        O(attempts=1, faults=Out(outages=1, late_notes=1), off=("doubt_written",)), "END",
     ),
     Mutant(
         "O5", "the mark after the first send",
-        O(lean=True, mark_first=False, faults=Out(outages=1, crashes=1)), "GO",
+        O(lean=True, faults=Out(outages=1, crashes=1), off=("mark_first",)), "GO",
     ),
     Mutant(
         "O6", "the mark without the own memory",
-        O(lean=True, mark_whole=False, faults=Out(outages=1, crashes=1)), "S12",
+        O(lean=True, faults=Out(outages=1, crashes=1), off=("mark_whole",)), "S12",
     ),
     Mutant(
         "O7", "an old mark counts: INTENT before the mark is gone",
-        O(lean=True, mark_named=False, faults=Out(outages=2, crashes=1)), "S12",
+        O(lean=True, faults=Out(outages=2, crashes=1), off=("mark_named",)), "S12",
     ),
     Mutant(
         "O8", "a second owner trusts an object without a mark",
-        O(trusts_marks=False, faults=Out(outages=1, crashes=1)), "S7",
+        O(faults=Out(outages=1, crashes=1), off=("trusts_marks",)), "S7",
     ),
     Mutant(
         "O9", "born in the outage, without the margin",
-        O(born_later=False, attempts=1, unborn=True, faults=Out(outages=1, crashes=1)), "S12",
+        O(attempts=1, unborn=True, faults=Out(outages=1, crashes=1), off=("born_later",)), "S12",
     ),
     Mutant(
         "O9b", "a margin below the skew of two API servers",
@@ -811,7 +814,7 @@ JOURNAL_MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "O24", "created in the second in which the term began",
-        O(own_later=False, attempts=1, faults=Out(outages=1, crashes=1)), "S12",
+        O(attempts=1, faults=Out(outages=1, crashes=1), off=("own_later",)), "S12",
     ),
     Mutant(
         "O24b", "a margin below the skew, created before the term began",
@@ -822,95 +825,96 @@ JOURNAL_MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "O10", "the memory of an earlier term",
-        O(lean=True, this_term=False, faults=Out(outages=1, takeovers=2)), "S7",
+        O(lean=True, faults=Out(outages=1, takeovers=2), off=("this_term",)), "S7",
     ),
     Mutant(
         "O11", "a journaled write without resourceVersion",
-        O(compares=False, faults=Out(outages=1, takeovers=1)), "LOST",
+        O(faults=Out(outages=1, takeovers=1), off=("compares",)), "LOST",
     ),
     Mutant(
         "O11b", "the same, and another object has its name",
-        O(compares=False, attempts=1, faults=Out(outages=1, deletes=1, again=1)), "UID",
+        O(attempts=1, faults=Out(outages=1, deletes=1, again=1), off=("compares",)), "UID",
     ),
     Mutant(
         "O12", "both places send at once, a partition having healed",
-        O(one_flight=False, faults=Out(cuts=1)), "B1",
+        O(faults=Out(cuts=1), off=("one_flight",)), "B1",
     ),
     Mutant(
         "O13", "a journaled attempt's result is dropped when the log is back",
-        O(keeps_results=False, faults=Out(outages=1)), "RK",
+        O(faults=Out(outages=1), off=("keeps_results",)), "RK",
     ),
     Mutant(
         "O14", "the object is not read after a claim",
-        O(reads_object=False, faults=Out(outages=1, crashes=1)), "S7",
+        O(faults=Out(outages=1, crashes=1), off=("reads_object",)), "S7",
     ),
-    Mutant("O15", "the old claim goes on", O(claims_anew=False, faults=Out(outages=1)), "S12"),
+    Mutant("O15", "the old claim goes on", O(faults=Out(outages=1), off=("claims_anew",)), "S12"),
     Mutant(
         "O16", "what a former owner journaled waits",
-        O(lean=True, carries_on=False, faults=Out(outages=1, crashes=1)), "GO",
+        O(lean=True, faults=Out(outages=1, crashes=1), off=("carries_on",)), "GO",
     ),
-    Mutant("O17", "who is cut off keeps its shards", O(hands_over=False, faults=Out(cuts=1)), "END"),
-    Mutant("O18", "the note is never removed", O(removes_note=False, faults=Out(outages=1)), "END"),
+    Mutant("O17", "who is cut off keeps its shards", O(faults=Out(cuts=1), off=("hands_over",)), "END"),
+    Mutant("O18", "the note is never removed", O(faults=Out(outages=1), off=("removes_note",)), "END"),
     Mutant(
         "O19", "a result that the log cannot take waits for it",
-        O(results_journaled=False, faults=Out(outages=1)), "GO",
+        O(faults=Out(outages=1), off=("results_journaled",)), "GO",
     ),
     Mutant(
         "O20", "what a former owner writes into the object is not looked at",
-        O(sees_object=False, attempts=1, faults=Out(cuts=1, takeovers=1)), "END",
+        O(attempts=1, faults=Out(cuts=1, takeovers=1), off=("sees_object",)), "END",
     ),
     Mutant(
         "O21", "a journaled attempt's result in the log alone",
-        O(results_shown=False, faults=Out(outages=2, crashes=1)), "S7",
+        O(faults=Out(outages=2, crashes=1), off=("results_shown",)), "S7",
     ),
     Mutant(
         "O26", "another server is noticed by an INTENT alone",
-        O(probes=False, faults=Out(outages=1, losses=1)), "END",
+        O(faults=Out(outages=1, losses=1), off=("probes",)), "END",
     ),
     Mutant(
         "O27", "who is answered reads reaches the log",
-        O(reads=True, by_writes=False, faults=Out(outages=1)), "GO",
+        O(reads=True, faults=Out(outages=1), off=("by_writes",)), "GO",
     ),
     Mutant(
         "O27b", "the same, and keeps its shards",
-        O(reads=True, by_writes=False, faults=Out(cuts=1)), "END",
+        O(reads=True, faults=Out(cuts=1), off=("by_writes",)), "END",
     ),
     Mutant(
         "O28", "memory counts that missed wake-ups",
-        O(lean=True, heard_anew=False, faults=Out(cuts=1, outages=1, words=1)), "S7",
+        O(lean=True, faults=Out(cuts=1, outages=1, words=1), off=("heard_anew",)), "S7",
     ),
     Mutant(
         "O29", "memory counts that was told of more",
-        O(lean=True, told=False, faults=Out(outages=1, words=1)), "S7",
+        O(lean=True, faults=Out(outages=1, words=1), off=("told",)), "S7",
     ),
     Mutant(
         "O30", "what was created in the term is known, whoever may have spoken since",
-        O(lean=True, unborn=True, own_heard=False, faults=Out(outages=1, words=1, ticks=1)), "S7",
+        O(lean=True, unborn=True, faults=Out(outages=1, words=1, ticks=1), off=("own_heard",)), "S7",
     ),
     Mutant(
         "O31", "a note of before the log was reached counts on",
-        O(attempts=3, lean=True, marks_heard=False, faults=Out(outages=2, words=1)), "S7",
+        O(attempts=3, lean=True, faults=Out(outages=2, words=1), off=("marks_heard",)), "S7",
     ),
     Mutant(
         "O32", "a Lease made anew says nothing of marks",
         O(
-            attempts=1, lean=True, phases=True, marks_assumed=False,
-            faults=Out(outages=1, leases=1, crashes=1),
-        ), "END",
+            attempts=1, lean=True, phases=True, faults=Out(outages=1, leases=1, crashes=1),
+            off=("marks_assumed",),
+        ),
+        "END",
     ),
     Mutant(
         "O22", "a note that a replica of before has not removed",
         O(
-            note_kept=False, attempts=1, old=True, cut=True, unborn=True, lean=True,
-            faults=Out(takeovers=1, ticks=1),
-        ), "S12",
+            attempts=1, old=True, cut=True, unborn=True, lean=True, faults=Out(takeovers=1, ticks=1),
+            off=("note_kept",),
+        ),
+        "S12",
     ),
 )  # fmt: skip
 
 #: Marks have no name and are taken away before an INTENT; a former owner's write comes late (O7).
 UNNAMED = O(
-    cut=True, unborn=True, mark_named=False, unmarks=True,
-    faults=Out(takeovers=1, crashes=1, ticks=1),
+    cut=True, unborn=True, unmarks=True, faults=Out(takeovers=1, crashes=1, ticks=1), off=("mark_named",)
 )  # fmt: skip
 UNNAMED_TRACE = (
     "0 writes the note", "fault: a second passes", "the object is created", "0 reads to journal",
@@ -924,22 +928,20 @@ UNNAMED_TRACE = (
 #: Rules that another one makes up for: each alone survives a complete run. M14 has both of its rules off,
 #: M8 has P1 and the stamp.
 REDUNDANT: tuple[Mutant, ...] = (
-    Mutant("H2", "expiry at an earlier position", replace(T, expire_here=False), "", large=True),
-    Mutant("M14a", "expiry below `acked`", replace(T, expire_acked=False), "", large=True),
+    Mutant("H2", "expiry at an earlier position", without(T, "expire_here"), "", large=True),
+    Mutant("M14a", "expiry below `acked`", without(T, "expire_acked"), "", large=True),
     Mutant(
         "S21",
         "acquired without a valid session",
-        S(acquire_valid=False, faults=Lost(cuts=1, replies=1)),
+        S(faults=Lost(cuts=1, replies=1), off=("acquire_valid",)),
         "",
         large=True,
     ),
-    Mutant(
-        "P1", "INTENT knows no history, late", replace(LATE, attempts=1, losses=1, proof=False), ""
-    ),
+    Mutant("P1", "INTENT knows no history, late", without(LATE, "proof", attempts=1, losses=1), ""),
     Mutant(
         "O25",
         "INTENT knows no stamp, takeover",
-        O(stamp=False, attempts=1, lean=True, faults=Out(outages=1, losses=1, takeovers=1)),
+        O(attempts=1, lean=True, faults=Out(outages=1, losses=1, takeovers=1), off=("stamp",)),
         "",
     ),
 )
@@ -1068,16 +1070,13 @@ def execute(
     start, lift = components.number(start, options), components.lift
     # Without verdicts the first has nothing to mark, and the second never has.
     marked = options.verdicts > 0 if isinstance(options, P) else not isinstance(options, K)
-    goal = fairness = None
-    if live and isinstance(options, P):
-        goal = lift(model.is_goal)
-    elif live:
-        fairness = _fairness(model, lift)
+    goal = lift(model.is_goal) if live and isinstance(options, P) else None
+    promises = _promises(model, lift) if live and goal is None else ()
     found = search(
         start,
         steps,
         goal=goal,
-        fairness=fairness,
+        promises=promises,
         watch=watch,
         measures=lift(model.marks) if marked else None,
         max_states=max_states,
@@ -1100,11 +1099,9 @@ def _components(parts: Any, start: Any, options: Any) -> tuple[Components[Any], 
     return _SHARED[parts]
 
 
-def _fairness(model: Any, lift: Callable[[Any], Any]) -> Fairness[Any]:
+def _promises(model: Any, lift: Callable[[Any], Any]) -> tuple[Promise[Any], ...]:
     promises = model.PROMISES.items()
-    return Fairness(
-        model.action, tuple(Promise(name, lift(pending), by) for name, (pending, by) in promises)
-    )
+    return tuple(Promise(name, lift(pending), by) for name, (pending, by) in promises)
 
 
 def complaint(run: Run, found: Found[Any]) -> str:

@@ -17,12 +17,12 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
-from tests.model.fairness import Fairness, Graph, Unkept
+from tests.model.fairness import Graph, Promise, Unkept
 
 T = TypeVar("T")
 N = TypeVar("N", bound=type[Any])
@@ -59,6 +59,21 @@ def replaced(cls: N) -> N:
 
     named._replace = _replace
     return cls
+
+
+def with_replica(s: T, i: int, **changes: Any) -> T:
+    """Return a state in which one of its `replicas` is changed."""
+    state = cast("Any", s)
+    replica = state.replicas[i]._replace(**changes)
+    replicas = (*state.replicas[:i], replica, *state.replicas[i + 1 :])
+    return cast("T", state._replace(replicas=replicas))
+
+
+def spend(s: T, fault: str) -> T:
+    """Return a state that has one such fault fewer in its `budget`."""
+    state = cast("Any", s)
+    budget = state.budget._replace(**{fault: getattr(state.budget, fault) - 1})
+    return cast("T", state._replace(budget=budget))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +147,7 @@ def search(  # noqa: PLR0913 (what a search can be asked)
     steps: Callable[[T], Iterable[Transition[T]]],
     *,
     goal: Callable[[T], bool] | None = None,
-    fairness: Fairness[T] | None = None,
+    promises: Sequence[Promise[T]] = (),
     watch: Container[str] | None = None,
     measures: Callable[[T], dict[str, int]] | None = None,
     max_states: int = 20_000_000,
@@ -146,7 +161,7 @@ def search(  # noqa: PLR0913 (what a search can be asked)
         start: Where to begin.
         steps: The transitions of a state.
         goal: If given, and the run completes, count the states that cannot reach a goal any more.
-        fairness: If given, and the run completes, ask which promises a fair behaviour breaks.
+        promises: If given, and the run completes, ask which of them a fair behaviour breaks.
         watch: Names of the properties that stop the search; None for all.
         measures: Values of a state whose largest are reported.
         max_states: Bound on the states kept.
@@ -154,7 +169,7 @@ def search(  # noqa: PLR0913 (what a search can be asked)
         name: If given, long runs report progress under it on standard error.
     """
     with _no_collector():
-        return _search(start, steps, goal, fairness, watch, measures, max_states, max_seconds, name)
+        return _search(start, steps, goal, promises, watch, measures, max_states, max_seconds, name)
 
 
 def replay(
@@ -185,7 +200,7 @@ def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a
     start: T,
     steps: Callable[[T], Iterable[Transition[T]]],
     goal: Callable[[T], bool] | None,
-    fairness: Fairness[T] | None,
+    promises: Sequence[Promise[T]],
     watch: Container[str] | None,
     measures: Callable[[T], dict[str, int]] | None,
     max_states: int,
@@ -198,7 +213,7 @@ def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a
     parents: list[int] = [-1]
     labels: list[str] = [""]
     edges: list[list[int]] = []
-    graph = Graph(fairness) if fairness is not None else None
+    graph = Graph(promises) if promises else None
     # Few of them differ: the largest values are looked for at the end.
     measure: dict[str, int] = measures(start) if measures else {}
     measured = {tuple(measure.values())}

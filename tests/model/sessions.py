@@ -31,7 +31,7 @@ Properties (of a step) and promises (kept by a fair behaviour):
 - SESS: a replica that is well has a session.
 - GONE: the session of a replica that is dead does not stay.
 
-Each rule is one option whose default is the safe rule; a mutant changes one option.
+Each rule is in force unless a mutant switches it off.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from tests.model.components import Part
 from tests.model.fairness import Promises
-from tests.model.search import replaced
+from tests.model.rules import Rules
+from tests.model.search import replaced, spend, with_replica
 
 NOBODY = -1
 #: In the place of a session: held by a replica of before the sessions, by the shard's Lease alone.
@@ -220,9 +221,9 @@ Step = tuple[str, State, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(Rules):
     """
-    Faults, world and rules; the default of every rule is the safe value.
+    Faults and world; the rules are in `RULES`.
 
     Attributes:
         replicas: How many processes there are.
@@ -231,33 +232,6 @@ class Options:
         wire: Ticks that a request may take to be with the receiver and over.
         old: The first replica is an old one; there is one shard.
         faults: How often each fault may happen.
-
-        end_first: (S1) Shards are taken only once the session that they name is ended.
-        end_compares: (S2) A session is ended against the resourceVersion that was seen.
-        session_counts: (S3) The deadline is the session's; a shard's Lease has none.
-        end_is_end: (S4) With a session all its terms end.
-        gone_is_over: (S5) A replica whose session's Lease is gone has none.
-        absence_waits: (S6) A session that somebody else has ended is waited for like one that is there.
-        list_waits: (S7) An absence that a list shows is waited for from then on.
-        not_found_waits: (S8) That the Lease was gone when it was to be ended is no end of one's own.
-        answer_named: (S9) An acquisition counts for the session that it names, or not at all.
-        renewal_starts: (S10) A renewal counts from its start.
-        clock_goes_on: (S11) The clock goes on while the process is frozen.
-        send_guard: (S12) Right before a send the clock is asked.
-        release_ends: (S13) A release ends the term before it is written.
-        acquire_compares: (S14) A shard is acquired against the resourceVersion that was seen.
-        one_stream: (S15) Sessions and shards are seen in the order of their writes.
-        counts_up: (S16) Each acquisition changes the Lease.
-        own_again: (S17) A shard that names the own session and is not held is acquired anew.
-        reopens: (S18) A watch that does not show the own renewals is opened anew.
-        begins_anew: (S19) After a session the next one begins.
-        ends_empty: (S20) Sessions without a shard are ended, too.
-        end_names: (S22) Who ends a session names its uid.
-        never_expires: (S23) What a new replica holds never expires for an old one.
-        note_checked: (S24) What an old one has acquired names no session.
-        old_waited: (S25) What an old one holds is taken once it was not renewed for LeaseDuration.
-        judged_written: (S26) An acquisition compares with what was judged, not with what was seen since.
-        acquire_valid: (S21) Shards are acquired only while the own session is valid.
     """
 
     replicas: int = 2
@@ -266,32 +240,43 @@ class Options:
     wire: int = 1
     old: bool = False
     faults: Budget = NO_FAULTS
-    end_first: bool = True
-    end_compares: bool = True
-    session_counts: bool = True
-    end_is_end: bool = True
-    gone_is_over: bool = True
-    absence_waits: bool = True
-    list_waits: bool = True
-    not_found_waits: bool = True
-    answer_named: bool = True
-    renewal_starts: bool = True
-    clock_goes_on: bool = True
-    send_guard: bool = True
-    release_ends: bool = True
-    acquire_compares: bool = True
-    one_stream: bool = True
-    counts_up: bool = True
-    own_again: bool = True
-    reopens: bool = True
-    begins_anew: bool = True
-    ends_empty: bool = True
-    end_names: bool = True
-    never_expires: bool = True
-    note_checked: bool = True
-    old_waited: bool = True
-    judged_written: bool = True
-    acquire_valid: bool = True
+
+    RULES: ClassVar = {
+        "end_first": "(S1) Shards are taken only once the session that they name is ended.",
+        "end_compares": "(S2) A session is ended against the resourceVersion that was seen.",
+        "session_counts": "(S3) The deadline is the session's; a shard's Lease has none.",
+        "end_is_end": "(S4) With a session all its terms end.",
+        "gone_is_over": "(S5) A replica whose session's Lease is gone has none.",
+        "absence_waits": (
+            "(S6) A session that somebody else has ended is waited for like one that is there."
+        ),
+        "list_waits": "(S7) An absence that a list shows is waited for from then on.",
+        "not_found_waits": (
+            "(S8) That the Lease was gone when it was to be ended is no end of one's own."
+        ),
+        "answer_named": "(S9) An acquisition counts for the session that it names, or not at all.",
+        "renewal_starts": "(S10) A renewal counts from its start.",
+        "clock_goes_on": "(S11) The clock goes on while the process is frozen.",
+        "send_guard": "(S12) Right before a send the clock is asked.",
+        "release_ends": "(S13) A release ends the term before it is written.",
+        "acquire_compares": "(S14) A shard is acquired against the resourceVersion that was seen.",
+        "one_stream": "(S15) Sessions and shards are seen in the order of their writes.",
+        "counts_up": "(S16) Each acquisition changes the Lease.",
+        "own_again": "(S17) A shard that names the own session and is not held is acquired anew.",
+        "reopens": "(S18) A watch that does not show the own renewals is opened anew.",
+        "begins_anew": "(S19) After a session the next one begins.",
+        "ends_empty": "(S20) Sessions without a shard are ended, too.",
+        "end_names": "(S22) Who ends a session names its uid.",
+        "never_expires": "(S23) What a new replica holds never expires for an old one.",
+        "note_checked": "(S24) What an old one has acquired names no session.",
+        "old_waited": (
+            "(S25) What an old one holds is taken once it was not renewed for LeaseDuration."
+        ),
+        "judged_written": (
+            "(S26) An acquisition compares with what was judged, not with what was seen since."
+        ),
+        "acquire_valid": "(S21) Shards are acquired only while the own session is valid.",
+    }
 
     @property
     def duration(self) -> int:
@@ -346,18 +331,6 @@ def _awake(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) ->
     r = s.replicas[i]
     if r.up and not r.frozen:
         yield from part(s, o, i)
-
-
-def steps(s: State, o: Options) -> Iterator[Step]:
-    """Every transition that may be next."""
-    for part in parts(o):
-        yield from part(s, o)
-
-
-def action(label: str) -> str | None:
-    """The action that a label is one way of, None for what need never happen."""
-    name = label.partition(":")[0]
-    return None if name in ("fault", "end of fault", "late") else name
 
 
 def _new(s: State, o: Options) -> Sequence[Replica]:
@@ -426,15 +399,6 @@ def _holds(r: Replica, k: int, o: Options) -> bool:
 # -- changes --------------------------------------------------------------------------------------
 
 
-def _with(s: State, i: int, **changes: Any) -> State:
-    replica = s.replicas[i]._replace(**changes)
-    return s._replace(replicas=(*s.replicas[:i], replica, *s.replicas[i + 1 :]))
-
-
-def _spend(s: State, name: str) -> State:
-    return s._replace(budget=s.budget._replace(**{name: getattr(s.budget, name) - 1}))
-
-
 def _put(items: tuple[Any, ...], at: int, item: Any) -> tuple[Any, ...]:
     return (*items[:at], item, *items[at + 1 :])
 
@@ -486,7 +450,7 @@ def _over(s: State, o: Options, i: int) -> State:
     """The session is over for its replica, and every term of it."""
     r = s.replicas[i]
     terms = (0,) * o.shards if o.end_is_end else r.terms
-    return _with(s, i, uid=0, renewed=o.duration, tried=False, doubt=False, terms=terms)
+    return with_replica(s, i, uid=0, renewed=o.duration, tried=False, doubt=False, terms=terms)
 
 
 # -- faults and time ------------------------------------------------------------------------------
@@ -495,35 +459,39 @@ def _over(s: State, o: Options, i: int) -> State:
 def _faults(s: State, _: Options, i: int) -> Iterator[Step]:
     r, left = s.replicas[i], s.budget
     if r.up and left.crashes:
-        yield f"fault: crash of {i}", _dead(_spend(s, "crashes"), i), ()
+        yield f"fault: crash of {i}", _dead(spend(s, "crashes"), i), ()
     if not r.up and left.restarts:
-        again = _with(_spend(s, "restarts"), i, up=True)
+        again = with_replica(spend(s, "restarts"), i, up=True)
         yield f"fault: restart of {i}", _shown(again, i, keep=_is_last), ()
     if not r.up:
         return
     if left.freezes and not r.frozen:
-        yield f"fault: {i} is frozen", _spend(_with(s, i, frozen=True), "freezes"), ()
+        yield f"fault: {i} is frozen", spend(with_replica(s, i, frozen=True), "freezes"), ()
     if r.frozen:
-        yield f"end of fault: {i} wakes", _with(s, i, frozen=False), ()
+        yield f"end of fault: {i} wakes", with_replica(s, i, frozen=False), ()
     if left.cuts and not r.cut:
-        yield f"fault: {i} is cut off", _spend(_with(s, i, cut=True), "cuts"), ()
+        yield f"fault: {i} is cut off", spend(with_replica(s, i, cut=True), "cuts"), ()
     if r.cut:
-        yield f"end of fault: {i} reaches the server", _with(s, i, cut=False), ()
+        yield f"end of fault: {i} reaches the server", with_replica(s, i, cut=False), ()
     if left.stalls and not r.stalled:
-        yield f"fault: the watch of {i} stalls", _spend(_with(s, i, stalled=True), "stalls"), ()
+        yield (
+            f"fault: the watch of {i} stalls",
+            spend(with_replica(s, i, stalled=True), "stalls"),
+            (),
+        )
 
 
 def _deletions(s: State, _: Options) -> Iterator[Step]:
     for i, session in enumerate(s.sessions):
         if s.budget.deletes and session is not None:
-            gone = _spend(_session_gone(s, i), "deletes")
+            gone = spend(_session_gone(s, i), "deletes")
             yield f"fault: the session of {i} is deleted by hand", gone, ()
 
 
 def _dead(s: State, i: int) -> State:
     r = s.replicas[i]
     none: tuple[Asked | None, ...] = (None,) * len(r.terms)
-    return _with(
+    return with_replica(
         s, i, up=False, frozen=False, cut=False, stalled=False, uid=0, renewed=0, tried=False,
         doubt=False, terms=(0,) * len(r.terms), asked=none, sessions=(),
         shards=(SeenShard(NOBODY, 0, fresh=False),) * len(r.terms),
@@ -614,7 +582,7 @@ def _session(s: State, o: Options, i: int) -> Iterator[Step]:
             )
             if s.budget.lates:
                 late = s._replace(late=(*s.late, Late("own end", i, session.uid, 0)))
-                yield f"fault: {i} ends what stands under its name late", _spend(late, "lates"), ()
+                yield f"fault: {i} ends what stands under its name late", spend(late, "lates"), ()
             return
         begun = s.begun[i] + 1
         posted = s._replace(
@@ -623,35 +591,39 @@ def _session(s: State, o: Options, i: int) -> Iterator[Step]:
         terms = tuple(uid and begun for uid in r.terms)
         yield (
             f"{i} begins a session",
-            _with(posted, i, uid=begun, renewed=0, tried=True, terms=terms),
+            with_replica(posted, i, uid=begun, renewed=0, tried=True, terms=terms),
             (),
         )
         if s.budget.replies:
-            yield f"fault: {i} begins a session, answer lost", _spend(posted, "replies"), ()
+            yield f"fault: {i} begins a session, answer lost", spend(posted, "replies"), ()
 
 
 def _renewal(s: State, o: Options, i: int) -> Iterator[Step]:
     r, session = s.replicas[i], s.sessions[i]
     if session is None or session.uid != r.uid:
-        over = _over(s, o, i) if o.gone_is_over else _with(s, i, renewed=0, tried=True)
+        over = _over(s, o, i) if o.gone_is_over else with_replica(s, i, renewed=0, tried=True)
         yield f"{i} renews: its session is gone", over, ()
         return
     if r.doubt and session.start < r.renewed:
         renewed = session.start if o.renewal_starts else 0
-        yield f"{i} renews: it had been renewed", _with(s, i, renewed=renewed, doubt=False), ()
+        yield (
+            f"{i} renews: it had been renewed",
+            with_replica(s, i, renewed=renewed, doubt=False),
+            (),
+        )
         return
     written = _session_renewed(s, i, 0)
-    yield f"{i} renews", _with(written, i, renewed=0, tried=True, doubt=False), ()
+    yield f"{i} renews", with_replica(written, i, renewed=0, tried=True, doubt=False), ()
     doubtful = {"tried": True, "doubt": True}
     if s.budget.replies:
         yield (
             f"fault: {i} renews, answer lost",
-            _spend(_with(written, i, **doubtful), "replies"),
+            spend(with_replica(written, i, **doubtful), "replies"),
             (),
         )
     if s.budget.lates:
         late = s._replace(late=(*s.late, Late("renewal", i, r.uid, 0)))
-        yield f"fault: {i} renews late", _spend(_with(late, i, **doubtful), "lates"), ()
+        yield f"fault: {i} renews late", spend(with_replica(late, i, **doubtful), "lates"), ()
 
 
 def _watch(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -660,20 +632,20 @@ def _watch(s: State, o: Options, i: int) -> Iterator[Step]:
         return
     if r.stalled:
         if o.reopens:
-            listed = _shown(_with(s, i, stalled=False), i, keep=lambda _: not o.list_waits)
+            listed = _shown(with_replica(s, i, stalled=False), i, keep=lambda _: not o.list_waits)
             yield f"{i} opens its watch anew", listed, ()
     elif o.one_stream:
         shown = _shown(s, i, keep=_is_last)
         if not o.judged_written:
             asked = tuple(x and x._replace(valid=True) for x in shown.replicas[i].asked)
-            shown = _with(shown, i, asked=asked)
+            shown = with_replica(shown, i, asked=asked)
         yield from _changed(f"{i} is shown what happened", s, shown)
     else:
         both = _shown(s, i, keep=_is_last)
         unknown = _absent(both.replicas[i].shards, s.replicas[i].sessions, i)
-        shards = _with(s, i, shards=both.replicas[i].shards, sessions=unknown)
+        shards = with_replica(s, i, shards=both.replicas[i].shards, sessions=unknown)
         yield from _changed(f"{i} is shown the shards", s, shards)
-        sessions = _with(both, i, shards=r.shards)
+        sessions = with_replica(both, i, shards=r.shards)
         yield from _changed(f"{i} is shown the sessions", s, sessions)
 
 
@@ -711,7 +683,7 @@ def _shown(s: State, i: int, *, keep: Callable[[SeenSession], bool]) -> State:
     for seen in known.values():
         age = seen.age if not seen.present or keep(seen) else 0
         found.append(seen._replace(fresh=True, age=age, present=False))
-    return _with(s, i, shards=shards, sessions=_absent(shards, tuple(found), i))
+    return with_replica(s, i, shards=shards, sessions=_absent(shards, tuple(found), i))
 
 
 def _read(shard: Shard) -> SeenShard:
@@ -744,7 +716,9 @@ def _others(s: State, o: Options, i: int) -> Iterator[Step]:
             continue
         session = s.sessions[seen.of]
         label = f"{i} ends the session of {seen.of}"
-        mine = _with(s, i, sessions=_put(r.sessions, n, seen._replace(present=False, fresh=True)))
+        mine = with_replica(
+            s, i, sessions=_put(r.sessions, n, seen._replace(present=False, fresh=True))
+        )
         if session is None or session.uid != seen.uid:
             if not o.not_found_waits:
                 yield f"{label}: gone", mine, ()
@@ -753,11 +727,11 @@ def _others(s: State, o: Options, i: int) -> Iterator[Step]:
             broken = _untimely(session, o)
             yield label, _session_gone(mine, seen.of), broken
             if s.budget.replies:
-                lost = _spend(_session_gone(s, seen.of), "replies")
+                lost = spend(_session_gone(s, seen.of), "replies")
                 yield f"fault: {i} ends the session of {seen.of}, answer lost", lost, broken
             if s.budget.lates:
                 late = s._replace(late=(*s.late, Late("end", seen.of, seen.uid, o.duration)))
-                yield f"fault: {i} ends the session of {seen.of} late", _spend(late, "lates"), ()
+                yield f"fault: {i} ends the session of {seen.of} late", spend(late, "lates"), ()
 
 
 def _is_free(s: State, o: Options, i: int, k: int) -> bool:
@@ -787,12 +761,12 @@ def _acquisition(s: State, o: Options, i: int) -> Iterator[Step]:
             if r.terms[k] or r.asked[k] or not _is_free(s, o, i, k):
                 continue
             valid = r.shards[k].fresh or not o.acquire_compares
-            asking = _with(s, i, asked=_put(r.asked, k, Asked(r.uid, valid)))
+            asking = with_replica(s, i, asked=_put(r.asked, k, Asked(r.uid, valid)))
             yield f"{i} asks for {k}", asking, ()
     for k, asked in enumerate(r.asked):
         if asked is None:
             continue
-        done = _with(s, i, asked=_put(r.asked, k, None))
+        done = with_replica(s, i, asked=_put(r.asked, k, None))
         if r.cut:
             yield f"{i} gives up to ask for {k}", done, ()
         elif not asked.written and not asked.valid:
@@ -814,7 +788,7 @@ def _written(s: State, o: Options, i: int) -> Iterator[Step]:
         r = written.replicas[i]
         yield (
             f"{k} names {i}",
-            _with(written, i, asked=_put(r.asked, k, asked._replace(written=True))),
+            with_replica(written, i, asked=_put(r.asked, k, asked._replace(written=True))),
             (),
         )
 
@@ -828,8 +802,8 @@ def _acquired(s: State, o: Options, i: int, k: int, uid: int) -> Iterator[Step]:
     broken = ("EP",) if now.granted and (now.holder, now.uid) == (i, uid) else ()
     if (now.holder, now.uid) == (i, uid):
         s = s._replace(shards=_put(s.shards, k, now._replace(granted=True)))
-        s = _with(s, i, shards=_put(r.shards, k, SeenShard(i, uid, fresh=True)))
-    yield f"{i} acquires {k}", _with(s, i, terms=_put(r.terms, k, r.uid)), broken
+        s = with_replica(s, i, shards=_put(r.shards, k, SeenShard(i, uid, fresh=True)))
+    yield f"{i} acquires {k}", with_replica(s, i, terms=_put(r.terms, k, r.uid)), broken
 
 
 def _work(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -841,9 +815,9 @@ def _work(s: State, o: Options, i: int) -> Iterator[Step]:
             if r.renewed <= o.deadline or not o.send_guard:
                 yield _send(s, i, k, uid)
             if s.budget.handovers and not r.cut:
-                yield from _release(_spend(s, "handovers"), o, i, k)
+                yield from _release(spend(s, "handovers"), o, i, k)
         if r.shards[k].fresh and (r.shards[k].holder, r.shards[k].uid) != (i, uid) and o.end_is_end:
-            yield f"{i} sees that {k} is not its", _with(s, i, terms=_put(r.terms, k, 0)), ()
+            yield f"{i} sees that {k} is not its", with_replica(s, i, terms=_put(r.terms, k, 0)), ()
 
 
 def _send(s: State, i: int, k: int, uid: int) -> Step:
@@ -858,16 +832,16 @@ def _send(s: State, i: int, k: int, uid: int) -> Step:
 
 def _release(s: State, o: Options, i: int, k: int) -> Iterator[Step]:
     r, shard = s.replicas[i], s.shards[k]
-    ended = _with(s, i, uid=0 if r.uid == OLD else r.uid, terms=_put(r.terms, k, 0))
+    ended = with_replica(s, i, uid=0 if r.uid == OLD else r.uid, terms=_put(r.terms, k, 0))
     if (shard.holder, shard.uid) != (i, r.uid):
         yield f"{i} releases {k}: not its", ended, ()
         return
     free = Shard(NOBODY, 0, granted=False, note=shard.note)
     yield f"{i} releases {k}", _shard_written(ended, k, free), ()
     if s.budget.replies:
-        yield f"fault: {i} releases {k}, lost", _spend(ended, "replies"), ()
+        yield f"fault: {i} releases {k}, lost", spend(ended, "replies"), ()
         kept = ended if o.release_ends else s
-        lost = _spend(_shard_written(kept, k, free), "replies")
+        lost = spend(_shard_written(kept, k, free), "replies")
         yield f"fault: {i} releases {k}, answer lost", lost, ()
 
 
@@ -891,14 +865,16 @@ def _old(s: State, o: Options, i: int) -> Iterator[Step]:
             yield f"{i} renews 0: it is another's", _over(s, o, i), ()
             return
         renewed = _shard_written(s, 0, shard)
-        yield f"{i} renews 0", _with(renewed, i, renewed=0, tried=True), ()
+        yield f"{i} renews 0", with_replica(renewed, i, renewed=0, tried=True), ()
     if r.uid:
         return
     if not seen.fresh:
         read = SeenShard(shard.holder, shard.uid, fresh=True)
-        yield f"{i} reads 0", _with(s, i, shards=(read,)), ()
+        yield f"{i} reads 0", with_replica(s, i, shards=(read,)), ()
     elif seen.holder in (NOBODY, i) or seen.age >= o.duration:
         taken = _shard_written(s, 0, shard._replace(holder=i, uid=OLD, granted=True))
         mine = SeenShard(i, OLD, fresh=True)
-        acquired = _with(taken, i, uid=OLD, renewed=0, tried=True, terms=(OLD,), shards=(mine,))
+        acquired = with_replica(
+            taken, i, uid=OLD, renewed=0, tried=True, terms=(OLD,), shards=(mine,)
+        )
         yield f"{i} acquires 0", acquired, ()

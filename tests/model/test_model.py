@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.model import journal, protocol, sessions, wakeups
-from tests.model.components import Components
+from tests.model.components import Components, steps
+from tests.model.rules import Rules, without
 from tests.model.runs import (
     B1L_TRACE,
     H5,
@@ -90,20 +91,16 @@ def test_names_are_unique() -> None:
 def test_every_rule_has_a_mutant() -> None:
     """Each option that is a rule is switched off by some mutant, or by a trace of its own."""
     # H5 and M20b, below.
-    assert _never_off(protocol.Options(), PROTOCOL_MUTANTS) == {"ack_chain", "keep_cache_again"}
-    assert _never_off(wakeups.Options(), WAKEUP_MUTANTS) == set()
+    assert _never_off(protocol.Options, PROTOCOL_MUTANTS) == {"ack_chain", "keep_cache_again"}
+    assert _never_off(wakeups.Options, WAKEUP_MUTANTS) == set()
     # S21 alone breaks nothing (`REDUNDANT`): a term allows no more than the session it is of.
-    assert _never_off(sessions.Options(), SESSION_MUTANTS) == {"acquire_valid"}
+    assert _never_off(sessions.Options, SESSION_MUTANTS) == {"acquire_valid"}
     # O25 likewise: what this model lets a log lose, its owners remember.
-    assert _never_off(journal.Options(), JOURNAL_MUTANTS) == {"stamp"}
+    assert _never_off(journal.Options, JOURNAL_MUTANTS) == {"stamp"}
 
 
-def _never_off(
-    defaults: protocol.Options | wakeups.Options | sessions.Options | journal.Options,
-    table: Sequence[Mutant],
-) -> set[str]:
-    rules = {n for n in type(defaults).__dataclass_fields__ if getattr(defaults, n) is True}
-    return rules - {n for m in table for n in rules if not getattr(m.options, n)}
+def _never_off(model: type[Rules], table: Sequence[Mutant]) -> set[str]:
+    return set(model.RULES) - {rule for mutant in table for rule in mutant.options.off}
 
 
 # -- traces worth keeping -------------------------------------------------------------------------
@@ -112,13 +109,12 @@ def _never_off(
 def follow(options: Any, trace: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
     """Take the steps of a trace; return the last state and what the last step broke."""
     model = MODELS[type(options)]
-    return replay(model.start(options), lambda state: list(model.steps(state, options)), trace)
+    return replay(model.start(options), lambda state: steps(model, state, options), trace)
 
 
 def test_h5_the_same_last_record_is_not_the_same_history() -> None:
     """An old ACK fits a log that was rebuilt otherwise, unless the chain stands for all of it."""
-    without = replace(H5, ack_chain=False)
-    _, wrong = follow(without, H5_TRACE)
+    _, wrong = follow(without(H5, "ack_chain"), H5_TRACE)
     assert wrong == ("S10",)
     with pytest.raises(LookupError, match="1 ACK: STALE"):
         follow(H5, H5_TRACE)
@@ -126,8 +122,7 @@ def test_h5_the_same_last_record_is_not_the_same_history() -> None:
 
 def test_m20b_the_second_claim_offers_the_cache_too() -> None:
     """The same steps forget a success that was just read, unless it is given to a log made anew."""
-    without = replace(M20B, keep_cache_again=False)
-    _, wrong = follow(without, M20B_TRACE)
+    _, wrong = follow(without(M20B, "keep_cache_again"), M20B_TRACE)
     assert wrong == ("S2L",)
     _, wrong = follow(M20B, M20B_TRACE)
     assert wrong == ()
@@ -141,68 +136,67 @@ FALLEN = replace(QUIET, takeovers=1, attempts=1, losses=1)
     ("safe", "mutant", "trace", "missing", "broken"),
     [
         pytest.param(
-            replace(VERDICT_1, verdicts=2), {"verdict_named": False}, V5_TRACE,
+            replace(VERDICT_1, verdicts=2), ["verdict_named"], V5_TRACE,
             "NOTE 1-1 delivered: NOOP", "VR",
             id="V5: of two verdicts one is not recorded, and both are told that they are",
         ),
         pytest.param(
             replace(VERDICT, takeovers=1, refusals=True),
-            {"verdict_raises": False, "refusal_stands": False}, V4C_TRACE,
+            ["verdict_raises", "refusal_stands"], V4C_TRACE,
             "NOTE 1-1 failed", "PF",
             id="V4: a verdict that comes late reopens what was refused for good",
         ),
         pytest.param(
-            replace(VERDICT_1, losses=1), {"reread_held": False}, R4_TRACE, "0 patches", "P5",
+            replace(VERDICT_1, losses=1), ["reread_held"], R4_TRACE, "0 patches", "P5",
             id="R4: Failed is said of a log that was lost and delivered since",
         ),
         pytest.param(
-            replace(VERDICT, once=True), {"final_waits": False}, R5_TRACE, "0 asks for 1-2", "P6",
+            replace(VERDICT, once=True), ["final_waits"], R5_TRACE, "0 asks for 1-2", "P6",
             id="R5: a verdict opens what a status write has just ended",
         ),
         pytest.param(
-            FALLEN, {"stamp": False}, S12_TRACE, S12_TRACE[-1], "S12",
+            FALLEN, ["stamp"], S12_TRACE, S12_TRACE[-1], "S12",
             id="P2: a log falls back to what an owner has read, and takes his intent",
         ),
         pytest.param(
-            replace(FALLEN, attempts=2), {"stamp": False}, B1L_TRACE, "INTENT 1-1 of 0: OK", "B1L",
+            replace(FALLEN, attempts=2), ["stamp"], B1L_TRACE, "INTENT 1-1 of 0: OK", "B1L",
             id="P2: the same, and the receiver is called after a success that the object shows",
         ),
         pytest.param(
-            replace(LATE, attempts=1, losses=1), {"stamp": False}, S12B_TRACE, S12B_TRACE[-1], "S12",
+            replace(LATE, attempts=1, losses=1), ["stamp"], S12B_TRACE, S12B_TRACE[-1], "S12",
             id="P2: an intent that was given up is taken twice",
         ),
         pytest.param(
-            sessions.Options(faults=sessions.Budget(deletes=1)), {"absence_waits": False}, S6_TRACE,
+            sessions.Options(faults=sessions.Budget(deletes=1)), ["absence_waits"], S6_TRACE,
             "1 asks for 0", "SH",
             id="S6: a session that is deleted by hand is not over",
         ),
         pytest.param(
-            sessions.Options(wire=2, faults=sessions.Budget(cuts=1)), {"absence_waits": False},
+            sessions.Options(wire=2, faults=sessions.Budget(cuts=1)), ["absence_waits"],
             S6B_TRACE, "1 asks for 0", "X",
             id="S6b: nor is what its own replica has ended",
         ),
         pytest.param(
-            sessions.Options(faults=sessions.Budget(deletes=1)), {"not_found_waits": False}, S8_TRACE,
+            sessions.Options(faults=sessions.Budget(deletes=1)), ["not_found_waits"], S8_TRACE,
             "1 ends the session of 0: gone", "SH",
             id="S8: to find nothing to end is not to have ended it",
         ),
         pytest.param(
             sessions.Options(faults=sessions.Budget(freezes=1, handovers=1)),
-            {"answer_named": False}, S9_TRACE, "1 acquires 0", "SH",
+            ["answer_named"], S9_TRACE, "1 acquires 0", "SH",
             id="S9: an answer gives no term in a session that its write does not name",
         ),
     ],
 )  # fmt: skip
 def test_a_trace_that_only_the_mutant_can_take(
     safe: protocol.Options | sessions.Options,
-    mutant: dict[str, Any],
+    mutant: Sequence[str],
     trace: tuple[str, ...],
     missing: str,
     broken: str,
 ) -> None:
     """The trace breaks the property without the rule; with it, one of its steps is not there."""
-    without = replace(safe, **mutant)
-    _, wrong = follow(without, trace)
+    _, wrong = follow(without(safe, *mutant), trace)
     assert broken in wrong
     with not_enabled(missing):
         follow(safe, trace)
@@ -217,11 +211,11 @@ W1_TRACE = (
 def test_w1_a_lease_that_is_valid_again_wakes_nobody() -> None:
     """A look while a renewal is in doubt comes to nothing; only the resync brings the next one."""
     faults = wakeups.Budget(renewals=1)
-    without = wakeups.Options(faults=faults, resync=False)
-    state, _ = follow(without, W1_TRACE)
-    assert wakeups.is_due(state, without)
-    assert list(wakeups.steps(state, without)) == []
     safe = wakeups.Options(faults=faults)
+    mutant = without(safe, "resync")
+    state, _ = follow(mutant, W1_TRACE)
+    assert wakeups.is_due(state, mutant)
+    assert steps(wakeups, state, mutant) == []
     trace = (*W1_TRACE, "resync of 0", "0 looks: due")
     state, _ = follow(safe, trace)
     assert state.replicas[0].job is wakeups.Job.WAITING
@@ -239,16 +233,15 @@ def test_h1_a_status_that_is_refused_holds_up_no_hand_over() -> None:
     safe = wakeups.Options(replicas=2, refused=True, faults=wakeups.Budget(handovers=1))
     state, _ = follow(safe, H1_TRACE)
     assert state.owner == 1
-    without = replace(safe, leave_backing=False)
     with not_enabled("0 has handed over"):
-        follow(without, H1_TRACE)
+        follow(without(safe, "leave_backing"), H1_TRACE)
 
 
 def test_o7_a_mark_without_a_name_comes_late() -> None:
     """A former owner's write marks what the log knows more of; taking marks away first does not help."""
     _, wrong = follow(UNNAMED, UNNAMED_TRACE)
     assert wrong == ("B1",)
-    named = replace(UNNAMED, mark_named=True)
+    named = replace(UNNAMED, off=())
     held = UNNAMED_TRACE[: UNNAMED_TRACE.index("0 writes the note", 1) + 1]
     state, _ = follow(named, held)
     assert journal.marks(state, named)["processed"] == 1
@@ -283,30 +276,30 @@ OUTAGE = journal.Options(attempts=1, faults=journal.Budget(outages=1))
     ("model", "options", "mutant"),
     [
         pytest.param(
-            protocol, replace(VERDICT_1, crashes=1), {"verdict_settled": False}, id="protocol"
+            protocol, replace(VERDICT_1, crashes=1), ["verdict_settled"], id="protocol"
         ),
         pytest.param(
-            wakeups, PAIR, {"resync": False}, id="wake-ups"
+            wakeups, PAIR, ["resync"], id="wake-ups"
         ),
-        pytest.param(sessions, CUT, {"send_guard": False}, id="sessions"),
-        pytest.param(journal, OUTAGE, {"note_gone": False}, id="journal"),
+        pytest.param(sessions, CUT, ["send_guard"], id="sessions"),
+        pytest.param(journal, OUTAGE, ["note_gone"], id="journal"),
     ],
 )  # fmt: skip
 def test_numbered_states_have_the_steps_of_their_states(
-    model: Any, options: Any, mutant: dict[str, bool]
+    model: Any, options: Any, mutant: Sequence[str]
 ) -> None:
     """What is remembered of a step is what it does, in each state and whatever ran before."""
     components = Components(model.start(options), options, model.SPLIT)
     moves = components.moves(model.parts(options))
-    without = replace(options, **mutant)
-    expected: dict[Any, dict[Any, list[Transition[Any]]]] = {options: {}, without: {}}
-    for o in (options, without, options):
+    changed = without(options, *mutant)
+    expected: dict[Any, dict[Any, list[Transition[Any]]]] = {options: {}, changed: {}}
+    for o in (options, changed, options):
         todo = [components.number(model.start(o), o)]
         states = {todo[0]: model.start(o)}
         for number in todo:
-            state, steps = states[number], expected[o]
-            if state not in steps:
-                steps[state] = list(model.steps(state, o))
+            state, known = states[number], expected[o]
+            if state not in known:
+                known[state] = steps(model, state, o)
             taken = []
             for label, n, broken in moves(number):
                 if n not in states:
@@ -314,5 +307,5 @@ def test_numbered_states_have_the_steps_of_their_states(
                     assert components.number(states[n], o) == n
                     todo.append(n)
                 taken.append((label, states[n], broken))
-            assert taken == steps[state]
+            assert taken == known[state]
         assert len(todo) > 200

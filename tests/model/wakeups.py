@@ -26,7 +26,7 @@ Promises (a fair behaviour keeps them) and properties (of a step):
 - DL: nothing is sent for an object that its sender has seen deleting.
 - RT: no log is retired while its object exists.
 
-Each rule is one option whose default is the safe rule; a mutant changes one option.
+Each rule is in force unless a mutant switches it off.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from tests.model.components import Part
 from tests.model.fairness import Promises
-from tests.model.search import replaced
+from tests.model.rules import Rules
+from tests.model.search import replaced, spend, with_replica
 
 NOBODY = -1
 
@@ -206,9 +207,9 @@ Step = tuple[str, State, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Options(Rules):
     """
-    Faults, world and rules; the default of every rule is the safe value.
+    Faults and world; the rules are in `RULES`.
 
     Attributes:
         replicas: How many processes there are.
@@ -216,28 +217,6 @@ class Options:
         lossy: Any wake-up but that of the resync may be lost.
         refused: The API server refuses the object's status for ever.
         faults: How often each fault may happen.
-
-        resync: (W1) What is live is looked at again from time to time.
-        resync_unclaimed: (W2) Also what holds no claim.
-        resync_quarantined: (W3) Also what is in quarantine.
-        resync_deleted: (W4) Also what is deleting or gone.
-        requeue: (W5) A key that was added while in hand comes back.
-        give_back: (W6) A key is given back also when its handling raised.
-        free_place: (W7) An attempt that raised leaves its place in the per-receiver queue.
-        outcome_wakes: (W8) The end of an attempt wakes.
-        waits_by_timer: (W9) What is not due yet comes back by a timer.
-        term_wakes: (W10) The beginning of a lease term wakes.
-        unsent_free: (N1) An attempt that certainly did not leave counts in no limit.
-        intent_unsent_free: (N2) Nor in that of INTENT.
-        doubt_settled: (N3) An INTENT in doubt is settled on record even if the log does not show it.
-        result_kept: (N4) A result that a damaged log does not take is kept, and recorded once it does.
-        leave_backing: (H1) A hand-over does not wait for a status that is backing off.
-        leave_unable: (H2) Nor for a result that Redis or the log does not take.
-        hands_on: (H3) Who cannot reach Redis hands over while another one can.
-        compete_able: (H4) Who cannot reach Redis does not compete for the shard.
-        deleting_stops: (D1) Nothing is opened or sent for an object that is deleting.
-        retire_gone: (D2) A log is retired only when its object is gone.
-        last_sync: (D3) What was recorded is shown while the deleting object is there.
     """
 
     replicas: int = 1
@@ -245,27 +224,34 @@ class Options:
     lossy: bool = False
     refused: bool = False
     faults: Budget = NO_FAULTS
-    resync: bool = True
-    resync_unclaimed: bool = True
-    resync_quarantined: bool = True
-    resync_deleted: bool = True
-    requeue: bool = True
-    give_back: bool = True
-    free_place: bool = True
-    outcome_wakes: bool = True
-    waits_by_timer: bool = True
-    term_wakes: bool = True
-    unsent_free: bool = True
-    intent_unsent_free: bool = True
-    doubt_settled: bool = True
-    result_kept: bool = True
-    leave_backing: bool = True
-    leave_unable: bool = True
-    hands_on: bool = True
-    compete_able: bool = True
-    deleting_stops: bool = True
-    retire_gone: bool = True
-    last_sync: bool = True
+
+    RULES: ClassVar = {
+        "resync": "(W1) What is live is looked at again from time to time.",
+        "resync_unclaimed": "(W2) Also what holds no claim.",
+        "resync_quarantined": "(W3) Also what is in quarantine.",
+        "resync_deleted": "(W4) Also what is deleting or gone.",
+        "requeue": "(W5) A key that was added while in hand comes back.",
+        "give_back": "(W6) A key is given back also when its handling raised.",
+        "free_place": "(W7) An attempt that raised leaves its place in the per-receiver queue.",
+        "outcome_wakes": "(W8) The end of an attempt wakes.",
+        "waits_by_timer": "(W9) What is not due yet comes back by a timer.",
+        "term_wakes": "(W10) The beginning of a lease term wakes.",
+        "unsent_free": "(N1) An attempt that certainly did not leave counts in no limit.",
+        "intent_unsent_free": "(N2) Nor in that of INTENT.",
+        "doubt_settled": (
+            "(N3) An INTENT in doubt is settled on record even if the log does not show it."
+        ),
+        "result_kept": (
+            "(N4) A result that a damaged log does not take is kept, and recorded once it does."
+        ),
+        "leave_backing": "(H1) A hand-over does not wait for a status that is backing off.",
+        "leave_unable": "(H2) Nor for a result that Redis or the log does not take.",
+        "hands_on": "(H3) Who cannot reach Redis hands over while another one can.",
+        "compete_able": "(H4) Who cannot reach Redis does not compete for the shard.",
+        "deleting_stops": "(D1) Nothing is opened or sent for an object that is deleting.",
+        "retire_gone": "(D2) A log is retired only when its object is gone.",
+        "last_sync": "(D3) What was recorded is shown while the deleting object is there.",
+    }
 
 
 def start(o: Options) -> State:
@@ -291,18 +277,6 @@ def _parts(replicas: int) -> tuple[Part[State], ...]:
         _surroundings,
         *(partial(part, i=i) for i in range(replicas) for part in own),
     )
-
-
-def steps(s: State, o: Options) -> Iterator[Step]:
-    """Every transition that may be next."""
-    for part in parts(o):
-        yield from part(s, o)
-
-
-def action(label: str) -> str | None:
-    """The action that a label is one way of, None for what need never happen."""
-    name = label.partition(":")[0]
-    return None if name in ("fault", "finalizer") else name
 
 
 def counted(s: State, *, unsent: bool = False) -> int:
@@ -370,21 +344,12 @@ PROMISES: Promises[State, Options] = {
 # -- changes --------------------------------------------------------------------------------------
 
 
-def _with(s: State, i: int, **changes: Any) -> State:
-    replica = s.replicas[i]._replace(**changes)
-    return s._replace(replicas=(*s.replicas[:i], replica, *s.replicas[i + 1 :]))
-
-
-def _spend(s: State, name: str) -> State:
-    return s._replace(budget=s.budget._replace(**{name: getattr(s.budget, name) - 1}))
-
-
 def _added(s: State, i: int) -> State:
     """The key is to be handled as soon as may be; like the queue's own `add` it ends a delay."""
     r = s.replicas[i]
     if r.hand:
-        return _with(s, i, again=True, timer=False)
-    return _with(s, i, queued=True, timer=False)
+        return with_replica(s, i, again=True, timer=False)
+    return with_replica(s, i, queued=True, timer=False)
 
 
 def _wake(label: str, s: State, i: int, o: Options, *broken: str) -> Iterator[Step]:
@@ -423,32 +388,32 @@ def _answers(s: State, i: int) -> bool:
 def _own_faults(s: State, o: Options, i: int) -> Iterator[Step]:
     r, left = s.replicas[i], s.budget
     if left.crashes:
-        dead = _spend(s, "crashes")._replace(
+        dead = spend(s, "crashes")._replace(
             replicas=(*s.replicas[:i], Replica(able=r.able), *s.replicas[i + 1 :])
         )
         yield f"fault: crash of {i}", _unowned(dead) if s.owner == i else dead, ()
     if left.cuts and r.able:
-        yield f"fault: {i} is cut off from Redis", _spend(_with(s, i, able=False), "cuts"), ()
+        yield f"fault: {i} is cut off from Redis", spend(with_replica(s, i, able=False), "cuts"), ()
     if left.raises and r.job is Job.WAITING:
         job = Job.NONE if o.free_place else Job.LEFT_BEHIND
-        yield f"fault: attempt of {i} raises", _spend(_with(s, i, job=job), "raises"), ()
+        yield f"fault: attempt of {i} raises", spend(with_replica(s, i, job=job), "raises"), ()
     if o.lossy and r.timer:
-        yield f"fault: timer of {i} is lost", _with(s, i, timer=False), ()
+        yield f"fault: timer of {i} is lost", with_replica(s, i, timer=False), ()
 
 
 def _faults(s: State, o: Options) -> Iterator[Step]:
     left = s.budget
     if left.renewals and s.owner != NOBODY and not s.late:
-        lost = _spend(s, "renewals")._replace(late=True)
+        lost = spend(s, "renewals")._replace(late=True)
         yield "fault: a renewal is not answered", lost, ()
     if left.handovers and s.owner != NOBODY and not s.handing and o.replicas > 1:
-        yield "fault: shards are shared anew", _spend(s, "handovers")._replace(handing=True), ()
+        yield "fault: shards are shared anew", spend(s, "handovers")._replace(handing=True), ()
     if left.outages and not s.down:
-        yield "fault: Redis is down", _spend(s, "outages")._replace(down=True), ()
+        yield "fault: Redis is down", spend(s, "outages")._replace(down=True), ()
     if left.breaks and s.log and not s.broken:
-        yield "fault: the log is damaged", _spend(s, "breaks")._replace(broken=True), ()
+        yield "fault: the log is damaged", spend(s, "breaks")._replace(broken=True), ()
     if left.deletes and s.object is Object.LIVE:
-        deleting = _spend(s, "deletes")._replace(object=Object.DELETING)
+        deleting = spend(s, "deletes")._replace(object=Object.DELETING)
         yield "fault: the object is deleted, a finalizer holds it", deleting, ()
         yield "fault: the object is deleted", deleting._replace(object=Object.GONE), ()
 
@@ -456,7 +421,7 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
 def _unowned(s: State) -> State:
     """The lease term is over; whoever had it holds no claim any more."""
     if s.owner != NOBODY:
-        s = _with(s, s.owner, claim=False)
+        s = with_replica(s, s.owner, claim=False)
     return s._replace(owner=NOBODY, late=False, handing=False, claimed=False)
 
 
@@ -535,15 +500,15 @@ def _queue(s: State, o: Options, i: int) -> Iterator[Step]:
     r = s.replicas[i]
     if r.seen is not s.object:
         # A list stands for the watch: what is there is seen in the end, and what that wakes may be lost.
-        yield from _wake(f"{i} is notified", _with(s, i, seen=s.object), i, o)
+        yield from _wake(f"{i} is notified", with_replica(s, i, seen=s.object), i, o)
     if r.timer:
         yield f"timer of {i}", _added(s, i), ()
     if _resyncs(s, o, i):
         yield f"resync of {i}", _added(s, i), ()
     if r.queued and not r.hand:
-        yield _look(_with(s, i, queued=False, hand=1), o, i)
+        yield _look(with_replica(s, i, queued=False, hand=1), o, i)
     if r.hand == 1:
-        back = _with(s, i, hand=0, again=False)
+        back = with_replica(s, i, hand=0, again=False)
         yield f"{i} gives back", _added(back, i) if r.again and o.requeue else back, ()
 
 
@@ -565,14 +530,14 @@ def _look(s: State, o: Options, i: int) -> Step:  # noqa: PLR0911 (one answer fo
         return f"{i} looks in vain", s, ()
     label = f"{i} looks"
     if not _answers(s, i):
-        raised = _with(s, i, timer=True, claim=False)
+        raised = with_replica(s, i, timer=True, claim=False)
         return (
             f"{label}: Redis does not answer",
-            (raised if o.give_back else _with(raised, i, hand=2)),
+            (raised if o.give_back else with_replica(raised, i, hand=2)),
             (),
         )
     if s.broken:
-        return f"{label}: quarantine", _with(s, i, quarantine=True, claim=False), ()
+        return f"{label}: quarantine", with_replica(s, i, quarantine=True, claim=False), ()
     s = _settled(_claimed(s, i), o, i)
     r = s.replicas[i]
     if r.seen is Object.GONE or (r.seen is Object.DELETING and not o.retire_gone):
@@ -585,14 +550,14 @@ def _look(s: State, o: Options, i: int) -> Step:  # noqa: PLR0911 (one answer fo
     if r.job is not Job.NONE or (r.seen is Object.DELETING and o.deleting_stops):
         return f"{label}: nothing to start", s, ()
     if s.wait:
-        return f"{label}: not due yet", _with(s, i, timer=r.timer or o.waits_by_timer), ()
-    return f"{label}: due", _with(s, i, job=Job.WAITING), ()
+        return f"{label}: not due yet", with_replica(s, i, timer=r.timer or o.waits_by_timer), ()
+    return f"{label}: due", with_replica(s, i, job=Job.WAITING), ()
 
 
 def _claimed(s: State, i: int) -> State:
     """Under the claim of this lease term; INTENTs of an earlier one are refused from then on."""
     flight = s.flight if s.claimed else ()
-    return _with(s, i, claim=True, quarantine=False)._replace(claimed=True, flight=flight)
+    return with_replica(s, i, claim=True, quarantine=False)._replace(claimed=True, flight=flight)
 
 
 def _settled(s: State, o: Options, i: int) -> State:
@@ -600,7 +565,7 @@ def _settled(s: State, o: Options, i: int) -> State:
     r = s.replicas[i]
     if r.doubt and (o.doubt_settled or r.doubt in dict(s.log)):
         s = _recorded(s, r.doubt, Known.UNSENT)
-    s = _with(s, i, doubt=0)
+    s = with_replica(s, i, doubt=0)
     executing = r.id if r.job in _EXECUTING else 0
     for id_, known in s.log:
         if known is Known.OPEN and id_ != executing:
@@ -618,21 +583,21 @@ def _attempt(s: State, o: Options, i: int) -> Iterator[Step]:
         case Job.ALLOWED:
             deleting = r.seen in (Object.DELETING, Object.GONE)
             if s.owner != i or s.late or (deleting and o.deleting_stops):
-                yield f"{i} sends: not allowed any more", _with(s, i, job=Job.UNSENT), ()
+                yield f"{i} sends: not allowed any more", with_replica(s, i, job=Job.UNSENT), ()
                 return
             left = (*s.left, r.id)
             broken = [] if len(left) <= o.attempts else ["BU"]
             if deleting:
                 broken.append("DL")
-            yield f"{i} sends", _with(s, i, job=Job.SENT)._replace(left=left), tuple(broken)
+            yield f"{i} sends", with_replica(s, i, job=Job.SENT)._replace(left=left), tuple(broken)
         case Job.SENT:
             for job in (Job.SUCCESS, Job.FAILED, Job.UNKNOWN):
-                yield f"answer to {i}: {job.name.lower()}", _with(s, i, job=job), ()
+                yield f"answer to {i}: {job.name.lower()}", with_replica(s, i, job=job), ()
         case Job.UNSENT | Job.FAILED | Job.UNKNOWN | Job.SUCCESS if _answers(s, i):
             if s.broken and o.result_kept:
                 return
             known = s if s.broken else _recorded(s, r.id, _RESULT[r.job])
-            known = _with(known, i, job=Job.NONE, id=0)
+            known = with_replica(known, i, job=Job.NONE, id=0)
             if s.owner in (i, NOBODY) and not o.outcome_wakes:
                 yield f"{i} records", known, ()
             elif s.owner in (i, NOBODY):
@@ -647,36 +612,36 @@ def _started(s: State, o: Options, i: int) -> Iterator[Step]:
     """The turn of an attempt has come: everything is looked at anew, then INTENT."""
     r = s.replicas[i]
     label = f"{i} starts"
-    dropped = _with(s, i, job=Job.NONE)
+    dropped = with_replica(s, i, job=Job.NONE)
     if s.owner != i or s.handing:
         yield f"{label}: not ours", dropped, ()
         return
     if s.late:
-        yield f"{label}: the lease is late", _with(dropped, i, timer=True), ()
+        yield f"{label}: the lease is late", with_replica(dropped, i, timer=True), ()
         return
     deleting = r.seen is not Object.LIVE and o.deleting_stops
     if deleting or not r.claim or s.wait or final(s, o) or s.phase is not Phase.OPEN:
         yield from _wake(f"{label}: not due any more", dropped, i, o)
         return
     id_ = s.issued + 1
-    asked = _with(dropped, i, own=(*r.own, id_))._replace(issued=id_)
-    doubtful = _with(asked, i, doubt=id_, claim=False, timer=True)
+    asked = with_replica(dropped, i, own=(*r.own, id_))._replace(issued=id_)
+    doubtful = with_replica(asked, i, doubt=id_, claim=False, timer=True)
     if not _answers(s, i):
         yield f"{label}: Redis does not answer", doubtful, ()
         return
     if s.broken:
-        yield f"{label}: quarantine", _with(dropped, i, quarantine=True, claim=False), ()
+        yield f"{label}: quarantine", with_replica(dropped, i, quarantine=True, claim=False), ()
         return
     refusal = _refusal(s, o, id_)
     if refusal:
         if refusal == "RECLAIM":
-            dropped = _with(dropped, i, claim=False)
+            dropped = with_replica(dropped, i, claim=False)
         yield from _wake(f"{label}: {refusal}", dropped, i, o)
         return
     opened = (*s.log, (id_, Known.OPEN))
-    yield f"{label}: OK", _with(asked, i, job=Job.ALLOWED, id=id_)._replace(log=opened), ()
+    yield f"{label}: OK", with_replica(asked, i, job=Job.ALLOWED, id=id_)._replace(log=opened), ()
     if s.budget.replies:
-        doubtful = _spend(doubtful, "replies")
+        doubtful = spend(doubtful, "replies")
         yield f"fault: INTENT {id_} of {i} taken, reply lost", doubtful._replace(log=opened), ()
         late = doubtful._replace(flight=(*s.flight, id_))
         yield f"fault: INTENT {id_} of {i} is late", late, ()
@@ -698,7 +663,7 @@ def _status(s: State, o: Options, i: int) -> Iterator[Step]:
         return
     label = f"{i} writes the status"
     if o.refused:
-        yield f"{label}: refused", _with(s, i, backing=True), ()
+        yield f"{label}: refused", with_replica(s, i, backing=True), ()
         return
     phase = s.phase
     broken: tuple[str, ...] = ()
@@ -707,4 +672,4 @@ def _status(s: State, o: Options, i: int) -> Iterator[Step]:
         phase = Phase.SENT if delivered else Phase.FAILED
         if not delivered and len({*s.left, *s.unclear}) < o.attempts:
             broken = ("BF",)
-    yield label, _with(s, i, backing=False)._replace(phase=phase, shown=True), broken
+    yield label, with_replica(s, i, backing=False)._replace(phase=phase, shown=True), broken
