@@ -18,7 +18,6 @@ import contextlib
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -36,7 +35,7 @@ from syncer.sharding.manager import ShardManager
 from syncer.sharding.sessions import SessionLease
 from syncer.sync.attempts import Outcomes
 from syncer.sync.recorder import Recorder
-from tests.simulation import mutants
+from tests.simulation.mutants import keep_finished_for, switched_off
 
 NONE: Final = "none"
 
@@ -203,27 +202,27 @@ def journal_without_deadline() -> None:
     _trust_the_clock()
 
 
-#: By name; what the simulation switches off likewise is written there.
-BREAKS: Final[dict[str, Callable[[], AbstractContextManager[None] | None]]] = {
+#: By name; what the simulation switches off likewise has its name there.
+BREAKS: Final[dict[str, Callable[[], None] | str]] = {
     "no-deadline": no_deadline,
     "no-fence": no_fence,
     "no-stamp": no_stamp,
-    "ack-before-patch": mutants.ack_before_patch,
-    "overwrite-instead-of-union": mutants.overwrite,
+    "ack-before-patch": "ack before patch",
+    "overwrite-instead-of-union": "overwrite instead of union",
     "send-before-intent": send_before_intent,
     "send-without-log": send_without_log,
-    "no-resource-version": mutants.no_resource_version,
-    "no-recover": mutants.no_recovery,
+    "no-resource-version": "no resourceVersion",
+    "no-recover": "no recovery",
     "unknown-as-failed": unknown_as_failed,
     "numbers-from-count": numbers_from_count,
-    "no-resync": mutants.no_resync,
+    "no-resync": "no resync",
     "silent-session-kept": silent_session_kept,
     "one-session": one_session,
-    "journal-without-write": mutants.not_written_ahead,
-    "trust-every-object": mutants.every_object_trusted,
-    "note-stays": mutants.note_stays,
+    "journal-without-write": "journaled after the send",
+    "trust-every-object": "every object trusted",
+    "note-stays": "log used under a note",
     "journal-without-deadline": journal_without_deadline,
-    "journal-without-version": mutants.no_resource_version,
+    "journal-without-version": "no resourceVersion",
 }
 
 
@@ -231,10 +230,13 @@ def main(arguments: Sequence[str]) -> int:
     """Break what is named, then be `notifier`."""
     name, ttl, *rest = arguments
     with contextlib.ExitStack() as for_good:
-        for_good.enter_context(mutants.keep_finished_for(int(ttl)))
+        for_good.enter_context(keep_finished_for(int(ttl)))
         if name != NONE:
-            if switched_off := BREAKS[name]():
-                for_good.enter_context(switched_off)
+            broken = BREAKS[name]
+            if isinstance(broken, str):
+                for_good.enter_context(switched_off(broken))
+            else:
+                broken()
             sys.stderr.write(f'{{"event":"broken","break":"{name}"}}\n')
         return notifier.cli.main.main(rest)
 

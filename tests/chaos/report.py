@@ -111,27 +111,6 @@ class Report:
             return f"VOID: never landed: {', '.join(self.missing)}"
         return "all invariants hold"
 
-    def document(self) -> Json:
-        """The same for programs."""
-        return {
-            "sound": self.sound,
-            "verdict": self.verdict(),
-            "notifications": self.created,
-            "deleted": self.deleted,
-            "sends": self.findings.calls,
-            "attempts": self.findings.attempts,
-            "versions": self.findings.versions,
-            "gaps": self.gaps,
-            "expired": self.expired,
-            "landed": {k: self.landed[k] for k in self.wanted},
-            "explained": len(self.findings.of(Kind.EXPLAINED)),
-            **{row: self.count(row) for row in ROWS},
-            "converged": not self.left,
-            "violated": self.violated,
-            "details": [str(f) for f in self.findings.violations][:100],
-            "left": list(self.left)[:100],
-        }
-
 
 async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Report:
     """Hold everything together; to be asked once the world has come to rest, or will not."""

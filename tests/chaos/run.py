@@ -34,11 +34,13 @@ from tests.chaos.faults import AWAY, KINDS, storm
 from tests.chaos.report import DROPPED, JOURNALED, REFUSED, Report, evidence, judge
 from tests.chaos.targeted import SCHEDULES
 from tests.chaos.world import World, end, sentences, world
-from tests.e2e.checker import Json
 from tests.servers.controlplane import ControlPlane, built_programs
 from tests.servers.definition import serve, upstream_form
 from tests.servers.redis import RedisServer, find_binary
 
+#: Controllers at a time, and notifications a second.
+REPLICAS: Final = 3
+RATE: Final = 2.0
 #: Seconds in which everything must come to rest once faults have ended: a breaker stays open for up
 #: to 30 s and then lets one notification through at a time, and a replica must own a shard first. A
 #: receiver with many failures outstanding takes several such turns.
@@ -66,25 +68,22 @@ def tell(text: str) -> None:
     sys.stdout.flush()
 
 
-async def chaos(  # noqa: PLR0913 (the options of a command line)
+async def chaos(
     plane: ControlPlane,
     redis: RedisServer,
     folder: Path,
     *,
     seconds: float,
     seed: int,
-    replicas: int = 3,
-    rate: float = 2.0,
     pause: float = 3.0,
-    settle: float = SETTLE,
     outages: bool = False,
 ) -> Report:
     """Faults at random for so many seconds, then rest, then the judgement."""
     async with world(plane, redis, folder, seed=seed, ttl=TTL, journal=outages) as here:
-        for _ in range(replicas):
+        for _ in range(REPLICAS):
             await asyncio.to_thread(here.replica().start)
         await _ready(here)
-        load = asyncio.create_task(here.load(rate))
+        load = asyncio.create_task(here.load(RATE))
         progress = asyncio.create_task(_tell(here, seconds))
         try:
             await storm(here, seconds, pause)
@@ -92,11 +91,12 @@ async def chaos(  # noqa: PLR0913 (the options of a command line)
             await end(load, progress)
         say("faults end; waiting until everything has come to rest")
         await here.heal()
-        left = await here.settle(settle)
+        left = await here.settle(SETTLE)
         away = (AWAY, JOURNALED) if outages else ()
         report = await judge(here, left, (*KINDS, *away, DROPPED, REFUSED))
         if not report.sound:
-            await asyncio.to_thread(_write, folder / EVIDENCE, evidence(here, report))
+            text = json.dumps(evidence(here, report), indent=2, default=str) + "\n"
+            await asyncio.to_thread((folder / EVIDENCE).write_text, text)
         return report
 
 
@@ -194,10 +194,6 @@ async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
-def _write(file: Path, document: Json) -> None:
-    file.write_text(json.dumps(document, indent=2, default=str) + "\n")
-
-
 async def _main(options: argparse.Namespace) -> int:
     name = options.broken or options.against
     say("starting etcd, kube-apiserver and Redis")
@@ -205,14 +201,13 @@ async def _main(options: argparse.Namespace) -> int:
         if name:
             report = await run_schedule(plane, redis, folder, name, broken=bool(options.broken))
         else:
-            say(f"seed {options.seed}, {options.replicas} replicas")
+            say(f"seed {options.seed}")
+            seconds = options.minutes * 60
             report = await chaos(
-                plane, redis, folder,
-                seconds=options.minutes * 60, seed=options.seed, replicas=options.replicas,
-                rate=options.rate, outages=options.outages,
-            )  # fmt: skip
+                plane, redis, folder, seconds=seconds, seed=options.seed, outages=options.outages
+            )
         if not (report.sound or options.broken):
-            kept = options.keep or await asyncio.to_thread(tempfile.mkdtemp, prefix="chaos-kept-")
+            kept = await asyncio.to_thread(tempfile.mkdtemp, prefix="chaos-kept-")
             await asyncio.to_thread(shutil.copytree, folder, kept, dirs_exist_ok=True)
             say(f"what was seen is kept in {kept}")
     tell(report.table())
@@ -223,9 +218,6 @@ async def _main(options: argparse.Namespace) -> int:
         tell(f"not at rest:{sentences(report.left)}")
     if options.broken and not noticed(name, report):
         say(f"NOT NOTICED: the break {name} should violate {', '.join(SCHEDULES[name].names)}")
-    if options.json:
-        document = {"seed": options.seed, "break": options.broken or "", **report.document()}
-        await asyncio.to_thread(_write, Path(options.json), document)
     return 0 if report.sound else 1
 
 
@@ -236,8 +228,6 @@ def parser() -> argparse.ArgumentParser:
         description="Break real parts at random and hold receivers, logs and statuses together.",
     )
     out.add_argument("--minutes", type=float, default=1.0, help="length of the faults (1)")
-    out.add_argument("--replicas", type=int, default=3, help="controllers at a time (3)")
-    out.add_argument("--rate", type=float, default=2.0, help="notifications a second (2)")
     out.add_argument(
         "--seed", type=int, help="order and parameters of the faults; drawn and told by default"
     )
@@ -258,10 +248,6 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--try-breaks", action="store_true", help="show every break, and its trouble without it"
     )
-    out.add_argument("--json", metavar="FILE", help="write the result for programs, too")
-    out.add_argument(
-        "--keep", metavar="DIR", help="where what was seen of a run that fails is kept"
-    )
     return out
 
 
@@ -271,9 +257,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seed is None:
         options.seed = secrets.randbelow(10**6)
     if options.list_breaks:
-        for name, function in BREAKS.items():
-            first = (inspect.getdoc(function) or "").split("\n")[0]
-            tell(f"{name:<28}{first}")
+        for name, broken in BREAKS.items():
+            words = broken if isinstance(broken, str) else inspect.getdoc(broken) or ""
+            tell(f"{name:<28}{words.splitlines()[0]}")
         return 0
     if options.try_breaks:
         return 0 if asyncio.run(try_breaks(list(BREAKS))) else 1

@@ -13,7 +13,6 @@ With `--minutes`, seeds are new ones: from a random first one, which is printed.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import multiprocessing
 import os
@@ -24,7 +23,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -32,7 +30,7 @@ from typing import Final
 
 from tests.simulation.checks import MARKS
 from tests.simulation.killers import KILLERS, hunt
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import MUTANTS, switched_off
 from tests.simulation.world import Result, run
 
 #: Runs that one worker makes before its process is replaced, so that leaks do not matter.
@@ -76,8 +74,7 @@ class Tally:
 def one(job: tuple[int, bool, str]) -> Result:
     """Live through one world; the trace stays behind."""
     seed, live, mutant = job
-    off: AbstractContextManager[None] = MUTANTS[mutant]() if mutant else contextlib.nullcontext()
-    with off:
+    with switched_off(mutant):
         return run(seed, live=live, tail=0)
 
 
@@ -145,14 +142,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--mode", choices=("both", "safety", "liveness"), default="both",
         help="with --seed: which of its two worlds",
     )  # fmt: skip
-    parser.add_argument("--trace", type=int, default=80, help="with --seed: lines of the trace")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="default: all cores")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="switch this off")
     chosen = parser.parse_args(arguments)
     if chosen.protections:
         return _protections()
     if chosen.seed is not None:
-        return _repeat(chosen.seed, chosen.mode, chosen.trace, chosen.mutant)
+        return _repeat(chosen.seed, chosen.mode, chosen.mutant)
     first, minutes = chosen.first or 0, chosen.minutes
     seeds = range(first, first + chosen.seeds)
     if chosen.digests is not None or chosen.against:
@@ -207,18 +203,15 @@ def _protections() -> int:
     return int(survived > 0)
 
 
-def _repeat(seed: int, mode: str, lines: int, mutant: str) -> int:
+def _repeat(seed: int, mode: str, mutant: str) -> int:
     red = False
     for live in (False, True):
         if mode not in ("both", _mode(live)):
             continue
-        off: AbstractContextManager[None]
-        off = MUTANTS[mutant]() if mutant else contextlib.nullcontext()
-        with off:
-            result = run(seed, live=live, tail=None)
+        with switched_off(mutant):
+            result = run(seed, live=live)
         print(f"seed {seed}, {_mode(live)}: {result.profile}")
-        shown = result.tail[-lines:] if lines else ()
-        print("\n".join(shown))
+        print("\n".join(result.tail))
         print(f"trace {result.digest}, {result.calls} calls, {result.until:.0f} s of virtual time")
         print(f"{result.violation or 'everything held'}\n")
         red = red or result.violation is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.simulation.checks import Violation
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import switched_off
 from tests.simulation.world import run
 
 #: A replica sees late that its shard has gone, and its send begins late after its intent.
@@ -170,7 +170,7 @@ def hunt(name: str) -> tuple[int, Violation] | None:
     rules, faults, live = KILLERS[name]
     first = FIRST.get(name, 0)
     for seed in range(first, first + TRIES):
-        with MUTANTS[name]():
+        with switched_off(name):
             violation = run(
                 seed,
                 live=live,

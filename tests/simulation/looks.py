@@ -16,10 +16,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from notifier.reconciler.controller import Controller
-from syncer.ledger.reading import snapshot_of
-from syncer.model.errors import ContractError
 from syncer.rules.plan import Deliver, Resolve, hold_of
 from syncer.sync.notification import Notification
+from tests.simulation.checks import is_readable
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -114,7 +113,7 @@ def _wanted(world: World, process: Process, notification: Notification) -> str:
     if notification.deleted:
         return "it is deleted and not let go"
     if notification.quarantine:
-        return "its log can be read again" if _readable(world.log_of(notification.uid)) else ""
+        return "its log can be read again" if is_readable(world.log_of(notification.uid)) else ""
     if notification.claim is None:
         # What is blocked for a reason that is known is looked at now and then, and said elsewhere.
         return "" if notification.blocked else "it is not claimed"
@@ -130,11 +129,3 @@ def _in_a_queue(controller: Controller, uid: str) -> bool:
     return any(uid in receiver_queue.keys for receiver_queue in dispatcher._queues.values()) or any(
         task.get_name() == f"attempt-{uid}" for task in dispatcher._tasks
     )
-
-
-def _readable(log: list[bytes]) -> bool:
-    try:
-        snapshot_of(log)
-    except ContractError:
-        return False
-    return True

@@ -32,7 +32,7 @@ from tests.simulation.campaign import NEW, Tally, keep, kept, main
 from tests.simulation.checks import MARKS
 from tests.simulation.killers import KILLERS, NIGHTLY, hunt
 from tests.simulation.loop import OWNER, Blocked, Gate, SimLoop, simulate
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import MUTANTS, switched_off
 from tests.simulation.world import FAULTS, Profile, run, run_profile
 
 pytestmark = pytest.mark.timeout(400)
@@ -313,7 +313,7 @@ def test_what_fails_in_a_new_world_is_kept(
     assert main([*fast, "--mutant", "ack before patch"]) == 1
     assert "new worlds from seed 0 on" in said()
     assert list(kept()) == []
-    with MUTANTS["ack before patch"]():
+    with switched_off("ack before patch"):
         assert [main(fast), main(fast)] == [1, 1]
     ((seed, live, finding),) = kept()
     assert (seed, live) == (0, False)
