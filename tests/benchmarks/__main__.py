@@ -90,6 +90,7 @@ async def measured(name: str, *, quick: bool, servers: Sequence[Path]) -> Report
     began, cores = time.monotonic(), Cores()
     report = await SUITES[name](quick=quick)
     report.quick = quick
+    goals.hold(report)
     report.seconds = time.monotonic() - began
     report.machine = {**before, "load after": load(), **cores.others()}
     return report

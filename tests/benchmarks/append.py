@@ -14,15 +14,15 @@ number of records before the intent (one more before the outcome).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis.asyncio as redis_asyncio
 
+from syncer.cli.access import opened
 from syncer.ledger.answers import Answer, Proof
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_record
@@ -30,8 +30,8 @@ from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
 from syncer.rules.fold import ROOT_CHAIN
-from tests.benchmarks.goals import APPEND
-from tests.benchmarks.report import Report, percentile
+from tests.benchmarks.load import spread
+from tests.benchmarks.report import Report, in_ms
 from tests.servers.redis import Fsync, RedisServer, find_binary
 
 EPOCH: Final = Epoch("0.7")
@@ -42,7 +42,7 @@ CONCURRENCY: Final = (1, 32)
 _NOW: Final = 1_767_225_600_000
 
 #: Writes intent and outcome of one operation; adds the seconds that each took.
-Operation = Callable[[str, list[float]], Awaitable[None]]
+Operation = Callable[[str, list[float]], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,30 +158,19 @@ def _seed(record: Record) -> Record:
 async def _bench(fsync: Fsync, numbers: Iterator[int]) -> AsyncIterator[Bench]:
     async with RedisServer(find_binary("redis-server"), appendfsync=fsync) as server:
         client = LedgerClient(server.url)
-        bare = redis_asyncio.Redis.from_url(server.url, max_connections=64)
-        serving = asyncio.create_task(client.run())
-        try:
+        async with (
+            opened(client),
+            redis_asyncio.Redis.from_url(server.url, max_connections=64) as bare,
+        ):
             await client.open("bench")
             yield Bench(RedisLog(client), client, bare, numbers)
-        finally:
-            serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await serving
-            await bare.aclose()
 
 
 async def _block(operation: Operation, names: list[str], workers: int) -> list[float]:
     """Run one operation on each name, so many at once; returns the seconds of each write."""
     took: list[float] = []
-    waiting = iter(names)
-
-    async def work() -> None:
-        for name in waiting:
-            await operation(name, took)
-
-    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
-        for _ in range(workers):
-            group.create_task(work())
+    async with asyncio.timeout(120):
+        await spread(lambda name: operation(name, took), names, workers)
     return took
 
 
@@ -228,8 +217,8 @@ async def run(*, quick: bool) -> Report:
 def _rows(report: Report, case: str, rounds: list[dict[str, list[float]]]) -> None:
     for share, word in ((0.5, "p50"), (0.99, "p99")):
         ways = ("log", "bare", "pipeline") if word == "p50" else ("log", "bare")
-        by_way = {way: [percentile(r[way], share) for r in rounds] for way in ways}
+        by_way = {way: in_ms([r[way] for r in rounds], share) for way in ways}
         for way, values in by_way.items():
-            report.add(f"{case}: {way} {word}", "ms", [v * 1000 for v in values])
+            report.add(f"{case}: {way} {word}", "ms", values)
         ratios = [a / b for a, b in zip(by_way["log"], by_way["bare"], strict=True)]
-        report.add(f"{case}: log / bare {word}", "", ratios, APPEND if word == "p50" else None)
+        report.add(f"{case}: log / bare {word}", "", ratios)

@@ -7,22 +7,18 @@ place carries is its cores divided by that cost, at a share of its time that lea
 unexpected; what an installation carries is what its tightest place carries. Nothing else is assumed: no
 figure of another machine, no gain from batching beyond what was measured, no loss through contention.
 
-The model is pure. `block` makes the tables of docs/scale.md from the results of the benchmarks, and
-`--write` puts them there, between two marks; the prose around them states no number that a
-measurement could change.
+The model is pure. `block` makes the tables of docs/scale.md from the results of the benchmarks. They stand
+between two marks there; the prose around them states no number that a measurement could change.
 
-    python -m tests.benchmarks.capacity [--write]     print them, or write them into the page
+    python -m tests.benchmarks.capacity      write them into the page
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
 from tests.benchmarks.report import ROOT, Figure, Report, read
@@ -30,7 +26,7 @@ from tests.benchmarks.sizing import Shape, log_bytes
 
 RESULTS: Final = ROOT / "docs" / "benchmarks" / "results.json"
 PAGE: Final = ROOT / "docs" / "scale.md"
-BEGIN: Final = "<!-- capacity: made by `python -m tests.benchmarks.capacity --write` -->"
+BEGIN: Final = "<!-- capacity: made by `python -m tests.benchmarks.capacity` -->"
 END: Final = "<!-- capacity: end -->"
 
 #: Share of a core that is planned with.
@@ -49,42 +45,8 @@ WANTED: Final = 10_000
 NOTHING: Final = 0.005
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """
-    What was measured; CPU in ms per notification of one attempt.
-
-    Attributes:
-        rate: Notifications per second, all at once, everything on one machine.
-        busy: Cores that were busy meanwhile, with creator, receiver and watch.
-        controller: CPU of its controller; `controller_events` with Events on.
-        others: CPU of every other replica; `others_sharded` where the API server selects by shard.
-        servers: CPU of API server and etcd, creation and two watches in it; `servers_events` with
-            Events on, of which `event_writes` were let through.
-        watch: CPU of the API server for each further watch, which is each further replica.
-        redis: CPU of Redis.
-        writes: Status writes; `event_writes` those of Events, where they are on.
-        scripts: Redis scripts; `commands` with those within them.
-        object_bytes: JSON of a finished object.
-        start: CPU seconds of a start for each notification that it finds.
-    """
-
-    rate: float
-    busy: float
-    controller: float
-    controller_events: float
-    others: float
-    others_sharded: float
-    servers: float
-    servers_events: float
-    watch: float
-    redis: float
-    writes: float
-    event_writes: float
-    scripts: float
-    commands: float
-    object_bytes: float
-    start: float
+#: What was measured, by the names of `SOURCES`.
+Inputs = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +114,17 @@ def carried(
         events: Whether Events are on, and all of them are written.
         sharded: Whether the API server selects by shard.
     """
-    others = known.others_sharded if sharded else known.others
+    others = known["others_sharded"] if sharded else known["others"]
     # The run with Events wrote as many as the default lets through; here all are to be written.
-    share = EVENTS / known.event_writes if events else 0.0
-    controller = known.controller + share * (known.controller_events - known.controller)
-    servers = known.servers + share * (known.servers_events - known.servers)
+    share = EVENTS / known["event_writes"] if events else 0.0
+    controller = known["controller"] + share * (known["controller_events"] - known["controller"])
+    servers = known["servers"] + share * (known["servers_events"] - known["servers"])
     # A replica pays for its own share in full, and for watching the shares of the others.
     each = controller / replicas + others * (1 - 1 / replicas)
     return Carried(
         USABLE * 1000 / each,
-        cores * USABLE * 1000 / (servers + known.watch * (replicas - 1)),
-        masters * USABLE * 1000 / known.redis,
+        cores * USABLE * 1000 / (servers + known["watch"] * (replicas - 1)),
+        masters * USABLE * 1000 / known["redis"],
     )
 
 
@@ -178,7 +140,7 @@ def need(known: Inputs, rate: float, *, events: bool = False) -> Need:
 
 def etcd_lasts(known: Inputs, rate: float) -> float:
     """Seconds until etcd is full if nothing is deleted."""
-    return ETCD_BYTES / known.object_bytes / rate
+    return ETCD_BYTES / known["object_bytes"] / rate
 
 
 def log_gib(rate: float, days: float) -> float:
@@ -272,26 +234,15 @@ def _of_a_start(report: Report) -> list[Figure]:
 
 
 def inputs(reports: Mapping[str, Report]) -> Inputs:
-    """
-    The inputs out of reports.
-
-    Raises:
-        ValueError: A figure is missing; the message names it.
-    """
-    found: dict[str, float] = {}
-    for field in fields(Inputs):
-        source = SOURCES[field.name]
-        report = reports.get(source.suite) or Report(source.suite)
+    """The inputs out of reports; KeyError for a figure that is missing."""
+    found = {}
+    for name, source in SOURCES.items():
+        report = reports[source.suite]
         medians = {f.name: f.median for f in [*report.figures, *_of_a_start(report)]}
-        missing = [name for name in source.figures if name not in medians]
-        if missing:
-            raise ValueError(f"{field.name}: {source.suite} has no figure {missing[0]!r}")
-        found[field.name] = sum(medians[name] for name in source.figures)
-    if found["event_writes"] <= 0:
-        raise ValueError("event_writes: no Event was written where Events were on")
+        found[name] = sum(medians[figure] for figure in source.figures)
     # What a further replica costs is a difference, and may drown in the noise.
     differences = ("others", "others_sharded", "watch")
-    return Inputs(**{**found, **{name: max(0.0, found[name]) for name in differences}})
+    return found | {name: max(0.0, found[name]) for name in differences}
 
 
 # -- the tables ------------------------------------------------------------------------------------
@@ -329,7 +280,7 @@ def _inputs(known: Inputs) -> list[str]:
     ]
     for name, source in SOURCES.items():
         where = f"{source.suite}: {' + '.join(source.figures)}"
-        value = getattr(known, name)
+        value = known[name]
         rows.append(
             (source.words, f"{value:,.0f}" if value >= 100 else f"{value:.3g}", source.unit, where)
         )
@@ -361,8 +312,8 @@ def _carried(known: Inputs) -> list[str]:
 def _wanted(known: Inputs) -> list[str]:
     off, on = (need(known, WANTED, events=events) for events in (False, True))
     pairs = str(off.installations), str(on.installations)
-    writes = WANTED * (1 + known.writes), WANTED * (1 + known.writes + EVENTS)
-    scripts, commands = rounded(WANTED * known.scripts), rounded(WANTED * known.commands)
+    writes = WANTED * (1 + known["writes"]), WANTED * (1 + known["writes"] + EVENTS)
+    scripts, commands = rounded(WANTED * known["scripts"]), rounded(WANTED * known["commands"])
     logs, kept = (rounded(log_gib(WANTED, days)) for days in (1, RETENTION_DAYS))
     lasts = rounded(etcd_lasts(known, WANTED) / 60)
     return _rows(
@@ -418,7 +369,7 @@ def _limits(known: Inputs) -> str:
         f"per second. Where the API server selects by shard, ten replicas carry {ten / one:.2g} times "
         "as much as one"
     )
-    if known.others_sharded < NOTHING:
+    if known["others_sharded"] < NOTHING:
         return f"{text}: what is another's costs a replica less than can be measured."
     most = carried(known, replicas=10**6, cores=1, masters=1, sharded=True).controllers
     return f"{text}, and the bound for any number is {rounded(most)}."
@@ -427,9 +378,7 @@ def _limits(known: Inputs) -> str:
 def block(reports: Mapping[str, Report]) -> str:
     """The tables, with their marks."""
     known = inputs(reports)
-    if "idle" not in reports:
-        raise ValueError("idle: there are no results of it")
-    start = rounded(known.start * 100_000 / 1000)
+    start = rounded(known["start"] * 100_000 / 1000)
     between = (
         f"{_limits(known)} A replica that takes over everything, with 100,000 notifications, needs "
         f"{start} s of CPU for it."
@@ -443,35 +392,11 @@ def block(reports: Mapping[str, Report]) -> str:
 
 
 def filled(text: str, tables: str) -> str:
-    """
-    The page with these tables in the place of those between the marks.
-
-    Raises:
-        ValueError: The page has no marks.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"no place for the tables: {BEGIN} ... {END}")
+    """The page with these tables in the place of those between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
     return before + tables + after
 
 
-def main(arguments: list[str], *, results: Path = RESULTS, place: Path = PAGE) -> int:
-    """Print the tables, or write them into the page."""
-    parser = argparse.ArgumentParser(prog="capacity", description="What the measured costs carry.")
-    parser.add_argument("--write", action="store_true", help=f"into {place.name}")
-    wanted = parser.parse_args(arguments)
-    try:
-        tables = block(read(results))
-        if wanted.write:
-            place.write_text(filled(place.read_text(), tables))
-        else:
-            print(tables)
-    except (OSError, ValueError) as error:
-        print(f"capacity: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    PAGE.write_text(filled(PAGE.read_text(), block(read(RESULTS))))

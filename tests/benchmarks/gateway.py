@@ -13,21 +13,20 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.goals import FLAT, GATEWAY_CPU, GATEWAY_RATE, NONE_LOST
-from tests.benchmarks.load import pid_of, plane_of, programs, progress
+from tests.benchmarks.child import child
+from tests.benchmarks.load import pid_of, progress, servers
 from tests.benchmarks.report import Report, cpu_seconds, resident_mib
 from tests.benchmarks.soak import growth
-from tests.benchmarks.webhooks import Crowd, Load, Sent, child, exchange, request_of
+from tests.benchmarks.webhooks import Json, Orders, exchange, request_of
 from tests.e2e.gateway import TOKEN, GatewayProcess
-from tests.e2e.gateway_outage import Tale, play
+from tests.e2e.gateway_outage import play
 from tests.integration.scripted import write_kubeconfig
-from tests.servers.redis import RedisServer, find_binary
 
 _CREATED: Final = "notification_ledger_gateway_notifications_total"
 _EVERY: Final = 0.25
@@ -47,7 +46,7 @@ class Scale:
         crowd: Connections that want nothing.
         crowd_per_second: How fast they are opened.
         after: Seconds of valid requests once all are open.
-        groups: Of the outage; 0 leaves it out.
+        groups: Of the outage.
         away: Its seconds.
     """
 
@@ -65,50 +64,14 @@ FULL: Final = Scale(500, 60, 5, 10_000, 1000, 15, 600, 60)
 QUICK: Final = Scale(500, 10, 2, 10_000, 1000, 5, 60, 10)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """
-    The gateway under load.
-
-    Attributes:
-        sent: What the sender saw.
-        created: Notifications that were made.
-        cpu: CPU seconds of the gateway.
-        memory: Resident MiB by second.
-    """
-
-    sent: Sent
-    created: int
-    cpu: float
-    memory: tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Crowded:
-    """
-    Valid requests among many connections.
-
-    Attributes:
-        refused: Those that were not answered 200.
-        seconds: Until each was answered.
-        kept: Connections that were still open when the last one was opened.
-        resident: MiB of the gateway at the end.
-    """
-
-    refused: int
-    seconds: tuple[float, ...]
-    kept: int
-    resident: float
-
-
-async def under_load(gateway: GatewayProcess, scale: Scale) -> Loaded:
+async def under_load(report: Report, gateway: GatewayProcess, scale: Scale) -> None:
     """Send at a steady rate, and look on."""
     pid = pid_of(gateway)
 
-    async def send(seconds: float, first: int) -> Sent:
-        load = Load(gateway.port, TOKEN, scale.per_second, seconds, first=first)
-        async with child("sender", load) as sender:
-            return Sent(**await sender.said())
+    async def send(seconds: float, first: int) -> Json:
+        orders = Orders(gateway.port, TOKEN, scale.per_second, seconds=seconds, first=first)
+        async with child("tests.benchmarks.webhooks", "sender") as sender:
+            return dict(await sender.ask(asdict(orders)))
 
     async def created() -> int:
         return int(await gateway.metric(_CREATED, source="am", result="created"))
@@ -120,18 +83,33 @@ async def under_load(gateway: GatewayProcess, scale: Scale) -> Loaded:
     while not sending.done():
         memory.append((time.monotonic() - began, resident_mib(pid)))
         await asyncio.wait({sending}, timeout=1.0)
-    return Loaded(await sending, await created() - before, cpu_seconds(pid) - used, tuple(memory))
+    sent, used = await sending, cpu_seconds(pid) - used
+    report.notes.append(
+        f"load: {scale.per_second:g} webhooks/s for {scale.seconds:g} s, 5 alerts and {sent['size']} bytes "
+        "each, 64 connections, one replica; the API server is a stand-in that answers at once"
+    )
+    good = sent["codes"].get("200", 0)
+    report.add("load: webhooks answered 200", "/s", [good / sent["elapsed"]])
+    report.add("load: webhooks not answered 200", "", [sum(sent["codes"].values()) - good])
+    each = used / max(await created() - before, 1) * 1000
+    report.add("load: CPU of the gateway per notification", "ms", [each])
+    report.add("load: due to answered, p50", "ms", [sent["p50"]])
+    report.add("load: due to answered, p99", "ms", [sent["p99"]])
+    half = [point for point in memory if point[0] >= scale.seconds / 2]
+    report.add("load: resident memory", "MiB", [value for _, value in half])
+    name = "load: resident memory: growth in the second half, share of the median"
+    report.add(name, "", [growth(half)[1]])
 
 
-async def in_a_crowd(gateway: GatewayProcess, scale: Scale) -> Crowded:
+async def in_a_crowd(report: Report, gateway: GatewayProcess, scale: Scale) -> None:
     """Send valid requests while connections are opened, and for a while beside them."""
-    orders = Crowd(gateway.port, TOKEN, scale.crowd, scale.crowd_per_second)
+    orders = Orders(gateway.port, TOKEN, scale.crowd_per_second, connections=scale.crowd)
     seconds: list[float] = []
     refused = 0
 
     async def one(number: int) -> None:
         nonlocal refused
-        request = request_of(gateway.port, TOKEN, 5).replace(b"########", f"9{number:07}".encode())
+        request = request_of(orders).replace(b"########", f"9{number:07}".encode())
         began = time.monotonic()
         try:
             async with asyncio.timeout(_ANSWER):
@@ -144,8 +122,11 @@ async def in_a_crowd(gateway: GatewayProcess, scale: Scale) -> Crowded:
             refused += 1
         seconds.append(time.monotonic() - began)
 
-    async with child("crowd", orders) as crowd, asyncio.TaskGroup() as group:
-        opened = asyncio.create_task(crowd.said())
+    async with (
+        child("tests.benchmarks.webhooks", "crowd") as crowd,
+        asyncio.TaskGroup() as group,
+    ):
+        opened = asyncio.create_task(crowd.ask(asdict(orders)))
         number, ends = 0, float("inf")
         while time.monotonic() < ends:
             group.create_task(one(number))
@@ -154,12 +135,19 @@ async def in_a_crowd(gateway: GatewayProcess, scale: Scale) -> Crowded:
             if opened.done() and ends == float("inf"):
                 ends = time.monotonic() + scale.after
         kept = int(await opened)
-    return Crowded(refused, tuple(seconds), kept, resident_mib(pid_of(gateway)))
+    report.notes.append(
+        f"crowd: {scale.crowd:,} connections, {scale.crowd_per_second:,.0f} a second: a third each sends "
+        f"nothing, half a head, half a body; {kept:,} of them were open at the end; "
+        f"{len(seconds)} valid requests meanwhile, each on a new connection"
+    )
+    report.add("crowd: valid requests not answered 200", "", [refused])
+    report.add("crowd: valid requests, until answered", "s", seconds)
+    report.add("crowd: resident memory at the end", "MiB", [resident_mib(pid_of(gateway))])
 
 
-async def measure(folder: Path, scale: Scale) -> tuple[Loaded, Crowded]:
+async def measure(report: Report, folder: Path, scale: Scale) -> None:
     """Measure the parts that need no real API server, each on a gateway of its own."""
-    async with child("server") as server:
+    async with child("tests.benchmarks.webhooks", "server") as server:
         kubeconfig = folder / "kubeconfig"
         write_kubeconfig(kubeconfig, f"http://127.0.0.1:{await server.said()}")
 
@@ -176,69 +164,40 @@ async def measure(folder: Path, scale: Scale) -> tuple[Loaded, Crowded]:
                 await asyncio.to_thread(process.kill)
 
         async with gateway("load") as one:
-            loaded = await under_load(one, scale)
+            await under_load(report, one, scale)
         async with gateway("crowd") as one:
-            return loaded, await in_a_crowd(one, scale)
+            await in_a_crowd(report, one, scale)
+
+
+#: Of an outage: names and units, by what is known of it.
+_OUTAGE: Final = {
+    "lost": ("groups not delivered", ""),
+    "twice": ("groups delivered twice", ""),
+    "objects": ("notifications made", ""),
+    "kills": ("SIGKILLs of the gateway", ""),
+    "requests": ("requests of Alertmanager", ""),
+    "failed": ("requests that failed", ""),
+    "collapsed": ("requests that met the notification of an earlier one", ""),
+    "seconds": ("first alert to last delivery", "s"),
+}
 
 
 async def run(*, quick: bool) -> Report:
     """Measure all parts, each in full or a little of it."""
-    scale = QUICK if quick else FULL
+    scale, report = QUICK if quick else FULL, Report("gateway")
+    # On a machine of its own, before there are other servers.
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        loaded, crowded = await measure(folder, scale)
-        async with (
-            plane_of(await programs()) as plane,
-            RedisServer(find_binary("redis-server")) as redis,
-        ):
-            tale = await play(
-                plane, redis.url, folder / "outage", groups=scale.groups, away=scale.away,
-                say=lambda text: progress("gateway", text),
-            )  # fmt: skip
-    return told(loaded, crowded, [tale], scale)
-
-
-def told(loaded: Loaded, crowded: Crowded, tales: Sequence[Tale], scale: Scale) -> Report:
-    """The report of one run."""
-    report, sent = Report("gateway"), loaded.sent
+        await measure(report, Path(name), scale)
+    async with servers() as (plane, redis, folder):
+        tale = await play(
+            plane, redis.url, folder / "outage", groups=scale.groups, away=scale.away,
+            say=lambda text: progress("gateway", text),
+        )  # fmt: skip
     report.notes.append(
-        f"load: {scale.per_second:g} webhooks/s for {scale.seconds:g} s, 5 alerts and {sent.size} bytes "
-        "each, 64 connections, one replica; the API server is a stand-in that answers at once"
+        f"outage: {scale.groups} groups of a real Alertmanager in three parts, before, in and after "
+        f"{scale.away:g} s without API server; the gateway is killed in each part and every 5 s of "
+        "the outage; real API server, controller, receiver with its own book"
     )
-    report.notes.append(
-        f"crowd: {scale.crowd:,} connections, {scale.crowd_per_second:,.0f} a second: a third each sends "
-        f"nothing, half a head, half a body; {crowded.kept:,} of them were open at the end; "
-        f"{len(crowded.seconds)} valid requests meanwhile, each on a new connection"
-    )
-    good = sent.codes.get("200", 0)
-    report.add("load: webhooks answered 200", "/s", [good / sent.elapsed], GATEWAY_RATE)
-    report.add("load: webhooks not answered 200", "", [sum(sent.codes.values()) - good], NONE_LOST)
-    each = loaded.cpu / max(loaded.created, 1) * 1000
-    report.add("load: CPU of the gateway per notification", "ms", [each], GATEWAY_CPU)
-    report.add("load: due to answered, p50", "ms", [sent.p50])
-    report.add("load: due to answered, p99", "ms", [sent.p99])
-    half = [point for point in loaded.memory if point[0] >= scale.seconds / 2]
-    report.add("load: resident memory", "MiB", [value for _, value in half])
-    name = "load: resident memory: growth in the second half, share of the median"
-    report.add(name, "", [growth(half)[1]], FLAT)
-    report.add("crowd: valid requests not answered 200", "", [crowded.refused], NONE_LOST)
-    report.add("crowd: valid requests, until answered", "s", crowded.seconds)
-    report.add("crowd: resident memory at the end", "MiB", [crowded.resident])
-    if tales:
-        report.notes.append(
-            f"outage: {scale.groups} groups of a real Alertmanager in three parts, before, in and after "
-            f"{scale.away:g} s without API server; the gateway is killed in each part and every 5 s of "
-            "the outage; real API server, controller, receiver with its own book"
-        )
-    for tale in tales:
-        report.add("outage: groups not delivered", "", [tale.lost], NONE_LOST)
-        report.add("outage: groups delivered twice", "", [tale.twice], NONE_LOST)
-        report.add("outage: notifications made", "", [tale.objects])
-        report.add("outage: SIGKILLs of the gateway", "", [tale.kills])
-        report.add("outage: requests of Alertmanager", "", [tale.requests])
-        report.add("outage: requests that failed", "", [tale.failed])
-        report.add(
-            "outage: requests that met the notification of an earlier one", "", [tale.collapsed]
-        )
-        report.add("outage: first alert to last delivery", "s", [tale.seconds])
+    for member, (name, unit) in _OUTAGE.items():
+        report.add(f"outage: {name}", unit, [getattr(tale, member)])
     return report

@@ -7,19 +7,17 @@ for. The quick run says `needs the full run` where it measures less, and shows w
 anything, without judging it. A suite that was not run, or did not come to its end, is
 `not measured`, with that as its reason: no goal is ever left out of the table.
 
-Suites take the limits from here, so a row in their tables is judged as the goal is.
+Suites only measure: `hold` gives their figures the limits, and a row in their tables is judged so.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tests.benchmarks.report import Figure, Goal, Report, short
-
-# -- limits ---------------------------------------------------------------------------------------
 
 #: The replaced controller under the load of `throughput` (one Slack receiver, 200 after 5 ms, all
 #: created at once; on two cores of the same kind, in another hour), measured with Events, which it
@@ -30,86 +28,6 @@ UPSTREAM_REQUESTS: Final = 12.0
 UPSTREAM_CONTROLLER_CPU: Final = 7.0
 UPSTREAM_SERVER_CPU: Final = 30.0
 UPSTREAM_CPU: Final = UPSTREAM_CONTROLLER_CPU + UPSTREAM_SERVER_CPU
-
-#: Recorded attempts per second, as a multiple of A's, where at least five writers share an object.
-FASTER: Final = Goal(10, least=True)
-NONE_LOST: Final = Goal(0, every=True)
-#: Status writes per attempt at twenty unpaced attempts per object; of a single attempt.
-FEW_WRITES: Final = Goal(0.1)
-ONE_WRITE: Final = Goal(1.2)
-#: Notifications per second, as a multiple of the reference's, the null controller's and upstream's. Whoever
-#: writes a whole status and costs nothing himself gets 0.82 to 0.86 of the null controller, which does not.
-NEAR_REFERENCE: Final = Goal(0.85, least=True)
-NEAR_THE_LIMIT: Final = Goal(0.68, least=True)
-PAST_UPSTREAM: Final = Goal(8, least=True)
-#: The same with Events on, as a share of that with Events off.
-WITH_EVENTS: Final = Goal(0.9, least=True)
-#: CPU of one notification: the controller's in ms, and all, as a share of upstream's.
-CONTROLLER_CPU: Final = Goal(1.5)
-ALL_CPU: Final = Goal(0.22)
-#: p50 of intent and outcome, as a multiple of a bare round trip's.
-APPEND: Final = Goal(1.3)
-#: Creation to first byte at half load, answer to status at full load; ms.
-FIRST_BYTE_P50: Final = Goal(30)
-FIRST_BYTE_P99: Final = Goal(150)
-STATUS_P99: Final = Goal(3000)
-#: p99 beside a receiver that hangs, as a multiple of that without.
-ISOLATED: Final = Goal(1.1)
-#: Beside hostile objects: longest time in ms for which one thing holds the event loop; p99 of the others,
-#: as a multiple of that beside the same objects where the controller does not look.
-LONGEST_STALL: Final = Goal(100, every=True)
-BESIDE_HOSTILE: Final = Goal(1.5)
-#: p99 beside an author who creates thousands at once, as a multiple of that where nobody serves them.
-FAIR: Final = Goal(1.5)
-#: Bytes of Redis for each further attempt.
-PER_ATTEMPT: Final = Goal(450)
-#: Growth over the second half of a long run, as a share of the median.
-FLAT: Final = Goal(0.05)
-#: Ten thousand that wait: MiB, percent of a core.
-WAITING_MEMORY: Final = Goal(140)
-WAITING_IDLE: Final = Goal(2)
-#: `verify` of 100,000: seconds; memory, as a multiple of that for a tenth of them.
-VERIFY_SECONDS: Final = Goal(120)
-VERIFY_FLAT: Final = Goal(1.25)
-#: A start among 100,000: seconds, of which CPU, MiB; seconds until the first pending delivery at any size.
-START_SECONDS: Final = Goal(25)
-START_CPU: Final = Goal(12)
-START_MEMORY: Final = Goal(200)
-FIRST_DELIVERY: Final = Goal(2)
-#: Twice the work per notification at the larger size would be far from linear.
-START_LINEAR: Final = Goal(1.3)
-
-#: At rest: writes to the API server per second and replica, reads, percent of a core, MiB.
-IDLE_WRITES: Final = Goal(0.6)
-IDLE_READS: Final = Goal(0, every=True)
-IDLE_CPU: Final = Goal(0.5)
-IDLE_MEMORY: Final = Goal(80)
-#: CPU in ms of a replica per notification of another's, where the API server selects by shard; seconds
-#: from SIGKILL until all shards are served: LeaseDuration (18 s by default) and two retry periods.
-OTHERS_CPU: Final = Goal(0.03)
-TAKEOVER: Final = Goal(22, every=True)
-
-#: CPU in ms of a gateway per notification of a group of five alerts; webhooks per second of 500.
-GATEWAY_CPU: Final = Goal(1.5)
-GATEWAY_RATE: Final = Goal(495, least=True)
-
-#: CPU in ms of the slowest example of templates, for 10 alerts and for 100.
-RENDER_FEW: Final = Goal(0.3)
-RENDER_MANY: Final = Goal(2)
-
-#: Redis is away for a minute: seconds until what is created meanwhile is delivered, less its own back-off;
-#: the same where shards need another owner first; seconds after the outage until what was held is sent.
-IN_OUTAGE: Final = Goal(15, every=True)
-IN_OUTAGE_AND_TAKEOVER: Final = Goal(15 + 22, every=True)
-AFTER_OUTAGE: Final = Goal(5, every=True)
-#: Requests of the API server for each journaled attempt; journaled attempts/s, as a share of Option A's.
-JOURNAL_REQUESTS: Final = Goal(2.2)
-BESIDE_OPTION_A: Final = Goal(0.8, least=True)
-#: Controller CPU of a notification while Redis is there, journal / hold: a pair of runs of the same differs
-#: by as much.
-BESIDE_HOLD: Final = Goal(1.05)
-
-# -- goals ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,216 +50,256 @@ class Target:
     full: str = ""
 
 
+_NONE_LOST: Final = Goal(0, every=True)
 _WINDOWS: Final = "windows of 40 s"
 _CROWDED: Final = r"\d+ attempts by (5|32) writers"
 
 TARGETS: Final = (
     Target(
         "attempts recorded/s, product / optimistic locking, from 5 writers per object on",
-        "strategies", rf"{_CROWDED}: recorded/s, C / A", FASTER,
+        "strategies", rf"{_CROWDED}: recorded/s, C / A", Goal(10, least=True),
     ),
     Target(
         "attempts lost, in each round of each case", "strategies",
-        r"\d+ attempts by \d+ writers: C lost", NONE_LOST,
+        r"\d+ attempts by \d+ writers: C lost", _NONE_LOST,
     ),
     Target(
         "status writes per attempt at 20 and more unpaced attempts per object", "strategies",
-        r"(20|32) attempts by \d+ writers: C writes per attempt", FEW_WRITES,
+        r"(20|32) attempts by \d+ writers: C writes per attempt", Goal(0.1),
     ),
     Target(
         "status writes of an object with one attempt", "strategies",
-        r"1 attempts by 1 writers: C writes per attempt", ONE_WRITE,
+        r"1 attempts by 1 writers: C writes per attempt", Goal(1.2),
     ),
     Target(
         "status writes per one-attempt notification", "throughput",
-        "status writes per notification", ONE_WRITE,
+        "status writes per notification", Goal(1.2),
     ),
     Target(
         "notifications/s, product / reference, which writes the same status", "throughput",
-        "notifications/s, product / reference", NEAR_REFERENCE,
+        "notifications/s, product / reference", Goal(0.85, least=True),
     ),
     Target(
         "notifications/s, product / null controller", "throughput",
-        "notifications/s, product / null", NEAR_THE_LIMIT,
+        "notifications/s, product / null", Goal(0.68, least=True),
     ),
     Target(
         "notifications/s, product / replaced controller", "throughput",
-        "notifications/s, product / upstream", PAST_UPSTREAM,
+        "notifications/s, product / upstream", Goal(8, least=True),
     ),
     Target(
         "controller CPU per notification, ms", "throughput", "controller CPU per notification",
-        CONTROLLER_CPU,
+        Goal(1.5),
     ),
     Target(
         "all CPU of one notification, product / replaced controller", "throughput",
-        "all CPU per notification, product / upstream", ALL_CPU,
+        "all CPU per notification, product / upstream", Goal(0.22),
     ),
     Target(
         "notifications/s, Events on / off", "throughput", "notifications/s, Events on / off",
-        WITH_EVENTS,
+        Goal(0.9, least=True),
     ),
     Target(
         "create to first byte at half load, p50, ms", "latency",
-        "50 %: create to first byte, p50", FIRST_BYTE_P50,
+        "50 %: create to first byte, p50", Goal(30),
     ),
     Target(
         "create to first byte at half load, p99, ms", "latency",
-        "50 %: create to first byte, p99", FIRST_BYTE_P99,
+        "50 %: create to first byte, p99", Goal(150),
     ),
     Target(
         "attempt to status at full load, p99, ms", "latency",
-        "(90 %|at once): answer to status, p99", STATUS_P99,
+        "(90 %|at once): answer to status, p99", Goal(3000),
     ),
     Target(
-        "intent and outcome, log / bare round trip, p50", "append", ".*: log / bare p50", APPEND
+        "intent and outcome, log / bare round trip, p50", "append", ".*: log / bare p50", Goal(1.3)
     ),
     Target(
         "start among 100,000: all looked at, s", "recovery",
-        "100,000 notifications: all looked at", START_SECONDS, "100,000 notifications",
+        "100,000 notifications: all looked at", Goal(25), "100,000 notifications",
     ),
     Target(
         "start among 100,000: controller CPU until all looked at, s", "recovery",
-        "100,000 notifications: CPU until all looked at", START_CPU, "100,000 notifications",
+        "100,000 notifications: CPU until all looked at", Goal(12), "100,000 notifications",
     ),
     Target(
         "start among 100,000: resident, largest, MiB", "recovery",
-        "100,000 notifications: resident, largest", START_MEMORY, "100,000 notifications",
+        "100,000 notifications: resident, largest", Goal(200), "100,000 notifications",
     ),
     Target(
         "a start: first delivery that was due, s", "recovery",
-        "[0-9,]+ notifications: first pending delivery", FIRST_DELIVERY,
+        "[0-9,]+ notifications: first pending delivery", Goal(2),
     ),
     Target(
         "Redis memory of each attempt beyond the first, B", "memory",
-        "Redis, each attempt beyond the first, of (5|20)", PER_ATTEMPT,
+        "Redis, each attempt beyond the first, of (5|20)", Goal(450),
     ),
     Target(
         "resident memory over 30 minutes: growth in the second half, share of the median", "soak",
-        "resident memory: growth, share of the median", FLAT, "30 minutes",
+        "resident memory: growth, share of the median", Goal(0.05), "30 minutes",
     ),
     Target(
         "Redis memory and keys over 30 minutes: growth in the second half, share of the median",
-        "soak", "Redis: (used memory|keys): growth, share of the median", FLAT, "30 minutes",
+        "soak", "Redis: (used memory|keys): growth, share of the median", Goal(0.05), "30 minutes",
     ),
     Target(
         "p99 of others, one receiver hangs / nothing hangs", "isolation",
-        "p99, one hangs / nothing hangs", ISOLATED, "more than two minutes of each",
+        "p99, one hangs / nothing hangs", Goal(1.1), "more than two minutes of each",
     ),
     Target(
         "longest stall of the event loop beside hostile objects, ms", "stall",
-        "longest stall of the loop, start included", LONGEST_STALL,
+        "longest stall of the loop, start included", Goal(100, every=True),
     ),
-    Target("shards lost beside hostile objects", "stall", "shards lost", NONE_LOST),
+    Target("shards lost beside hostile objects", "stall", "shards lost", _NONE_LOST),
     Target(
         "p99 of others, hostile objects / the same where nobody looks", "stall",
-        "p99, with / where nobody looks", BESIDE_HOSTILE, "four rounds of two blocks of each",
+        "p99, with / where nobody looks", Goal(1.5), "four rounds of two blocks of each",
     ),
     Target(
         "p99 of others, one author creates 5,000 at once / nobody serves them", "tenants",
-        "p99, crowd beside / elsewhere", FAIR, "5,000 at once",
+        "p99, crowd beside / elsewhere", Goal(1.5), "5,000 at once",
     ),
     Target(
         "at rest: writes to the API server per second and replica", "idle",
-        r"\d+ replicas?: API writes per second and replica", IDLE_WRITES, _WINDOWS,
+        r"\d+ replicas?: API writes per second and replica", Goal(0.6), _WINDOWS,
     ),
     Target(
         "at rest: reads from the API server per second", "idle",
-        r"\d+ replicas?: API reads per second", IDLE_READS, _WINDOWS,
+        r"\d+ replicas?: API reads per second", Goal(0, every=True), _WINDOWS,
     ),
     Target(
         "at rest: CPU of a replica, % of a core", "idle",
-        r"\d+ replicas?: CPU of the busiest replica", IDLE_CPU, _WINDOWS,
+        r"\d+ replicas?: CPU of the busiest replica", Goal(0.5), _WINDOWS,
     ),
     Target(
         "at rest: resident memory of a replica, MiB", "idle",
-        r"\d+ replicas?: resident memory of the largest replica", IDLE_MEMORY, _WINDOWS,
+        r"\d+ replicas?: resident memory of the largest replica", Goal(80), _WINDOWS,
     ),
     Target(
         "CPU of a replica per notification of another's, API server selects by shard, ms", "replicas",
-        r"gate on, \d+ replicas: CPU of a replica per notification of another's", OTHERS_CPU,
+        r"gate on, \d+ replicas: CPU of a replica per notification of another's", Goal(0.03),
         "1,500 notifications",
     ),
     Target(
         "a replica gets SIGKILL: until all its shards are served, s", "replicas",
-        r"gate (on|off), \d+ replicas: one killed, until all its shards are served", TAKEOVER,
+        r"gate (on|off), \d+ replicas: one killed, until all its shards are served", Goal(22, every=True),
         "leases of the defaults",
     ),
     Target(
         "a replica of two ends, 50 by SIGKILL and 50 by a freeze: until all shards have an owner, s",
-        "takeover", "(SIGKILL|freeze): until the last shard is acquired", TAKEOVER,
+        "takeover", "(SIGKILL|freeze): until the last shard is acquired", Goal(22, every=True),
         "fifty of each with the leases of the defaults",
     ),
     Target(
-        "takeovers: notifications not sent", "takeover", "notifications not sent", NONE_LOST
+        "takeovers: notifications not sent", "takeover", "notifications not sent", _NONE_LOST
     ),
     Target(
         "takeovers: what book and record do not agree on", "takeover",
-        "what book and record do not agree on", NONE_LOST,
+        "what book and record do not agree on", _NONE_LOST,
     ),
     Target(
         "gateway: webhooks of five alerts answered 200 each second, of 500", "gateway",
-        "load: webhooks answered 200", GATEWAY_RATE, "a minute of load",
+        "load: webhooks answered 200", Goal(495, least=True), "a minute of load",
     ),
     Target(
         "gateway: CPU per notification, ms", "gateway", "load: CPU of the gateway per notification",
-        GATEWAY_CPU,
+        Goal(1.5),
     ),
     Target(
         "templates: rendering for 10 alerts, ms", "wording", "10 alerts: the slowest example",
-        RENDER_FEW,
+        Goal(0.3),
     ),
     Target(
         "templates: rendering for 100 alerts, ms", "wording", "100 alerts: the slowest example",
-        RENDER_MANY,
+        Goal(2),
     ),
     Target(
         "gateway: growth of its memory in the second half, share of the median", "gateway",
-        "load: resident memory: growth in the second half, share of the median", FLAT,
+        "load: resident memory: growth in the second half, share of the median", Goal(0.05),
         "a minute of load",
     ),
     Target(
         "gateway: webhooks that got no 200, under load or among 10,000 idle connections", "gateway",
-        "load: webhooks not answered 200|crowd: valid requests not answered 200", NONE_LOST,
+        "load: webhooks not answered 200|crowd: valid requests not answered 200", _NONE_LOST,
     ),
     Target(
         "gateway killed, API server away: groups of alerts not delivered, or twice", "gateway",
-        "outage: groups (not delivered|delivered twice)", NONE_LOST,
+        "outage: groups (not delivered|delivered twice)", _NONE_LOST,
         "600 groups and a minute without API server",
     ),
     Target(
         "a replica gets SIGKILL: notifications not sent, or not on record", "replicas",
-        r"gate (on|off), \d+ replicas?: notifications not sent, or not on record", NONE_LOST,
+        r"gate (on|off), \d+ replicas?: notifications not sent, or not on record", _NONE_LOST,
     ),
     Target(
         "a replica gets SIGKILL: what book and record do not agree on", "replicas",
-        r"gate (on|off), \d+ replicas?: what book and record do not agree on", NONE_LOST,
+        r"gate (on|off), \d+ replicas?: what book and record do not agree on", _NONE_LOST,
     ),
 )  # fmt: skip
 
-#: Not asked for by comparison with anything, but held all the same; rows of a report that carry a
-#: goal and are in neither list are added behind them.
+#: Not asked for by comparison with anything, but held all the same.
 BESIDES: Final = (
     Target(
         "CPU per notification of a start among 100,000, as a multiple of that among 10,000",
-        "recovery", r"CPU per notification, 100,000 / 10,000", START_LINEAR, "100,000 notifications",
+        "recovery", r"CPU per notification, 100,000 / 10,000", Goal(1.3), "100,000 notifications",
     ),
     Target(
-        "`verify` of 100,000, s", "operate", "verify, 100,000 notifications: time", VERIFY_SECONDS,
+        "`verify` of 100,000, s", "operate", "verify, 100,000 notifications: time", Goal(120),
         "100,000 notifications",
     ),
     Target(
         "memory of `verify` for ten times the notifications", "operate",
-        "verify: memory of ten times the notifications", VERIFY_FLAT, "100,000 notifications",
+        "verify: memory of ten times the notifications", Goal(1.25), "100,000 notifications",
     ),
     Target(
         "10,000 waiting: resident memory, MiB", "waiting", "resident memory, 10,000 waiting",
-        WAITING_MEMORY, "10,000 notifications",
+        Goal(140), "10,000 notifications",
     ),
     Target(
-        "CPU while all wait, % of a core", "waiting", "CPU while all wait", WAITING_IDLE,
+        "CPU while all wait, % of a core", "waiting", "CPU while all wait", Goal(2),
         "10,000 notifications",
     ),
 )  # fmt: skip
+
+#: What single figures are asked for besides, by suite and name; each is a row behind all others.
+FIGURES: Final = (
+    ("memory", ".*: measured / formula, smallest", Goal(0.85, least=True)),
+    ("memory", ".*: measured / formula, largest", Goal(1.15)),
+    ("operate", "inspect, 1,000 records: whole process", Goal(1.5)),
+    ("operate", "inspect, 1,000 records: after imports", Goal(0.3)),
+    ("operate", "explain, 10 attempts: whole process", Goal(0.4)),
+    ("operate", "explorer, .*: what needs attention", Goal(300)),
+    ("operate", "explorer, .*: from its creation to the page", Goal(1_000)),
+    ("operate", "explorer, .*: resident", Goal(100)),
+    # LeaseDuration and two retry periods more where the shards need another owner first.
+    ("outage", "(whole|empty): created in it, until delivered.*", Goal(15, every=True)),
+    ("outage", "(owner killed|one cut off): created in it, until delivered.*", Goal(37, every=True)),
+    ("outage", ".*: held ones, after Redis was back", Goal(5, every=True)),
+    (
+        "outage",
+        ".*: (not delivered|what book and record do not agree on|attempts that a log was not given)",
+        _NONE_LOST,
+    ),
+    ("outage", ".*: API requests per journaled attempt", Goal(2.2)),
+    ("outage", "burst: journaled / Option A", Goal(0.8, least=True)),
+    # Two runs of the same differ by as much.
+    ("outage", "Redis there: journal / hold", Goal(1.05)),
+    ("soak", "notifications (not held against their log|with a wrong end)", _NONE_LOST),
+    ("soak", "calls (that the record does not know|beyond what was asked for)", _NONE_LOST),
+    ("soak", "attempts on record that were never received", _NONE_LOST),
+    ("soak", r"Redis: keys after all is over \(whose store it is\)", Goal(1)),
+)  # fmt: skip
+
+
+def hold(report: Report) -> None:
+    """Give each figure the limit that is asked of it, in a quick run unless that needs a full one."""
+    asked = [
+        (t.suite, t.figure, t.limit) for t in (*TARGETS, *BESIDES) if not (report.quick and t.full)
+    ]
+    for suite, name, limit in (*asked, *FIGURES):
+        for n, figure in enumerate(report.figures):
+            if suite == report.suite and re.fullmatch(name, figure.name):
+                report.figures[n] = replace(figure, goal=limit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,12 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.benchmarks.child import say
 from tests.integration.api import Api, notification
 
 Json = dict[str, Any]
@@ -106,7 +106,6 @@ class Orders:
         prefix: Of the names.
         attributes: Extensions of each object, which route it.
         seconds: Over which the creations are spread.
-        size: Of each object in bytes, about.
         create: False deletes what was created.
     """
 
@@ -117,7 +116,6 @@ class Orders:
     prefix: str
     attributes: dict[str, str]
     seconds: float
-    size: int = OBJECT_BYTES
     create: bool = True
 
 
@@ -125,7 +123,7 @@ def objects(orders: Orders) -> list[tuple[str, str]]:
     """Names and bodies of the objects."""
     out = []
     for n, shape in enumerate(SHAPES):
-        members = SHAPES[shape](orders.size)
+        members = SHAPES[shape](OBJECT_BYTES)
         metadata = members.pop("metadata", {})
         extensions = {**members.pop("extensions", {}), **orders.attributes}
         made = notification(f"{orders.prefix}-{n}", extensions=extensions, **members)
@@ -154,63 +152,15 @@ async def carry_out(orders: Orders, made: Sequence[tuple[str, str]]) -> None:
                 raise RuntimeError(f"{name}: {answer.code} {str(answer.body)[:500]}")
 
 
-class Elsewhere:
-    """Another process that carries out one order after another."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._orders, self._said, self._errors = process.stdin, process.stdout, process.stderr
-
-    async def prepare(self, orders: Orders) -> None:
-        """
-        Have everything ready.
-
-        Raises:
-            RuntimeError: it has failed.
-        """
-        await self._tell(json.dumps(asdict(orders)), "ready")
-
-    async def carry_out(self) -> None:
-        """
-        Carry out what is ready.
-
-        Raises:
-            RuntimeError: it has failed.
-        """
-        await self._tell("begin", "done")
-
-    async def _tell(self, text: str, wanted: str) -> None:
-        self._orders.write(text.encode() + b"\n")
-        if (await self._said.readline()).decode().strip() != wanted:
-            raise RuntimeError(f"hostile objects: {(await self._errors.read()).decode()[-1000:]}")
-
-
-@asynccontextmanager
-async def elsewhere() -> AsyncIterator[Elsewhere]:
-    """Start another process; it ends with the context."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.benchmarks.hostile",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield Elsewhere(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
 def _main() -> None:
     while line := sys.stdin.readline():
         orders = Orders(**json.loads(line))
         made = objects(orders)
-        print("ready", flush=True)
+        say("ready")
         if not sys.stdin.readline():
             return
         asyncio.run(carry_out(orders, made))
-        print("done", flush=True)
+        say("done")
 
 
 if __name__ == "__main__":

@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of
+from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane, built_programs
 from tests.servers.definition import serve, upstream_form
 from tests.servers.redis import RedisServer, find_binary
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: The defaults where a stage has shorter ones.
@@ -68,10 +70,10 @@ async def plane_of(assets: Path, feature_gates: str = "") -> AsyncIterator[Contr
 
 
 @asynccontextmanager
-async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
+async def servers(feature_gates: str = "") -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
     """A control plane, a Redis, and a folder for an installation."""
     async with (
-        plane_of(await programs()) as plane,
+        plane_of(await programs(), feature_gates) as plane,
         RedisServer(find_binary("redis-server")) as redis,
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -94,6 +96,60 @@ def notifier_of(here: Stage, **settings: Json) -> NotifierProcess:
     return here.notifier(to="slack", **SETTINGS, **settings)
 
 
+def routing_notifier(
+    here: Stage,
+    receiver: Receiver,
+    names: Sequence[str],
+    *,
+    more: Json | None = None,
+    **settings: Json,
+) -> NotifierProcess:
+    """
+    The same with a routing file.
+
+    Args:
+        here: The installation.
+        receiver: Told by the path of a call to whom of these it goes.
+        names: Who can be named by `extensions.to`; the first one gets all else. All have Slack's form.
+        more: Further channels by name.
+        settings: Groups of them.
+    """
+    credentials = here.folder / "credentials"
+    own = {"slack": {"timeout": "10s"}, "credentials": {"dir": str(credentials)}}
+    process = notifier_of(here, **{**settings, "delivery": {**own, **settings.get("delivery", {})}})
+    for name in names:
+        (credentials / name).write_text(f"http://127.0.0.1:{receiver.port}/{name}")
+    routing = {
+        "route": {
+            "receiver": names[0],
+            "routes": [{"match": {"to": name}, "receiver": name} for name in names[1:]],
+        },
+        "receivers": [
+            {"name": name, "slackConfigs": [{"credentialRef": name}], **(more or {}).get(name, {})}
+            for name in names
+        ],
+    }
+    (here.folder / "routing.yaml").write_text(json.dumps(routing))
+    return process
+
+
+async def serving(process: NotifierProcess) -> NotifierProcess:
+    """Start a notifier, and wait until it serves its shards."""
+    await process.start().wait_ready()
+    await process.seconds_to_acquire()
+    return process
+
+
+async def at_rest(process: NotifierProcess, within: float, **wanted: float) -> None:
+    """Wait until metrics of a notifier have these values at once."""
+
+    async def reached() -> bool:
+        found = {name: await process.metric(f"notification_ledger_{name}") for name in wanted}
+        return found == wanted
+
+    await until(reached, lambda: f"{wanted}; {process.tail()}", within=within, every=0.2)
+
+
 def pid_of(process: NotifierProcess) -> int:
     """Process id of a running notifier."""
     assert process._process is not None
@@ -108,22 +164,55 @@ def pids_of(plane: ControlPlane, redis: RedisServer, controller: int) -> dict[st
     }  # fmt: skip
 
 
-async def read_call(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """The next call on a connection: its head in lower case, and its body."""
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
-    return head, await reader.readexactly(length)
+class CallReceiver(Receiver):
+    """Answers many calls on one connection, what its heirs say; these keep what is to be known."""
+
+    async def take(self, head: bytes, body: bytes, at: float) -> tuple[int, str]:
+        """
+        Take a call; a connection error drops it.
+
+        Args:
+            head: In lower case.
+            body: Read whole.
+            at: Monotonic second of the first byte.
+
+        Returns:
+            Status code and text of the answer.
+        """
+        raise NotImplementedError
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while True:
+                    first = await reader.readexactly(1)
+                    at = time.monotonic()
+                    head = (first + await reader.readuntil(b"\r\n\r\n")).lower()
+                    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
+                    code, text = await self.take(head, await reader.readexactly(length), at)
+                    writer.write(
+                        f"HTTP/1.1 {code} Scripted\r\nContent-Length: {len(text)}\r\n"
+                        f"Content-Type: text/plain\r\n\r\n{text}".encode()
+                    )
+        finally:
+            self._serving.discard(task)
+            writer.close()
 
 
-class SteadyReceiver(Receiver):
+class SteadyReceiver(CallReceiver):
     """
-    Answers many calls on one connection; keeps count instead of a book.
+    Keeps count instead of a book.
 
     Attributes:
         count: Calls read whole.
     """
 
-    def __init__(self, answer: Callable[[str], int], *, delay: float) -> None:
+    def __init__(
+        self, answer: Callable[[str], int] = lambda _subject: 200, *, delay: float = 0.005
+    ) -> None:
         """
         Args:
             answer: Status code for a subject; asked once for each call, when it was read whole.
@@ -134,32 +223,18 @@ class SteadyReceiver(Receiver):
         self._answer_to = answer
         self._delay = delay
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                while True:
-                    _, body = await read_call(reader)
-                    self.count += 1
-                    code = self._answer_to(subject_of(body))
-                    await asyncio.sleep(self._delay)
-                    writer.write(
-                        f"HTTP/1.1 {code} Scripted\r\nContent-Length: 2\r\n"
-                        "Content-Type: text/plain\r\n\r\nok".encode()
-                    )
-        finally:
-            self._serving.discard(task)
-            writer.close()
+    async def take(self, head: bytes, body: bytes, at: float) -> tuple[int, str]:
+        """Count it, and answer a little later."""
+        self.count += 1
+        code = self._answer_to(subject_of(body))
+        await asyncio.sleep(self._delay)
+        return code, "ok"
 
 
 @asynccontextmanager
-async def receiver_of(
-    here: Stage, answer: Callable[[str], int] = lambda _subject: 200, *, delay: float = 0.005
-) -> AsyncIterator[SteadyReceiver]:
+async def receiver_of(here: Stage, answer: Callable[[str], int]) -> AsyncIterator[SteadyReceiver]:
     """Put a steady receiver in the place of the stage's own, before a notifier is made."""
-    receiver = SteadyReceiver(answer, delay=delay)
+    receiver = SteadyReceiver(answer)
     await receiver.start()
     first, here.receiver = here.receiver, receiver
     try:
@@ -169,6 +244,35 @@ async def receiver_of(
         for process in here.processes:
             await asyncio.to_thread(process.kill)
         await receiver.close()
+
+
+async def at_rate(
+    create: Callable[[str], Coroutine[Any, Any, object]], names: Iterable[str], rate: float
+) -> dict[str, float]:
+    """Create so many a second, whatever each takes; returns the monotonic second at which each was due."""
+    due: dict[str, float] = {}
+    begin = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for n, name in enumerate(names):
+            due[name] = begin + n / rate
+            await asyncio.sleep(due[name] - time.monotonic())
+            group.create_task(create(name))
+    return due
+
+
+async def spread(
+    work: Callable[[T], Coroutine[Any, Any, object]], things: Iterable[T], workers: int
+) -> None:
+    """Do something with each of some things, with so many at once."""
+    waiting = iter(things)
+
+    async def worker() -> None:
+        for thing in waiting:
+            await work(thing)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(workers):
+            group.create_task(worker())
 
 
 async def create_all(
@@ -183,17 +287,13 @@ async def create_all(
         began: Gets the monotonic second at which each creation began, by name.
         spec: Further members of the spec.
     """
-    waiting = iter(names)
     uids: list[str] = []
 
-    async def work() -> None:
-        for name in waiting:
-            if began is not None:
-                began[name] = time.monotonic()
-            created = await api.create(name, **{"subject": name, **spec})
-            uids.append(str(created["metadata"]["uid"]))
+    async def create(name: str) -> None:
+        if began is not None:
+            began[name] = time.monotonic()
+        created = await api.create(name, **{"subject": name, **spec})
+        uids.append(str(created["metadata"]["uid"]))
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(_CREATORS):
-            group.create_task(work())
+    await spread(create, names, _CREATORS)
     return uids

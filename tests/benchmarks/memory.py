@@ -16,8 +16,6 @@ Each figure stands beside what the formula (`sizing.py`) says.
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 import itertools
 import json
 import tempfile
@@ -26,36 +24,43 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 import redis.asyncio as redis_asyncio
 
+from syncer.cli.access import opened
 from syncer.ledger.answers import Answer, Mark, Proof
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
-from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
-from syncer.model.rendering import render_status
-from syncer.model.resource import LogMark, RetryPolicy, Status, parse_object
-from syncer.model.times import format_time
-from syncer.rules.fold import LogView
-from syncer.rules.merge import Facts, merge
-from tests.benchmarks.goals import PER_ATTEMPT
+from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.resource import RetryPolicy
 from tests.benchmarks.load import (
     Json,
     SteadyReceiver,
+    at_rest,
     create_all,
     notifier_of,
     pid_of,
     plane_of,
     programs,
     receiver_of,
+    serving,
+    spread,
 )
-from tests.benchmarks.recovery import FirstCall, _stage, put_in
-from tests.benchmarks.report import Goal, Report
+from tests.benchmarks.recovery import (
+    EPOCH,
+    TTL,
+    FirstCall,
+    Kind,
+    hash_of,
+    made_of,
+    put,
+    put_in,
+)
+from tests.benchmarks.report import Report
 from tests.benchmarks.sizing import (
     FINISHED,
     Shape,
@@ -63,21 +68,15 @@ from tests.benchmarks.sizing import (
     log_bytes,
     replica_bytes,
 )
+from tests.benchmarks.watching import unwatched
 from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, stage, until
 from tests.integration.api import notification
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
-#: How far the formula may be off.
-MOST: Final = Goal(1.15)
-LEAST: Final = Goal(0.85, least=True)
 DONE: Final = "start-up reconciliation done"
 _EPOCH: Final = Epoch("0.1234567")
-#: Of logs that a replica takes over: below any that it is given.
-_EARLIER: Final = Epoch("0.1")
 _NOW: Final = 1_767_225_600_000
-_TTL: Final = 7 * 86400
-_PAGE: Final = 100
 _WRITERS: Final = 16
 #: A replica sends nothing that is due in an hour.
 _LATER: Final = 3_600_000
@@ -156,18 +155,11 @@ class Books:
     async def write(self, shape: Shape, n: int) -> list[str]:
         """Write so many logs; returns their uids."""
         uids = [str(uuid.uuid4()) for _ in range(n)]
-        waiting = iter(uids)
-
-        async def work() -> None:
-            for uid in waiting:
-                await self._one(uid, shape)
-
-        async with asyncio.timeout(120), asyncio.TaskGroup() as group:
-            for _ in range(_WRITERS):
-                group.create_task(work())
+        async with asyncio.timeout(120):
+            await spread(partial(self._one, shape), uids, _WRITERS)
         return uids
 
-    async def _one(self, uid: str, shape: Shape) -> None:
+    async def _one(self, shape: Shape, uid: str) -> None:
         name = "n/" + "n" * (shape.name - 2)
         channels = channels_of(shape)
         claimed = await self.log.claim(uid, _EPOCH, name=name)
@@ -181,7 +173,7 @@ class Books:
             outcome = await self.log.outcome(uid, attempt_record(attempt), opened, name=name)
             assert (intent.answer, outcome.answer) == (Answer.OK, Answer.OK)
             position, chain = outcome.position, outcome.chain
-        assert await self.log.ack(uid, position, chain, ttl=_TTL) is Mark.EXPIRING
+        assert await self.log.ack(uid, position, chain, ttl=TTL) is Mark.EXPIRING
 
     async def used(self) -> int:
         """Bytes that the server uses, once it has written its file, without what it reads clients into."""
@@ -208,16 +200,12 @@ class Books:
 async def books(url: str) -> AsyncIterator[Books]:
     """Open a server that nothing else uses."""
     client = LedgerClient(url)
-    bare = redis_asyncio.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
-    serving = asyncio.create_task(client.run())
-    try:
+    async with (
+        opened(client),
+        redis_asyncio.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) as bare,
+    ):
         await client.open("bench")
         yield Books(RedisLog(client), bare, itertools.count(1))
-    finally:
-        serving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
-        await bare.aclose()
 
 
 #: What the formula was fitted to: logs by what is special about them.
@@ -263,18 +251,16 @@ async def _redis(report: Report, wanted: int) -> None:
                 [await here.usage(await here.write(shape, 20))],
             )
     one, five, twenty = (found[f"{n}"] for n in ("1 attempt", "5 attempts", "20 attempts"))
-    report.add("Redis, each attempt beyond the first, of 5", "B", [(five - one) / 4], PER_ATTEMPT)
-    report.add(
-        "Redis, each attempt beyond the first, of 20", "B", [(twenty - one) / 19], PER_ATTEMPT
-    )
+    report.add("Redis, each attempt beyond the first, of 5", "B", [(five - one) / 4])
+    report.add("Redis, each attempt beyond the first, of 20", "B", [(twenty - one) / 19])
     longer = found["20 attempts, errors of 1,000 B"] - found["20 attempts, errors of 200 B"]
     report.add("Redis, each byte of error text", "B", [longer / 19 / 800])
     _judge(report, "Redis", shares)
 
 
 def _judge(report: Report, where: str, shares: Sequence[float]) -> None:
-    report.add(f"{where}: measured / formula, smallest", "", [min(shares)], LEAST)
-    report.add(f"{where}: measured / formula, largest", "", [max(shares)], MOST)
+    report.add(f"{where}: measured / formula, smallest", "", [min(shares)])
+    report.add(f"{where}: measured / formula, largest", "", [max(shares)])
 
 
 # -- a replica -------------------------------------------------------------------------------------
@@ -319,63 +305,19 @@ def _document(shape: Shape) -> Json:
     return notification(subject="s", body="b" * max(1, rest), retryPolicy=_POLICY)
 
 
-def _made(shape: Shape, *, finished: bool, now: int) -> tuple[list[bytes], Json]:
-    """Elements of a log, the header left out, and the object that shows all of it."""
+def _made(crowd: Crowd, now: int) -> Kind:
+    """A log, and the object that shows all of it."""
+    shape, channels = crowd.shape, (CHANNEL,)
     document = _document(shape)
-    named = {**document, "metadata": {"uid": "u", "namespace": "n", "name": "n"}}
-    channels = (CHANNEL,)
-    attempts = attempts_of(shape, channels, itertools.count(1), end=now, epoch=_EARLIER)
-    if not finished:
+    attempts = attempts_of(shape, channels, itertools.count(1), end=now, epoch=EPOCH)
+    if not crowd.finished:
         attempts[-1] = replace(attempts[-1], due=now + _LATER)
-    view, elements = LogView(), []
-    records = [_plan(shape, channels, now, parse_object(named).content_hash())]
+    records = [_plan(shape, channels, now, hash_of(document))]
     for attempt in attempts:
         records += [_intent(shape, attempt), attempt_record(attempt)]
-    for record in records:
-        elements.append(encode_element(record, view.chain))
-        view.apply(stored(record, view.chain, view.position + 1))
-    facts = Facts(1, RetryPolicy(10, 300, 1, 3600))
-    mark = LogMark(view.position, _EARLIER, "bench")
-    status = merge(Status(), view, facts, now=now, mark=mark).status
-    assert status.terminal is finished
-    return elements, {**document, "status": render_status(status)}
-
-
-async def put(here: Stage, crowd: Crowd) -> None:
-    """Put objects into etcd, as the API server stores them, and their logs into Redis."""
-    etcd = f"http://127.0.0.1:{here.plane._recipe.etcd_port}/v3/kv/txn"
-    now = round(time.time() * 1000)
-    created = format_time(now - 3_600_000, millis=False)
-    elements, document = _made(crowd.shape, finished=crowd.finished, now=now)
-    end = len(elements)
-    timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        for start in range(0, crowd.n, _PAGE):
-            puts = []
-            pipeline = here.redis.pipeline(transaction=False)
-            for i in range(start, min(start + _PAGE, crowd.n)):
-                uid, name = str(uuid.uuid4()), f"{'f' if crowd.finished else 'w'}-{i:06}"
-                meta = {
-                    "name": name, "namespace": here.namespace, "uid": uid, "generation": 1,
-                    "creationTimestamp": created,
-                }  # fmt: skip
-                key = f"/registry/kubernaut.ai/notificationrequests/{here.namespace}/{name}"
-                value = json.dumps({**document, "metadata": meta}, separators=(",", ":"))
-                puts.append({"requestPut": {"key": _b64(key), "value": _b64(value)}})
-                log = f"{here.prefix}:{{{uid}}}"
-                header = Header(f"{here.namespace}/{name}", _EARLIER, end, end).encode()
-                pipeline.rpush(log, header, *elements)
-                if crowd.finished:
-                    pipeline.expire(log, _TTL)
-            async with session.post(etcd, json={"success": puts}) as answer:
-                body = await answer.json(content_type=None)
-                if answer.status != 200 or not body.get("succeeded"):
-                    raise RuntimeError(f"etcd answers {answer.status} {str(body)[:200]}")
-            await pipeline.execute()
-
-
-def _b64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    made = made_of(document, records, RetryPolicy(10, 300, 1, 3600), now)
+    assert made.finished is crowd.finished
+    return made
 
 
 async def after_start(
@@ -383,11 +325,12 @@ async def after_start(
 ) -> Held:
     """Start a replica on some notifications; returns its memory once it has looked at all."""
     receiver = FirstCall()
-    await receiver.start()
     total = sum(c.n for c in crowds)
-    async with _stage(plane, redis_url, folder, receiver) as here:
+    async with unwatched(plane, redis_url, folder, receiver) as here:
         for crowd in crowds:
-            await put(here, crowd)
+            made = _made(crowd, round(time.time() * 1000))
+            kind = "f" if crowd.finished else "w"
+            await put(here, ((f"{kind}-{i:06}", made) for i in range(crowd.n)))
         await until(
             lambda: put_in(here, total),
             f"the API server has taken in {total}",
@@ -407,16 +350,8 @@ async def after_start(
 async def _settled(process: NotifierProcess, crowds: Sequence[Crowd]) -> None:
     live = sum(c.n for c in crowds if not c.finished)
     finished = sum(c.n for c in crowds if c.finished)
-
-    async def holds() -> bool:
-        return (
-            await process.metric("notification_ledger_live_notifications") == live
-            and await process.metric("notification_ledger_finished_notifications") == finished
-            and await process.metric("notification_ledger_queue_depth") == 0
-        )
-
-    await until(
-        holds, lambda: f"{live} live, {finished} finished; {process.tail()}", within=30, every=0.2
+    await at_rest(
+        process, 30, live_notifications=live, finished_notifications=finished, queue_depth=0
     )
     await asyncio.sleep(_QUIET)
 
@@ -499,10 +434,7 @@ async def _created(
         stage(plane, redis_url, folder, sampled=False) as here,
         receiver_of(here, lambda s: 200 if s.startswith("lucky") else 503) as receiver,
     ):
-        process = notifier_of(here)
-        process.start()
-        await process.wait_ready()
-        await process.seconds_to_acquire()
+        process = await serving(notifier_of(here))
         found: list[tuple[Held, int]] = []
         lucky = 0
         for begin, end in ((0, few), (few, many)):

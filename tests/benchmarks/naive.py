@@ -5,33 +5,25 @@ Many writers of one status, and the naive one that loses attempts under them.
 the same moment, while a rival keeps a condition of its own up to date. What a writer does is given
 by the caller; the load is the same for all.
 
-`NaiveWriter` does what a controller without a log does: it reads the status, appends its attempt to
-the list, counts, and writes the whole back without a resourceVersion. Each of its writes succeeds.
+`naive_rounds` does what a controller without a log does: it reads the status, appends its attempt to
+the list, counts, and writes that back without a resourceVersion. Each of its writes succeeds.
 It is here to prove that the load is one under which attempts can be lost: a test that it passed
 would prove nothing about the real writer.
-
-    python -m tests.benchmarks.naive [ROUNDS]      on a control plane of its own; prints the losses
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from syncer.model.carried import expand
+from tests.benchmarks.strategies import Naive
 from tests.integration.api import Api
-from tests.servers.controlplane import ControlPlane, built_programs
-from tests.servers.definition import serve, upstream_form
 
 Json = dict[str, Any]
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 WRITERS: Final = 5
 CHANNEL: Final = "slack:ops"
 RIVAL: Final = "RivalWasHere"
@@ -102,12 +94,10 @@ class Round:
     Attributes:
         object: The object after all writers were done and the rival had stopped.
         rival: The rival.
-        seconds: From the writers' start until the last one was done.
     """
 
     object: Json
     rival: Rival
-    seconds: float
 
     @property
     def shown(self) -> list[Json]:
@@ -127,36 +117,6 @@ class Round:
         return self.rival.written not in [c["message"] for c in conditions if c["type"] == RIVAL]
 
 
-@dataclass(slots=True)
-class NaiveWriter:
-    """Reads, appends, overwrites."""
-
-    api: Api
-    refused: list[Any] = field(default_factory=list)
-
-    async def publish(self, n: int, created: Json) -> None:
-        """Write attempt n into the list that was read a moment before."""
-        path = f"{self.api.requests}/{created['metadata']['name']}"
-        status = (await self.api.ask("GET", path)).body.get("status") or {}
-        attempts = list(status.get("deliveryAttempts", ()))
-        attempts.append(
-            {
-                "channel": CHANNEL,
-                "attempt": len(attempts) + 1,
-                "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "status": "failed",
-                "error": error_of(n),
-            }
-        )
-        wanted = {
-            "phase": "Sending", "deliveryAttempts": attempts, "totalAttempts": len(attempts),
-            "failedDeliveries": 1, "conditions": status.get("conditions", []),
-        }  # fmt: skip
-        reply = await self.api.ask("PATCH", f"{path}/status", {"status": wanted})
-        if reply.code != 200:
-            self.refused.append(reply.body)
-
-
 def error_of(n: int) -> str:
     """The text by which a round's attempts are told apart; only this load has different ones."""
     return f"slack webhook returned 503 (retryable): writer {n}"
@@ -173,37 +133,22 @@ async def contend(api: Api, name: str, publish: Publish) -> Round:
             await asyncio.sleep(0.001)
             if rivalry.done():
                 rivalry.result()
-        began = time.monotonic()
         async with asyncio.timeout(90):
             await asyncio.gather(*(publish(n, created) for n in range(WRITERS)))
-        seconds = time.monotonic() - began
     finally:
         rivalry.cancel()
         ended = await asyncio.gather(rivalry, return_exceptions=True)
     for error in ended:
         if not isinstance(error, asyncio.CancelledError) and error is not None:
             raise error
-    return Round((await api.ask("GET", path)).body, rival, seconds)
+    return Round((await api.ask("GET", path)).body, rival)
 
 
 async def naive_rounds(api: Api, rounds: int) -> list[Round]:
     """Run so many rounds with naive writers."""
-    writer = NaiveWriter(api)
-    return [await contend(api, f"naive-{n}", writer.publish) for n in range(rounds)]
+    naive = Naive(api)
 
+    async def publish(n: int, created: Json) -> None:
+        await naive.record(created, n, error_of(n))
 
-async def main(arguments: Sequence[str]) -> int:
-    """Run it by hand; exit code 0 if attempts were lost, as they must be."""
-    async with ControlPlane(await asyncio.to_thread(built_programs)) as plane:
-        await asyncio.to_thread(serve, plane, upstream_form())
-        async with Api(plane.server, plane.admin_token, plane.ca_file) as api:
-            done = await naive_rounds(api, int(arguments[0]) if arguments else 100)
-    lost = sum(r.missing for r in done)
-    hit = sum(r.missing > 0 for r in done)
-    print(f"{lost} of {len(done) * WRITERS} attempts lost, in {hit} of {len(done)} rounds")
-    print(f"the rival lost its last write in {sum(r.rival_lost for r in done)} rounds")
-    return 0 if lost else 1
-
-
-if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1:])))
+    return [await contend(api, f"naive-{n}", publish) for n in range(rounds)]

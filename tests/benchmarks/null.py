@@ -23,6 +23,7 @@ import orjson
 
 from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.notification_requests import FIELD_MANAGER, list_path, object_path
+from tests.benchmarks.child import say
 
 #: Patches at the same time.
 WRITERS: Final = 16
@@ -53,7 +54,7 @@ async def _watch(
         params = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "300"}
         async with client.stream(path, params, connect_timeout=30, idle_timeout=600) as lines:
             if not said:
-                print("ready", flush=True)
+                say("ready")
                 said = True
             async for line in lines:
                 event = orjson.loads(line)
@@ -83,7 +84,7 @@ async def listen(namespace: str, watches: int) -> None:
         tasks = [group.create_task(_listen(client, namespace, opened)) for _ in range(watches)]
         for _ in tasks:
             await opened.acquire()
-        print("ready", flush=True)
+        say("ready")
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         raise RuntimeError("a watch has ended")
 

@@ -15,47 +15,29 @@ import json
 import os
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from syncer.ledger.codec import encode_element, stored
-from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
+from syncer.model.attempt import Attempt, AttemptState, FailureClass, make_attempt_id
 from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
-from syncer.rules.fold import ROOT_CHAIN
 from tests.benchmarks.explore import explore
-from tests.benchmarks.goals import VERIFY_FLAT, VERIFY_SECONDS
-from tests.benchmarks.load import SteadyReceiver, plane_of, programs
-from tests.benchmarks.recovery import FirstCall, _stage, fill, put_in
-from tests.benchmarks.report import Goal, Report, cpu_seconds, resident_mib
+from tests.benchmarks.load import servers
+from tests.benchmarks.recovery import EPOCH, FirstCall, encoded, fill, put_in
+from tests.benchmarks.report import Report, cpu_seconds, resident_mib
+from tests.benchmarks.watching import unwatched
 from tests.e2e.harness import CHANNEL, ROOT, Stage, until
-from tests.servers.redis import RedisServer, find_binary
 
-INSPECT: Final = Goal(1.5)
-EXPLAIN: Final = Goal(0.4)
-OURS: Final = Goal(0.3)
 _RECORDS: Final = 1_000
 #: Of a log as they usually are at their end: ten attempts.
 _USUAL: Final = 21
-_EPOCH: Final = Epoch("0.1")
 _IMPORTS: Final = (
     "import syncer.cli.main, syncer.cli.explain, syncer.ledger.client, syncer.ledger.log,"
     " syncer.settings, syncer.kube.client, syncer.kube.notification_requests, syncer.cli.installation,"
-    " sys, time"
+    " io, sys, time"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """One `verify`: its seconds, CPU seconds, largest memory, and memory at half of its time."""
-
-    seconds: float
-    cpu: float
-    peak: float
-    half: float
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -80,7 +62,7 @@ async def _python(env: dict[str, str], *words: str) -> tuple[int, str]:
     return process.returncode or 0, out.decode()
 
 
-async def verify(here: Stage, env: dict[str, str], n: int) -> Walk:
+async def verify(here: Stage, env: dict[str, str], n: int) -> dict[str, float]:
     """Verify so many notifications; AssertionError if anything is found, or not all were seen."""
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
@@ -101,7 +83,12 @@ async def verify(here: Stage, env: dict[str, str], n: int) -> Walk:
     seconds = time.monotonic() - began
     summary = json.loads(out.decode().splitlines()[-1])["summary"]
     assert (process.returncode, summary["objects"], summary["diverging"]) == (0, n, 0), summary
-    return Walk(seconds, cpu, max(sizes), sizes[len(sizes) // 2])
+    return {
+        "time": seconds,
+        "CPU": cpu,
+        "resident, largest": max(sizes),
+        "resident, half-way": sizes[len(sizes) // 2],
+    }
 
 
 async def used(here: Stage) -> None:
@@ -139,7 +126,7 @@ async def log_of(here: Stage, name: str, count: int) -> str:
     now = round(time.time() * 1000)
     records: list[Record] = [plan_record(Plan((CHANNEL,), "RoutingFallback", "bench", now))]
     for n in range(1, (count + 1) // 2):
-        identity, at = make_attempt_id(_EPOCH, n), now - 600_000 + n * 1000
+        identity, at = make_attempt_id(EPOCH, n), now - 600_000 + n * 1000
         records.append(intent_record(identity, CHANNEL, at=at, by="bench"))
         failed = Attempt(
             identity, CHANNEL, AttemptState.FAILED, ended=at + 20, due=at + 900, duration=20,
@@ -147,51 +134,50 @@ async def log_of(here: Stage, name: str, count: int) -> str:
         )  # fmt: skip
         records.append(attempt_record(failed))
     if count % 2 == 0:
-        records.append(intent_record(make_attempt_id(_EPOCH, count), CHANNEL, at=now, by="bench"))
-    elements, chain = [Header(key, _EPOCH).encode()], ROOT_CHAIN
-    for position, record in enumerate(records, 1):
-        elements.append(encode_element(record, chain))
-        chain = stored(record, chain, position).chain
-    assert len(elements) == count + 1
+        records.append(intent_record(make_attempt_id(EPOCH, count), CHANNEL, at=now, by="bench"))
+    elements, _ = encoded(records)
+    assert len(elements) == count
     pipeline = here.redis.pipeline(transaction=False)
-    pipeline.rpush(f"{here.prefix}:{{{uid}}}", *elements)
+    pipeline.rpush(f"{here.prefix}:{{{uid}}}", Header(key, EPOCH).encode(), *elements)
     await pipeline.execute()
     return key
 
 
-async def inspect(
-    here: Stage, env: dict[str, str], rounds: int
-) -> tuple[list[float], list[float], list[float]]:
-    """Seconds of `inspect` as a whole process, CPU seconds of it, and seconds after the imports."""
-    words = ["inspect", await log_of(here, "long", _RECORDS), "--json", *where(here)]
-    timed = (
-        f"{_IMPORTS}\nbegan = time.perf_counter()\ncode = syncer.cli.main.main({words!r})\n"
-        "print(time.perf_counter() - began, file=sys.stderr)"
-    )
-    whole, cpu, ours = [], [], []
+async def timed(
+    env: dict[str, str], rounds: int, *words: str
+) -> tuple[list[float], list[float], str]:
+    """Seconds and CPU seconds of a command as a whole, and what it prints; the first run compiles."""
+    whole, cpu, out = [], [], ""
     for n in range(rounds + 1):
         began, used = time.perf_counter(), _children()
-        _, out = await _python(env, "-m", "syncer", *words)
+        code, out = await _python(env, "-m", "syncer", *words)
         spent, used = time.perf_counter() - began, _children() - used
-        found = json.loads(out)
-        assert found["log"]["length"] == _RECORDS
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", timed, cwd=ROOT, env=env, stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        _, err = await process.communicate()
+        assert code == 0, out
         if n:
-            # The first of each compiles.
             whole.append(spent)
             cpu.append(used)
-            ours.append(float(err.decode().splitlines()[-1]))
-    return whole, cpu, ours
+    return whole, cpu, out
+
+
+async def inspect(report: Report, here: Stage, env: dict[str, str], rounds: int) -> None:
+    """Time `inspect` as a whole process, and what is left of it after the imports."""
+    words = ["inspect", await log_of(here, "long", _RECORDS), "--json", *where(here)]
+    whole, cpu, out = await timed(env, rounds, *words)
+    assert json.loads(out)["log"]["length"] == _RECORDS
+    program = (
+        f"{_IMPORTS}\nout, sys.stdout = sys.stdout, io.StringIO()\nbegan = time.perf_counter()\n"
+        f"code = syncer.cli.main.main({words!r})\nprint(time.perf_counter() - began, file=out)"
+    )
+    ours = [float((await _python(env, "-c", program))[1]) for _ in range(rounds + 1)]
+    report.add("inspect, 1,000 records: whole process", "s", whole)
+    report.add("inspect, 1,000 records: CPU", "s", cpu)
+    report.add("inspect, 1,000 records: after imports", "s", ours[1:])
 
 
 async def explain(
-    here: Stage, env: dict[str, str], folder: Path, rounds: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of `explain` as a whole process, and CPU seconds of it."""
+    report: Report, here: Stage, env: dict[str, str], folder: Path, rounds: int
+) -> None:
+    """Time `explain` as a whole process."""
     config = folder / "config.yaml"
     config.write_text(
         json.dumps({
@@ -199,20 +185,12 @@ async def explain(
             "controller": {"namespaces": [here.namespace]},
         })
     )  # fmt: skip
-    words = [
-        "explain", await log_of(here, "usual", _USUAL), "--config", str(config), "--kubeconfig",
-        str(here.plane.kubeconfig),
-    ]  # fmt: skip
-    whole, cpu = [], []
-    for n in range(rounds + 1):
-        began, used = time.perf_counter(), _children()
-        code, out = await _python(env, "-m", "syncer", *words)
-        spent, used = time.perf_counter() - began, _children() - used
-        assert (code, "Exhausted (attempts used up)" in out) == (0, True), out
-        if n:
-            whole.append(spent)
-            cpu.append(used)
-    return whole, cpu
+    usual = await log_of(here, "usual", _USUAL)
+    files = ["--config", str(config), "--kubeconfig", str(here.plane.kubeconfig)]
+    whole, cpu, out = await timed(env, rounds, "explain", usual, *files)
+    assert "Exhausted (attempts used up)" in out, out
+    report.add("explain, 10 attempts: whole process", "s", whole)
+    report.add("explain, 10 attempts: CPU", "s", cpu)
 
 
 def _children() -> float:
@@ -224,56 +202,38 @@ def _children() -> float:
 async def run(*, quick: bool) -> Report:
     """Measure on two sizes, or on one small one."""
     sizes: Sequence[int] = (1_000,) if quick else (10_000, 100_000)
+    rounds = 3 if quick else 9
     report = Report("operate")
     report.notes.append(
         "95 % finished, ten attempts (21 records) in each log; objects are put straight into etcd,"
         " logs into Redis; nothing diverges, so `verify` reads everything once"
     )
-    assets = await programs()
-    walks: list[Walk] = []
+    walks: list[dict[str, float]] = []
     for n in sizes:
-        with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            folder = Path(name)
+        async with (
+            servers() as (plane, redis, folder),
+            unwatched(plane, redis.url, folder / "stage", FirstCall()) as here,
+        ):
             env = environment(folder)
-            async with (
-                plane_of(assets) as plane,
-                RedisServer(find_binary("redis-server")) as redis,
-            ):
-                receiver: SteadyReceiver = FirstCall()
-                await receiver.start()
-                assert isinstance(receiver, FirstCall)
-                async with _stage(plane, redis.url, folder / "stage", receiver) as here:
-                    await used(here)
-                    if not walks:
-                        rounds = 3 if quick else 9
-                        whole, cpu, ours = await inspect(here, env, rounds)
-                        report.add("inspect, 1,000 records: whole process", "s", whole, INSPECT)
-                        report.add("inspect, 1,000 records: CPU", "s", cpu)
-                        report.add("inspect, 1,000 records: after imports", "s", ours, OURS)
-                        whole, cpu = await explain(here, env, folder, rounds)
-                        report.add("explain, 10 attempts: whole process", "s", whole, EXPLAIN)
-                        report.add("explain, 10 attempts: CPU", "s", cpu)
-                        for made in ("long", "usual"):
-                            await here.api.ask("DELETE", f"{here.api.requests}/{made}")
-                        await here.redis.flushdb()
-                        await used(here)
-                    await _python(env, "-c", "import syncer.cli.scan, syncer.cli.installation")
-                    await fill(here, n)
-                    await until(
-                        lambda h=here, m=n: put_in(h, m),  # type: ignore[misc]  # bound now
-                        f"the API server has taken in {n}", within=900, every=2,
-                    )  # fmt: skip
-                    walk = await verify(here, env, n)
-                    if n == sizes[-1]:
-                        rounds = 3 if quick else 9
-                        await explore(here, env, where(here), sys.executable, report, n, rounds)
-        walks.append(walk)
-        at = f"verify, {n:,} notifications"
-        report.add(f"{at}: time", "s", [walk.seconds], VERIFY_SECONDS if n == 100_000 else None)
-        report.add(f"{at}: CPU", "s", [walk.cpu])
-        report.add(f"{at}: resident, largest", "MiB", [walk.peak])
-        report.add(f"{at}: resident, half-way", "MiB", [walk.half])
+            await used(here)
+            if not walks:
+                await inspect(report, here, env, rounds)
+                await explain(report, here, env, folder, rounds)
+                for made in ("long", "usual"):
+                    await here.api.ask("DELETE", f"{here.api.requests}/{made}")
+                await here.redis.flushdb()
+                await used(here)
+            await _python(env, "-c", "import syncer.cli.scan, syncer.cli.installation")
+            await fill(here, n)
+            await until(
+                partial(put_in, here, n), f"the API server has taken in {n}", within=900, every=2
+            )
+            walks.append(await verify(here, env, n))
+            if n == sizes[-1]:
+                await explore(here, env, where(here), sys.executable, report, n, rounds)
+        units = {"time": "s", "CPU": "s", "resident, largest": "MiB", "resident, half-way": "MiB"}
+        report.rows(units, walks[-1:], f"verify, {n:,} notifications: ")
     if len(walks) > 1:
-        growth = walks[-1].peak / walks[0].peak
-        report.add("verify: memory of ten times the notifications", "", [growth], VERIFY_FLAT)
+        few, many = (walk["resident, largest"] for walk in walks)
+        report.add("verify: memory of ten times the notifications", "", [many / few])
     return report

@@ -15,22 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
-import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import aiohttp
-import redis.asyncio as redis_asyncio
 
-from syncer.ledger.codec import encode_record, stored
-from syncer.ledger.reading import snapshot_of
+from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import (
     Attempt,
     AttemptState,
@@ -42,39 +38,25 @@ from syncer.model.record import Header, Plan, Record, attempt_record, intent_rec
 from syncer.model.rendering import render_status
 from syncer.model.resource import LogMark, RetryPolicy, Status, parse_object
 from syncer.model.times import format_time
-from syncer.rules.fold import LogView, fold
+from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, merge
-from tests.benchmarks.goals import (
-    FIRST_DELIVERY,
-    START_CPU,
-    START_LINEAR,
-    START_MEMORY,
-    START_SECONDS,
-)
-from tests.benchmarks.load import (
-    Json,
-    SteadyReceiver,
-    notifier_of,
-    pid_of,
-    plane_of,
-    programs,
-)
+from tests.benchmarks.load import Json, SteadyReceiver, notifier_of, pid_of, servers
 from tests.benchmarks.report import Report, cpu_seconds, resident_mib
-from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, Watcher, until
-from tests.integration.api import Api, notification
+from tests.benchmarks.watching import unwatched
+from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, _stamp, until
+from tests.integration.api import notification
 from tests.servers.controlplane import ControlPlane
-from tests.servers.redis import RedisServer, find_binary
 
-_EPOCH: Final = Epoch("0.1")
+EPOCH: Final = Epoch("0.1")
 _POLICY: Final = {
     "maxAttempts": 10, "initialBackoffSeconds": 30, "backoffMultiplier": 1,
     "maxBackoffSeconds": 3600,
 }  # fmt: skip
 #: Of so many, one is unfinished; of those, every second one is due.
 _UNFINISHED: Final = 20
-_TTL: Final = 7 * 86400
+TTL: Final = 7 * 86400
 #: Puts in one transaction; etcd allows 128.
-_PAGE: Final = 100
+PAGE: Final = 100
 _QUIET: Final = 2.0
 
 
@@ -86,36 +68,25 @@ class Kind:
     Attributes:
         elements: Records as the scripts leave them, the header left out.
         document: The object without its identity.
+        finished: It has ended.
     """
 
-    elements: tuple[bytes, ...]
+    elements: Sequence[bytes]
     document: Json
+    finished: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """
-    What one start came to; seconds count from the start of the process.
-
-    Attributes:
-        fill: Seconds of making the objects and the logs.
-        ready: Until /readyz said yes.
-        first: Until the receiver had the first call; after readiness in `first_after_ready`.
-        done: Until everything was looked at.
-        cpu: CPU seconds of the process up to then.
-        peak: Largest resident MiB up to then.
-        after: Resident MiB some seconds later.
-        sent: Calls at the receiver at the end.
-    """
-
-    fill: float
-    ready: float
-    first: float
-    done: float
-    cpu: float
-    peak: float
-    after: float
-    sent: int
+#: What one start tells, with units; seconds count from the start of the process.
+_ROWS: Final = {
+    "all looked at": "s",
+    "ready": "s",
+    "first pending delivery": "s",
+    "CPU until all looked at": "s",
+    "resident, largest": "MiB",
+    "resident, after": "MiB",
+    "filling": "s",
+    "attempts made after the start": "",
+}
 
 
 class FirstCall(SteadyReceiver):
@@ -129,7 +100,7 @@ class FirstCall(SteadyReceiver):
     def __init__(self) -> None:
         """Answer 200 after 5 ms."""
         self.first = 0.0
-        super().__init__(self._note, delay=0.005)
+        super().__init__(self._note)
 
     def _note(self, _subject: str) -> int:
         self.first = self.first or time.monotonic()
@@ -137,6 +108,29 @@ class FirstCall(SteadyReceiver):
 
 
 # -- what is there ---------------------------------------------------------------------------------
+
+
+def encoded(records: Iterable[Record]) -> tuple[list[bytes], LogView]:
+    """Elements of a log as the scripts leave them, the header left out, and its fold."""
+    view, elements = LogView(), []
+    for record in records:
+        elements.append(encode_element(record, view.chain))
+        view.apply(stored(record, view.chain, view.position + 1))
+    return elements, view
+
+
+def made_of(document: Json, records: Sequence[Record], policy: RetryPolicy, now: int) -> Kind:
+    """A log, and the object that shows all of it, which is finished if they have ended it."""
+    elements, view = encoded(records)
+    mark = LogMark(view.position, EPOCH, "bench")
+    status = merge(Status(), view, Facts(1, policy), now=now, mark=mark).status
+    return Kind(elements, {**document, "status": render_status(status)}, status.terminal)
+
+
+def hash_of(document: Json) -> str:
+    """The digest of an object's content, as its plan has it."""
+    named = {**document, "metadata": {"uid": "u", "namespace": "n", "name": "n"}}
+    return parse_object(named).content_hash()
 
 
 def kind(*, now: int, finished: bool, due: int = 0) -> Kind:
@@ -152,23 +146,13 @@ def kind(*, now: int, finished: bool, due: int = 0) -> Kind:
     document = notification(
         subject="recovery", priority="Medium", retentionDays=7, retryPolicy=_POLICY
     )
-    spec = parse_object({**document, "metadata": {"uid": "u", "namespace": "n", "name": "n"}})
-    plan = Plan((CHANNEL,), "RoutingFallback", "the default receiver", now, spec.content_hash())
-    view, elements = LogView(), []
-
-    def append(record: Record) -> None:
-        encoded = encode_record(record)
-        after = stored(record, view.chain, view.position + 1)
-        head = b" ".join(encoded.split(b" ", 4)[:4]) + b" "
-        elements.append(head + f"{after.chain} ".encode() + encoded[len(head) :])
-        view.apply(after)
-
-    append(plan_record(plan))
-    begin = now - 600_000
+    digest = hash_of(document)
+    records = [
+        plan_record(Plan((CHANNEL,), "RoutingFallback", "the default receiver", now, digest))
+    ]
     for n in range(1, 11 if finished else 10):
-        at = begin + n * 50_000
-        identity = make_attempt_id(_EPOCH, n)
-        append(intent_record(identity, CHANNEL, at=at, by="bench"))
+        at = now - 600_000 + n * 50_000
+        identity = make_attempt_id(EPOCH, n)
         failed = Attempt(
             identity, CHANNEL, AttemptState.FAILED, started=at, ended=at + 20, due=at + 50_000,
             duration=20, failure=FailureClass.TRANSIENT, error="503 Service Unavailable", code=503,
@@ -179,24 +163,21 @@ def kind(*, now: int, finished: bool, due: int = 0) -> Kind:
             )
         elif n == 9 and not finished:
             failed = replace(failed, ended=min(now, due) - 30_000, due=due)
-        append(attempt_record(failed))
-    records = snapshot_of([Header("n/n", _EPOCH).encode(), *elements]).records
-    facts = Facts(1, RetryPolicy(10, 30, 1, 3600))
-    mark = LogMark(view.position, _EPOCH, "bench")
-    status = merge(Status(), fold(records), facts, now=now, mark=mark).status
-    return Kind(tuple(elements), {**document, "status": render_status(status)})
+        records += [intent_record(identity, CHANNEL, at=at, by="bench"), attempt_record(failed)]
+    made = made_of(document, records, RetryPolicy(10, 30, 1, 3600), now)
+    assert made.finished is finished
+    return made
 
 
-def population(n: int, now: int) -> Iterator[tuple[str, Kind, bool]]:
-    """Every notification: uid, kind, and whether it is finished; the kinds are mixed."""
+def population(n: int, now: int) -> Iterator[tuple[str, Kind]]:
+    """Name and kind of every notification; the kinds are mixed."""
     ended = kind(now=now, finished=True)
     # The last attempt is to come in ten minutes, or was to come ten seconds ago.
     later = kind(now=now, finished=False, due=now + 600_000)
     ready = kind(now=now, finished=False, due=now - 10_000)
     for i in range(n):
-        finished = i % _UNFINISHED != 0
-        chosen = ended if finished else (later, ready)[i // _UNFINISHED % 2]
-        yield str(uuid.uuid4()), chosen, finished
+        waits = (later, ready)[i // _UNFINISHED % 2]
+        yield f"n-{i:06}", ended if i % _UNFINISHED else waits
 
 
 def due_at_start(n: int) -> int:
@@ -204,7 +185,7 @@ def due_at_start(n: int) -> int:
     return (-(-n // _UNFINISHED)) // 2
 
 
-async def fill(here: Stage, n: int, *, together: int = _PAGE) -> None:
+async def fill(here: Stage, n: int, *, together: int = PAGE) -> None:
     """
     Put so many objects into etcd and their logs into Redis.
 
@@ -214,44 +195,37 @@ async def fill(here: Stage, n: int, *, together: int = _PAGE) -> None:
         together: Objects in one transaction. They get the same resourceVersion, and an open watch
             shows only the first of those: use 1 where something watches.
     """
+    await put(here, population(n, round(time.time() * 1000)), together=together)
+
+
+async def put(here: Stage, made: Iterable[tuple[str, Kind]], *, together: int = PAGE) -> None:
+    """Put objects with these names into etcd and their logs into Redis; see `fill`."""
     etcd = f"http://127.0.0.1:{here.plane._recipe.etcd_port}/v3/kv/txn"
-    now = round(time.time() * 1000)
-    created = format_time(now - 3_600_000, millis=False)
-    page: list[tuple[str, Kind, bool]] = []
-    done = 0
+    created = format_time(round(time.time() * 1000) - 3_600_000, millis=False)
+    waiting = iter(made)
+
+    async def objects(session: aiohttp.ClientSession, puts: Sequence[Json]) -> None:
+        async with session.post(etcd, json={"success": puts}) as answer:
+            body = await answer.json(content_type=None)
+            if answer.status != 200 or not body.get("succeeded"):
+                raise RuntimeError(f"etcd answers {answer.status} {str(body)[:200]}")
+
     timeout = aiohttp.ClientTimeout(total=60)
-
-    async def flush(session: aiohttp.ClientSession) -> None:
-        puts = []
-        pipeline = here.redis.pipeline(transaction=False)
-        for index, (uid, what, finished) in enumerate(page, done):
-            name = f"n-{index:06}"
-            put = put_of(here.namespace, name, uid, what.document, created=created)
-            puts.append({"requestPut": put})
-            end = len(what.elements)
-            header = Header(f"{here.namespace}/{name}", _EPOCH, end, end).encode()
-            log = f"{here.prefix}:{{{uid}}}"
-            pipeline.rpush(log, header, *what.elements)
-            if finished:
-                pipeline.expire(log, _TTL)
-
-        async def objects() -> None:
-            async with session.post(etcd, json={"success": puts}) as answer:
-                body = await answer.json(content_type=None)
-                if answer.status != 200 or not body.get("succeeded"):
-                    raise RuntimeError(f"etcd answers {answer.status} {str(body)[:200]}")
-
-        await asyncio.gather(objects(), pipeline.execute())
-
     async with aiohttp.ClientSession(timeout=timeout) as session:
-        for one in population(n, now):
-            page.append(one)
-            if len(page) == together:
-                await flush(session)
-                done += len(page)
-                page.clear()
-        if page:
-            await flush(session)
+        while page := list(itertools.islice(waiting, together)):
+            puts = []
+            pipeline = here.redis.pipeline(transaction=False)
+            for name, what in page:
+                uid = str(uuid.uuid4())
+                one = put_of(here.namespace, name, uid, what.document, created=created)
+                puts.append({"requestPut": one})
+                end = len(what.elements)
+                header = Header(f"{here.namespace}/{name}", EPOCH, end, end).encode()
+                log = f"{here.prefix}:{{{uid}}}"
+                pipeline.rpush(log, header, *what.elements)
+                if what.finished:
+                    pipeline.expire(log, TTL)
+            await asyncio.gather(objects(session, puts), pipeline.execute())
 
 
 def put_of(namespace: str, name: str, uid: str, document: Json, *, created: str) -> Json:
@@ -271,37 +245,18 @@ def put_of(namespace: str, name: str, uid: str, document: Json, *, created: str)
     }  # fmt: skip
     key = f"/registry/kubernaut.ai/notificationrequests/{namespace}/{name}"
     value = json.dumps({**document, "metadata": meta}, separators=(",", ":"))
-    return {"key": _b64(key), "value": _b64(value)}
-
-
-def _b64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    return {
+        name: base64.b64encode(text.encode()).decode()
+        for name, text in (("key", key), ("value", value))
+    }
 
 
 # -- the start --------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def _stage(
-    plane: ControlPlane, redis_url: str, folder: Path, receiver: FirstCall
-) -> AsyncIterator[Stage]:
-    """Set up an installation like any other's, but nobody watches a hundred thousand objects."""
-    name = f"recovery-{uuid.uuid4().hex[:8]}"
-    await asyncio.to_thread(plane.api.create_namespace, name)
-    await asyncio.to_thread(folder.mkdir)
-    client = redis_asyncio.Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
-    async with Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api:
-        made = Stage(plane, name, redis_url, name, folder, receiver, api, Watcher(api), client)
-        try:
-            yield made
-        finally:
-            for process in made.processes:
-                await asyncio.to_thread(process.kill)
-            await receiver.close()
-            await client.aclose()
-
-
-async def _start(here: Stage, process: NotifierProcess, receiver: FirstCall, n: int) -> Run:
+async def _start(
+    here: Stage, process: NotifierProcess, receiver: FirstCall, n: int
+) -> dict[str, float]:
     began = time.monotonic()
     process.start()
     pid = pid_of(process)
@@ -332,20 +287,21 @@ async def _start(here: Stage, process: NotifierProcess, receiver: FirstCall, n: 
         if finished + live == n:
             break
     assert finished + live == n, f"{finished:g} finished and {live:g} live of {n}"
-    return Run(
-        0.0, ready, receiver.first - began, done, cpu, peak, resident_mib(pid), receiver.count
-    )
+    return {
+        "all looked at": done,
+        "ready": ready,
+        "first pending delivery": receiver.first - began,
+        "CPU until all looked at": cpu,
+        "resident, largest": peak,
+        "resident, after": resident_mib(pid),
+        "attempts made after the start": receiver.count,
+    }
 
 
-def _stamp(line: Json) -> float:
-    return datetime.fromisoformat(line["timestamp"]).astimezone(UTC).timestamp()
-
-
-async def measure(plane: ControlPlane, redis_url: str, folder: Path, n: int) -> Run:
+async def measure(plane: ControlPlane, redis_url: str, folder: Path, n: int) -> dict[str, float]:
     """Fill an installation with so many notifications and start a replica on it."""
     receiver = FirstCall()
-    await receiver.start()
-    async with _stage(plane, redis_url, folder, receiver) as here:
+    async with unwatched(plane, redis_url, folder, receiver) as here:
         began = time.monotonic()
         await fill(here, n)
         filled = time.monotonic() - began
@@ -353,7 +309,7 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, n: int) -> 
             lambda: put_in(here, n), f"the API server has taken in {n}", within=120, every=0.5
         )
         await asyncio.sleep(_QUIET)
-        return replace(await _start(here, notifier_of(here), receiver, n), fill=filled)
+        return {"filling": filled, **await _start(here, notifier_of(here), receiver, n)}
 
 
 async def put_in(here: Stage, n: int) -> bool:
@@ -366,42 +322,19 @@ async def put_in(here: Stage, n: int) -> bool:
 
 
 async def run(*, quick: bool) -> Report:
-    """Start on two sizes, or on one small one."""
-    sizes: Sequence[int] = (2_000,) if quick else (10_000, 100_000)
-    return await report_of(sizes)
-
-
-async def report_of(sizes: Sequence[int]) -> Report:
-    """Start on these sizes, the smallest first; each on servers of its own."""
+    """Start on two sizes, or on one small one, each on servers of its own."""
     report = Report("recovery")
     report.notes.append(
         "95 % finished and marked, 5 % unfinished, half of those due; ten attempts in each log; "
         "one replica, default settings; objects are put straight into etcd, logs into Redis"
     )
-    runs: list[tuple[int, Run]] = []
-    assets = await programs()
-    for n in sizes:
-        async with (
-            plane_of(assets) as plane,
-            RedisServer(find_binary("redis-server")) as redis,
-        ):
-            with tempfile.TemporaryDirectory(prefix="bench-") as name:
-                got = await measure(plane, redis.url, Path(name) / "stage", n)
-        runs.append((n, got))
-        at = f"{n:,} notifications"
-        largest = n == 100_000
-        report.add(f"{at}: all looked at", "s", [got.done], START_SECONDS if largest else None)
-        report.add(f"{at}: ready", "s", [got.ready])
-        report.add(f"{at}: first pending delivery", "s", [got.first], FIRST_DELIVERY)
-        report.add(f"{at}: CPU until all looked at", "s", [got.cpu], START_CPU if largest else None)
-        report.add(f"{at}: resident, largest", "MiB", [got.peak], START_MEMORY if largest else None)
-        report.add(f"{at}: resident, after", "MiB", [got.after])
-        report.add(f"{at}: filling", "s", [got.fill])
-        report.add(f"{at}: attempts made after the start", "", [got.sent])
-    if len(runs) > 1:
-        (few, small), (many, large) = runs[0], runs[-1]
-        report.add(
-            f"CPU per notification, {many:,} / {few:,}", "",
-            [(large.cpu / many) / (small.cpu / few)], START_LINEAR,
-        )  # fmt: skip
+    costs = {}
+    for n in (2_000,) if quick else (10_000, 100_000):
+        async with servers() as (plane, redis, folder):
+            found = await measure(plane, redis.url, folder / "stage", n)
+        report.rows(_ROWS, [found], f"{n:,} notifications: ")
+        costs[n] = found["CPU until all looked at"] / n
+    if len(costs) > 1:
+        (few, small), (many, large) = costs.items()
+        report.add(f"CPU per notification, {many:,} / {few:,}", "", [large / small])
     return report

@@ -28,7 +28,6 @@ import asyncio
 import contextlib
 import json
 import statistics
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -41,11 +40,10 @@ import aiohttp
 
 from syncer.model.times import format_time
 from syncer.rules.shards import Sharding
-from tests.benchmarks.goals import NONE_LOST, OTHERS_CPU, TAKEOVER
 from tests.benchmarks.idle import share_out
-from tests.benchmarks.load import SHARED, pid_of, plane_of, programs, progress
+from tests.benchmarks.load import SHARED, at_rate, pid_of, progress, servers, spread
 from tests.benchmarks.recovery import put_of
-from tests.benchmarks.report import Goal, Report, cpu_seconds, resident_mib
+from tests.benchmarks.report import Measured, Report, cpu_seconds, resident_mib
 from tests.e2e.checker import Kind, check
 from tests.e2e.harness import (
     QUICK as POLICY,
@@ -62,7 +60,6 @@ from tests.e2e.harness import (
 from tests.fakes.proxy import Proxy
 from tests.integration.api import notification
 from tests.servers.controlplane import SHARDED, ControlPlane
-from tests.servers.redis import RedisServer, find_binary
 
 Json = dict[str, Any]
 
@@ -111,56 +108,6 @@ class Scale:
 
 FULL: Final = Scale((1, 2, 4), 1500, 3, 2, 20.0, 20.0)
 QUICK: Final = Scale((2,), 200, 1, 1, 4.0, 20.0, SHORT)
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """
-    What one load came to; all but the rate is per notification.
-
-    Attributes:
-        rate: Notifications per second.
-        owner: CPU of the replica to which all belong, in ms; what it spends at rest is taken away.
-        others: The same of every other replica.
-        server: CPU of the API server in ms, that at rest taken away.
-        owner_bytes: That the owner's watches brought.
-        other_bytes: The same of every other replica.
-        resident: MiB of every other replica at the end.
-    """
-
-    rate: float
-    owner: float
-    others: tuple[float, ...]
-    server: float
-    owner_bytes: float
-    other_bytes: tuple[float, ...]
-    resident: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """
-    What one installation came to.
-
-    Attributes:
-        sharded: Whether the API server selects by shard.
-        replicas: Their number.
-        loads: One after the other.
-        takeovers: Seconds from each kill until the last shard of the killed one was served.
-        created: Notifications.
-        unsent: Of those, how many had no call that succeeded, or another end than Sent.
-        violations: What book and record do not agree on.
-        repeated: Calls after one that succeeded, whose result nobody could learn; these are allowed.
-    """
-
-    sharded: bool
-    replicas: int
-    loads: tuple[Load, ...]
-    takeovers: tuple[float, ...]
-    created: int
-    unsent: int
-    violations: int
-    repeated: int
 
 
 @dataclass(slots=True)
@@ -218,8 +165,7 @@ async def _place(
             process = here.notifier(to="slack", **scale.settings)
             process._env["KUBECONFIG"] = str(_kubeconfig(plane, folder / f"kubeconfig-{n}", proxy))
             place.processes.append(process)
-            process.start()
-        await _ready(place)
+        await share_out(place.processes, SHARDS)
         divided = (await place.lease("map"))["metadata"]["annotations"][
             "notification-ledger/shards"
         ]
@@ -242,12 +188,6 @@ def _kubeconfig(plane: ControlPlane, file: Path, proxy: Proxy) -> Path:
     document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
     file.write_text(json.dumps(document))
     return file
-
-
-async def _ready(place: _Place) -> None:
-    for process in place.processes:
-        await process.wait_ready()
-    await share_out(place.processes, SHARDS)
 
 
 # -- notifications of one replica ------------------------------------------------------------------
@@ -274,20 +214,17 @@ async def _put(place: _Place, names: Mapping[str, str]) -> None:
     here = place.here
     etcd = f"http://127.0.0.1:{here.plane._recipe.etcd_port}/v3/kv/put"
     created = format_time(round(time.time() * 1000), millis=False)
-    waiting = iter(names.items())
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
 
-    async def work(session: aiohttp.ClientSession) -> None:
-        for name, uid in waiting:
+        async def put(name: str) -> None:
             document = notification(name, subject=name, retryPolicy=POLICY)
-            put = put_of(here.namespace, name, uid, document, created=created)
-            async with session.post(etcd, json=put) as answer:
+            one = put_of(here.namespace, name, names[name], document, created=created)
+            async with session.post(etcd, json=one) as answer:
                 if answer.status != 200:
                     raise RuntimeError(f"etcd answers {answer.status}")
 
-    timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
-        for _ in range(_PUTTERS):
-            group.create_task(work(session))
+        await spread(put, names, _PUTTERS)
     place.uids.update(names)
 
 
@@ -351,9 +288,23 @@ def watched_bytes(
     )
 
 
-async def _load(place: _Place, label: str, scale: Scale, rest: Sequence[float]) -> Load:
+#: What one load tells, with units: of the replicas that own none of it, if there are any, and of the rest.
+_OTHERS: Final = {
+    "CPU of a replica per notification of another's": "ms",
+    "bytes on a replica's watches per notification of another's": "B",
+    "resident memory of a replica that owned none": "MiB",
+}
+_OWN: Final = {
+    "CPU of the owner per notification": "ms",
+    "bytes on the owner's watches per notification": "B",
+    "API server CPU per notification": "ms",
+    "notifications/s": "1/s",
+}
+
+
+async def _load(place: _Place, label: str, scale: Scale, rest: Sequence[float]) -> Measured:
     """
-    Load the first replica, and see what that costs all of them.
+    Load the first replica, and see what that costs all of them; what they spend at rest is taken away.
 
     Args:
         place: The installation.
@@ -380,10 +331,12 @@ async def _load(place: _Place, label: str, scale: Scale, rest: Sequence[float]) 
         watched_bytes(then, proxy.traffic()) / n
         for then, proxy in zip(traffic, place.proxies, strict=True)
     )
-    resident = tuple(resident_mib(pid_of(p)) for p in place.processes[1:])
-    return Load(
-        n / seconds, owner, tuple(others), server, owner_bytes, tuple(other_bytes), resident
-    )
+    resident = [resident_mib(pid_of(p)) for p in place.processes[1:]]
+    measured = dict(zip(_OWN, (owner, owner_bytes, server, n / seconds), strict=True))
+    if others:
+        means = map(statistics.mean, (others, other_bytes, resident))
+        measured |= zip(_OTHERS, means, strict=True)
+    return measured
 
 
 # -- the end of a replica --------------------------------------------------------------------------
@@ -400,14 +353,11 @@ async def _kill(place: _Place, label: str, scale: Scale) -> float:
         place.uids[name] = await create_notification(here.api, name)
         made[name] = time.monotonic()
 
-    async def create_all() -> None:
-        begin = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            for n in range(round(_TAKEN_WITHIN * scale.rate)):
-                await asyncio.sleep(begin + n / scale.rate - time.monotonic())
-                if enough.is_set():
-                    break
-                group.create_task(create(f"{label}-{n}"))
+    def names() -> Iterator[str]:
+        for n in range(round(_TAKEN_WITHIN * scale.rate)):
+            if enough.is_set():
+                return
+            yield f"{label}-{n}"
 
     async def end() -> float:
         await asyncio.sleep(_BEFORE)
@@ -433,11 +383,9 @@ async def _kill(place: _Place, label: str, scale: Scale) -> float:
         return max(served[shard] for shard in shards) - killed
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(create_all())
+        group.create_task(at_rate(create, names(), scale.rate))
         ending = group.create_task(end())
-    if len(place.processes) > 1:
-        victim.start()
-    await _ready(place)
+    await share_out(place.processes, SHARDS)
     await _sent(place, list(made))
     return ending.result()
 
@@ -470,20 +418,21 @@ async def _book(place: _Place) -> tuple[int, int, int]:
 
 
 async def measure(
-    plane: ControlPlane, redis_url: str, folder: Path, replicas: int, scale: Scale
-) -> Case:
+    report: Report, plane: ControlPlane, redis_url: str, folder: Path, replicas: int, scale: Scale
+) -> None:
     """
     One installation, from its first start to its books.
 
     Args:
+        report: Gets its figures.
         plane: Its API server; whether that selects by shard is read off its gates.
         redis_url: Its Redis.
         folder: Is made.
         replicas: How many.
         scale: How much is measured.
     """
-    sharded = SHARDED in plane._recipe.feature_gates
-    label = _label(sharded=sharded, replicas=replicas)
+    gate = "on" if SHARDED in plane._recipe.feature_gates else "off"
+    at = f"gate {gate}, {replicas} replica{'s' if replicas > 1 else ''}: "
     async with _place(plane, redis_url, folder, replicas, scale) as place:
         # What comes first warms everything and is thrown away.
         warm = replace(scale, notifications=max(20, scale.notifications // 10))
@@ -492,31 +441,35 @@ async def measure(
         loads = []
         for n in range(scale.loads):
             loads.append(await _load(place, f"load{n}", scale, rest))
-            others = ", ".join(f"{ms:.3f}" for ms in loads[-1].others)
-            progress("replicas", f"{label}: {loads[-1].rate:.0f}/s, others {others or 'none'} ms")
+            progress("replicas", f"{at}{loads[-1]['notifications/s']:.0f}/s")
         takeovers = []
         for n in range(scale.kills):
             takeovers.append(await _kill(place, f"kill{n}", scale))
-            progress("replicas", f"{label}: taken over in {takeovers[-1]:.1f} s")
+            progress("replicas", f"{at}taken over in {takeovers[-1]:.1f} s")
         unsent, violations, repeated = await _book(place)
-        return Case(
-            sharded, replicas, tuple(loads), tuple(takeovers), len(place.uids), unsent, violations,
-            repeated,
-        )  # fmt: skip
+    if replicas > 1:
+        report.rows(_OTHERS, loads, at)
+    report.rows(_OWN, loads, at)
+    killed = "one killed, until all its shards are served"
+    if replicas == 1:
+        killed = "killed and started again, until all shards are served"
+    report.add(at + killed, "s", takeovers)
+    report.add(f"{at}notifications not sent, or not on record", "", [unsent])
+    report.add(f"{at}what book and record do not agree on", "", [violations])
+    words = "calls repeated after a result that nobody could learn (allowed)"
+    report.add(f"{at}{words}", "", [repeated])
+    report.notes.append(f"{at}{len(place.uids):,} notifications held against the record")
 
 
-def _label(*, sharded: bool, replicas: int) -> str:
-    return f"gate {'on' if sharded else 'off'}, {replicas} replica{'s' if replicas > 1 else ''}"
-
-
-def told(cases: Sequence[Case], scale: Scale) -> Report:
-    """The report of some installations."""
+async def run(*, quick: bool) -> Report:
+    """Measure on servers of its own."""
+    scale = QUICK if quick else FULL
     report = Report("replicas")
-    lease = "default settings" if scale.settings is SHARED else "leases of 5.5 s"
     report.notes.append(
         f"{scale.loads} loads of {scale.notifications} notifications at once on each installation, all "
         f"of one replica; then a replica gets SIGKILL {scale.kills} times while {scale.rate:g}/s are "
-        f"created; one channel, 200 after 5 ms, {SHARDS} shards, {lease}, Events and audit off"
+        f"created; one channel, 200 after 5 ms, {SHARDS} shards, "
+        f"{'leases of 5.5 s' if quick else 'default settings'}, Events and audit off"
     )
     report.notes.append(
         "CPU and watches of a replica that owns none of them, per notification; what it spends at rest "
@@ -524,57 +477,8 @@ def told(cases: Sequence[Case], scale: Scale) -> Report:
         "opened anew during a load is not counted"
     )
     report.notes.append("gate: ShardedListAndWatch of the API server")
-    for case in cases:
-        _tell(report, case, scale)
+    for gates in ("", SHARDED):
+        async with servers(gates) as (plane, redis, folder):
+            for n in scale.replicas:
+                await measure(report, plane, redis.url, folder / str(n), n, scale)
     return report
-
-
-def _tell(report: Report, case: Case, scale: Scale) -> None:
-    label = _label(sharded=case.sharded, replicas=case.replicas)
-    alone = case.replicas == 1
-
-    def add(words: str, unit: str, rounds: Sequence[float], goal: Goal | None = None) -> None:
-        if rounds:
-            report.add(f"{label}: {words}", unit, rounds, goal)
-
-    loads = case.loads
-    if not alone:
-        others = [statistics.mean(load.others) for load in loads]
-        goal = OTHERS_CPU if case.sharded else None
-        add("CPU of a replica per notification of another's", "ms", others, goal)
-        each = [statistics.mean(load.other_bytes) for load in loads]
-        add("bytes on a replica's watches per notification of another's", "B", each)
-        resident = [statistics.mean(load.resident) for load in loads]
-        add("resident memory of a replica that owned none", "MiB", resident)
-    add("CPU of the owner per notification", "ms", [load.owner for load in loads])
-    add("bytes on the owner's watches per notification", "B", [load.owner_bytes for load in loads])
-    add("API server CPU per notification", "ms", [load.server for load in loads])
-    add("notifications/s", "1/s", [load.rate for load in loads])
-    words = (
-        "killed and started again, until all shards are served"
-        if alone
-        else "one killed, until all its shards are served"
-    )
-    limit = None if alone or scale.settings is not SHARED else TAKEOVER
-    add(words, "s", case.takeovers, limit)
-    add("notifications not sent, or not on record", "", [case.unsent], NONE_LOST)
-    add("what book and record do not agree on", "", [case.violations], NONE_LOST)
-    add("calls repeated after a result that nobody could learn (allowed)", "", [case.repeated])
-    report.notes.append(f"{label}: {case.created:,} notifications held against the record")
-
-
-async def run(*, quick: bool) -> Report:
-    """Measure on servers of its own."""
-    scale = QUICK if quick else FULL
-    assets = await programs()
-    cases: list[Case] = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        for gates in ("", SHARDED):
-            async with (
-                plane_of(assets, gates) as plane,
-                RedisServer(find_binary("redis-server")) as redis,
-            ):
-                for n in scale.replicas:
-                    folder = Path(name) / f"{n}-{gates}"
-                    cases.append(await measure(plane, redis.url, folder, n, scale))
-    return told(cases, scale)

@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import Any, Final
 
 Json = dict[str, Any]
+#: What one round came to, by the names of figures.
+Measured = Mapping[str, float]
 #: Columns of numbers of the same length, by name: what was seen over time.
 Series = dict[str, list[float]]
 
@@ -135,11 +137,16 @@ class Report:
     seconds: float = 0.0
     machine: Json = field(default_factory=dict)
 
-    def add(self, name: str, unit: str, rounds: Sequence[float], goal: Goal | None = None) -> None:
+    def add(self, name: str, unit: str, rounds: Sequence[float]) -> None:
         """Add a row; a figure without rounds is a mistake of the suite."""
         if not rounds:
             raise ValueError(f"nothing was measured for {name!r}")
-        self.figures.append(Figure(name, unit, tuple(rounds), goal))
+        self.figures.append(Figure(name, unit, tuple(rounds)))
+
+    def rows(self, units: Mapping[str, str], rounds: Sequence[Measured], at: str = "") -> None:
+        """Add a row for each of these names, with its unit, of the values that the rounds have by it."""
+        for name, unit in units.items():
+            self.add(f"{at}{name}", unit, [measured[name] for measured in rounds])
 
     def find(self, name: str) -> Figure | None:
         """The row of this name."""
@@ -230,6 +237,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The value below which a share (0 to 1) of the values lies; the nearest one that occurred."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def in_ms(rounds: Iterable[Sequence[float]], share: float) -> list[float]:
+    """Percentiles in ms of what took so many seconds, one of each round."""
+    return [percentile(seconds, share) * 1000 for seconds in rounds]
 
 
 # -- the machine ----------------------------------------------------------------------------------

@@ -15,28 +15,32 @@ and counts.
 Every few seconds the process, its metrics and Redis are sampled; the rounds of a figure are the samples.
 Growth is the slope of a straight line through the second half, times the length of that half, as a
 share of the median: a process that still warms up fails no goal, one that leaks does.
-
-    python -m tests.benchmarks.soak --minutes 3 [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import itertools
 import statistics
-import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from syncer.model.attempt import AttemptState
 from syncer.model.record import Kind
-from tests.benchmarks.goals import FLAT, NONE_LOST
-from tests.benchmarks.load import SteadyReceiver, notifier_of, pid_of, servers
-from tests.benchmarks.report import Goal, Report, cpu_seconds, load, machine, resident_mib, write
+from tests.benchmarks.load import (
+    SteadyReceiver,
+    at_rate,
+    notifier_of,
+    pid_of,
+    progress,
+    servers,
+    serving,
+)
+from tests.benchmarks.report import Report, cpu_seconds, resident_mib
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.checker import Log
 from tests.e2e.harness import NotifierProcess, Stage, until
@@ -53,8 +57,6 @@ _STRIDE: Final = 7
 EXPECTED: Final = {
     "good": ("Sent", 1), "flaky": ("Sent", 3), "refused": ("Failed", 1), "brief": ("Sent", 1),
 }  # fmt: skip
-#: A process of this age has done what it does once.
-_GROWN_UP: Final = 600.0
 _DRAIN: Final = 120.0
 
 
@@ -97,7 +99,7 @@ class CountingReceiver(SteadyReceiver):
     """
 
     def __init__(self) -> None:
-        super().__init__(self._take, delay=0.005)
+        super().__init__(self._take)
         self.heard: Counter[str] = Counter()
         self.taken: Counter[str] = Counter()
 
@@ -133,57 +135,28 @@ class Life:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One look; `at` counts seconds from the first creation."""
+#: What is held against the record at the end, of the calls and notifications by name.
+CREATED: Final = "notifications created"
+CALLS: Final = "calls at the receiver"
+UNCOUNTED: Final = "notifications not held against their log"
+LOST: Final = "calls that the record does not know"
+INVENTED: Final = "attempts on record that were never received"
+REPEATED: Final = "calls beyond what was asked for"
+WRONG: Final = "notifications with a wrong end"
+TALLY: Final = (CREATED, CALLS, UNCOUNTED, LOST, INVENTED, REPEATED, WRONG)
 
-    at: float
-    rss: float
-    fds: int  # noqa: V107 (read by its name)
-    cpu: float
-    redis: float
-    keys: int
-    live: float
-    finished: float
-    running: float
-    unsynced: float
-
-
-@dataclass(slots=True)
-class Tally:
-    """
-    What the receiver's count and the record came to.
-
-    Attributes:
-        created: Notifications.
-        counted: Of those, how many were held against their log.
-        calls: Calls at the receiver.
-        lost: Calls that the record does not know, or knows otherwise.
-        invented: Attempts with a definite result that the receiver never saw.
-        repeated: Calls beyond what the kind asks for.
-        wrong: Notifications with another end than their kind has, or without a log.
-    """
-
-    created: int = 0
-    counted: int = 0
-    calls: int = 0
-    lost: int = 0
-    invented: int = 0
-    repeated: int = 0
-    wrong: int = 0
-
-
-@dataclass(slots=True)
-class Result:
-    """Everything of one run."""
-
-    samples: list[Sample]
-    tally: Tally
-    keys_after: int
-    redis_before: float
-    redis_after: float
-    rss_before: float
-    seconds: float
+#: What is sampled, with units: what must not grow, and what else there is.
+MEMORY: Final = "resident memory"
+STORE: Final = "Redis: used memory"
+KEYS: Final = "Redis: keys"
+FILES: Final = "open descriptors"
+FLAT: Final = {MEMORY: "MiB", STORE: "MiB", KEYS: "", FILES: ""}
+BESIDES: Final = {
+    "notifications in memory": ("live_notifications", ""),
+    "finished ones in memory": ("finished_notifications", ""),
+    "attempts running": ("running_attempts", ""),
+    "oldest change that no status shows": ("dirty_oldest_seconds", "s"),
+}
 
 
 @dataclass(slots=True)
@@ -195,25 +168,22 @@ class Soak:
     receiver: CountingReceiver
     process: NotifierProcess
     scale: Scale
-    tally: Tally = field(default_factory=Tally)
+    tally: Counter[str] = field(default_factory=Counter)
     lives: dict[str, Life] = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
-    began: float = 0.0
+    samples: list[dict[str, float]] = field(default_factory=list)
 
     # -- the work ---------------------------------------------------------------------------------
 
     async def create_all(self) -> None:
         """Create at a steady rate, for the length of the run."""
-        self.began = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            for n in range(round(self.scale.seconds * self.scale.rate)):
-                await asyncio.sleep(self.began + n / self.scale.rate - time.monotonic())
-                group.create_task(self._create(f"{kind_of(n)}-{n}"))
+        names = (f"{kind_of(n)}-{n}" for n in range(round(self.scale.seconds * self.scale.rate)))
+        await at_rate(self._create, names, self.scale.rate)
 
     async def _create(self, name: str) -> None:
         created = await self.here.api.create(name, subject=name, retryPolicy=POLICY)
         self.lives[name] = Life(str(created["metadata"]["uid"]), "lives", time.monotonic())
-        self.tally.created += 1
+        self.tally[CREATED] += 1
+        self.tally[UNCOUNTED] += 1
 
     async def clean_up(self) -> None:
         """Delete, count and forget, until cancelled."""
@@ -287,11 +257,11 @@ class Soak:
     def _count(self, name: str, log: Log | None) -> None:
         tally, kind = self.tally, name.partition("-")[0]
         calls, taken = self.receiver.heard[name], self.receiver.taken[name]
-        tally.counted += 1
-        tally.calls += calls
+        tally[UNCOUNTED] -= 1
+        tally[CALLS] += calls
         if log is None:
-            tally.wrong += 1
-            tally.lost += calls
+            tally[WRONG] += 1
+            tally[LOST] += calls
             return
         unsent = {
             r.attempt_id for r in log.records
@@ -300,46 +270,41 @@ class Soak:
         states = [s.state for identity, s in log.states().items() if identity not in unsent]
         definite = sum(s >= AttemptState.FAILED for s in states)
         taken_on_record = sum(s == AttemptState.SUCCESS for s in states)
-        tally.lost += max(0, calls - len(states)) + max(0, taken - taken_on_record)
-        tally.invented += max(0, definite - calls) + max(0, taken_on_record - taken)
+        tally[LOST] += max(0, calls - len(states)) + max(0, taken - taken_on_record)
+        tally[INVENTED] += max(0, definite - calls) + max(0, taken_on_record - taken)
         if kind in EXPECTED:
             phase, wanted = EXPECTED[kind]
-            tally.repeated += max(0, calls - wanted)
-            tally.wrong += self.watcher.finals.get(name) != phase or calls < wanted
+            tally[REPEATED] += max(0, calls - wanted)
+            tally[WRONG] += self.watcher.finals.get(name) != phase or calls < wanted
 
     # -- the eyes ---------------------------------------------------------------------------------
 
     async def sample_all(self) -> None:
         """Look every few seconds, until cancelled; say on standard error how it goes."""
-        told = 0.0
-        for n in range(10**9):
-            await asyncio.sleep(self.began + n * self.scale.every - time.monotonic())
-            sample = await self._sample()
-            self.samples.append(sample)
-            if sample.at - told >= 15:
-                told = sample.at
-                print(
-                    f"soak: {sample.at:.0f} of {self.scale.seconds:.0f} s, "
-                    f"{self.tally.created} created, {self.tally.lost} calls lost, "
-                    f"{sample.rss:.1f} MiB, {sample.keys} keys, {sample.redis:.2f} MiB in Redis",
-                    file=sys.stderr, flush=True,
-                )  # fmt: skip
+        began, told = time.monotonic(), 0.0
+        for n in itertools.count():
+            await asyncio.sleep(began + n * self.scale.every - time.monotonic())
+            seconds = time.monotonic() - began
+            self.samples.append({"s": seconds, **await self.sample()})
+            if seconds - told >= 15:
+                told = seconds
+                lost = f"{self.tally[LOST]} calls lost"
+                progress("soak", f"{seconds:.0f} of {self.scale.seconds:.0f} s, {lost}")
 
-    async def _sample(self) -> Sample:
+    async def sample(self) -> dict[str, float]:
         pid = pid_of(self.process)
         metrics = await self._metrics()
-        return Sample(
-            time.monotonic() - self.began,
-            resident_mib(pid),
-            descriptors(pid),
-            cpu_seconds(pid),
-            await used_mib(self.here.redis),
-            int(await self.here.redis.dbsize()),
-            metrics["notification_ledger_live_notifications"],
-            metrics["notification_ledger_finished_notifications"],
-            metrics["notification_ledger_running_attempts"],
-            metrics["notification_ledger_dirty_oldest_seconds"],
-        )
+        besides = {
+            words: metrics[f"notification_ledger_{name}"] for words, (name, _) in BESIDES.items()
+        }
+        return {
+            MEMORY: resident_mib(pid),
+            STORE: await used_mib(self.here.redis),
+            KEYS: float(await self.here.redis.dbsize()),
+            FILES: descriptors(pid),
+            "cpu": cpu_seconds(pid),
+            **besides,
+        }
 
     async def _metrics(self) -> dict[str, float]:
         """The series without labels, from one scrape."""
@@ -360,17 +325,13 @@ async def used_mib(client: Any) -> float:
     return int((await client.info("memory"))["used_memory"]) / 1024**2
 
 
-async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scale) -> Result:
+async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scale) -> Report:
     """Run one replica under steady work, then let everything go."""
     receiver = CountingReceiver()
     async with watched(plane, redis_url, folder, receiver) as (here, watcher):
-        process = notifier_of(here)
-        process.start()
-        await process.wait_ready()
-        await process.seconds_to_acquire()
+        process = await serving(notifier_of(here))
         soak = Soak(here, watcher, receiver, process, scale)
-        before = await used_mib(here.redis), resident_mib(pid_of(process))
-        soak.began = time.monotonic()
+        before = await soak.sample()
         # Whoever breaks ends the run; the two that have no end are ended below.
         async with asyncio.TaskGroup() as group:
             others = [group.create_task(soak.clean_up()), group.create_task(soak.sample_all())]
@@ -384,11 +345,8 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scal
             others.pop().cancel()
         process._must_run("done")
         assert not watcher.gaps, "the watch has missed versions"
-        assert receiver.count == soak.tally.calls + sum(receiver.heard.values())
-        return Result(
-            soak.samples, soak.tally, int(await here.redis.dbsize()), before[0],
-            await used_mib(here.redis), before[1], scale.seconds,
-        )  # fmt: skip
+        assert receiver.count == soak.tally[CALLS] + sum(receiver.heard.values())
+        return told(soak, before, await soak.sample(), scale)
 
 
 # -- what it came to --------------------------------------------------------------------------------
@@ -407,11 +365,20 @@ def growth(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return slope * 3600, rise / middle if middle else 0.0
 
 
-def told(result: Result, scale: Scale) -> Report:
-    """The report of one run."""
+def told(
+    soak: Soak, before: Mapping[str, float], after: Mapping[str, float], scale: Scale
+) -> Report:
+    """
+    The report of one run.
+
+    Args:
+        soak: Its tally and samples.
+        before: A sample from before the first notification.
+        after: One from after all was over.
+        scale: What was run.
+    """
     report = Report("soak")
-    tally = result.tally
-    half = [s for s in result.samples if s.at >= result.seconds / 2]
+    half = [sample for sample in soak.samples if sample["s"] >= scale.seconds / 2]
     report.notes.append(
         f"{scale.seconds / 60:g} minutes at {scale.rate:g} notifications/s, of twenty "
         + ", ".join(f"{n} {kind}" for kind, n in Counter(MIX).items())
@@ -422,84 +389,29 @@ def told(result: Result, scale: Scale) -> Report:
         f"waits); its log, once let go, is counted and then expires within {scale.log_stays} s instead of "
         "a day; rounds are the samples of the second half"
     )
-    grown = scale.seconds >= _GROWN_UP
-    flat = FLAT if grown else None
-    if not grown:
-        report.notes.append(
-            f"flatness is judged in runs of {_GROWN_UP / 60:g} minutes or more only"
-        )
-    report.add("notifications created", "", [tally.created])
-    report.add("calls at the receiver", "", [tally.calls])
-    report.add(
-        "notifications not held against their log", "", [tally.created - tally.counted], NONE_LOST
-    )
-    report.add("calls that the record does not know", "", [tally.lost], NONE_LOST)
-    report.add("attempts on record that were never received", "", [tally.invented], NONE_LOST)
-    report.add("calls beyond what was asked for", "", [tally.repeated], NONE_LOST)
-    report.add("notifications with a wrong end", "", [tally.wrong], NONE_LOST)
-    rows = (
-        ("resident memory", "MiB", "rss"), ("Redis: used memory", "MiB", "redis"),
-        ("Redis: keys", "", "keys"), ("open descriptors", "", "fds"),
-    )  # fmt: skip
-    for name, unit, member in rows:
-        points = [(s.at, float(getattr(s, member))) for s in half]
+    for name in TALLY:
+        report.add(name, "", [soak.tally[name]])
+    for name, unit in FLAT.items():
+        points = [(sample["s"], sample[name]) for sample in half]
         report.add(name, unit, [value for _, value in points])
         hourly, share = growth(points)
-        report.add(f"{name}: slope", f"{unit}/h".lstrip("/") if unit else "1/h", [hourly])
-        # Descriptors follow the calls that are under way.
-        report.add(
-            f"{name}: growth, share of the median", "", [share], None if member == "fds" else flat
-        )
+        report.add(f"{name}: slope", f"{unit}/h" if unit else "1/h", [hourly])
+        report.add(f"{name}: growth, share of the median", "", [share])
+    columns = {"s": "s", "resident, MiB": MEMORY, "Redis, MiB": STORE, "keys in Redis": KEYS}
     report.series = {
-        "s": [s.at for s in result.samples],
-        "resident, MiB": [s.rss for s in result.samples],
-        "Redis, MiB": [s.redis for s in result.samples],
-        "keys in Redis": [float(s.keys) for s in result.samples],
+        column: [sample[name] for sample in soak.samples] for column, name in columns.items()
     }
-    report.add("resident memory, before the first", "MiB", [result.rss_before])
-    report.add(
-        "Redis: keys after all is over (whose store it is)", "", [result.keys_after], Goal(1)
-    )
-    report.add("Redis: used memory, before the first", "MiB", [result.redis_before])
-    report.add("Redis: used memory, after all is over", "MiB", [result.redis_after])
-    report.add("notifications in memory", "", [s.live for s in half])
-    report.add("finished ones in memory", "", [s.finished for s in half])
-    report.add("attempts running", "", [s.running for s in half])
-    report.add("oldest change that no status shows", "s", [s.unsynced for s in half])
-    spent = (half[-1].cpu - half[0].cpu) / (half[-1].at - half[0].at)
+    report.add("resident memory, before the first", "MiB", [before[MEMORY]])
+    report.add("Redis: keys after all is over (whose store it is)", "", [after[KEYS]])
+    report.add("Redis: used memory, before the first", "MiB", [before[STORE]])
+    report.add("Redis: used memory, after all is over", "MiB", [after[STORE]])
+    report.rows({words: unit for words, (_, unit) in BESIDES.items()}, half)
+    spent = (half[-1]["cpu"] - half[0]["cpu"]) / (half[-1]["s"] - half[0]["s"])
     report.add("controller CPU per notification", "ms", [spent * 1000 / scale.rate])
     return report
 
 
 async def run(*, quick: bool) -> Report:
     """Work for half an hour, or for half a minute."""
-    return await report_of(QUICK if quick else FULL)
-
-
-async def report_of(scale: Scale) -> Report:
-    """Work for so long, on servers of its own."""
     async with servers() as (plane, redis, folder):
-        result = await measure(plane, redis.url, folder / "stage", scale)
-    return told(result, scale)
-
-
-async def main(arguments: Sequence[str]) -> int:
-    """Run this suite alone, for as long as is wanted."""
-    parser = argparse.ArgumentParser(prog="soak", description="Steady work, for some minutes.")
-    parser.add_argument("--minutes", type=float, default=FULL.seconds / 60, help="default 30")
-    parser.add_argument("--rate", type=float, default=FULL.rate, help="notifications/s, default 20")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample here")
-    wanted = parser.parse_args(arguments)
-    seconds = wanted.minutes * 60
-    every = FULL.every if seconds >= _GROWN_UP else QUICK.every
-    before = machine([])
-    report = await report_of(Scale(seconds, wanted.rate, every))
-    report.seconds, report.machine = seconds, {**before, "load after": load()}
-    print(report.table())
-    if wanted.json:
-        write(wanted.json, {"soak": report})
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1:])))
+        return await measure(plane, redis.url, folder / "stage", QUICK if quick else FULL)

@@ -23,8 +23,8 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -44,14 +44,11 @@ from syncer.sync.cache import Cache
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
-from tests.benchmarks.goals import FASTER, FEW_WRITES, NONE_LOST, ONE_WRITE
-from tests.benchmarks.load import programs
-from tests.benchmarks.report import Report, percentile
+from tests.benchmarks.load import servers
+from tests.benchmarks.report import Measured, Report, percentile
 from tests.fakes.notifications import recording
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
-from tests.servers.definition import serve, upstream_form
-from tests.servers.redis import RedisServer, find_binary
 
 _CROWD: Final = 5
 _RETRY_PAUSE: Final = 0.01
@@ -282,29 +279,19 @@ class Product:
                     await asyncio.sleep(0.002)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """
-    What one round of one way came to.
-
-    Attributes:
-        recorded: Attempts per second until the last one was durable; the missing do not count.
-        shown: The same until the last one was in the status.
-        lost: Attempts that are in no status.
-        writes: Status writes per attempt, refused ones included.
-        conflicts: Refused ones per attempt.
-        waits: Seconds from the send's end until the attempt was durable, of each.
-    """
-
-    recorded: float
-    shown: float
-    lost: int
-    writes: float
-    conflicts: float
-    waits: tuple[float, ...]
+#: What one round of one way tells, with units; the missing do not count, refused writes do.
+_ROWS: Final = {
+    "recorded/s": "1/s",
+    "shown/s": "1/s",
+    "lost": "",
+    "writes per attempt": "",
+    "conflicts per attempt": "",
+    "send to record p50": "ms",
+    "send to record p99": "ms",
+}
 
 
-async def measure(api: Api, strategy: Strategy, case: Case, objects: int, prefix: str) -> Run:
+async def measure(api: Api, strategy: Strategy, case: Case, objects: int, prefix: str) -> Measured:
     """Put the load of one round on so many new objects."""
     policy = {"maxAttempts": 10, "initialBackoffSeconds": 300}
     made = [await api.create(f"{prefix}-{n}", retryPolicy=policy) for n in range(objects)]
@@ -336,14 +323,15 @@ async def measure(api: Api, strategy: Strategy, case: Case, objects: int, prefix
         status = (await api.ask("GET", path)).body.get("status") or {}
         lines = Counter(a["error"] for a in status.get("deliveryAttempts", ()))
         lost += case.attempts - len(lines)
-    return Run(
-        (total - lost) / durable,
-        (total - lost) / shown,
-        lost,
-        (strategy.costs.writes - before.writes) / total,
-        (strategy.costs.conflicts - before.conflicts) / total,
-        tuple(waits),
-    )
+    return {
+        "recorded/s": (total - lost) / durable,
+        "shown/s": (total - lost) / shown,
+        "lost": lost,
+        "writes per attempt": (strategy.costs.writes - before.writes) / total,
+        "conflicts per attempt": (strategy.costs.conflicts - before.conflicts) / total,
+        "send to record p50": percentile(waits, 0.5) * 1000,
+        "send to record p99": percentile(waits, 0.99) * 1000,
+    }
 
 
 @asynccontextmanager
@@ -373,17 +361,6 @@ async def product(plane: ControlPlane, redis_url: str) -> AsyncIterator[Product]
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@asynccontextmanager
-async def bench() -> AsyncIterator[tuple[Api, Callable[[], AbstractAsyncContextManager[Product]]]]:
-    """A control plane, a Redis, and whatever measures on them."""
-    async with AsyncExitStack() as stack:
-        plane = await stack.enter_async_context(ControlPlane(await programs()))
-        await asyncio.to_thread(serve, plane, upstream_form())
-        redis = await stack.enter_async_context(RedisServer(find_binary("redis-server")))
-        api = await stack.enter_async_context(Api(plane.server, plane.admin_token, plane.ca_file))
-        yield api, lambda: product(plane, redis.url)
-
-
 async def run(*, quick: bool) -> Report:
     """Measure all four ways in all cases, in turn within each round."""
     scale = QUICK if quick else FULL
@@ -394,14 +371,17 @@ async def run(*, quick: bool) -> Report:
         "as fast as it can; server-side rules off; Redis with appendfsync everysec"
     )
     report.notes.append("naive: overwrite; A: resourceVersion and retry; B: lock; C: the product")
-    async with bench() as (api, opened):
+    async with (
+        servers() as (plane, redis, _),
+        Api(plane.server, plane.admin_token, plane.ca_file) as api,
+    ):
         for number, case in enumerate(CASES):
             # As many requests at once as the API server answers in time, for the naive way too.
             objects = scale.objects if case.writers <= _CROWD else scale.objects // 4
-            rounds: dict[str, list[Run]] = {}
+            rounds: dict[str, list[Measured]] = {}
             # The first round warms the servers and is thrown away; once has to do in a quick run.
             for turn in range(1 if quick and number else 0, scale.rounds + 1):
-                async with opened() as own:
+                async with product(plane, redis.url) as own:
                     ways: list[tuple[str, Strategy]] = [
                         ("naive", Naive(api)), ("A", Optimistic(api)),
                         ("B", Serialised(api)), ("C", own),
@@ -412,23 +392,11 @@ async def run(*, quick: bool) -> Report:
                         done = await measure(api, strategy, case, objects, prefix)
                         if turn:
                             rounds.setdefault(way, []).append(done)
-            _rows(report, case, rounds)
+            for way in ("naive", "A", "B", "C"):
+                report.rows(_ROWS, rounds[way], f"{case}: {way} ")
+            ratios = [
+                c["recorded/s"] / a["recorded/s"]
+                for a, c in zip(rounds["A"], rounds["C"], strict=True)
+            ]
+            report.add(f"{case}: recorded/s, C / A", "", ratios)
     return report
-
-
-def _rows(report: Report, case: Case, rounds: dict[str, list[Run]]) -> None:
-    crowd = case.writers >= _CROWD
-    for way in ("naive", "A", "B", "C"):
-        runs, ours = rounds[way], way == "C"
-        few = FEW_WRITES if case.attempts >= 20 else ONE_WRITE if case.attempts == 1 else None
-        at = f"{case}: {way}"
-        report.add(f"{at} recorded/s", "1/s", [r.recorded for r in runs])
-        report.add(f"{at} shown/s", "1/s", [r.shown for r in runs])
-        report.add(f"{at} lost", "", [r.lost for r in runs], NONE_LOST if ours else None)
-        report.add(f"{at} writes per attempt", "", [r.writes for r in runs], few if ours else None)
-        report.add(f"{at} conflicts per attempt", "", [r.conflicts for r in runs])
-        for share, word in ((0.5, "p50"), (0.99, "p99")):
-            values = [percentile(r.waits, share) * 1000 for r in runs]
-            report.add(f"{at} send to record {word}", "ms", values)
-    ratios = [c.recorded / a.recorded for a, c in zip(rounds["A"], rounds["C"], strict=True)]
-    report.add(f"{case}: recorded/s, C / A", "", ratios, FASTER if crowd else None)

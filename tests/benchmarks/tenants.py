@@ -26,25 +26,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from tests.benchmarks.goals import FAIR
 from tests.benchmarks.isolation import TwoReceivers
-from tests.benchmarks.load import SETTINGS, create_all, progress, servers
-from tests.benchmarks.report import Report, percentile
-from tests.benchmarks.watching import FinalWatcher, watched
+from tests.benchmarks.load import (
+    at_rate,
+    at_rest,
+    create_all,
+    progress,
+    routing_notifier,
+    servers,
+    serving,
+)
+from tests.benchmarks.report import Measured, Report
+from tests.benchmarks.watching import WAITS, FinalWatcher, waits, watched
 from tests.e2e.harness import NotifierProcess, Stage, create_notification, stage, until
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
-
-Json = dict[str, Any]
 
 #: Seconds; 32 places then let 128 calls a second through.
 _ANSWER_AFTER: Final = 0.25
@@ -84,47 +88,6 @@ class Kind(StrEnum):
     BESIDE = "crowd beside"
 
 
-@dataclass(slots=True)
-class Block:
-    """
-    What one block came to.
-
-    Attributes:
-        kind: Who served the crowd.
-        delays: Seconds from created to received, for each steady notification.
-        shown: The part of it until an independent watch showed the object, 0 where that was quicker.
-        served: How many of the crowd had been received when the last steady one was.
-        created: How many of the crowd had been created by then.
-    """
-
-    kind: Kind
-    delays: list[float] = field(default_factory=list)
-    shown: list[float] = field(default_factory=list)
-    served: int = 0
-    created: int = 0
-
-    @property
-    def p99(self) -> float:
-        """The 99th percentile in ms."""
-        return percentile(self.delays, 0.99) * 1000
-
-    @property
-    def p50(self) -> float:
-        """The median in ms."""
-        return percentile(self.delays, 0.5) * 1000
-
-    @property
-    def p99_shown(self) -> float:
-        """The 99th percentile of what passed until the API server had shown it, in ms."""
-        return percentile(self.shown, 0.99) * 1000
-
-    @property
-    def p99_after(self) -> float:
-        """The 99th percentile of what passed from then on, in ms."""
-        after = [max(0.0, d - s) for d, s in zip(self.delays, self.shown, strict=True)]
-        return percentile(after, 0.99) * 1000
-
-
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where a block takes place: the installation that is measured, and everybody's processes."""
@@ -132,30 +95,16 @@ class _Place:
     here: Stage
     watcher: FinalWatcher
     receiver: TwoReceivers
-    processes: tuple[NotifierProcess, ...]
+    processes: Sequence[NotifierProcess]
     crowds: dict[Kind, Api]
 
 
-def _notifier(here: Stage, receiver: TwoReceivers, *more: str) -> NotifierProcess:
-    """A notifier with default settings that serves its own namespace and these."""
-    credentials = here.folder / "credentials"
-    process = here.notifier(
-        to="slack",
-        **SETTINGS,
-        delivery={"slack": {"timeout": "10s"}, "credentials": {"dir": str(credentials)}},
-        controller={"namespaces": [here.namespace, *more]},
-    )
-    (credentials / "steady").write_text(receiver.address("steady"))
-    (here.folder / "routing.yaml").write_text(
-        json.dumps({
-            "route": {"receiver": "steady"},
-            "receivers": [{"name": "steady", "slackConfigs": [{"credentialRef": "steady"}]}],
-        })
-    )  # fmt: skip
-    return process
+#: What a block tells beside the waits: how much of the crowd there was at its end.
+_CREATED: Final = "created before the last of the others was received"
+_SERVED: Final = "received before the last of the others"
 
 
-async def _block(place: _Place, scale: Scale, label: str, kind: Kind) -> Block:
+async def _block(place: _Place, scale: Scale, label: str, kind: Kind) -> Measured:
     here, receiver, crowd = place.here, place.receiver, place.crowds[kind]
     names = [f"{label}-steady-{n}" for n in range(int(scale.rate * scale.seconds))]
     others = [f"{label}-crowd-{n}" for n in range(scale.crowd)]
@@ -166,34 +115,33 @@ async def _block(place: _Place, scale: Scale, label: str, kind: Kind) -> Block:
         await create_notification(here.api, name)
         made[name] = time.monotonic()
 
-    begin = time.monotonic()
-    async with asyncio.TaskGroup() as group:
-        for n, name in enumerate(names):
-            await asyncio.sleep(begin + n / scale.rate - time.monotonic())
-            group.create_task(create(name))
+    await at_rate(create, names, scale.rate)
+    arrived, shown = receiver.arrived, place.watcher.shown
     await until(
-        lambda: all(n in receiver.arrived and n in place.watcher.shown for n in names),
+        lambda: all(n in arrived and n in shown for n in names),
         lambda: f"all are received; {here.processes[-1].tail()}",
         within=120,
     )
-    block = Block(
-        kind,
-        [max(0.0, receiver.arrived[n] - made[n]) for n in names],
-        [max(0.0, place.watcher.shown[n] - made[n]) for n in names],
-        sum(n in receiver.arrived for n in others),
-        await _count(crowd),
-    )
+    measured = {
+        **waits(
+            [max(0.0, arrived[n] - made[n]) for n in names],
+            [max(0.0, min(shown[n], arrived[n]) - made[n]) for n in names],
+        ),
+        _SERVED: float(sum(n in arrived for n in others)),
+        _CREATED: float(await _count(crowd)),
+    }
     creating.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await creating
     await _clear(crowd, here.api)
-    await _quiet(place.processes)
+    for process in place.processes:
+        await at_rest(process, 240, live_notifications=0)
     progress(
         "tenants",
-        f"{label}, {kind}: p50 {block.p50:.0f} ms, p99 {block.p99:.0f} ms; of {scale.crowd} "
-        f"{block.created} created, {block.served} received; {time.monotonic() - begin:.0f} s",
+        f"{label}, {kind}: p50 {measured['p50']:.0f} ms, p99 {measured['p99']:.0f} ms; of {scale.crowd} "
+        f"{measured[_CREATED]:g} created, {measured[_SERVED]:g} received",
     )
-    return block
+    return measured
 
 
 async def _count(api: Api) -> int:
@@ -201,18 +149,6 @@ async def _count(api: Api) -> int:
     assert answer.code == 200, answer.body
     left = answer.body["metadata"].get("remainingItemCount", 0)
     return len(answer.body["items"]) + int(left)
-
-
-async def _quiet(processes: Sequence[NotifierProcess]) -> None:
-    """Wait until nothing of a block is in anybody's hands."""
-
-    async def idle() -> bool:
-        live = [await p.metric("notification_ledger_live_notifications") for p in processes]
-        return not any(live)
-
-    await until(
-        idle, lambda: f"all is let go; {processes[0].tail()}", within=240, every=0.5
-    )  # fmt: skip
 
 
 async def _clear(*apis: Api) -> None:
@@ -229,11 +165,10 @@ async def _clear(*apis: Api) -> None:
 
 async def measure(
     plane: ControlPlane, redis_url: str, folder: Path, scale: Scale
-) -> list[dict[Kind, Block]]:
+) -> list[dict[Kind, Measured]]:
     """Rounds of a block of each kind."""
-    receiver = TwoReceivers()
-    receiver.answer_after = _ANSWER_AFTER
-    rounds: list[dict[Kind, Block]] = []
+    receiver = TwoReceivers(_ANSWER_AFTER)
+    rounds: list[dict[Kind, Measured]] = []
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         here, watcher = await enter(watched(plane, redis_url, folder / "here", receiver))
@@ -243,14 +178,15 @@ async def measure(
             name = f"{here.namespace}-{kind.name.lower()}"
             await asyncio.to_thread(plane.api.create_namespace, name)
             crowds[kind] = await enter(Api(plane.server, plane.admin_token, plane.ca_file, name))
-        processes = (
-            _notifier(here, receiver, crowds[Kind.BESIDE].namespace),
-            _notifier(there, receiver, crowds[Kind.ANOTHER].namespace),
-        )
-        for process in processes:
-            process.start()
-            await process.wait_ready()
-            await process.seconds_to_acquire()
+        processes = [
+            await serving(
+                routing_notifier(
+                    installation, receiver, ["steady"],
+                    controller={"namespaces": [installation.namespace, crowds[kind].namespace]},
+                )
+            )
+            for installation, kind in ((here, Kind.BESIDE), (there, Kind.ANOTHER))
+        ]  # fmt: skip
         place = _Place(here, watcher, receiver, processes, crowds)
         for kind in (Kind.ANOTHER, Kind.BESIDE):
             warm = Scale(1, min(100, scale.crowd), 2.0, scale.rate)
@@ -260,14 +196,14 @@ async def measure(
             if time.monotonic() > began + _LAST_ROUND:
                 progress("tenants", f"no time for more than {n} of {scale.rounds} rounds")
                 break
-            found: dict[Kind, Block] = {}
+            found: dict[Kind, Measured] = {}
             for kind in Kind if n % 2 else reversed(Kind):
                 found[kind] = await _block(place, scale, f"r{n}-{kind.name.lower()}", kind)
             rounds.append(found)
     return rounds
 
 
-def told(rounds: Sequence[dict[Kind, Block]], scale: Scale) -> Report:
+def told(rounds: Sequence[dict[Kind, Measured]], scale: Scale) -> Report:
     """The report of some rounds."""
     report = Report("tenants")
     report.notes.append(
@@ -275,38 +211,25 @@ def told(rounds: Sequence[dict[Kind, Block]], scale: Scale) -> Report:
         f"{scale.crowd} created at once in another namespace; default settings, Events and audit off"
     )
     report.notes.append("from the answer to the creation of a notification until received")
-    for kind in Kind:
-        report.add(f"{kind}: p50", "ms", [r[kind].p50 for r in rounds])
-    for kind in Kind:
-        report.add(f"{kind}: p99", "ms", [r[kind].p99 for r in rounds])
-    p99 = [{kind: block.p99 for kind, block in r.items()} for r in rounds]
-    report.add(
-        "p99, crowd beside / elsewhere", "", [r[Kind.BESIDE] / r[Kind.ELSEWHERE] for r in p99], FAIR
-    )
-    report.add(
-        "p99, crowd beside / served by another installation", "",
-        [r[Kind.BESIDE] / r[Kind.ANOTHER] for r in p99],
-    )  # fmt: skip
+    p99 = {kind: [r[kind]["p99"] for r in rounds] for kind in Kind}
+    for words, other in (
+        ("elsewhere", Kind.ELSEWHERE), ("served by another installation", Kind.ANOTHER)
+    ):  # fmt: skip
+        ratios = [a / b for a, b in zip(p99[Kind.BESIDE], p99[other], strict=True)]
+        report.add(f"p99, crowd beside / {words}", "", ratios)
     if len(rounds) > 1:
-        same = [b[Kind.ELSEWHERE] / a[Kind.ELSEWHERE] for a, b in itertools.pairwise(p99)]
+        same = [b / a for a, b in itertools.pairwise(p99[Kind.ELSEWHERE])]
         report.add("p99, elsewhere / elsewhere (the noise)", "", same)
     for kind in Kind:
-        shown = [r[kind].p99_shown for r in rounds]
-        report.add(f"{kind}: p99 until the API server has shown it", "ms", shown)
-    for kind in Kind:
-        after = [r[kind].p99_after for r in rounds]
-        report.add(f"{kind}: p99 from then until received", "ms", after)
-    for kind in Kind:
-        created = [float(r[kind].created) for r in rounds]
-        report.add(f"{kind}: created before the last of the others was received", "", created)
-        if statistics.median(created) < scale.crowd:
+        blocks = [r[kind] for r in rounds]
+        served = {} if kind is Kind.ELSEWHERE else {_SERVED: ""}
+        report.rows({**WAITS, _CREATED: "", **served}, blocks, f"{kind}: ")
+        created = statistics.median(b[_CREATED] for b in blocks)
+        if created < scale.crowd:
             report.notes.append(
-                f"{kind}: the API server took {statistics.median(created) / scale.seconds:.0f} "
+                f"{kind}: the API server took {created / scale.seconds:.0f} "
                 "creations a second, so the crowd was not complete within a block"
             )
-    for kind in (Kind.ANOTHER, Kind.BESIDE):
-        served = [float(r[kind].served) for r in rounds]
-        report.add(f"{kind}: received before the last of the others", "", served)
     return report
 
 

@@ -22,30 +22,30 @@ same kind of machine, under the same load, and with Events, which it always writ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
 import statistics
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from tests.benchmarks import goals
+from tests.benchmarks.child import child
 from tests.benchmarks.counters import api_metrics, redis_commands, requests_in
 from tests.benchmarks.load import (
-    ROOT,
     SteadyReceiver,
     create_all,
     notifier_of,
     pid_of,
     pids_of,
     servers,
+    serving,
 )
-from tests.benchmarks.report import Report, cpu_seconds, percentile
+from tests.benchmarks.report import Report, cpu_seconds, in_ms
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import Stage, until
 from tests.servers.controlplane import ControlPlane
@@ -65,6 +65,7 @@ _RESOURCES: Final = ("notificationrequests", "events")
 _OTHERS: Final = ("WATCH", "LIST", "POST notificationrequests")
 _RARE: Final = 0.005
 _STATUS: Final = "PATCH notificationrequests/status"
+_ON: Final = "Events on: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,23 +183,19 @@ async def _product(
     plane: ControlPlane, redis: RedisServer, folder: Path, scale: Scale, way: Way
 ) -> Run:
     events = way == "on"
-    receiver = SteadyReceiver(lambda _subject: 200, delay=0.005)
+    receiver = SteadyReceiver()
     async with watched(plane, redis.url, folder, receiver) as (here, watcher):
         outage = {"delivery": {"logOutage": way}} if way in ("hold", "journal") else {}
-        process = notifier_of(here, events={"enabled": events}, **outage)
-        process.start()
-        await process.wait_ready()
-        await process.seconds_to_acquire()
+        process = await serving(notifier_of(here, events={"enabled": events}, **outage))
         pids = pids_of(plane, redis, pid_of(process))
-        if way == "pair":
-            standby = notifier_of(here, events={"enabled": False})
-            standby.start()
-            await standby.wait_ready()
-            pids["standby"] = pid_of(standby)
-            await asyncio.sleep(_QUIET)
-            async with _null_process(plane, here.namespace, str(_WATCHES)):
-                run = await _measure(here, watcher, pids, scale, events=events)
-        else:
+        async with contextlib.AsyncExitStack() as stack:
+            if way == "pair":
+                standby = notifier_of(here, events={"enabled": False})
+                await standby.start().wait_ready()
+                pids["standby"] = pid_of(standby)
+                await asyncio.sleep(_QUIET)
+                watches = _null_process(plane, here.namespace, str(_WATCHES))
+                await stack.enter_async_context(watches)
             run = await _measure(here, watcher, pids, scale, events=events)
         assert receiver.count == scale.notifications, f"{receiver.count} calls"
         return run
@@ -206,28 +203,19 @@ async def _product(
 
 @asynccontextmanager
 async def _null_process(plane: ControlPlane, *arguments: str) -> AsyncIterator[int]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.benchmarks.null", *arguments,
-        stdout=asyncio.subprocess.PIPE, cwd=ROOT,
-        env={**os.environ, "KUBECONFIG": str(plane.controller_kubeconfig)},
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
+    kubeconfig = {"KUBECONFIG": str(plane.controller_kubeconfig)}
+    async with child("tests.benchmarks.null", *arguments, env=kubeconfig) as null:
         async with asyncio.timeout(40):
-            assert await process.stdout.readline() == b"ready\n"
-        yield process.pid
-        assert process.returncode is None, "the null controller has ended"
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+            await null.said()
+        yield null.process.pid
+        assert null.process.returncode is None, "the null controller has ended"
 
 
 async def _bare(
     plane: ControlPlane, redis: RedisServer, folder: Path, scale: Scale, *arguments: str
 ) -> Run:
     """Run a controller that decides nothing; arguments as `null.py` takes them."""
-    receiver = SteadyReceiver(lambda _subject: 200, delay=0.005)
+    receiver = SteadyReceiver()
     async with (
         watched(plane, redis.url, folder, receiver) as (here, watcher),
         _null_process(plane, here.namespace, *arguments) as pid,
@@ -301,9 +289,9 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
         pairs: Runs with a second replica.
         scale: What a run was.
     """
-    off, on, null, reference = (
-        [r[way] for r in rounds] for way in ("off", "on", "null", "reference")
-    )
+    ways: dict[str, Way] = {"": "off", "null: ": "null", "reference: ": "reference", _ON: "on"}
+    by_way = {label: [r[way] for r in rounds] for label, way in ways.items()}
+    off, null, reference, on = by_way.values()
     report = Report("throughput")
     report.notes.append(
         f"{scale.notifications} notifications at once, one channel, 200 after 5 ms, audit off, "
@@ -323,28 +311,19 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
         f"API server and etcd CPU, {goals.UPSTREAM_REQUESTS:g} API requests for each; reference "
         "figures of another hour on the same kind of machine, always with Events"
     )
-    report.add("notifications/s", "1/s", [r.rate for r in off])
-    report.add("null: notifications/s", "1/s", [r.rate for r in null])
-    report.add("reference: notifications/s", "1/s", [r.rate for r in reference])
-    report.add("Events on: notifications/s", "1/s", [r.rate for r in on])
-    report.add(
-        "notifications/s, product / reference", "", _ratios(off, reference), goals.NEAR_REFERENCE
-    )
-    report.add("notifications/s, product / null", "", _ratios(off, null), goals.NEAR_THE_LIMIT)
-    report.add(
-        "notifications/s, product / upstream", "", [r.rate / goals.UPSTREAM_RATE for r in off],
-        goals.PAST_UPSTREAM,
-    )  # fmt: skip
-    report.add(
-        "Events on: notifications/s, product / upstream", "",
-        [r.rate / goals.UPSTREAM_RATE for r in on],
-    )  # fmt: skip
-    report.add("notifications/s, Events on / off", "", _ratios(on, off), goals.WITH_EVENTS)
+    for label, runs in by_way.items():
+        report.add(f"{label}notifications/s", "1/s", [r.rate for r in runs])
+    report.add("notifications/s, product / reference", "", _ratios(off, reference))
+    report.add("notifications/s, product / null", "", _ratios(off, null))
+    for label, runs in (("", off), (_ON, on)):
+        ratios = [r.rate / goals.UPSTREAM_RATE for r in runs]
+        report.add(f"{label}notifications/s, product / upstream", "", ratios)
+    report.add("notifications/s, Events on / off", "", _ratios(on, off))
     for share, word in ((0.5, "p50"), (0.99, "p99")):
-        for label, runs in (("", off), ("Events on: ", on), ("null: ", null)):
-            waits = [percentile(r.waits, share) * 1000 for r in runs]
+        for label in ("", _ON, "null: "):
+            waits = in_ms([r.waits for r in by_way[label]], share)
             report.add(f"{label}create to final phase {word}, all at once", "ms", waits)
-    _costs(report, off, on, null, reference)
+    _costs(report, by_way)
     beside = [r.cpu["standby"] for r in pairs]
     report.add("a replica's CPU per notification of another's", "ms", beside)
     alone = statistics.median(r.cpu["kube-apiserver"] for r in off)
@@ -358,42 +337,24 @@ def _ratios(these: Sequence[Run], those: Sequence[Run]) -> list[float]:
     return [a.rate / b.rate for a, b in zip(these, those, strict=True)]
 
 
-def _costs(
-    report: Report,
-    off: Sequence[Run],
-    on: Sequence[Run],
-    null: Sequence[Run],
-    reference: Sequence[Run],
-) -> None:
-    controller = [r.cpu["controller"] for r in off]
-    report.add("controller CPU per notification", "ms", controller, goals.CONTROLLER_CPU)
-    bare = [r.cpu["controller"] for r in null]
-    report.add("null: controller CPU per notification", "ms", bare)
-    ratios = [a / b for a, b in zip(controller, bare, strict=True)]
-    report.add("controller CPU, product / null", "", ratios)
-    report.add(
-        "reference: controller CPU per notification", "ms", [r.cpu["controller"] for r in reference]
-    )
-    report.add(
-        "Events on: controller CPU per notification", "ms", [r.cpu["controller"] for r in on]
-    )
-    for label, runs in (
-        ("", off), ("null: ", null), ("reference: ", reference), ("Events on: ", on),
-    ):  # fmt: skip
-        for process, words in (("kube-apiserver", "API server"), ("etcd", "etcd")):
+def _costs(report: Report, by_way: Mapping[str, Sequence[Run]]) -> None:
+    parts = {"controller": "controller", "kube-apiserver": "API server", "etcd": "etcd"}
+    for process, words in parts.items():
+        for label, runs in by_way.items():
             each = [r.cpu[process] for r in runs]
             report.add(f"{label}{words} CPU per notification", "ms", each)
+    off = by_way[""]
+    ratios = [
+        a.cpu["controller"] / b.cpu["controller"]
+        for a, b in zip(off, by_way["null: "], strict=True)
+    ]
+    report.add("controller CPU, product / null", "", ratios)
     report.add("Redis CPU per notification", "ms", [r.cpu["redis"] for r in off])
-    report.add("all CPU per notification", "ms", [r.all_cpu for r in off])
-    report.add(
-        "all CPU per notification, product / upstream", "",
-        [r.all_cpu / goals.UPSTREAM_CPU for r in off], goals.ALL_CPU,
-    )  # fmt: skip
-    report.add("Events on: all CPU per notification", "ms", [r.all_cpu for r in on])
-    report.add(
-        "Events on: all CPU per notification, product / upstream", "",
-        [r.all_cpu / goals.UPSTREAM_CPU for r in on],
-    )  # fmt: skip
+    for label in ("", _ON):
+        costs = [r.all_cpu for r in by_way[label]]
+        report.add(f"{label}all CPU per notification", "ms", costs)
+        shares = [cost / goals.UPSTREAM_CPU for cost in costs]
+        report.add(f"{label}all CPU per notification, product / upstream", "", shares)
     report.add(
         "creator's, receiver's and watch's CPU per notification", "ms", [r.cpu["load"] for r in off]
     )
@@ -402,28 +363,27 @@ def _costs(
 
 def _counts(report: Report, off: Sequence[Run], on: Sequence[Run]) -> None:
     writes = [r.requests.get(_STATUS, 0.0) for r in off]
-    report.add("status writes per notification", "", writes, goals.ONE_WRITE)
-    report.add("API requests per notification", "", [sum(r.requests.values()) for r in off])
-    report.add(
-        "Events on: API requests per notification", "", [sum(r.requests.values()) for r in on]
-    )
+    report.add("status writes per notification", "", writes)
+    for label, runs in (("", off), (_ON, on)):
+        requests = [sum(r.requests.values()) for r in runs]
+        report.add(f"{label}API requests per notification", "", requests)
     each = [sum(v for k, v in r.requests.items() if k.endswith(" events")) for r in on]
-    report.add("Events on: Event writes per notification", "", each)
+    report.add(f"{_ON}Event writes per notification", "", each)
     scripts = [r.commands.get("evalsha", 0) + r.commands.get("eval", 0) for r in off]
     report.add("Redis scripts per notification", "", scripts)
     report.add("Redis commands per notification", "", [sum(r.commands.values()) for r in off])
     report.add("bytes of an object at the end", "B", [r.object_bytes for r in off])
     for label, runs in (("Events off", off), ("Events on", on)):
-        report.notes.append(f"API requests per notification, {label}: {_listed(runs, 'requests')}")
+        requests_of = [r.requests for r in runs]
+        report.notes.append(f"API requests per notification, {label}: {_listed(requests_of)}")
     report.notes.append(
         "Redis commands per notification, those within scripts included: "
-        + _listed(off, "commands")
+        + _listed([r.commands for r in off])
     )
 
 
-def _listed(runs: Sequence[Run], what: Literal["requests", "commands"]) -> str:
+def _listed(each: Sequence[Mapping[str, float]]) -> str:
     """Counters of all runs, the mean of each; what is rarer than one in two hundred is left out."""
-    each = [run.requests if what == "requests" else run.commands for run in runs]
     names = {name for counts in each for name in counts}
     means = {name: sum(c.get(name, 0.0) for c in each) / len(each) for name in names}
     ordered = sorted(means.items(), key=lambda item: (-item[1], item[0]))

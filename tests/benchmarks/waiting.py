@@ -7,18 +7,17 @@ wait for it without an attempt. Then the process is left alone and watched from 
 killed and started again, and has to claim every log and compare it with its object before it may
 send anything.
 
-One run gives one value for each figure: the rounds repeat the whole of it.
+One run gives one value for each figure.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.goals import WAITING_IDLE, WAITING_MEMORY
 from tests.benchmarks.load import (
     SteadyReceiver,
     create_all,
@@ -26,10 +25,10 @@ from tests.benchmarks.load import (
     pid_of,
     receiver_of,
     servers,
+    serving,
 )
 from tests.benchmarks.report import Report, cpu_seconds, resident_mib
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
-from tests.servers.controlplane import ControlPlane
 
 POLICY: Final = {
     "maxAttempts": 5, "initialBackoffSeconds": 300, "backoffMultiplier": 2,
@@ -43,42 +42,29 @@ _LUCKY: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Notifications that wait, rounds, seconds within which all must be waiting, idle seconds."""
+    """Notifications that wait, seconds within which all must be waiting, idle seconds."""
 
     notifications: int
-    rounds: int
     within: float
     idle: float
 
 
-FULL: Final = Scale(10_000, 1, 240, 20)
-QUICK: Final = Scale(1_000, 1, 90, 10)
+FULL: Final = Scale(10_000, 240, 20)
+QUICK: Final = Scale(1_000, 90, 10)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """
-    What one run came to.
-
-    Attributes:
-        empty: Resident MiB before there is any notification.
-        rss: Resident MiB with all of them waiting, after the idle time.
-        idle: CPU while idle, in percent of a core.
-        owned: Seconds from the first line of the second process's log until it owns the shard.
-        reconciled: Seconds from its spawning, imports included, until it has claimed every log.
-        restart_cpu: CPU seconds of the second process up to then.
-        restarted: Resident MiB of the second process then.
-        calls: Attempts that came due during the restart; they take from it, so 0 is wanted.
-    """
-
-    empty: float
-    rss: float
-    idle: float
-    owned: float
-    reconciled: float
-    restart_cpu: float
-    restarted: float
-    calls: int
+#: What one run tells, with units. Attempts that come due in the restart take from it: 0 is wanted.
+_ROWS: Final = {
+    "resident memory, nothing to do": "MiB",
+    "resident memory, {n:,} waiting": "MiB",
+    "memory per waiting notification": "KiB",
+    "CPU while all wait": "% of a core",
+    "restart: first line until the shard is owned": "s",
+    "restart: spawn until all are claimed": "s",
+    "restart: CPU": "s",
+    "restart: resident memory": "MiB",
+    "restart: attempts that came due meanwhile": "",
+}
 
 
 def _code(subject: str) -> int:
@@ -95,12 +81,9 @@ async def _all_wait(process: NotifierProcess, n: int, *, within: float) -> None:
     await until(waits, lambda: f"{n} wait; {process.tail()}", within=within, every=0.2)
 
 
-async def _once(here: Stage, receiver: SteadyReceiver, scale: Scale) -> Run:
+async def _once(here: Stage, receiver: SteadyReceiver, scale: Scale) -> Sequence[float]:
     n = scale.notifications
-    process = notifier_of(here)
-    process.start()
-    await process.wait_ready()
-    await process.seconds_to_acquire()
+    process = await serving(notifier_of(here))
     pid = pid_of(process)
     first = await here.create("lucky")
     await here.wait_phase(first)
@@ -129,8 +112,7 @@ async def _once(here: Stage, receiver: SteadyReceiver, scale: Scale) -> Run:
     assert receiver.count == calls, "attempts came due while all should wait"
     process.kill()
     began = time.monotonic()
-    process.start()
-    await process.wait_ready()
+    await process.start().wait_ready()
     owned = await process.seconds_to_acquire()
     pid = pid_of(process)
     await until(
@@ -139,44 +121,27 @@ async def _once(here: Stage, receiver: SteadyReceiver, scale: Scale) -> Run:
         within=180, every=0.1,
     )  # fmt: skip
     total = time.monotonic() - began
-    return Run(
-        empty, rss, idle, owned, total, cpu_seconds(pid), resident_mib(pid),
+    return (
+        empty, rss, (rss - empty) * 1024 / n, idle, owned, total, cpu_seconds(pid), resident_mib(pid),
         receiver.count - calls,
     )  # fmt: skip
-
-
-async def _round(plane: ControlPlane, redis_url: str, folder: Path, scale: Scale) -> Run:
-    async with (
-        stage(plane, redis_url, folder, sampled=False) as here,
-        receiver_of(here, _code) as receiver,
-    ):
-        return await _once(here, receiver, scale)
 
 
 async def run(*, quick: bool) -> Report:
     """Let them wait, look, restart."""
     scale = QUICK if quick else FULL
-    async with servers() as (plane, redis, folder):
-        runs = [
-            await _round(plane, redis.url, folder / f"round-{n}", scale)
-            for n in range(scale.rounds)
-        ]
+    async with (
+        servers() as (plane, redis, folder),
+        stage(plane, redis.url, folder / "stage", sampled=False) as here,
+        receiver_of(here, _code) as receiver,
+    ):
+        found = await _once(here, receiver, scale)
     n = scale.notifications
     report = Report("waiting")
     report.notes.append(
         f"about {n:,} notifications with one failed attempt each, waiting 300 s; default settings; "
         f"idle is taken over {scale.idle:g} s; one run, so median, min and max are the same"
     )
-    report.add("resident memory, nothing to do", "MiB", [r.empty for r in runs])
-    limit = WAITING_MEMORY if scale is FULL else None
-    report.add(f"resident memory, {n:,} waiting", "MiB", [r.rss for r in runs], limit)
-    report.add(
-        "memory per waiting notification", "KiB", [(r.rss - r.empty) * 1024 / n for r in runs]
-    )
-    report.add("CPU while all wait", "% of a core", [r.idle for r in runs], WAITING_IDLE)
-    report.add("restart: first line until the shard is owned", "s", [r.owned for r in runs])
-    report.add("restart: spawn until all are claimed", "s", [r.reconciled for r in runs])
-    report.add("restart: CPU", "s", [r.restart_cpu for r in runs])
-    report.add("restart: resident memory", "MiB", [r.restarted for r in runs])
-    report.add("restart: attempts that came due meanwhile", "", [r.calls for r in runs])
+    for (name, unit), value in zip(_ROWS.items(), found, strict=True):
+        report.add(name.format(n=n), unit, [value])
     return report

@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import redis.asyncio as redis_asyncio
 
 from tests.benchmarks.load import Json
+from tests.benchmarks.report import percentile
 from tests.e2e.harness import TERMINAL, Receiver, Stage, Watcher, _ended
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
@@ -56,31 +58,59 @@ class FinalWatcher(Watcher):
             self.finals[name] = phase
 
 
-@asynccontextmanager
-async def watched(
-    plane: ControlPlane, redis_url: str, folder: Path, receiver: Receiver
-) -> AsyncIterator[tuple[Stage, FinalWatcher]]:
-    """
-    Set up an installation in a fresh namespace, with this receiver and such a watch.
+#: What `waits` tells, with units.
+WAITS: Final = dict.fromkeys(
+    ("p50", "p99", "p99 until the API server has shown it", "p99 from then until received"), "ms"
+)
 
-    The receiver is started here, and closed. A watch that broke ends the run with an error.
+
+def waits(delays: Sequence[float], shown: Sequence[float]) -> dict[str, float]:
     """
+    Percentiles of how long some notifications waited.
+
+    Args:
+        delays: Seconds until received, of each.
+        shown: The part of it until an independent watch showed the object.
+    """
+    after = [d - s for d, s in zip(delays, shown, strict=True)]
+    parts = ((delays, 0.5), (delays, 0.99), (shown, 0.99), (after, 0.99))
+    found = [percentile(seconds, share) * 1000 for seconds, share in parts]
+    return dict(zip(WAITS, found, strict=True))
+
+
+@asynccontextmanager
+async def unwatched(
+    plane: ControlPlane, redis_url: str, folder: Path, receiver: Receiver
+) -> AsyncIterator[Stage]:
+    """Set up an installation in a fresh namespace with this receiver; nobody runs its watch."""
     name = f"bench-{uuid.uuid4().hex[:12]}"
     await asyncio.to_thread(plane.api.create_namespace, name)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     await receiver.start()
-    client = redis_asyncio.Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5)
+    client = redis_asyncio.Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
     async with Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api:
         watcher = FinalWatcher(api)
         made = Stage(plane, name, redis_url, name, folder, receiver, api, watcher, client)
-        watching = asyncio.create_task(watcher.run())
         try:
-            yield made, watcher
+            yield made
         finally:
             for process in made.processes:
                 await asyncio.to_thread(process.kill)
-            broken = await _ended(watching)
             await receiver.close()
             await client.aclose()
-    if broken:
-        raise RuntimeError(f"the watch broke: {type(broken).__name__}: {broken}")
+
+
+@asynccontextmanager
+async def watched(
+    plane: ControlPlane, redis_url: str, folder: Path, receiver: Receiver
+) -> AsyncIterator[tuple[Stage, FinalWatcher]]:
+    """Set up one whose watch runs; if that broke, the run ends with an error."""
+    async with unwatched(plane, redis_url, folder, receiver) as here:
+        assert isinstance(here.watcher, FinalWatcher)
+        watching = asyncio.create_task(here.watcher.run())
+        try:
+            yield here, here.watcher
+        finally:
+            broken = await _ended(watching)
+        if broken:
+            raise RuntimeError(f"the watch broke: {type(broken).__name__}: {broken}")

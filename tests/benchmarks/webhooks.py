@@ -18,84 +18,45 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
+from tests.benchmarks.child import say
 from tests.benchmarks.report import percentile
 
 Json = dict[str, Any]
 
 _HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
+#: In each group.
+_ALERTS: Final = 5
 #: In a body, what makes it another group.
 _NUMBER: Final = b"########"
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Orders:
     """
-    What a sender is to send.
+    What is to be sent, or opened.
 
     Attributes:
         port: Of the gateway.
         token: Of the source `am`.
-        per_second: Webhooks.
+        per_second: Webhooks, or connections.
         seconds: For how long.
-        alerts: In each group.
         first: Number of the first group.
-        connections: Over which they are sent.
+        connections: Over which webhooks are sent; how many are opened.
     """
 
     port: int
     token: str
     per_second: float
-    seconds: float
-    alerts: int = 5
+    seconds: float = 0.0
     first: int = 0
     connections: int = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """
-    What came of it.
-
-    Attributes:
-        codes: Answers by status; 0 is a connection that broke.
-        elapsed: Seconds from the first to the last answer.
-        p50: Milliseconds from when a webhook was due to its answer.
-        p99: The same.
-        size: Bytes of a body.
-    """
-
-    codes: dict[str, int]
-    elapsed: float
-    p50: float
-    p99: float
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Crowd:
-    """
-    Connections to open.
-
-    Attributes:
-        port: Of the gateway.
-        token: Of the source `am`; what has half a body proves who it is.
-        connections: How many.
-        per_second: How fast.
-    """
-
-    port: int
-    token: str
-    connections: int
-    per_second: float
-
-
-def request_of(port: int, token: str, alerts: int) -> bytes:
+def request_of(orders: Orders) -> bytes:
     """Return the bytes of a webhook of Alertmanager's, with a mark where a number goes."""
     now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
     number = _NUMBER.decode()
@@ -112,13 +73,13 @@ def request_of(port: int, token: str, alerts: int) -> bytes:
                 "endsAt": "0001-01-01T00:00:00Z", "fingerprint": f"{number}{n:08}",
                 "generatorURL": "http://prometheus.example/graph?g0.expr=disk_full",
             }
-            for n in range(alerts)
+            for n in range(_ALERTS)
         ],
     }  # fmt: skip
     body = json.dumps(group).encode()
     head = (
-        f"POST /v1/am HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: Alertmanager/0.25.0\r\n"
-        f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+        f"POST /v1/am HTTP/1.1\r\nHost: 127.0.0.1:{orders.port}\r\nUser-Agent: Alertmanager/0.25.0\r\n"
+        f"Authorization: Bearer {orders.token}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
@@ -134,22 +95,22 @@ async def exchange(
     return int(head.split(b" ", 2)[1])
 
 
-async def send(load: Load) -> Sent:
-    """Send at a steady rate."""
-    request = request_of(load.port, load.token, load.alerts)
+async def send(orders: Orders) -> Json:
+    """Send at a steady rate; returns answers by status (0 is none), how long all took, and ms for each."""
+    request = request_of(orders)
     codes: Counter[int] = Counter()
     took: list[float] = []
-    total = round(load.per_second * load.seconds)
+    total = round(orders.per_second * orders.seconds)
     begin = time.monotonic() + 0.2
 
     async def work(worker: int) -> None:
         streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        for n in range(worker, total, load.connections):
-            due = begin + n / load.per_second
+        for n in range(worker, total, orders.connections):
+            due = begin + n / orders.per_second
             await asyncio.sleep(due - time.monotonic())
             try:
-                streams = streams or await asyncio.open_connection("127.0.0.1", load.port)
-                number = f"{load.first + n:08}".encode()
+                streams = streams or await asyncio.open_connection("127.0.0.1", orders.port)
+                number = f"{orders.first + n:08}".encode()
                 codes[await exchange(*streams, request.replace(_NUMBER, number))] += 1
             except (OSError, asyncio.IncompleteReadError):
                 codes[0] += 1
@@ -159,12 +120,15 @@ async def send(load: Load) -> Sent:
             streams[1].close()
 
     async with asyncio.TaskGroup() as group:
-        for worker in range(load.connections):
+        for worker in range(orders.connections):
             group.create_task(work(worker))
-    return Sent(
-        {str(code): n for code, n in sorted(codes.items())}, time.monotonic() - begin,
-        percentile(took, 0.5), percentile(took, 0.99), len(request.partition(_HEAD_END)[2]),
-    )  # fmt: skip
+    return {
+        "codes": codes,
+        "elapsed": time.monotonic() - begin,
+        "p50": percentile(took, 0.5),
+        "p99": percentile(took, 0.99),
+        "size": len(request.partition(_HEAD_END)[2]),
+    }
 
 
 class _Created(asyncio.Protocol):
@@ -210,18 +174,17 @@ _ANSWER: Final = (
 async def serve() -> None:
     """Answer creates until standard input ends."""
     server = await asyncio.get_running_loop().create_server(_Created, "127.0.0.1", 0)
-    _say(server.sockets[0].getsockname()[1])
+    say(server.sockets[0].getsockname()[1])
     await asyncio.to_thread(sys.stdin.read)
-    server.close()
 
 
-async def crowd(orders: Crowd) -> None:
+async def crowd(orders: Orders) -> None:
     """Open connections that never become a request, and keep them until standard input ends."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = orders.connections + 100
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
-    whole = request_of(orders.port, orders.token, 5)
+    whole = request_of(orders)
     parts = (b"", b"POST /v1/am HTTP/1.1\r\nHost: x\r\n", whole[: len(whole) - 200])
     kept, begin = [], time.monotonic()
     loop = asyncio.get_running_loop()
@@ -231,68 +194,19 @@ async def crowd(orders: Crowd) -> None:
         if part := parts[n % len(parts)]:
             transport.write(part)
         kept.append(transport)
-    _say(sum(not transport.is_closing() for transport in kept))
+    say(sum(not transport.is_closing() for transport in kept))
     await asyncio.to_thread(sys.stdin.read)
-    for transport in kept:
-        transport.abort()
-
-
-class Child:
-    """One of these in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def said(self) -> Any:
-        """
-        The next line that it prints.
-
-        Raises:
-            RuntimeError: it has ended.
-        """
-        assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("what the gateway is measured with has ended; it said why above")
-        return json.loads(line)
-
-
-@asynccontextmanager
-async def child(role: str, orders: Load | Crowd | None = None) -> AsyncIterator[Child]:
-    """Run one; it ends with its input."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.benchmarks.webhooks", role,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdin is not None
-    try:
-        if orders is not None:
-            process.stdin.write(json.dumps(asdict(orders)).encode() + b"\n")
-        yield Child(process)
-    finally:
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(20):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-def _say(found: object) -> None:
-    sys.stdout.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
 
 
 async def _main(role: str) -> None:
     if role == "server":
         await serve()
         return
-    orders = json.loads(sys.stdin.readline())
+    orders = Orders(**json.loads(sys.stdin.readline()))
     if role == "sender":
-        _say(asdict(await send(Load(**orders))))
+        say(await send(orders))
     else:
-        await crowd(Crowd(**orders))
+        await crowd(orders)
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "$ kubectl get notificationrequest -n NAMESPACE NAME -o jsonpath='{.metadata.uid}'": ON_CLUSTER,
     },
     "docs/scale.md": {
-        ".venv/bin/python -m tests.benchmarks.capacity --write": (
+        ".venv/bin/python -m tests.benchmarks.capacity": (
             "typed by who has measured: it writes tables into a page of this repository"
         ),
         "250 + 1.1 * (155 + route + name + channels * channel": _FORMULA,
