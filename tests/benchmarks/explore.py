@@ -100,5 +100,5 @@ async def _arrives(session: aiohttp.ClientSession, url: str, here: Stage, name: 
         while True:
             while b"event: change" not in await stream.content.readline():
                 pass
-            if f"/{name}" in await _get(session, url):
+            if f"/{name}" in await _get(session, f"{url}/list"):
                 return (time.perf_counter() - began) * 1000
