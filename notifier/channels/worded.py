@@ -22,7 +22,7 @@ from syncer.runtime.offload import SMALL, offload
 _SECONDS: Final = GRACE / 2
 
 #: Alerts of which each may be held against all others at once; of more, that may take long.
-_ALERTS: Final = 32
+_ALERTS: Final = 16
 
 _log = logging.getLogger("ledger.delivery")
 
