@@ -28,7 +28,7 @@ from notifier.channels.worded import WordedChannel
 from notifier.contract import Channel
 from notifier.routing.config import Target
 from notifier.routing.models import EmailConfig, PagerDutyConfig, WebhookConfig
-from notifier.routing.reload import ResolvedTarget, Snapshot
+from notifier.routing.reload import Snapshot
 from notifier.templates.request import Requests
 
 if TYPE_CHECKING:
@@ -81,29 +81,26 @@ class ChannelRegistry:
         """The channel of a name, None if there is none."""
         if local := self._local.get(name):
             return local
-        resolved = self._routing().target(name)
-        if resolved is None:
+        target = self._routing().config.targets.get(name)
+        if target is None:
             self._made.pop(name, None)
             return None
         made = self._made.get(name)
-        if made is not None and made[0] == resolved.target:
+        if made is not None and made[0] == target:
             return made[1]
-        channel = self._make(name, resolved)
-        if channel is not None and resolved.target.wording is not None:
-            channel = WordedChannel(channel, resolved.target.wording)
+        channel = self._make(name, target)
+        if channel is not None and target.wording is not None:
+            channel = WordedChannel(channel, target.wording)
         if channel is not None:
-            self._made[name] = (resolved.target, channel)
+            self._made[name] = (target, channel)
         return channel
 
     def not_ready(self, name: str) -> str | None:
         """Why a channel lacks a credential, None if it lacks none."""
-        resolved = self._routing().target(name)
-        if resolved is None or not resolved.missing:
-            return None
-        return f"credential {', '.join(resolved.missing)} is not there"
+        missing = self._routing().missing(name)
+        return f"credential {', '.join(missing)} is not there" if missing else None
 
-    def _make(self, name: str, resolved: ResolvedTarget) -> Channel | None:
-        target = resolved.target
+    def _make(self, name: str, target: Target) -> Channel | None:
         refs = target.credential_refs
         match target.kind:
             case "slack" | "teams" if refs:
@@ -174,9 +171,10 @@ class ChannelRegistry:
         def read() -> str:
             if not ref:
                 return written
-            resolved = self._routing().target(name)
-            if resolved is None:
+            snapshot = self._routing()
+            target = snapshot.config.targets.get(name)
+            if target is None or ref not in target.credential_refs:
                 raise LookupError("the channel is gone")
-            return resolved.secrets[ref]
+            return snapshot.credentials[ref]
 
         return read

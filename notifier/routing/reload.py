@@ -28,13 +28,13 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from notifier.routing.config import RoutingConfig, Target, console_fallback, quoted
+from notifier.routing.config import RoutingConfig, console_fallback, quoted
 from notifier.routing.credentials import Credentials, Look, Stamp, look, merge, stamp
 from notifier.routing.document import MAX_TEXT
 from notifier.routing.parse import usable
@@ -53,21 +53,6 @@ _NAMED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedTarget:
-    """
-    A channel's target with the credentials that it needs.
-
-    Attributes:
-        target: Where the channel leads.
-        missing: Credentials that are not there; a send must be held while there are any.
-    """
-
-    target: Target
-    secrets: Mapping[str, str] = field(repr=False)
-    missing: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The routing in force at one moment; `generation` grows with every change."""
 
@@ -75,21 +60,11 @@ class Snapshot:
     credentials: Credentials
     generation: int
 
-    def target(self, channel: str) -> ResolvedTarget | None:
-        """
-        Return where a channel leads, None if it is not registered.
-
-        Knows the channels of all receivers, matched or not.
-        """
+    def missing(self, channel: str) -> list[str]:
+        """Return the credentials of a channel that are not there; its sends are held meanwhile."""
         target = self.config.targets.get(channel)
-        if target is None:
-            return None
-        refs = target.credential_refs
-        return ResolvedTarget(
-            target,
-            Credentials({r: self.credentials[r] for r in refs if r in self.credentials}),
-            tuple(ref for ref in refs if ref not in self.credentials),
-        )
+        refs = target.credential_refs if target else ()
+        return [ref for ref in refs if ref not in self.credentials]
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,14 +170,12 @@ def _unmet(route: Route, attributes: Mapping[str, str]) -> Iterator[str]:
 def leads_to(config: RoutingConfig) -> dict[str, tuple[str, ...]]:
     """Return the receivers that routes, or others as fallback, name, each with the paths of those."""
     leading: dict[str, list[str]] = {}
-    for route in routes_of(config.route):
-        if route.receiver:
-            leading.setdefault(route.receiver, []).append(route.path)
-    named = [(route.path, route.fallback) for route in routes_of(config.route)]
-    named += [(receiver.path, receiver.fallback) for receiver in config.receivers]
-    for path, fallback in named:
-        if fallback:
-            leading.setdefault(fallback.receiver, []).append(f"{path}.fallback")
+    routes = list(routes_of(config.route))
+    falling: list[Route | Receiver] = [*routes, *config.receivers]
+    named = [(route.receiver, route.path) for route in routes if route.receiver]
+    named += [(e.fallback.receiver, f"{e.path}.fallback") for e in falling if e.fallback]
+    for name, path in named:
+        leading.setdefault(name, []).append(path)
     return {name: tuple(paths) for name, paths in leading.items()}
 
 

@@ -111,8 +111,8 @@ async def running(routing: Routing) -> AsyncIterator[Routing]:
 
 def url(routing: Routing, channel: str) -> str | None:
     """Return the one secret of a channel, None if it is not there or not registered."""
-    resolved = routing.current.target(channel)
-    return next(iter(resolved.secrets.values()), None) if resolved else None
+    target = routing.current.config.targets.get(channel)
+    return routing.current.credentials.get(target.credential_refs[0]) if target else None
 
 
 # -- start ----------------------------------------------------------------------------------------
@@ -182,16 +182,12 @@ async def test_a_missing_directory_is_waited_for(files: Files) -> None:
     async with running(routing_of(files)) as routing:
         assert routing.problem is not None
         assert "sends that need a credential are held" in routing.problem
-        held = routing.current.target("slack:r")
-        assert held is not None
-        assert held.missing == ("a",)
+        assert routing.current.missing("slack:r") == ["a"]
         files.credentials.mkdir()
         files.credential("a", "https://h/a")
         await eventually(lambda: routing.problem is None)
-        ready = routing.current.target("slack:r")
-        assert ready is not None
-        assert ready.missing == ()
-        assert dict(ready.secrets) == {"a": "https://h/a"}
+        assert routing.current.missing("slack:r") == []
+        assert routing.current.credentials == {"a": "https://h/a"}
 
 
 # -- changes --------------------------------------------------------------------------------------
@@ -207,7 +203,7 @@ async def test_a_new_file_is_taken_whole(files: Files) -> None:
         files.route(slack("a"))
         await eventually(lambda: routing.current.generation == 2)
         assert routing.in_force != said, "another file is told from it"
-        assert before.target("slack:r") is None
+        assert "slack:r" not in before.config.targets
         assert resolve(before.config, {}).channels == ("console",)
         assert resolve(routing.current.config, {}).channels == ("slack:r",)
 
@@ -415,10 +411,8 @@ async def test_the_routing_is_whole_at_every_moment(files: Files) -> None:
             snapshot = routing.current
             generations.add(snapshot.generation)
             (channel,) = resolve(snapshot.config, {}).channels
-            resolved = snapshot.target(channel)
-            assert resolved is not None
-            assert resolved.missing == ()
-            assert set(resolved.secrets) == set(resolved.target.credential_refs)
+            assert snapshot.config.targets[channel].credential_refs
+            assert snapshot.missing(channel) == []
             await asyncio.sleep(0.002)
 
 
