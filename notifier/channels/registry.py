@@ -1,9 +1,9 @@
 """
 Channels by name, made from the routing in force.
 
-A channel is made when its name is first looked up and made anew when its target has changed. Credentials
-are not part of it but are read from the routing at each send, so a rotated one serves the next call. A
-configured channel is never missing for a moment: the routing is replaced as a whole.
+A channel is made when its name is looked up, since it keeps nothing. Credentials are not part of it but are
+read from the routing at each send, so a rotated one serves the next call. A configured channel is
+never missing for a moment: the routing is replaced as a whole.
 
 A name that no receiver carries, and a channel that is switched off, have no channel: upstream's
 permanent "channel not registered".
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class ChannelRegistry:
-    """Makes and keeps channels."""
+    """Makes channels."""
 
     def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
@@ -75,24 +75,15 @@ class ChannelRegistry:
             self._local["file"] = file
         if log is not None:
             self._local["log"] = log
-        self._made: dict[str, tuple[Target, Channel]] = {}
 
     def channel(self, name: str) -> Channel | None:
         """The channel of a name, None if there is none."""
         if local := self._local.get(name):
             return local
         target = self._routing().config.targets.get(name)
-        if target is None:
-            self._made.pop(name, None)
-            return None
-        made = self._made.get(name)
-        if made is not None and made[0] == target:
-            return made[1]
-        channel = self._make(name, target)
-        if channel is not None and target.wording is not None:
-            channel = WordedChannel(channel, target.wording)
-        if channel is not None:
-            self._made[name] = (target, channel)
+        channel = self._make(name, target) if target else None
+        if channel and target and target.wording:
+            return WordedChannel(channel, target.wording)
         return channel
 
     def not_ready(self, name: str) -> str | None:
