@@ -5,7 +5,7 @@ Semantics of client-go's queue, which level-triggered controllers rely on: addin
 waiting changes nothing; adding one that is being handled makes it wait again once that is done; a
 delayed add keeps the earliest time. So an object is always handled serially, different objects in
 parallel, and no wake-up is ever lost or multiplied. There is no task and no timer per key: one heap
-holds all delays, and one timer waits for the earliest while a worker waits.
+holds all delays, and one timer waits for the earliest.
 
 Ready keys are taken in turns, one from each group. With the notification's namespace as its group, an
 author who creates five thousand at once delays those of others by one key each.
@@ -17,9 +17,7 @@ each notification of a quiet hour, because sixty workers look for a key that the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -55,8 +53,8 @@ class WorkQueue:
         self._delayed: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
         self._failures: dict[str, int] = {}
-        #: Workers without a key, the longest waiting first.
-        self._idle: deque[asyncio.Future[None]] = deque()
+        #: One for each ready key; workers without a key wait here, the longest waiting first.
+        self._available = asyncio.Semaphore(0)
         self._alarm = Alarm(monotonic, self._on_alarm)
 
     def __len__(self) -> int:
@@ -76,7 +74,7 @@ class WorkQueue:
         elif key not in self._waiting:
             self._waiting.add(key)
             self._ready.append(self._group(key), key)
-            self._wake_one()
+            self._available.release()
 
     def add_at(self, key: str, at: float) -> None:
         """Queue a key to be handled at a boot-clock second, or earlier if something else adds it."""
@@ -92,8 +90,7 @@ class WorkQueue:
             # A key that is added before its time leaves its entry behind, for hours with a long back-off.
             self._heap = [(due, delayed) for delayed, due in self._delayed.items()]
             heapq.heapify(self._heap)
-        if self._idle:
-            self._set_alarm()
+        self._alarm.set(at)
 
     def retry(self, key: str) -> float:
         """Queue a key again after a failure, later each time; returns the wait in seconds."""
@@ -109,45 +106,17 @@ class WorkQueue:
 
     async def get(self) -> str:
         """Wait for the next key; the caller must call `done` with it."""
-        while True:
-            self._add_due()
-            if self._ready:
-                key = self._ready.popleft()
-                self._waiting.discard(key)
-                self._in_hand.add(key)
-                return key
-            await self._wait()
-
-    async def _wait(self) -> None:
-        """Wait to be woken; a worker that is cancelled then passes the wake-up on."""
-        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._idle.append(woken)
-        self._set_alarm()
-        try:
-            await woken
-        except asyncio.CancelledError:
-            with contextlib.suppress(ValueError):
-                self._idle.remove(woken)
-            if self._ready:
-                self._wake_one()
-            raise
-
-    def _wake_one(self) -> None:
-        while self._idle:
-            woken = self._idle.popleft()
-            if not woken.done():
-                woken.set_result(None)
-                return
-
-    def _set_alarm(self) -> None:
-        """Set the alarm for the earliest delay."""
-        if self._heap:
-            self._alarm.set(self._heap[0][0])
+        self._add_due()
+        await self._available.acquire()
+        key = self._ready.popleft()
+        self._waiting.discard(key)
+        self._in_hand.add(key)
+        return key
 
     def _on_alarm(self) -> None:
         self._add_due()
-        if self._idle:
-            self._set_alarm()
+        if self._heap:
+            self._alarm.set(self._heap[0][0])
 
     def done(self, key: str) -> None:
         """Give a key back."""

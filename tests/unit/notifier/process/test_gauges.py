@@ -13,6 +13,7 @@ import pytest
 
 from notifier.app import Parts
 from notifier.dispatch.dispatcher import Dispatcher
+from notifier.dispatch.workqueue import WorkQueue
 from notifier.process import gauges
 from notifier.process.gauges import refresh
 from notifier.reconciler.controller import Controller
@@ -422,7 +423,7 @@ def test_a_scrape_shows_what_the_parts_say(
     monkeypatch.setattr(controller.holds, "undelivered_critical", lambda _: 9.5)
     for uid in ("a", "b"):
         parts.queue.add(uid)
-    parts.queue.add_at("c", NOW + 30)
+    monkeypatch.setattr(WorkQueue, "delayed", 1)
     monkeypatch.setattr(Dispatcher, "running", 5)
     parts.outside.watch.late(0.2)
     parts.outside.watch.late(0.1)
