@@ -208,10 +208,10 @@ class Sweeps:
             wanted = namespaces is None or namespace in namespaces
             return wanted and namespace not in reflector.refused
 
-        sweep = await self._parts.sweeper.orphans(self._parts.shards, known, watched)
-        self.looked_at[_LOGS] = sweep.looked_at
-        if sweep.retired:
-            logger.info("logs of deleted objects retired", extra={"logs": sweep.retired})
+        compared, retired = await self._parts.sweeper.orphans(self._parts.shards, known, watched)
+        self.looked_at[_LOGS] = compared
+        if retired:
+            logger.info("logs of deleted objects retired", extra={"logs": retired})
 
     async def expired(self) -> None:
         """Delete finished objects whose retention time is over."""

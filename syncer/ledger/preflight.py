@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from syncer.ledger.connection import CLOCK
 from syncer.ledger.replies import parse_version
@@ -119,21 +119,14 @@ def unfit(info: Mapping[str, str], *, durability: str, ahead: float | None = Non
 _FORGET: Final = 60.0
 
 
-class _Probe(NamedTuple):
-    """A second of the monotonic clock, and by how many seconds a server was ahead then."""
-
-    at: float
-    ahead: float
-
-
 class Clocks:
     """The differences between the clocks, as of the last probe of each Redis server."""
 
     def __init__(self, api: ServerTime) -> None:
         """`api` is the API server's time."""
         self._api = api
-        #: By run id.
-        self._seen: dict[str, _Probe] = {}
+        #: By run id, a second of the monotonic clock, and by how many seconds the server was ahead then.
+        self._seen: dict[str, tuple[float, float]] = {}
 
     def ahead(self, info: Mapping[str, str]) -> float | None:
         """
@@ -146,13 +139,13 @@ class Clocks:
             return None
         ahead = (int(offset) - self._api.offset) / 1000
         now = self._api.monotonic()
-        self._seen = {r: s for r, s in self._seen.items() if now - s.at <= _FORGET}
-        self._seen[info.get("run_id", "")] = _Probe(now, ahead)
+        self._seen = {r: s for r, s in self._seen.items() if now - s[0] <= _FORGET}
+        self._seen[info.get("run_id", "")] = now, ahead
         return ahead
 
     @property
     def worst(self) -> float | None:
         """How far ahead the server is that is furthest off, None if none was probed lately."""
         now = self._api.monotonic()
-        lately = [s.ahead for s in self._seen.values() if now - s.at <= _FORGET]
+        lately = [ahead for at, ahead in self._seen.values() if now - at <= _FORGET]
         return max(lately, key=abs, default=None)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -251,12 +250,22 @@ def status_behind(
 # -- the self-audit -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+def examine(
+    *,
+    view: LogView,
+    records: Sequence[Record],
+    acked: int,
+    status: Status | None,
+    spec_hash: str,
+    quiet: bool,
+    pending: bool,
+    states: Sequence[ChannelState] = (),
+) -> tuple[Divergence, ...]:
     """
-    One notification from all sides, read in this order.
+    Check one notification with its memory; empty if all sides agree.
 
-    Attributes:
+    Args:
+        view: What is remembered of it.
         records: The log as read, to its end.
         acked: Position up to which its header marks it as published.
         status: The object's, read after the log; None if it could not be read.
@@ -265,26 +274,10 @@ class Evidence:
         pending: A write of this view onto that status would change it.
         states: Of each planned channel, by this view and that status; empty if no request to send again and
             no open attempt leaves them as they are.
-    """
-
-    view: LogView
-    records: Sequence[Record]
-    acked: int
-    status: Status | None
-    spec_hash: str
-    quiet: bool
-    pending: bool
-    states: Sequence[ChannelState] = ()
-
-
-def examine(evidence: Evidence) -> tuple[Divergence, ...]:
-    """
-    Check one notification with its memory; empty if all sides agree.
 
     Raises:
         ValueError: the records do not follow each other, or speak of attempts in a malformed way.
     """
-    view, records = evidence.view, evidence.records
     if not view.begins(records):
         return (Divergence.HISTORY,)
     found: list[Divergence] = []
@@ -292,20 +285,16 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
     if again != view:
         found.append(Divergence.MEMORY)
     found += [f.kind for f in two_open(fold(records))]
-    status = evidence.status
     if status is None:
         return tuple(found)
     found += [f.kind for f in log_behind(again, status)]
     found += [
-        f.kind
-        for f in (*unfounded(status, evidence.states, whole=again.whole), *unplanned(again, status))
+        f.kind for f in (*unfounded(status, states, whole=again.whole), *unplanned(again, status))
     ]
-    if evidence.quiet:
+    if quiet:
         # What waits to be written heals both; a status is wrong only if no write of it waits. What a memory
         # that is wrong or lacks something would write proves nothing.
-        unwritten = evidence.pending and not found
-        found += [
-            f.kind for f in status_behind(records, evidence.acked, status, unwritten=unwritten)
-        ]
-    found += [f.kind for f in respecified(again, evidence.spec_hash)]
+        unwritten = pending and not found
+        found += [f.kind for f in status_behind(records, acked, status, unwritten=unwritten)]
+    found += [f.kind for f in respecified(again, spec_hash)]
     return tuple(found)

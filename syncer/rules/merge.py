@@ -41,9 +41,8 @@ from syncer.model.resource import (
 from syncer.rules.channel_state import ChannelState, State, counts, deciding, state_of, superseded
 from syncer.rules.fallback import stood_by
 from syncer.rules.fold import LogView
-from syncer.rules.journal import Basis, held_because
 from syncer.rules.recognise import recognise
-from syncer.rules.status_conditions import Marks, conditions_of, stopped
+from syncer.rules.status_conditions import conditions_of, stopped
 from syncer.rules.text import go_duration
 
 _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
@@ -66,10 +65,8 @@ class Facts:
     generation: int
     policy: RetryPolicy
     at_most_once: bool = False
-    #: Whether a due attempt has waited for the log long enough for the object to show it.
-    held: bool = False
-    #: Why it is not journaled, None where nothing is.
-    held_by: Basis | None = None
+    #: Why a due attempt waits for the log, as a condition's reason and message; None if none has for long.
+    held: tuple[str, str] | None = None
     #: The violation that the self-audit found, empty if none.
     violation: str = ""
     #: Why the record cannot be trusted, empty if it can.
@@ -79,12 +76,6 @@ class Facts:
     #: Attempts that this process carries out. A journaled one is shown as unknown but counts as open: it
     #: may be the last one, and a final phase could not be taken back.
     in_hand: frozenset[AttemptId] = frozenset()
-
-    @property
-    def marks(self) -> Marks:
-        """The facts that conditions show."""
-        held = held_because(self.held_by) if self.held else None
-        return Marks(self.generation, self.violation, held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +182,9 @@ def merge(
             channel_states,
             old=status,
             plan=view.plan,
-            marks=facts.marks,
+            violation=facts.violation,
+            held=facts.held,
+            generation=facts.generation,
             now=now,
         ),
         attempts=published,
@@ -220,8 +213,8 @@ def quarantine(status: Status, reason: str, facts: Facts, *, now: int) -> Status
     """
     if reason:
         why = (QUARANTINED, "True", "LogUndecodable", reason)
-    elif facts.marks.held is not None and not facts.untrusted:
-        why = (LOG_UNAVAILABLE, "True", *facts.marks.held)
+    elif facts.held is not None and not facts.untrusted:
+        why = (LOG_UNAVAILABLE, "True", *facts.held)
     else:
         why = (RECORD_TRUSTED, "False", "StatusBeyondLog", f"{facts.untrusted}; {WAYS_OUT}")
     shown = stopped(status, why, generation=facts.generation, now=now)

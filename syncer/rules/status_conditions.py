@@ -11,7 +11,6 @@ meets. Their texts are those of the phase, so they change only in a write that i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptState
@@ -45,21 +44,7 @@ _READY: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """
-    What conditions say that neither log nor status knows.
-
-    `violation` is what the self-audit found that must not be, empty if nothing; `held` are reason and
-    message why a due attempt waits for the log, None if none does.
-    """
-
-    generation: int
-    violation: str
-    held: tuple[str, str] | None
-
-
-def conditions_of(
+def conditions_of(  # noqa: PLR0913 (what is known of a notification from all sides)
     phase: str,
     message: str,
     published: tuple[Attempt, ...],
@@ -67,7 +52,9 @@ def conditions_of(
     *,
     old: Status,
     plan: Plan | None,
-    marks: Marks,
+    violation: str,
+    held: tuple[str, str] | None,
+    generation: int,
     now: int,
 ) -> tuple[Condition, ...]:
     """
@@ -80,26 +67,28 @@ def conditions_of(
         channel_states: Of its channels.
         old: The status before.
         plan: The channels that were chosen, None if none were.
-        marks: What else there is to say.
+        violation: What the self-audit found that must not be, empty if nothing.
+        held: Reason and message why a due attempt waits for the log, None if none does.
+        generation: Of the object.
         now: Redis time in milliseconds.
     """
     terminal = phase in TERMINAL_PHASES
     present: list[tuple[str, str, str, str]] = []
-    if marks.violation:
-        present.append((QUARANTINED, "True", "SelfAudit", marks.violation))
+    if violation:
+        present.append((QUARANTINED, "True", "SelfAudit", violation))
     if plan and plan.reason:
         present.append((ROUTING_RESOLVED, "True", plan.reason, plan.message))
     if terminal and not old.terminal:
         gone = ("False", State.SUPERSEDED.value, message) if superseded(channel_states) else None
         present.append((READY, *(gone or _READY[phase])))
-    if not terminal and marks.violation:
-        present.append((STALLED, "True", "SelfAudit", marks.violation))
+    if not terminal and violation:
+        present.append((STALLED, "True", "SelfAudit", violation))
     elif not terminal:
         present.append((RECONCILING, "True", phase, message))
     elif phase == FAILED and (not old.terminal or find_condition(old.conditions, STALLED)):
         present.append((STALLED, "True", phase, message))
-    if marks.held is not None and not terminal:
-        present.append((LOG_UNAVAILABLE, "True", *marks.held))
+    if held is not None and not terminal:
+        present.append((LOG_UNAVAILABLE, "True", *held))
     if not terminal and (unsent := _unsent(channel_states)):
         present.append((ATTEMPTS_NOT_SENT, "True", "RepeatedlyNotSent", unsent))
     if late := _late(published, old):
@@ -109,7 +98,7 @@ def conditions_of(
     conditions = tuple(c for c in old.conditions if c.type not in _PASSING or c.type in stays)
     at = whole_second(now)
     for condition in present:
-        conditions = set_condition(conditions, Condition(*condition, at, marks.generation))
+        conditions = set_condition(conditions, Condition(*condition, at, generation))
     return conditions
 
 

@@ -27,7 +27,7 @@ from syncer.model.errors import ContractError, PortError
 from syncer.model.ports import ObjectClient, Ownership
 from syncer.model.resource import NotificationRequest
 from syncer.rules.advice import ADVICE
-from syncer.rules.divergence import Divergence, Evidence, examine
+from syncer.rules.divergence import Divergence, examine
 from syncer.sync.notification import Notification
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
@@ -106,17 +106,15 @@ class Scrubber:
         quiet = not notification.publication.pending
         pending, states = self.sync.weigh(notification, current, term) if current else (False, ())
         found = examine(
-            Evidence(
-                view=notification.view,
-                records=snapshot.records if snapshot else (),
-                acked=snapshot.header.acked if snapshot else 0,
-                status=current.status if current else None,
-                spec_hash=current.content_hash() if current else "",
-                quiet=quiet,
-                pending=quiet and pending,
-                # One that was requested again may have attempts left after its end.
-                states=() if notification.view.opened or notification.view.ordered else states,
-            )
+            view=notification.view,
+            records=snapshot.records if snapshot else (),
+            acked=snapshot.header.acked if snapshot else 0,
+            status=current.status if current else None,
+            spec_hash=current.content_hash() if current else "",
+            quiet=quiet,
+            pending=quiet and pending,
+            # One that was requested again may have attempts left after its end.
+            states=() if notification.view.opened or notification.view.ordered else states,
         )
         if current is not None and found:
             shown = notification.request.status

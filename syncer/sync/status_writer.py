@@ -48,6 +48,7 @@ from syncer.model.resource import SENT, TERMINAL_PHASES, Json, LogMark, Notifica
 from syncer.rules.channel_state import ChannelState
 from syncer.rules.compact import SOFT_LIMIT, compact, least
 from syncer.rules.fold import History
+from syncer.rules.journal import held_because
 from syncer.rules.merge import Facts, Merged, merge, quarantine
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
@@ -436,15 +437,14 @@ class StatusWriter:
         *,
         journal: str | None = None,
     ) -> Merged:
-        now = self.recorder.time.now()
+        now, outage = self.recorder.time.now(), notification.outage
         request = shown or notification.request
         status = notification.status if shown is None else request.status
         facts = Facts(
             request.generation,
             request.policy,
             self.limits.at_most_once,
-            held=notification.outage.shown,
-            held_by=notification.outage.missing,
+            held=held_because(outage.missing) if outage.shown else None,
             violation=notification.violation,
             untrusted=notification.judged.untrusted,
             unread=self._journals(notification),
@@ -452,7 +452,7 @@ class StatusWriter:
         )
         if journal is None:
             # Under a claim the log is in use, and a mark is an old one; else it stays as it is.
-            journal = (notification.outage.note or None) if notification.claim is None else ""
+            journal = (outage.note or None) if notification.claim is None else ""
         if notification.quarantine or notification.judged.untrusted or self._unjudged(notification):
             status = quarantine(request.status, notification.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")

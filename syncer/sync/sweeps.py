@@ -163,13 +163,6 @@ class Resync:
 logger = logging.getLogger("ledger.claim")
 
 
-class OrphanSweep(NamedTuple):
-    """How many logs were compared, and how many of them were given an expiry."""
-
-    looked_at: int
-    retired: int
-
-
 class FinishedSweep(NamedTuple):
     """
     What is left to do for finished notifications.
@@ -199,7 +192,7 @@ class Sweeper:
         ownership: Ownership,
         known: Callable[[str], bool],
         watched: Callable[[str], bool],
-    ) -> OrphanSweep:
+    ) -> tuple[int, int]:
         """
         Find logs whose object is gone, and retire those that are ours.
 
@@ -207,6 +200,9 @@ class Sweeper:
             ownership: Knows which shards are ours.
             known: Whether an object with this uid exists, as of a complete list.
             watched: Whether objects of a namespace are watched here; of others nothing is known.
+
+        Returns:
+            How many logs were compared, and how many of them were given an expiry.
         """
         compared, retired = 0, 0
         async for uids in self.log.scan():
@@ -235,7 +231,7 @@ class Sweeper:
                         "an orphaned log was not retired; the next sweep tries again",
                         extra={"uid": uid, "error": str(error)},
                     )
-        return OrphanSweep(compared, retired)
+        return compared, retired
 
     async def _is_gone(self, uid: str, namespace: str, name: str) -> bool:
         try:

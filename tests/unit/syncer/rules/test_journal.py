@@ -194,7 +194,7 @@ def test_each_reason_to_hold_is_named() -> None:
 )
 def test_the_condition_names_the_reason(by: Basis | None, reason: str) -> None:
     """The object says why it is held, and stops saying so."""
-    facts = Facts(3, RetryPolicy(), held=True, held_by=by)
+    facts = Facts(3, RetryPolicy(), held=held_because(by))
     status = merge(Status(), LogView(), facts, now=5_500).status
     wanted = Condition(LOG_UNAVAILABLE, "True", reason, held_because(by)[1], 5_000, 3)
     assert find_condition(status.conditions, LOG_UNAVAILABLE) == wanted

@@ -27,6 +27,7 @@ from syncer.model.resource import (
 )
 from syncer.rules.divergence import unfounded
 from syncer.rules.fold import LogView
+from syncer.rules.journal import held_because
 from syncer.rules.merge import (
     ALL_FAILED,
     Facts,
@@ -335,7 +336,7 @@ def test_quarantine_touches_nothing_else() -> None:
         Condition(kind, "True", "LogUndecodable", "record 3: checksum does not match", NOW, 1)
         for kind in ("Quarantined", "Stalled")
     )
-    away = quarantine(status, "", replace(FACTS, held=True), now=NOW + 1)
+    away = quarantine(status, "", replace(FACTS, held=held_because(None)), now=NOW + 1)
     assert replace(away, conditions=away.conditions[:-1]) == status
     assert away.conditions[-1].type == "LogUnavailable"
     for stopped in (found, away):
@@ -346,13 +347,13 @@ def test_quarantine_touches_nothing_else() -> None:
 def test_held_deliveries() -> None:
     """A delivery that has been held for long is told by a condition, and only while it is."""
     view = log(ONE)
-    held = shown(Status(), view, replace(FACTS, held=True))
+    held = shown(Status(), view, replace(FACTS, held=held_because(None)))
     assert [(c.type, c.status, c.reason) for c in held.conditions][-1] == (
         "LogUnavailable", "True", "DeliveryHeld",
     )  # fmt: skip
     assert held.phase == "Sending"
     assert not [c for c in shown(held, view).conditions if c.type == "LogUnavailable"]
-    sent = shown(held, log(ONE, attempt(1, "a", SUCCESS)), replace(FACTS, held=True))
+    sent = shown(held, log(ONE, attempt(1, "a", SUCCESS)), replace(FACTS, held=held_because(None)))
     assert sent.phase == "Sent"
     assert not [c for c in sent.conditions if c.type == "LogUnavailable"]
 
