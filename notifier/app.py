@@ -91,7 +91,7 @@ class Parts:
         at_most_once = delivery.guarantee == "atMostOnce"
 
         self.metrics: Final = SyncMetrics(outside.registry)
-        outside.watch.on_lag(self.metrics.loop_lag.observe)
+        outside.watch.observe = self.metrics.loop_lag.observe
         pace = EventLimits(queue=events.burst, rate=events.per_second, burst=events.burst)
         self.events: Final = EventRecorder(outside.objects, instance=outside.identity, limits=pace)
         self.delivery_metrics: Final = DeliveryMetrics(
@@ -220,21 +220,21 @@ class Parts:
             clock=self.monotonic,
             owned=self.shards,
             # Who deletes finished objects needs their times; a journaled one may show what its log lacks.
-            brief=lambda: not (self.settings.retention.delete_objects or self.manager.marks_left),
+            brief=lambda: (
+                not (self.settings.retention.delete_objects or self.manager.held.marks_left)
+            ),
             on_missed=self.metrics.watch_missed.inc,
         )
         # Without writes nothing can be sent, without lists nothing is known: shards are left to others.
         self.installation, self.manager = make_manager(
-            loaded,
-            outside,
-            self.shards,
+            loaded, outside, self.shards,
             owner=ShardWork(self.shards, self.controller, self.takeover),
             able=lambda: self.client.able and self._serving(),
             # A Redis that refuses writes takes outcomes, or can be read.
             without_writes=lambda: (self.journal.enabled or self.log.available) and self._serving(),
             problem=self._idle_because,
             store=lambda: self.log.lineage,
-        )
+        )  # fmt: skip
 
     def _idle_because(self) -> str:
         """Why no attempt is opened now, empty if it is."""

@@ -104,13 +104,9 @@ async def lines_of(response: aiohttp.ClientResponse, idle_timeout: float) -> Asy
 
 async def refusal_of(response: aiohttp.ClientResponse, *, write: bool) -> PortError:
     """Return the error that an answer other than 2xx amounts to; a `write` may have changed something."""
-    body = b""
     try:
-        while len(body) < _ERROR_BODY_BYTES and (
-            chunk := await response.content.read(_ERROR_BODY_BYTES - len(body))
-        ):
-            body += chunk
-    except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError):
+        body = await body_of(response, _ERROR_BODY_BYTES)
+    except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, Rejected):
         body = b""  # the status is known; an explanation that breaks off changes nothing
     return error_of(response.status, body, response.headers.get("Retry-After"), write=write)
 

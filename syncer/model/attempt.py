@@ -61,9 +61,7 @@ def shared_text(text: str) -> str:
     return _recent(text) if len(text) <= _SHARED else text
 
 
-@lru_cache(maxsize=1024)
-def _recent(text: str) -> str:
-    return text
+_recent: Final = lru_cache(maxsize=1024)(str)
 
 
 def without(ids: frozenset[AttemptId], attempt_id: AttemptId) -> frozenset[AttemptId]:

@@ -44,7 +44,8 @@ class LoopWatch:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds."""
         self._clock = clock
-        self._observe: Callable[[float], None] = lambda _: None
+        #: Called with the seconds of each lag.
+        self.observe: Callable[[float], None] = lambda _: None
         #: When the task is to be woken next, 0 before it runs.
         self._due = 0.0
         self._place = ""
@@ -65,10 +66,6 @@ class LoopWatch:
             return loop
         return asyncio.new_event_loop()
 
-    def on_lag(self, observe: Callable[[float], None]) -> None:
-        """Have a function called with the seconds of each lag."""
-        self._observe = observe
-
     async def pulse(self) -> None:
         """Measure how late the loop is, until cancelled."""
         while True:
@@ -81,7 +78,7 @@ class LoopWatch:
         """Note that the loop was late by so much."""
         self._rotate()
         self._longest[0] = max(self._longest[0], seconds)
-        self._observe(seconds)
+        self.observe(seconds)
         if seconds >= NOTICE:
             place, self._place = self._place, ""
             now = self._clock()

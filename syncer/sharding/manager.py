@@ -125,7 +125,8 @@ class ShardManager:
             lagging=lambda: self._session.lagging(self._view.version_of(self._session.name)),
             patience=timings.renew_deadline,
         )
-        self._held = ShardLeases(
+        #: The shards' Leases, and what is known of those that are ours.
+        self.held = ShardLeases(
             leases,
             self._view,
             place,
@@ -153,7 +154,7 @@ class ShardManager:
         if orphaned:
             shown = ", ".join(map(str, orphaned[:8]))
             reason = (
-                self._session.problem or self._watch.problem or self._held.problem or self._problem
+                self._session.problem or self._watch.problem or self.held.problem or self._problem
             )
             return f"no owner yet for shard {shown}" + (f" ({reason})" if reason else "")
         if self._watch.problem and self._watch.silent_for() > self._timings.duration:
@@ -170,35 +171,21 @@ class ShardManager:
         """How many replicas have a session, this one included."""
         return len(self._view.sessions)
 
-    @property
-    def carries_notes(self) -> bool:
-        """Whether the Lease of any of our shards may carry a note."""
-        return any(map(self._held.may_carry_note, self._held.terms))
-
     def note_of(self, uid: str) -> Note | None:
         """The confirmed note in the Lease of a notification's shard."""
-        return self._held.note(self.shard_of(uid))
+        return self.held.note(self.shard_of(uid))
 
     def may_carry_note(self, uid: str) -> bool:
         """Whether that Lease may carry a note, so that nothing may be opened in the shard's logs."""
-        return self._held.carries_notes and self._held.may_carry_note(self.shard_of(uid))
-
-    @property
-    def marks_left(self) -> frozenset[int]:
-        """Our shards whose objects may carry marks of an outage."""
-        return self._held.marks_left
+        return self.held.carries_notes and self.held.may_carry_note(self.shard_of(uid))
 
     def marked(self, uid: str) -> bool:
         """Whether a notification's status may hold attempts of an outage."""
-        return self.shard_of(uid) in self._held.marks_left
+        return self.shard_of(uid) in self.held.marks_left
 
     def lineage_of(self, uid: str) -> Lineage:
         """What is known of its store."""
-        return self._held.lineage(self.shard_of(uid))
-
-    async def clear_marks(self, shard: int) -> bool:
-        """Record in the Lease of one of our shards that none of its objects carries a mark."""
-        return await self._held.clear_marks(shard)
+        return self.held.lineage(self.shard_of(uid))
 
     def shard_of(self, uid: str) -> int:
         """The shard of a notification."""
@@ -206,14 +193,14 @@ class ShardManager:
 
     async def put_notes(self, since: int) -> int:
         """Put a note into the Lease of each of our shards; returns how many are confirmed."""
-        shards = list(self._held.terms)
-        found = await asyncio.gather(*(self._held.put_note(n, since) for n in shards))
+        shards = list(self.held.terms)
+        found = await asyncio.gather(*(self.held.put_note(n, since) for n in shards))
         return len(found) - found.count(None)
 
     async def remove_notes(self) -> int:
         """Remove the notes of our shards; returns how many were removed."""
-        shards = [n for n in self._held.terms if self._held.may_carry_note(n)]
-        return sum(await asyncio.gather(*(self._held.remove_note(n) for n in shards)))
+        shards = [n for n in self.held.terms if self.held.may_carry_note(n)]
+        return sum(await asyncio.gather(*(self.held.remove_note(n) for n in shards)))
 
     async def run(self) -> None:
         """Compete, hold and hand over until cancelled, or until `release`."""
@@ -246,10 +233,10 @@ class ShardManager:
             # What is being taken right now is released as well.
             async with asyncio.timeout(timeout / 2), self._assigning:
                 pass
-        held = list(self._held.terms)
+        held = list(self.held.terms)
         for n in held:
             self._shards.drop(n)
-        released = await asyncio.gather(*(self._held.release(n, timeout=timeout / 2) for n in held))
+        released = await asyncio.gather(*(self.held.release(n, timeout=timeout / 2) for n in held))
         await self._session.end(timeout=timeout)
         return sum(released)
 
@@ -262,7 +249,7 @@ class ShardManager:
     def _excess(self) -> HandOver:
         self._serving()
         return hand_over(
-            set(self._held.terms) - self._shards.leaving,
+            set(self.held.terms) - self._shards.leaving,
             shards=self._shards.sharding.shards,
             others=self.others,
             unable=self._fitness.unable_for(self._clock()),
@@ -280,11 +267,11 @@ class ShardManager:
         if error := self._session.problem:
             found["error"] = error
         logger.warning("session lost", extra=found)
-        self._drop(self._held.terms)
+        self._drop(self.held.terms)
 
     def _drop(self, lost: Mapping[int, LeaseTerm]) -> None:
         for n, term in list(lost.items()):
-            del self._held.terms[n]
+            del self.held.terms[n]
             self._shards.drop(n)
             logger.warning(
                 "shard lost", extra={"shard": n, "epoch": term.epoch, "reason": term.ended}
@@ -306,7 +293,7 @@ class ShardManager:
                 continue
             async with self._assigning:
                 until = await self._round()
-            if self._held.problem or self._problem:
+            if self.held.problem or self._problem:
                 # Every event would lead to the same calls, and the same answers.
                 await asyncio.sleep(self._timings.retry_period / 4)
 
@@ -318,7 +305,7 @@ class ShardManager:
         session = self._session.current
         if session is None or self._stopped:
             return math.inf
-        self._drop(self._held.losses())
+        self._drop(self.held.losses())
         self._problem = None
         for lease in silent_sessions(self._view, session.uid, self._clock()):
             # One that was ended stays to be seen for as long as a finalizer keeps its Lease.
@@ -327,7 +314,7 @@ class ShardManager:
                 await self._end(lease)
         states = self._states()
         await self._take(session, states)
-        await self._held.note_store()
+        await self.held.note_store()
         return look_again(self._view, states.values(), self._clock())
 
     def _agree(self) -> None:
@@ -356,13 +343,13 @@ class ShardManager:
 
     def _states(self) -> dict[int, ShardState]:
         """Return the states of all shards that are not ours and whose view is up to date."""
-        now, terms, shards = self._clock(), self._held.terms, range(self._shards.sharding.shards)
+        now, terms, shards = self._clock(), self.held.terms, range(self._shards.sharding.shards)
         self._ended &= {self._session_of(n) for n in shards} | set(self._view.sessions)
         self._renewed = {uid: v for uid, v in self._renewed.items() if uid in self._view.sessions}
         return {
             n: state_of(self._view, n, self._place.identity, now, self._ended)
             for n in shards
-            if n not in terms and self._held.settled(n)
+            if n not in terms and self.held.settled(n)
         }
 
     def _session_of(self, n: int) -> str:
@@ -412,7 +399,7 @@ class ShardManager:
             return
         chosen = choose(
             states,
-            missing=share(self._shards.sharding.shards, self.others + 1) - len(self._held.terms),
+            missing=share(self._shards.sharding.shards, self.others + 1) - len(self.held.terms),
             now=self._clock(),
             patience=self._timings.duration,
         )
@@ -426,7 +413,7 @@ class ShardManager:
 
     async def _acquire(self, n: int, session: Session, seen: Sighting | None) -> None:
         async with self._acquiring:
-            term = await self._held.acquire(n, session, seen)
+            term = await self.held.acquire(n, session, seen)
         if term is not None:
             self._shards.take(n, term)
             self._owner.begin(n)
@@ -444,14 +431,14 @@ class ShardManager:
                 await self._hand_over(excess.shards[0], excess.reason)
 
     async def _hand_over(self, n: int, reason: str) -> None:
-        term = self._held.terms[n]
+        term = self.held.terms[n]
         self._shards.leave(n)
         quiet = await self._owner.quiesce(n, _QUIET)
-        if self._held.terms.get(n) is not term:
+        if self.held.terms.get(n) is not term:
             # Lost meanwhile. If it was acquired again, work that began since then is not waited for.
             return
         if not quiet:
             logger.warning("a shard is handed over with work under way", extra={"shard": n})
         self._shards.drop(n)
-        released = await self._held.release(n, timeout=self._timings.call_timeout)
+        released = await self.held.release(n, timeout=self._timings.call_timeout)
         logger.info("shard handed over", extra={"shard": n, "released": released, "reason": reason})

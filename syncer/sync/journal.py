@@ -94,9 +94,9 @@ class Journal:
             logger.warning("Redis is back; attempts are no longer journaled")
         # Notes of a former owner are removed as well.
         notes = self.notes()
-        if notes.carries_notes and await notes.remove_notes():
+        if notes.held.carries_notes and await notes.remove_notes():
             self.on_change()
-        if notes.marks_left and self.listed():
+        if notes.held.marks_left and self.listed():
             await self._clear_marks(notes)
 
     async def _clear_marks(self, notes: ShardManager) -> None:
@@ -110,8 +110,8 @@ class Journal:
             e.uid for e in cache.entries.values() if e.request.status.journal or e.in_flight.ahead
         ]
         left = {notes.shard_of(uid) for uid in (*marked, *(s.uid for s in cache.journaled()))}
-        for shard in notes.marks_left - left:
-            await notes.clear_marks(shard)
+        for shard in notes.held.marks_left - left:
+            await notes.held.clear_marks(shard)
 
     async def _begin(self) -> None:
         now = self.recorder.cache.monotonic()

@@ -282,7 +282,7 @@ def session_goes_on(_self: ShardManager, _session: Session) -> None:
 @around("session that ended goes on", ShardManager, "_begun")
 def session_goes_on_adopted(was: Any, self: ShardManager, session: Session) -> None:
     """The next session adopts them."""
-    for term in self._held.terms.values():
+    for term in self.held.terms.values():
         term.session = session
     was(self, session)
 

@@ -99,7 +99,7 @@ def test_which_stalls_are_counted_and_said(caplog: pytest.LogCaptureFixture) -> 
     clock, counted = Clock(), list[float]()
     watch = LoopWatch(clock)
     watch.late(1.0)
-    watch.on_lag(counted.append)
+    watch.observe = counted.append
     clock.now += 10
     with caplog.at_level(logging.WARNING):
         for seconds in (0.0099, 0.01, 0.2499):

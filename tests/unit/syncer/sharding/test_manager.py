@@ -267,7 +267,9 @@ async def test_a_note_is_found_by_the_notification(here: Town, a: Replica) -> No
     uids = [f"uid-{n}" for n in range(16)]
 
     def none() -> bool:
-        return not a.manager.carries_notes and {a.manager.note_of(uid) for uid in uids} == {None}
+        return not a.manager.held.carries_notes and {a.manager.note_of(uid) for uid in uids} == {
+            None
+        }
 
     assert none()
     a.kube.fail = refusing(Unavailable("not now"), ends="/nl-1")
@@ -277,16 +279,16 @@ async def test_a_note_is_found_by_the_notification(here: Town, a: Replica) -> No
     assert not none()
     for uid in uids:
         note = a.manager.note_of(uid)
-        assert a.manager.carries_notes
+        assert a.manager.held.carries_notes
         assert note is not None
         stored = here.lease(f"nl-{a.manager.shard_of(uid)}")["metadata"]["annotations"][NOTE]
         assert parse_note(stored) == note
         assert a.manager.may_carry_note(uid)
     assert await a.manager.remove_notes() == 4
     assert none()
-    (shard, *_) = a.manager.marks_left
-    assert await a.manager.clear_marks(shard) is True
-    assert shard not in a.manager.marks_left
+    (shard, *_) = a.manager.held.marks_left
+    assert await a.manager.held.clear_marks(shard) is True
+    assert shard not in a.manager.held.marks_left
 
 
 # -- taking over ----------------------------------------------------------------------------------
@@ -404,7 +406,7 @@ async def test_a_right_that_is_missing_stays_the_reason(
 @town()
 async def test_a_frozen_replica_finds_its_session_gone(here: Town, a: Replica, b: Replica) -> None:
     """It may not send by its own clock, and begins anew with epochs of its own."""
-    terms = dict(a.manager._held.terms)
+    terms = dict(a.manager.held.terms)
 
     def frozen(_: Request) -> None:
         raise Unavailable("nothing gets through")
@@ -417,7 +419,7 @@ async def test_a_frozen_replica_finds_its_session_gone(here: Town, a: Replica, b
     assert all(term.ended == "not renewed for 5 s" for term in terms.values())
     a.kube.fail, a.kube.deaf = lambda _: None, False
     await here.until(lambda: (len(a.owned), len(b.owned)) == (2, 2))
-    assert not set(a.manager._held.terms.values()) & set(terms.values())
+    assert not set(a.manager.held.terms.values()) & set(terms.values())
 
 
 @town()

@@ -73,6 +73,7 @@ class Notes:
 
     def __init__(self) -> None:
         self.note: Note | None = NOTE
+        self.held = self
         self.others = 0
         self.marks_left: frozenset[int] = frozenset()
         self.cleared: list[int] = []
