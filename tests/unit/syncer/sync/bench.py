@@ -1,4 +1,4 @@
-"""A bench for what writes the record, in memory; and API servers that refuse what is written."""
+"""A bench for what writes the record, in memory; and its one object."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import pytest
 from prometheus_client import CollectorRegistry
 
 from syncer.metrics import SyncMetrics
@@ -35,10 +34,21 @@ HELD: Final = Ours(EPOCH)
 
 @dataclass
 class Objects:
-    """One object, with the conflicts that a rival brings; every write is kept."""
+    """
+    One object, written by compare-and-swap.
+
+    Attributes:
+        request: As it is stored.
+        refusals: What the next writes are answered, none of which is carried out.
+        conflicts: What rivals do before the next ones.
+        tried: How many writes were asked for.
+        written: Those that were carried out.
+    """
 
     request: NotificationRequest
+    refusals: list[Exception] = field(default_factory=list)
     conflicts: list[Any] = field(default_factory=list)
+    tried: int = 0
     written: list[dict[str, Any]] = field(default_factory=list)
 
     async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
@@ -47,22 +57,20 @@ class Objects:
         return self.request
 
     async def patch(
-        self,
-        namespace: str,
-        name: str,
-        status: dict[str, Any],
-        *,
-        resource_version: str,
+        self, namespace: str, name: str, status: dict[str, Any], *, resource_version: str
     ) -> NotificationRequest:
-        """Merge, unless a rival comes first."""
+        """Merge, unless it is refused, or a rival comes first."""
         assert f"{namespace}/{name}" == self.request.key
-        document = self.request.document()
-        document["status"] = {**document["status"], **status}
+        self.tried += 1
+        if self.refusals:
+            raise self.refusals.pop(0)
         if self.conflicts:
             await self.conflicts.pop(0)()
+        if resource_version != self.request.resource_version:
             raise Conflict("somebody else was first")
-        assert resource_version == self.request.resource_version
         self.written.append(status)
+        document = self.request.document()
+        document["status"] = {**document.get("status", {}), **status}
         document["metadata"]["resourceVersion"] = str(int(resource_version) + 1)
         self.request = parse_object(document)
         return self.request
@@ -129,17 +137,3 @@ async def delivered(here: Bench, notification: Notification) -> None:
         intent.attempt_id, "console", AttemptState.SUCCESS, started=ended - 40, ended=ended
     )
     assert await recording(here.recorder).close(notification, success, intent, patience=1)
-
-
-def refusing(here: Bench, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
-    """Have the API server refuse as many writes; return the sizes of all that are tried."""
-    patch, left, sizes = here.objects.patch, list(errors), list[int]()
-
-    async def answered(*args: Any, **options: Any) -> NotificationRequest:
-        sizes.append(len(str(args[2].get("deliveryAttempts", ""))))
-        if left:
-            raise left.pop(0)
-        return await patch(*args, **options)
-
-    monkeypatch.setattr(here.objects, "patch", answered)
-    return sizes

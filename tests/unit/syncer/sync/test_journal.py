@@ -21,7 +21,7 @@ from syncer.model.errors import Ambiguous, Conflict, Unavailable
 from syncer.model.journal import Note
 from syncer.model.ports import LeaseTerm
 from syncer.model.record import attempt_record, intent_record
-from syncer.model.resource import NotificationRequest, Status, parse_status
+from syncer.model.resource import NotificationRequest, Status, parse_object, parse_status
 from syncer.rules.evidence import Judgement, Verdict
 from syncer.rules.journal import BORN_MARGIN, Basis
 from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
@@ -33,39 +33,9 @@ from syncer.sync.notification import Claim, Notification
 from syncer.sync.status_writer import StatusWriter
 from tests.fakes.notification import shows
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, WALL, World
+from tests.unit.syncer.sync.bench import Objects
 
 NOTE = Note("0.7-1", since=WALL, kept=1)
-
-
-class Objects:
-    """The API server's copy, written by compare-and-swap; one write may end otherwise."""
-
-    def __init__(self, request: NotificationRequest) -> None:
-        self.stored = request
-        self.status: dict[str, Any] = {}
-        self.patches: list[dict[str, Any]] = []
-        self.mishap: Exception | None = None
-
-    async def get(self, _namespace: str, _name: str, _known: object = None) -> NotificationRequest:
-        """Answer what is stored."""
-        return self.stored
-
-    async def patch(
-        self, _namespace: str, _name: str, status: dict[str, Any], *, resource_version: str,
-    ) -> NotificationRequest:  # fmt: skip
-        """Write it, or not."""
-        if self.mishap is not None:
-            error, self.mishap = self.mishap, None
-            raise error
-        if resource_version != self.stored.resource_version:
-            raise Conflict("another version")
-        self.patches.append(status)
-        self.status = {k: v for k, v in {**self.status, **status}.items() if v is not None}
-        version = str(int(resource_version) + 1)
-        self.stored = replace(
-            self.stored, resource_version=version, status=parse_status(self.status)
-        )
-        return self.stored
 
 
 class Notes:
@@ -214,7 +184,7 @@ async def test_an_attempt_is_in_the_status_before_it_is_sent(away: Away) -> None
     assert await away.attempt() == Outcome.success(200)
     await away.writer.flush(away.notification)
     assert sent_before == [0, 1]
-    ahead, after = away.objects.patches
+    ahead, after = away.objects.written
     (shown,) = expand(ahead)["deliveryAttempts"]
     assert (shown["status"], shown["error"]) == ("unknown", WRITTEN_AHEAD)
     assert (ahead["journal"], ahead["phase"]) == ({"outage": NOTE.name}, "Sending")
@@ -233,7 +203,7 @@ async def test_what_was_not_written_was_no_attempt(
 ) -> None:
     """Nothing is sent, nothing is known of it, and it is looked at again; a line says why."""
     caplog.set_level(logging.INFO, "ledger.journal")
-    away.objects.mishap = error
+    away.objects.refusals = [error]
     assert await away.attempt() is None
     assert (away.receiver.sent, away.known, away.notification.in_flight.executing) == (0, [], {})
     assert away.controller.queue.delayed == 1
@@ -244,13 +214,13 @@ async def test_what_was_not_written_was_no_attempt(
 
 async def test_what_may_be_written_is_on_record_as_not_sent(away: Away) -> None:
     """Its answer was lost: it counts for nothing, waits, and the status says so by another write."""
-    away.objects.mishap = Ambiguous("no answer")
+    away.objects.refusals = [Ambiguous("no answer")]
     assert await away.attempt() is None
     assert await away.controller.notifications.outcomes.drain(5) == 0
     assert (away.receiver.sent, away.known) == (0, [("failed", "notSent")])
     assert away.notification.due["c"] > NOW
     await away.writer.flush(away.notification)
-    (patch,) = away.objects.patches
+    (patch,) = away.objects.written
     assert patch["deliveryAttempts"][0]["class"] == "notSent"
 
 
@@ -296,7 +266,7 @@ async def test_the_end_waits_for_nobody_who_has_not_begun(away: Away) -> None:
     await asyncio.sleep(0)
     assert not attempts.waits("uid-a", "c")
     assert submitted == ["c"], "to a dispatcher that is closed"
-    assert (away.receiver.sent, away.objects.patches) == (0, [])
+    assert (away.receiver.sent, away.objects.written) == (0, [])
 
 
 async def test_what_is_urgent_waits_behind_no_slots(away: Away) -> None:
@@ -322,9 +292,10 @@ async def test_what_is_urgent_waits_behind_no_slots(away: Away) -> None:
 
 async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away: Away) -> None:
     """What is shown is the result; Failed is said of what certainly failed."""
-    policy = replace(away.notification.request.policy, max_attempts=1)
-    shows(away.notification, policy=policy)
-    away.objects.stored = away.notification.request
+    document = away.objects.request.document()
+    document["spec"]["retryPolicy"] = {"maxAttempts": 1}
+    away.objects.request = parse_object(document)
+    shows(away.notification, away.objects.request)
 
     async def send(*_: Any) -> Outcome:
         return Outcome.unknown("no answer")
@@ -332,7 +303,7 @@ async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away:
     away.receiver.send = send  # type: ignore[method-assign, assignment] # nobody knows what became of it
     await away.attempt()
     await away.writer.flush(away.notification)
-    assert [p.get("phase") for p in away.objects.patches] == ["Sending", None]
+    assert [p.get("phase") for p in away.objects.written] == ["Sending", None]
     (only,) = away.attempts
     assert isinstance(away.controller.decisions.next(away.notification), Finish)
     # Should it be known after all, it is final.
@@ -341,16 +312,16 @@ async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away:
     )
     away.cache.mark_dirty(away.notification)
     await away.writer.flush(away.notification)
-    assert away.objects.patches[-1]["phase"] == "Failed"
+    assert away.objects.written[-1]["phase"] == "Failed"
 
 
 async def test_what_was_submitted_before_the_outage_gets_a_turn(away: Away) -> None:
     """It gives its slot back, and is decided anew; so is one whose log is back when its turn comes."""
     assert await away.controller.attempts.run("uid-a", "c") is None
-    assert (away.receiver.sent, away.objects.patches, len(away.controller.queue)) == (0, [], 1)
+    assert (away.receiver.sent, away.objects.written, len(away.controller.queue)) == (0, [], 1)
     away.log.client.problem = None
     assert await away.attempt() is None
-    assert (away.receiver.sent, away.objects.patches) == (0, [])
+    assert (away.receiver.sent, away.objects.written) == (0, [])
 
 
 async def test_a_result_of_the_log_is_shown_and_kept(away: Away) -> None:
@@ -369,7 +340,7 @@ async def test_a_result_of_the_log_is_shown_and_kept(away: Away) -> None:
     away.journal.take_up(notification, away.term)
     assert notification.publication.urgent
     await away.writer.flush(notification)
-    assert away.objects.patches[-1]["phase"] == "Sent"
+    assert away.objects.written[-1]["phase"] == "Sent"
     # A log that is read meanwhile does not know it, and what is decided by does.
     away.back()
     await recorder.reread(notification)
@@ -423,7 +394,7 @@ async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
     assert away.notification.outage.missing is Basis.OLDER
     assert away.controller.queue._delayed == {"uid-a": NOW + 5.0}, "nobody says when it is known"
     assert await away.attempt() is None
-    assert (away.receiver.sent, away.objects.patches) == (0, [])
+    assert (away.receiver.sent, away.objects.written) == (0, [])
 
 
 async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
@@ -467,7 +438,7 @@ async def test_a_note_that_is_left_keeps_the_log_unused(away: Away) -> None:
     await away.journal.look()
     assert (away.notes.note, away.changes, away.journal.active) == (None, 1, False)
     assert await away.attempt() == Outcome.success(200)
-    assert away.objects.patches == []
+    assert away.objects.written == []
 
 
 def journals(away: Away) -> bool:

@@ -15,7 +15,7 @@ from syncer.rules.reconcile import Action
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import Flushed, StatusWriter
-from tests.unit.syncer.sync.bench import HELD, bench, delivered, refusing
+from tests.unit.syncer.sync.bench import HELD, bench, delivered
 
 
 class Server:
@@ -189,25 +189,23 @@ async def test_a_missing_permission_to_read_is_said(
         assert permissions.problem is None
 
 
-async def test_no_request_is_made_while_a_right_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_request_is_made_while_a_right_is_missing() -> None:
     """The writer asks before it merges: the notification waits like after any failed write."""
     async with bench(most=3) as (here, notification):
         await delivered(here, notification)
-        sizes = refusing(here, monkeypatch, NO_RIGHT)
+        here.objects.refusals = [NO_RIGHT]
         assert await here.sync.flush(notification) is Flushed.REFUSED
         assert await here.sync.flush(notification) is Flushed.UNAVAILABLE
-        assert len(sizes) == 1
+        assert here.objects.tried == 1
 
 
-async def test_an_unclear_write_that_was_not_stored_backs_off(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_unclear_write_that_was_not_stored_backs_off() -> None:
     """A server that fails gets one write and one read a turn, not six of each."""
     async with bench(most=3) as (here, notification):
         await delivered(here, notification)
-        sizes = refusing(here, monkeypatch, *[Ambiguous("500 of a webhook")] * 2)
+        here.objects.refusals = [Ambiguous("500 of a webhook")] * 2
         for tries in (1, 2):
             assert await here.sync.flush(notification) is Flushed.UNAVAILABLE
-            assert (len(sizes), here.objects.written) == (tries, [])
+            assert (here.objects.tried, here.objects.written) == (tries, [])
         assert await here.sync.flush(notification) is Flushed.WRITTEN
         assert notification.acked == notification.view.position

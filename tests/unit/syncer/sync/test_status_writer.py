@@ -33,7 +33,6 @@ from tests.unit.syncer.sync.bench import (
     bench,
     delivered,
     planned,
-    refusing,
 )
 
 
@@ -102,22 +101,18 @@ ANSWERS: Final[dict[str, tuple[Exception, Flushed, str, list[tuple[str, str]]]]]
 
 @pytest.mark.parametrize("case", ANSWERS)
 async def test_an_answer_that_ends_the_try(
-    here: Bench,
-    notification: Notification,
-    case: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    here: Bench, notification: Notification, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is counted under its name and nothing else is, logged, and not repeated at once."""
     error, wanted, label, logged = ANSWERS[case]
     caplog.set_level(logging.INFO, "ledger.sync")
-    sizes = refusing(here, monkeypatch, error)
+    here.objects.refusals = [error]
     assert await here.sync.flush(notification) is wanted
     patches = here.sync.metrics.patches
     labels = ("written", "conflict", "unclear", "refused", "gone", "unavailable")
     counted = {name: value(patches, result=name) for name in labels}
     assert {name for name, count in counted.items() if count} == {label}
-    assert (counted[label], len(sizes), notification.acked) == (1, 1, 0)
+    assert (counted[label], here.objects.tried, notification.acked) == (1, 1, 0)
     assert notification.closing is (wanted is Flushed.GONE), "a final phase may have been stored"
     told = [vars(r) for r in caplog.records if r.name == "ledger.sync"]
     assert [(r["levelname"], r["msg"]) for r in told] == logged
@@ -125,12 +120,10 @@ async def test_an_answer_that_ends_the_try(
 
 
 async def test_conflicts_are_counted_by_what_comes_of_them(
-    here: Bench,
-    notification: Notification,
-    monkeypatch: pytest.MonkeyPatch,
+    here: Bench, notification: Notification
 ) -> None:
     """Five are tried again at once; behind a sixth the write waits for its turn, which has five anew."""
-    refusing(here, monkeypatch, *[Conflict("first")] * 11)
+    here.objects.refusals = [Conflict("first")] * 11
     assert await here.sync.flush(notification) is Flushed.CONFLICT
     metrics = here.sync.metrics
     assert value(metrics.conflicts, result="retried") == 5
@@ -147,7 +140,7 @@ async def test_an_object_that_is_gone_after_a_conflict(
     here: Bench, notification: Notification, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The read after the conflict finds none, or another one under the name: nothing is written."""
-    refusing(here, monkeypatch, Conflict("first"))
+    here.objects.refusals = [Conflict("first")]
 
     async def get(*_: str) -> NotificationRequest:
         if how == "deleted":
@@ -193,13 +186,11 @@ async def test_what_is_not_finished_waits_for_no_audit() -> None:
         assert list(here.cache.unaudited) == ["u"], "the log is there until its end is handed over"
 
 
-async def test_a_deletion_found_by_a_write_is_told(
-    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_deletion_found_by_a_write_is_told(here: Bench, notification: Notification) -> None:
     """The notification waits for no write any more, and whoever claims is told."""
     stale = list[str]()
     here.cache.check = stale.append
-    refusing(here, monkeypatch, Unavailable("away"), Gone("gone"))
+    here.objects.refusals = [Unavailable("away"), Gone("gone")]
     await here.sync._one(notification)
     assert (notification.publication.failures, notification.deleted, stale) == (1, False, [])
     here.cache.mark_dirty(notification, urgent=True)
@@ -241,9 +232,7 @@ async def test_a_lost_answer_reports_what_the_write_changed(
 
 
 async def test_a_status_that_is_refused_to_the_last_is_not_reported(
-    here: Bench,
-    notification: Notification,
-    monkeypatch: pytest.MonkeyPatch,
+    here: Bench, notification: Notification
 ) -> None:
     """Twice too large, and its phase alone refused as well: nobody is told that it shows something."""
     told: list[object] = []
@@ -252,7 +241,7 @@ async def test_a_status_that_is_refused_to_the_last_is_not_reported(
         on_settled=lambda *what: told.append(what),
     )  # fmt: skip
     large = Rejected("no", reason="TooLarge")
-    refusing(here, monkeypatch, large, large, Rejected("no", reason="Invalid"))
+    here.objects.refusals = [large, large, Rejected("no", reason="Invalid")]
     assert await sync.flush(notification) is Flushed.REFUSED
     assert (told, here.objects.written) == ([], [])
 
@@ -273,19 +262,16 @@ async def test_the_bound_of_a_second_try(
         here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
         limits=Limits(status_bytes=8_000),
     )  # fmt: skip
-    refusing(here, monkeypatch, Rejected("no", reason="TooLarge"))
+    here.objects.refusals = [Rejected("no", reason="TooLarge")]
     assert await sync.flush(notification) is Flushed.WRITTEN
     assert asked == [8_000, 2_000]
 
 
 async def test_one_poisonous_object_backs_off(
-    here: Bench,
-    notification: Notification,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    here: Bench, notification: Notification, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever its write raises, it is logged with the trace, and the object waits its turn."""
-    refusing(here, monkeypatch, RuntimeError("poison"))
+    here.objects.refusals = [RuntimeError("poison")]
     notification.publication.begin()
     await here.sync._one(notification)
     assert (notification.publication.writing, notification.publication.failures) == (False, 1)
@@ -704,7 +690,7 @@ async def test_a_write_ahead_is_not_repeated_after_a_conflict(
     """The object is read once, for whoever decides anew; there may be none any more."""
     async with bench(most=3) as (here, notification):
         sync, reported = await ahead(here, notification)
-        sizes = refusing(here, monkeypatch, Conflict("first"))
+        here.objects.refusals = [Conflict("first")]
         here.objects.request = replace(here.objects.request, resource_version="9")
         if gone:
 
@@ -714,7 +700,7 @@ async def test_a_write_ahead_is_not_repeated_after_a_conflict(
             monkeypatch.setattr(here.objects, "get", get)
         result = await sync.write_ahead(notification, HELD, NOTE_NAME)
         assert result is (Flushed.GONE if gone else Flushed.CONFLICT)
-        assert (len(sizes), reported, notification.outage.note) == (1, [], "")
+        assert (here.objects.tried, reported, notification.outage.note) == (1, [], "")
         assert notification.request.resource_version == ("5" if gone else "9")
 
 
@@ -738,7 +724,7 @@ async def test_a_write_that_another_object_answers_is_not_believed(
     here: Bench, notification: Notification, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under its name and version, as after a restore of etcd; the smallest write is no exception."""
-    refusing(here, monkeypatch, *[Rejected("no", reason="TooLarge")] * tries)
+    here.objects.refusals = [Rejected("no", reason="TooLarge")] * tries
     patch, before = here.objects.patch, notification.request
 
     async def another(*args: Any, **options: Any) -> NotificationRequest:
@@ -750,16 +736,13 @@ async def test_a_write_that_another_object_answers_is_not_believed(
 
 
 async def test_an_object_that_shows_the_least_already_is_not_written_again(
-    here: Bench,
-    notification: Notification,
-    monkeypatch: pytest.MonkeyPatch,
+    here: Bench, notification: Notification
 ) -> None:
     """There is still no space for the attempts: it stays refused, and nothing is acknowledged."""
     large = Rejected("no", reason="TooLarge")
-    sizes = refusing(here, monkeypatch, large, large)
+    here.objects.refusals = [large, large]
     assert await here.sync.flush(notification) is Flushed.REFUSED
-    sizes.clear()
-    refusing(here, monkeypatch, large, large)
+    here.objects.refusals = [large, large]
     written = len(here.objects.written)
     here.sync.refusals.accepted(notification)
     assert await here.sync.flush(notification) is Flushed.REFUSED
@@ -798,8 +781,6 @@ async def test_a_status_that_is_stored_without_its_attempts_is_not_acknowledged(
     async def mutated(
         namespace: str, name: str, status: dict[str, Any], **more: Any
     ) -> NotificationRequest:
-        if more["resource_version"] != here.objects.request.resource_version:
-            raise Conflict("written a moment ago")
         if mutating:
             status = {k: v for k, v in status.items() if k != taken}
         return await patch(namespace, name, status, **more)
