@@ -40,7 +40,6 @@ class Server:
         self.taken: list[str] = []
 
     async def request(self, _method: str, path: str, *, body: Any, timeout: float) -> None:
-        """As the client's."""
         namespace = path.split("/")[4]
         self.tried.append((namespace, timeout))
         answer = self.answers.pop(0) if self.answers else None

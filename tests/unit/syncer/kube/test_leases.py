@@ -127,15 +127,12 @@ class Sink:
         self.told: list[str] = []
 
     def replace(self, leases: list[LeaseRecord], version: str) -> None:
-        """A list."""
         self.told.append(f"{[lease.resource_version for lease in leases]} at {version}")
 
     def put(self, lease: LeaseRecord) -> None:
-        """A change."""
         self.told.append(f"put {lease.resource_version}")
 
     def remove(self, lease: LeaseRecord) -> None:
-        """An end."""
         self.told.append(f"remove {lease.resource_version}")
 
 

@@ -21,7 +21,6 @@ class Seen:
         self.versions: set[tuple[str, str]] = set()
 
     def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
-        """Note it."""
         self.calls.append(f"{'new' if first_seen_by_watch else 'seen'} {obj.uid}")
 
     def has(self, uid: str, resource_version: str) -> bool:
@@ -29,11 +28,9 @@ class Seen:
         return (uid, resource_version) in self.versions
 
     def delete(self, uid: str, namespace: str, name: str, last: object = None) -> None:
-        """Note it."""
         self.calls.append(f"gone {namespace}/{name} {uid}")
 
     def release(self, uid: str) -> bool:
-        """Note it."""
         self.calls.append(f"released {uid}")
         return uid not in self.busy
 
@@ -48,16 +45,13 @@ class Bench:
     def put(
         self, namespace: str, name: str, uid: str, version: int = 1, *, added: bool = False
     ) -> None:
-        """Bring an object."""
         meta = {"namespace": namespace, "name": name, "uid": uid, "resourceVersion": str(version)}
         self.mirror.upsert(parse({"metadata": meta}), added=added)
 
     def gone(self, namespace: str, name: str, uid: str) -> None:
-        """Bring a deletion."""
         self.mirror.delete(Meta(uid, namespace, name, "6"))
 
     def knows(self, namespace: str, name: str, uid: str) -> bool:
-        """Whether an object is known."""
         return self.mirror.version_of(Meta(uid, namespace, name, "1")) is not None
 
     @property

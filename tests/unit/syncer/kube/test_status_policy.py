@@ -20,7 +20,6 @@ class Server:
         self.answers: dict[str, Any] = {}
 
     async def request(self, method: str, path: str, *, timeout: float) -> Any:
-        """Answer, or raise, as it is told."""
         assert (method, timeout) == ("GET", 10.0)
         *_, kind, name = path.split("/")
         assert name == NAME

@@ -19,7 +19,6 @@ class Boot:
     now = 100.0
 
     def __call__(self) -> float:
-        """Seconds since boot."""
         return self.now
 
 

@@ -78,7 +78,6 @@ class Server:
         self.ended = self.ended or nowait or inuse_connections
 
     async def connect(self) -> None:
-        """Connect anew."""
         if self.unreachable:
             raise RedisConnectionError("refused")
         self.connected += 1

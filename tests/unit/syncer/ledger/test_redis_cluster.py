@@ -43,7 +43,6 @@ class Node:
         self.serving = asyncio.Event()
 
     async def submit(self, call: Call) -> str:
-        """Answer."""
         self.calls.append(call)
         if self.answers:
             raise self.answers.pop(0)
@@ -53,11 +52,9 @@ class Node:
         """Be there."""
 
     async def serve(self) -> None:
-        """Serve until cancelled."""
         await self.serving.wait()
 
     async def close(self) -> None:
-        """Note it."""
         self.closed = True
 
 
@@ -76,7 +73,6 @@ class World:
         monkeypatch.setattr(redis_cluster, "Pipeline", lambda *_, place, **__: self._node(place()))
 
     def problem(self) -> str | None:
-        """What the client says is wrong."""
         return self.identity.problem
 
     def _node(self, name: str) -> Node:
@@ -96,7 +92,6 @@ class World:
         return found
 
     async def submit(self, call: Call = READ, at: str | None = None) -> Any:
-        """Run a command."""
         async with asyncio.timeout(20):
             return await self.cluster.submit(call, at)
 

@@ -123,7 +123,6 @@ class Client:
         await self.cluster.close()
 
     async def get(self, key: str = "k") -> Any:
-        """Read a string."""
         async with asyncio.timeout(30):
             return await self.cluster.submit(Call(("GET", key)), None)
 

@@ -38,7 +38,6 @@ class Servers:
         self.asked: list[Call] = []
 
     async def submit(self, call: Call, at: str | None) -> Any:
-        """Answer."""
         self.asked.append(call)
         answer = self.by.get(self.primary_of(str(call.command[3])), self.answer)
         if isinstance(answer, Exception):
@@ -50,7 +49,6 @@ class Servers:
         return self.nodes[ord(key.partition("{")[2][0]) % len(self.nodes)]
 
     def known(self) -> tuple[str, ...]:
-        """All nodes."""
         return self.nodes
 
 
@@ -83,13 +81,11 @@ class World:
 
     @contextlib.asynccontextmanager
     async def probing(self) -> AsyncIterator[None]:
-        """Make probes."""
         async with beside(self.client._watch_writes()):
             yield
 
     @property
     def probes(self) -> list[tuple[Any, ...]]:
-        """The probes that were made."""
         return [c.command for c in self.servers.asked if c.command[1] == PROBE.sha]
 
 

@@ -21,7 +21,6 @@ class Answering:
         self.answer = answer
 
     async def sentinel_masters(self) -> dict[str, Any]:
-        """Say it."""
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

@@ -28,7 +28,6 @@ class Raced:
         self._replies: list[Any] = []
 
     async def send_command(self, word: str, *words: str, check_health: bool) -> None:
-        """Carry a command out."""
         if word == "GET":
             self._replies.append(self.value)
             self.value = self.value or b"format=1 installation=here store=00000000000000aa"
@@ -39,7 +38,6 @@ class Raced:
             self._replies.append(b"OK")
 
     async def read_response(self) -> Any:
-        """Its answer."""
         return self._replies.pop(0)
 
 

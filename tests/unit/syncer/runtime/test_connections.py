@@ -33,11 +33,9 @@ class Stream:
         self.closed = False
 
     def is_closing(self) -> bool:
-        """Whether it ends."""
         return self.closed
 
     def abort(self) -> None:
-        """End."""
         self.closed = True
 
 

@@ -43,7 +43,6 @@ class World:
         self.version = version
 
     def next(self) -> str:
-        """Return the next resourceVersion."""
         self.version += 1
         return str(self.version)
 
@@ -68,11 +67,9 @@ class World:
         return lease
 
     def wait(self, seconds: float) -> None:
-        """Let time pass."""
         self.now += seconds
 
     def gone(self, lease: LeaseRecord, after: float = 0.0) -> None:
-        """Show that a Lease was deleted."""
         self.now += after
         last = {f: getattr(lease, f) for f in lease.__dataclass_fields__}
         self.view.remove(LeaseRecord(**{**last, "resource_version": self.next()}))

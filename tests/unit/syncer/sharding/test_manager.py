@@ -85,11 +85,9 @@ class Replica:
         await asyncio.gather(self.task, return_exceptions=True)
 
     def begin(self, shard: int) -> None:
-        """Begin with nothing."""
         self.begun.append(shard)
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
-        """Wait for the test."""
         self.asked.append(shard)
         await self.quiet.wait()
         return True
@@ -115,7 +113,6 @@ class Town:
         self.state = ApiState(now=loop.time, install=False)
 
     async def replica(self, name: str) -> Replica:
-        """Start one."""
         return await Replica(self, name).start()
 
     async def owner(self, name: str) -> Replica:
@@ -131,13 +128,11 @@ class Town:
         return a, b
 
     def lease(self, name: str) -> dict[str, Any]:
-        """Return a Lease."""
         found = self.state.get("leases", "default", name)
         assert found is not None, name
         return found
 
     def sessions(self) -> set[str]:
-        """Return whose sessions there are."""
         found = self.state.objects("leases")
         return {o["spec"]["holderIdentity"] for o in found if "-session-" in o["metadata"]["name"]}
 

@@ -62,7 +62,6 @@ class Client:
         self.asked: list[tuple[str, dict[str, str]]] = []
 
     async def request(self, _method: str, path: str, **more: Any) -> Any:
-        """Answer the list."""
         self.asked.append((path, more["params"]))
         meta = {"name": "other-session-01", "uid": "u", "resourceVersion": "5", "namespace": "home"}
         spec = {"leaseDurationSeconds": 18, "renewTime": format_time(NOW)}

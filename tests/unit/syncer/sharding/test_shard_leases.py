@@ -31,13 +31,11 @@ class Server:
         self.gate: asyncio.Event | None = None
 
     async def get(self, name: str, *, timeout: float) -> LeaseRecord:
-        """Answer what is stored."""
         return self.lease
 
     async def create(
         self, name: str, annotations: Mapping[str, str], spec: Any, *, timeout: float
     ) -> LeaseRecord:
-        """Make it anew."""
         self.lease = LeaseRecord(
             name, "u2", "90", spec["holderIdentity"], annotations=dict(annotations)
         )
@@ -46,7 +44,6 @@ class Server:
     async def patch(
         self, name: str, version: str, annotations: Mapping[str, str | None], spec: Any, *, timeout: float
     ) -> LeaseRecord:  # fmt: skip
-        """Write it."""
         if version != self.lease.resource_version:
             raise Conflict("another version")
         kept = {**(self.lease.annotations or {}), **annotations}
@@ -94,7 +91,6 @@ class Replica:
 
     @property
     def noted(self) -> Lineage | None:
-        """What the Lease notes."""
         return parse_lineage(self.server.lease.annotation(STORE))
 
 

@@ -52,7 +52,6 @@ class Objects:
     written: list[dict[str, Any]] = field(default_factory=list)
 
     async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
-        """Read."""
         assert f"{namespace}/{name}" == self.request.key
         return self.request
 

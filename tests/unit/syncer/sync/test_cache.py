@@ -48,7 +48,6 @@ class Bench:
         self.cache.mark_dirty(self.cache.entries.get(uid) or self.add(uid), urgent=urgent)
 
     def pass_(self, seconds: float) -> None:
-        """Time passes."""
         self.now += seconds
 
     @property

@@ -50,33 +50,26 @@ class Notes:
 
     @property
     def carries_notes(self) -> bool:
-        """Whether there is one."""
         return self.note is not None
 
     def note_of(self, _uid: str) -> Note | None:
-        """It."""
         return self.note
 
     def may_carry_note(self, _uid: str) -> bool:
-        """Whether there is one."""
         return self.note is not None
 
     def shard_of(self, _uid: str) -> int:
-        """There is one."""
         return 0
 
     async def put_notes(self, since: int) -> int:
-        """Write it."""
         self.note = replace(NOTE, since=since)
         return 1
 
     async def remove_notes(self) -> int:
-        """Remove it."""
         self.note = None
         return 1
 
     async def clear_marks(self, shard: int) -> bool:
-        """Note that there are none."""
         self.cleared.append(shard)
         return True
 
@@ -127,7 +120,6 @@ class Away(World):
         self.notification.journaling(NOTE.name)
 
     def lose(self) -> None:
-        """Redis goes away."""
         self.redis.down = True
         self.log.client.problem = "away"
 
@@ -140,13 +132,11 @@ class Away(World):
 
     @property
     def term(self) -> LeaseTerm:
-        """That of its shard."""
         found = self.shards.term_of("uid-a")
         assert found is not None
         return found
 
     def back(self) -> None:
-        """Redis is back."""
         self.redis.down, self.log.client.problem = False, None
 
     @property
@@ -636,7 +626,6 @@ class Dispatched:
         self.taken: list[tuple[str, str]] = []
 
     def submit(self, uid: str, channel: str, **_: object) -> None:
-        """Take it."""
         self.taken.append((uid, channel))
 
 

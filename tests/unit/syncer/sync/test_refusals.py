@@ -27,13 +27,11 @@ class Server:
         self.asked = 0
 
     async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
-        """Nobody asks."""
         raise AssertionError((namespace, name))
 
     async def patch(
         self, namespace: str, name: str, status: object, **_: object
     ) -> NotificationRequest:
-        """Answer as it is told."""
         self.asked += 1
         if self.error is not None and self.only in ("", namespace):
             raise self.error

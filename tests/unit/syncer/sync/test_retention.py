@@ -120,7 +120,6 @@ class Server:
         return cast("list[LogHead]", heads)
 
     async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
-        """Read an object."""
         self.read.append(name)
         found = self.objects.get(name, stored_object(name.removeprefix("n-")))
         if isinstance(found, Exception):
@@ -128,7 +127,6 @@ class Server:
         return found
 
     async def delete(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
-        """Delete an object."""
         if self.refusal is not None:
             raise self.refusal
         self.deleted.append((namespace, name, uid, resource_version))

@@ -49,7 +49,6 @@ class Scene:
 
     @property
     def raw(self) -> list[bytes]:
-        """The list itself."""
         redis = cast("Any", self.bench.log.client).redis
         return cast("list[bytes]", redis.twin.logs[KEY])
 

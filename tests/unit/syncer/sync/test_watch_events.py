@@ -50,7 +50,6 @@ class World:
         )
 
     def upsert(self, found: NotificationRequest, *, by_watch: bool = True) -> None:
-        """Report a version."""
         self.handlers.upsert(found, first_seen_by_watch=by_watch)
 
     async def woken(self) -> int:
