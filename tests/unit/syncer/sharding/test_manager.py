@@ -24,7 +24,6 @@ from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.leases import Leases
 from syncer.model.errors import (
     DENIED,
-    Ambiguous,
     ConfigError,
     PortError,
     Unauthorised,
@@ -467,29 +466,6 @@ async def test_what_is_written_is_what_was_judged(here: Town) -> None:
     await here.until(lambda: taken)
     await asyncio.sleep(0.1)
     assert here.lease("nl-0")["metadata"]["resourceVersion"] == taken[0]
-
-
-@town()
-async def test_a_lost_answer_is_found_again(here: Town) -> None:
-    """Of the creation of a session, and of an acquisition: written, and its writer is not told."""
-    a = Replica(here, "a")
-    lost: list[str] = []
-
-    def lose(request: Request) -> None:
-        if request.method != "POST":
-            return
-        name = str(orjson.loads(request.body)["metadata"]["name"])
-        if name in {session_name("nl", "a"), "nl-1"} - set(lost):
-            lost.append(name)
-            here.state.answer(request)
-            raise Ambiguous("no answer")
-
-    a.kube.fail = lose
-    await a.start()
-    await here.until(lambda: len(a.owned) == 4)
-    assert sorted(lost) == sorted([session_name("nl", "a"), "nl-1"])
-    assert here.lease("nl-1")["spec"]["leaseTransitions"] == 1
-    assert here.sessions() == {"a"}
 
 
 @town()
