@@ -12,6 +12,7 @@ from syncer.ledger.codec import (
     decode_header,
     decode_record,
     encode_channel,
+    encode_log,
     encode_record,
     next_chain,
 )
@@ -190,26 +191,18 @@ def test_damage_is_told_in_few_words(member: str) -> None:
     assert len(str(caught.value)) < 250
 
 
-def log_of(*records: Record) -> list[bytes]:
-    """A whole log as stored."""
-    out, chain = [HEADER.encode()], ROOT_CHAIN
-    for record in records:
-        out.append(element(record, chain))
-        chain = out[-1].split(b" ", 5)[4].decode()
-    return out
+STORED = encode_log(HEADER, RECORDS.values())
 
 
 def test_whole_log() -> None:
     """A log is read in order, each record at its position with its chain."""
-    elements = log_of(*RECORDS.values())
-    log = snapshot_of(elements)
+    log = snapshot_of(STORED)
     records = log.records
     assert log.header == HEADER
     assert [r.position for r in records] == list(range(1, len(RECORDS) + 1))
-    assert [r.chain for r in records] == [e.split(b" ", 5)[4].decode() for e in elements[1:]]
+    assert [r.chain for r in records] == [e.split(b" ", 5)[4].decode() for e in STORED[1:]]
 
 
-STORED = log_of(*RECORDS.values())
 BROKEN = {
     "two elements changed places": (
         [STORED[0], STORED[2], STORED[1], *STORED[3:]], "record 1: chain does not follow",

@@ -8,11 +8,12 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from syncer.ledger.codec import stored
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.ledger.codec import encode_log
+from syncer.ledger.reading import read_log
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.carried import MESSAGE_CHARS
 from syncer.model.conditions import Condition
-from syncer.model.record import Plan, attempt_record, intent_record, plan_record
+from syncer.model.record import Header, Plan, attempt_record, intent_record, plan_record
 from syncer.model.rendering import difference, render_status
 from syncer.model.resource import (
     ChannelRollup,
@@ -57,14 +58,12 @@ def attempt(
 def view_of(*attempts: Attempt) -> LogView:
     """A log of settled attempts."""
     channels = tuple(dict.fromkeys(a.channel for a in attempts))
-    view = LogView()
-    for record in [plan_record(Plan(channels, at=1))] + [
+    records = [plan_record(Plan(channels, at=1))] + [
         r
         for a in attempts
         for r in (intent_record(a.id, a.channel, at=a.started, by="p"), attempt_record(a))
-    ]:
-        view.apply(stored(record, view.chain, view.position + 1))
-    return view
+    ]
+    return read_log(encode_log(Header("ns/n", Epoch("0.7")), records)).view
 
 
 def merged(*attempts: Attempt, status: Status | None = None) -> Status:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.ledger.codec import stored
-from syncer.model.attempt import Attempt, AttemptId, AttemptState
+from syncer.ledger.codec import encode_log
+from syncer.ledger.reading import read_log
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.record import (
+    Header,
     Kind,
     Plan,
     Record,
@@ -14,7 +16,7 @@ from syncer.model.record import (
     intent_record,
     plan_record,
 )
-from syncer.rules.fold import ROOT_CHAIN, LogView, fold
+from syncer.rules.fold import LogView, fold
 
 A1, A2, A3 = (AttemptId(f"0.7-{n}") for n in (1, 2, 3))
 
@@ -40,10 +42,7 @@ PLAN = plan_record(Plan(("slack:ops",)))
 
 def log(*records: Record) -> list[Record]:
     """The records as a log holds them: with positions and chains."""
-    out: list[Record] = []
-    for record in records:
-        out.append(stored(record, out[-1].chain if out else ROOT_CHAIN, len(out) + 1))
-    return out
+    return list(read_log(encode_log(Header("ns/n", Epoch("0.7")), records)).records)
 
 
 def test_a_verdict_is_no_second_result() -> None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from syncer.ledger.codec import stored
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.ledger.codec import encode_log
+from syncer.ledger.reading import read_log
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.conditions import Condition
 from syncer.model.record import (
     Fallback,
+    Header,
     Kind,
     Plan,
     Record,
@@ -76,10 +78,7 @@ def log(plan: Plan | None, *attempts: Attempt, notes: tuple[Record, ...] = ()) -
         records.append(intent_record(a.id, a.channel, at=a.started, by="pod-a"))
         if a.state is not INTENT:
             records.append(attempt_record(a))
-    view = LogView()
-    for n, record in enumerate([*records, *notes], 1):
-        view.apply(stored(record, view.chain, n))
-    return view
+    return read_log(encode_log(Header("ns/n", Epoch("0.7")), [*records, *notes])).view
 
 
 def shown(status: Status, view: LogView, facts: Facts = FACTS, now: int = NOW) -> Status:
@@ -315,11 +314,9 @@ def test_an_order_after_the_end_changes_no_phase() -> None:
     """An operator's attempt after a final failure is listed; the phase stays."""
     order = Record(Kind.ORDER, "order:1", "a", {"at": 1})
     final = shown(Status(), log(ONE, attempt(1, "a", FAILED), attempt(2, "a", FAILED)))
-    view = log(ONE, attempt(1, "a", FAILED), attempt(2, "a", FAILED), notes=(order,))
     third = intent_record(AttemptId("0.7-3"), "a", at=NOW, by="pod-a")
-    view.apply(stored(third, view.chain, view.position + 1))
-    done = attempt_record(attempt(3, "a", SUCCESS))
-    view.apply(stored(done, view.chain, view.position + 1))
+    notes = (order, third, attempt_record(attempt(3, "a", SUCCESS)))
+    view = log(ONE, attempt(1, "a", FAILED), attempt(2, "a", FAILED), notes=notes)
     found = shown(final, view)
     assert (found.phase, len(found.attempts), found.successful) == ("Failed", 3, 1)
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 
 from syncer.ledger.answers import Answer, Proof, Snapshot
-from syncer.ledger.codec import stored
+from syncer.ledger.codec import encode_log
+from syncer.ledger.reading import snapshot_of
 from syncer.model.attempt import (
     Attempt,
     AttemptId,
@@ -33,7 +34,6 @@ from syncer.model.record import (
     resend_record,
 )
 from syncer.model.resource import NotificationRequest
-from syncer.rules.fold import ROOT_CHAIN, fold
 from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.reconcile import Action
 from syncer.sync.evidence import Evidence
@@ -603,12 +603,7 @@ def failed(number: int, channel: str) -> Record:
 
 def snapshot(*records: Record) -> Snapshot:
     """A log as read."""
-    out, chain = [], ROOT_CHAIN
-    for position, record in enumerate(records, 1):
-        placed = stored(record, chain, position)
-        out.append(placed)
-        chain = placed.chain
-    return Snapshot(Header("n/a", Epoch("0.7")), out, fold(out))
+    return snapshot_of(encode_log(Header("n/a", Epoch("0.7")), records))
 
 
 ORDER = resend_record(f"order:{C}:2", C, at=2_000, by="me", why="w")
