@@ -15,16 +15,6 @@ from syncer.runtime.stalls import _LONG, _LOOK, _PULSE, NOTICE, WINDOW, LoopWatc
 from tests.beside import beside
 
 
-class Clock:
-    """Seconds that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def _hold(seconds: float) -> None:
     """Keep the loop busy, in Python code, so that a look from outside can be taken."""
     end = time.monotonic() + seconds
@@ -47,8 +37,8 @@ LONGEST: Final[dict[str, list[tuple[float, float | None, float]]]] = {
 @pytest.mark.parametrize("case", LONGEST)
 def test_the_longest_stall_is_forgotten_after_a_while(case: str) -> None:
     """Not before whoever asks once a window has seen it."""
-    clock = Clock()
-    watch = LoopWatch(clock)
+    clock = SimpleNamespace(now=1_000.0)
+    watch = LoopWatch(lambda: clock.now)
     for passes, late, longest in LONGEST[case]:
         clock.now += passes
         if late is not None:
@@ -96,8 +86,8 @@ def test_place_names_no_folder() -> None:
 
 def test_which_stalls_are_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
     """Each lag is counted, and said from a quarter of a second on."""
-    clock, counted = Clock(), list[float]()
-    watch = LoopWatch(clock)
+    clock, counted = SimpleNamespace(now=1_000.0), list[float]()
+    watch = LoopWatch(lambda: clock.now)
     watch.late(1.0)
     watch.observe = counted.append
     clock.now += 10
@@ -113,8 +103,8 @@ def test_which_stalls_are_counted_and_said(caplog: pytest.LogCaptureFixture) -> 
 
 def test_a_stall_is_said_again_after_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     """And not a moment before; its length is said to the millisecond."""
-    clock = Clock()
-    watch = LoopWatch(clock)
+    clock = SimpleNamespace(now=1_000.0)
+    watch = LoopWatch(lambda: clock.now)
     with caplog.at_level(logging.WARNING):
         for step in (0.0, 9.99, 0.01):
             clock.now += step
