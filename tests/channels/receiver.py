@@ -31,9 +31,7 @@ class Step:
     What to do with one connection, in this order.
 
     Attributes:
-        accept: Whether the request is read at all; if not, the connection is reset at once.
         reset_after: Reset after so many bytes of the request, None to read it whole.
-        delay_s: Wait before the answer.
         hang: Never answer.
         raw: The answer as it goes on the wire; made of code, headers and body if None.
         drip_s: Pause after each byte of the answer.
@@ -44,9 +42,7 @@ class Step:
     code: int = 200
     body: bytes = b"ok"
     headers: tuple[tuple[str, str], ...] = ()
-    accept: bool = True
     reset_after: int | None = None
-    delay_s: float = 0.0
     hang: bool = False
     raw: bytes | None = None
     drip_s: float = 0.0
@@ -95,9 +91,6 @@ class Receiver:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         step = self.script[min(self.connections, len(self.script) - 1)]
         self.connections += 1
-        if not step.accept:
-            reset(writer)
-            return
         if step.reset_after is not None:
             await reader.readexactly(step.reset_after)
             reset(writer)
@@ -109,7 +102,6 @@ class Receiver:
         self.requests.append(Request(line, headers, body))
         if step.hang:
             await asyncio.sleep(60)
-        await asyncio.sleep(step.delay_s)
         wire = step.wire()
         if step.drip_s:
             writer.write(wire[: step.drip_from])

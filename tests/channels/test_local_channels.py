@@ -287,36 +287,14 @@ async def test_long_name_is_cut(tmp_path: Path) -> None:
     )
 
 
-async def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
-    """Without its directory the write fails with upstream's text and may be tried again."""
-    (tmp_path / "file").write_text("")
-    outcome = await FileChannel(str(tmp_path / "file" / "out"), timeout_s=5).send(message())
-    assert outcome == Outcome.transient("failed to create output directory: not a directory")
+async def test_full_disk() -> None:
+    """A write that fails half-way has upstream's text; a full device stands for the disk."""
 
+    class Full(FileChannel):
+        def _reserve(self, name: str) -> tuple[int, Path]:
+            return os.open("/dev/full", os.O_WRONLY), Path("/nonexistent") / name
 
-async def test_directory_that_cannot_be_written(tmp_path: Path) -> None:
-    """A path that is no directory fails with upstream's text."""
-    (tmp_path / "out").symlink_to("/proc/self/fdinfo")
-    outcome = await FileChannel(str(tmp_path / "out"), timeout_s=5).send(message())
-    assert outcome.failure is FailureClass.TRANSIENT
-    assert outcome.error.startswith("failed to write temporary file: ")
-
-
-async def test_full_disk_leaves_nothing_behind() -> None:
-    """A write that fails half-way leaves no temporary file; a full device stands for the disk."""
-    channel = FileChannel("/dev", timeout_s=5)
-    reserve = channel._reserve
-    descriptors: list[int] = []
-
-    def full(name: str) -> tuple[int, Path]:
-        descriptor = os.open("/dev/full", os.O_WRONLY)
-        descriptors.append(descriptor)
-        return descriptor, Path("/nonexistent") / name
-
-    channel._reserve = full  # type: ignore[method-assign]  # a disk that is full
-    outcome = await channel.send(message())
-    assert reserve is not full
-    assert len(descriptors) == 1
+    outcome = await Full("/dev", timeout_s=5).send(message())
     assert outcome == Outcome.transient("failed to write temporary file: no space left on device")
 
 
@@ -334,16 +312,25 @@ async def test_rename_that_fails(tmp_path: Path) -> None:
     assert [p for p in _files(tmp_path) if p.endswith(".tmp")] == []
 
 
-async def test_hanging_disk_is_given_up(tmp_path: Path) -> None:
-    """A write that hangs fails at its deadline, and never shows up; what got no thread was not sent."""
+class Hanging(FileChannel):
+    """A disk that hangs behind the making of a file, until it is released."""
+
     release = threading.Event()
 
-    class Hanging(FileChannel):
-        def _reserve(self, name: str) -> tuple[int, Path]:
-            reserved = super()._reserve(name)
-            release.wait(10)
-            return reserved
+    def _reserve(self, name: str) -> tuple[int, Path]:
+        reserved = super()._reserve(name)
+        self.release.wait(10)
+        return reserved
 
+    def end(self) -> None:
+        """Have it write, and wait until it has."""
+        self.release.set()
+        self._threads.shutdown(wait=True)
+        self.release.clear()
+
+
+async def test_hanging_disk_is_given_up(tmp_path: Path) -> None:
+    """A write that hangs fails at its deadline, and never shows up; what got no thread was not sent."""
     channel = Hanging(str(tmp_path), timeout_s=0.2, threads=1)
     start = time.monotonic()
     given = (message(), message(), message(namespace="other"))
@@ -351,8 +338,7 @@ async def test_hanging_disk_is_given_up(tmp_path: Path) -> None:
     assert time.monotonic() - start < 5
     assert first == Outcome.transient("failed to write temporary file: timeout after 0.2 s")
     assert others == [Outcome.not_sent("earlier writes held every thread for files")] * 2
-    release.set()
-    channel._threads.shutdown(wait=True)
+    channel.end()
     assert _files(tmp_path) == []
 
 
@@ -396,42 +382,40 @@ async def test_writes_of_one_namespace_leave_threads_to_others(tmp_path: Path) -
 
 async def test_cancelled_write_leaves_nothing(tmp_path: Path) -> None:
     """A cancelled send ends with CancelledError and takes its file with it."""
-    release = threading.Event()
-
-    class Hanging(FileChannel):
-        def _reserve(self, name: str) -> tuple[int, Path]:
-            reserved = super()._reserve(name)
-            release.wait(10)
-            return reserved
-
     channel = Hanging(str(tmp_path), timeout_s=5)
     task = asyncio.create_task(channel.send(message()))
     await asyncio.sleep(0.1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    release.set()
-    channel._threads.shutdown(wait=True)
+    channel.end()
     assert _files(tmp_path) == []
 
 
-def _as_file(path: Path) -> None:
-    path.write_text("")
+#: What is in the place of a directory, which one is asked for, and what a write says.
+UNUSABLE: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "below a file": (
+        lambda path: path.write_text(""), "out/below",
+        "failed to create output directory: not a directory",
+    ),
+    "one that takes no file": (
+        lambda path: path.symlink_to("/proc/self/fdinfo"), "out", "failed to write temporary file: ",
+    ),
+}  # fmt: skip
 
 
-def _in_proc(path: Path) -> None:
-    path.symlink_to("/proc/self/fdinfo")
-
-
-@pytest.mark.parametrize("make", [_as_file, _in_proc])
-def test_start_refuses_a_directory_that_cannot_be_written(
-    tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    """A directory that cannot be written stops the start and names the key."""
+@pytest.mark.parametrize("case", UNUSABLE)
+async def test_directory_that_cannot_be_used(tmp_path: Path, case: str) -> None:
+    """It stops the start and names the key; later a write fails with upstream's text, for now."""
+    make, name, error = UNUSABLE[case]
     make(tmp_path / "out")
+    channel = FileChannel(str(tmp_path / name), timeout_s=5)
     with pytest.raises(ConfigError, match="output directory is not writable") as caught:
-        FileChannel(str(tmp_path / "out"), timeout_s=5).prepare()
+        channel.prepare()
     assert caught.value.path == "delivery.file.outputDir"
+    outcome = await channel.send(message())
+    assert outcome.failure is FailureClass.TRANSIENT
+    assert outcome.error.startswith(error)
 
 
 def test_start_makes_the_directory_and_sweeps_it(tmp_path: Path) -> None:
