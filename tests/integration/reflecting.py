@@ -145,6 +145,8 @@ class Api:
         self.watches: list[Any] = []
         self.resumed: list[str] = []
         self.listed = 0
+        #: Where each page that was asked for begins, and how many objects it may have.
+        self.pages: list[tuple[int, int]] = []
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer a list or a watch."""
@@ -157,11 +159,18 @@ class Api:
         result: web.StreamResponse = await answer(request)
         return result
 
-    async def list(self, _: web.Request) -> web.StreamResponse:
-        """Return everything as one page."""
-        return web.json_response(
-            {"metadata": {"resourceVersion": str(self.version)}, "items": self.objects}
-        )
+    def page(self, request: web.Request) -> tuple[dict[str, str], list[dict[str, Any]]]:
+        """Return what is asked for: the metadata of a page, and its objects."""
+        begin, limit = int(request.query.get("continue", 0)), int(request.query["limit"])
+        self.pages.append((begin, limit))
+        end = begin + limit
+        more = {"continue": str(end)} if end < len(self.objects) else {}
+        return {"resourceVersion": str(self.version)} | more, self.objects[begin:end]
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """Answer with a page."""
+        meta, objects = self.page(request)
+        return web.json_response({"metadata": meta, "items": objects})
 
 
 def stay(*lines: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -176,28 +185,35 @@ def stay(*lines: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
 
 
 @asynccontextmanager
+async def following(
+    client: KubeClient, namespaces: list[str] | None, sink: Mirror | None = None, **more: Any
+) -> AsyncIterator[tuple[Reflector, Mirror]]:
+    """Run a reflector of some namespaces, or of all; when it has ended, none of its tasks is left."""
+    mirror = sink or Mirror()
+    parts: dict[str, Any] = {
+        "clock": monotonic_clock,
+        "timings": QUICK,
+        "owned": Everything(),
+    } | more
+    reflector = Reflector(client, namespaces, mirror, **parts)
+    async with beside(reflector.run()):
+        yield reflector, mirror
+    assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("reflector")]
+
+
+@asynccontextmanager
 async def mirroring(
-    api: Api,
+    api: Callable[[web.Request], Awaitable[web.StreamResponse]],
     tmp_path: Path,
-    timings: ReflectorTimings = QUICK,
     namespaces: list[str] | None = None,
     **more: Any,
 ) -> AsyncIterator[tuple[Reflector, Mirror, ScriptedServer]]:
     """Run a reflector against a scripted server."""
-    mirror = Mirror()
     async with (
         ScriptedServer(api) as server,
         await KubeClient.connect(
-            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
+            write_kubeconfig(tmp_path / "k", server.url), user_agent="t", watches=30
         ) as client,
+        following(client, namespaces, **more) as (reflector, mirror),
     ):
-        reflector = Reflector(
-            client,
-            namespaces,
-            mirror,
-            clock=monotonic_clock,
-            timings=timings,
-            **({"owned": Everything()} | more),
-        )
-        async with beside(reflector.run()):
-            yield reflector, mirror, server
+        yield reflector, mirror, server

@@ -134,3 +134,12 @@ async def send_lines(request: web.Request, lines: Iterable[Any]) -> web.StreamRe
         raw = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
         await response.write(raw)
     return response
+
+
+def end(*lines: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a watch that sends lines and then ends in an orderly way."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await send_lines(request, lines)
+
+    return answer

@@ -41,6 +41,7 @@ from tests.beside import eventually
 from tests.integration.scripted import (
     ScriptedServer,
     always,
+    end,
     hang,
     send_lines,
     status,
@@ -164,16 +165,6 @@ async def test_silent_server_ends_each_call_at_its_timeout(tmp_path: Path) -> No
             async with client.stream("/x", {}, connect_timeout=0.3, idle_timeout=9):
                 pass
         assert time.monotonic() - began < 10
-
-
-async def test_refused_connection_was_not_executed(tmp_path: Path) -> None:
-    """Where nobody listens even a write is known not to be executed; no URL is told."""
-    port = free_port()
-    config = write_kubeconfig(tmp_path / "k", f"http://127.0.0.1:{port}")
-    async with await connect(config) as client:
-        with pytest.raises(Unavailable, match="ECONNREFUSED") as caught:
-            await client.request("PATCH", "/x", body={}, timeout=2)
-    assert "http" not in str(caught.value)
 
 
 async def test_lost_connection_makes_a_write_ambiguous_and_does_not_repeat_it(
@@ -347,40 +338,6 @@ async def test_stream_renews_credentials_too(tmp_path: Path) -> None:
         assert server.seen == ["GET /w?watch=1"] * 2
 
 
-async def test_old_session_lives_until_its_last_watch_ends(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Two watches on a session that was replaced: the end of one does not cut off the other."""
-    caplog.set_level(logging.INFO, "ledger.kube")
-    token = tmp_path / "token"
-    token.write_text("old")
-    accepted = ["old"]
-    go = asyncio.Event()
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        if request.headers["Authorization"] != f"Bearer {accepted[0]}":
-            return status(401, "Unauthorized")
-        if request.path == "/x":
-            return web.json_response({})
-        response = await send_lines(request, [b"1\n"])
-        await go.wait()
-        await response.write(b"2\n")
-        return response
-
-    async with served(tmp_path, handle, user={"tokenFile": str(token)}) as (_, client):
-        lasting = client.stream("/w", {}, connect_timeout=2, idle_timeout=5)
-        async with lasting as lines:
-            assert await anext(lines) == b"1"
-            async with client.stream("/w", {}, connect_timeout=2, idle_timeout=5) as others:
-                assert await anext(others) == b"1"
-                accepted[0] = "new"
-                token.write_text("new")
-                await client.request("GET", "/x", timeout=2)
-                assert rebuilds(caplog) == 1
-            go.set()
-            assert [line async for line in lines] == [b"2"]
-
-
 async def test_refused_token_is_told_once_and_a_new_one_is_taken_at_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -459,19 +416,18 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return made
 
 
+def refusing(*turns: bool) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a handler that refuses by turns, again and again."""
+    refuses = itertools.cycle(turns)
+    return always(lambda: status(401, "Unauthorized") if next(refuses) else web.json_response({}))
+
+
 async def test_one_of_several_servers_that_refuses_starts_no_plugin_for_each_call(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, builds: list[object]
 ) -> None:
     """What another server accepts ends neither the pause between renewals, nor is each change logged."""
     caplog.set_level(logging.INFO, "ledger.kube")
-    refuses = itertools.cycle([True, False])
-
-    async def handle(_: web.Request) -> web.StreamResponse:
-        return (
-            status(401, "Unauthorized", "Unauthorized") if next(refuses) else web.json_response({})
-        )
-
-    async with served(tmp_path, handle, user={"token": "t"}) as (_, client):
+    async with served(tmp_path, refusing(True, False), user={"token": "t"}) as (_, client):
         for _ in range(5):
             with pytest.raises(Unauthorised):
                 await client.request("GET", "/x", timeout=2)
@@ -484,13 +440,7 @@ async def test_the_pause_between_renewals_ends_with_the_refusals(
     tmp_path: Path, builds: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long credentials were refused: what is refused after a success is read again soon."""
-    refuses = iter([True, True, False, True])
-
-    async def handle(_: web.Request) -> web.StreamResponse:
-        return (
-            status(401, "Unauthorized", "Unauthorized") if next(refuses) else web.json_response({})
-        )
-
+    handle = refusing(True, True, False, True)
     async with served(tmp_path, handle, user={"token": "t"}) as (_, client):
         for _ in range(2):
             with pytest.raises(Unauthorised):
@@ -534,28 +484,38 @@ async def test_an_unreadable_file_is_not_read_for_each_call_that_fails(
     assert len(builds) == 3
 
 
-async def test_new_authority_is_used_and_open_watches_go_on(
-    control_plane: ControlPlane, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A changed CA file leads to a new session; what runs on the old one is not cut off."""
-    caplog.set_level(logging.INFO, "ledger.kube")
-    authority = tmp_path / "ca.crt"
-    authority.write_bytes(control_plane.ca_file.read_bytes())
-    config = yaml.safe_load(control_plane.kubeconfig.read_text())
+def with_authority(plane: ControlPlane, folder: Path) -> Path:
+    """Write a kubeconfig of a server whose authority is in a file; returns the file."""
+    authority = folder / "ca.crt"
+    config = yaml.safe_load(plane.kubeconfig.read_text())
     cluster = config["clusters"][0]["cluster"]
     cluster.pop("certificate-authority-data", None)
     cluster["certificate-authority"] = str(authority)
-    (tmp_path / "k").write_text(yaml.safe_dump(config))
+    (folder / "k").write_text(yaml.safe_dump(config))
+    return authority
+
+
+async def test_new_authority_is_used_and_open_watches_go_on(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A changed CA file leads to a new session; the old one lives until its last watch ends."""
+    caplog.set_level(logging.INFO, "ledger.kube")
+    authority = with_authority(control_plane, tmp_path)
+    authority.write_bytes(control_plane.ca_file.read_bytes())
     base = f"/api/v1/namespaces/{namespace}/configmaps"
     async with await connect(tmp_path / "k", file_check_period=0.05) as client:
         watch = client.stream(base, {"watch": "1"}, connect_timeout=5, idle_timeout=5)
+        other = client.stream(base, {"watch": "1"}, connect_timeout=5, idle_timeout=5)
         async with watch as lines:
-            authority.write_bytes(await asyncio.to_thread(certifi.contents().encode))
-            await asyncio.sleep(0.1)
-            with pytest.raises(Unavailable, match=r"cannot connect.*certificate is not accepted"):
-                await client.request("GET", base, timeout=5)
-            authority.write_bytes(control_plane.ca_file.read_bytes())
-            await asyncio.sleep(0.1)
+            async with other:
+                authority.write_bytes(await asyncio.to_thread(certifi.contents().encode))
+                await asyncio.sleep(0.1)
+                with pytest.raises(
+                    Unavailable, match=r"cannot connect.*certificate is not accepted"
+                ):
+                    await client.request("GET", base, timeout=5)
+                authority.write_bytes(control_plane.ca_file.read_bytes())
+                await asyncio.sleep(0.1)
             await client.request("POST", base, body={"metadata": {"name": "late"}}, timeout=5)
             assert rebuilds(caplog) == 2
             assert json.loads(await anext(lines))["object"]["metadata"]["name"] == "late"
@@ -565,13 +525,8 @@ async def test_a_refused_certificate_has_its_authority_read_again(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     """The server may have a new certificate before its authority's file is there: the next call serves."""
-    authority = tmp_path / "ca.crt"
+    authority = with_authority(control_plane, tmp_path)
     authority.write_bytes(await asyncio.to_thread(certifi.contents().encode))
-    config = yaml.safe_load(control_plane.kubeconfig.read_text())
-    cluster = config["clusters"][0]["cluster"]
-    cluster.pop("certificate-authority-data", None)
-    cluster["certificate-authority"] = str(authority)
-    (tmp_path / "k").write_text(yaml.safe_dump(config))
     base = f"/api/v1/namespaces/{namespace}/configmaps"
     async with await connect(tmp_path / "k", file_check_period=3600) as client:
         with pytest.raises(Unavailable, match="certificate is not accepted"):
@@ -682,17 +637,43 @@ async def test_configuration_is_found_in_the_environment_or_missed(
         await KubeClient.connect(None, user_agent="t")
 
 
-async def test_stream_checks_the_status_before_it_reads_lines(tmp_path: Path) -> None:
-    """An error page is raised as an error, never handed out as lines."""
-    async with (
-        ScriptedServer(
-            always(lambda: web.Response(status=502, text="<html>\nbad\ngateway\n</html>\n"))
-        ) as server,
-        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
-    ):
-        with pytest.raises(Unavailable, match="502"):
-            async with client.stream("/w", {}, connect_timeout=2, idle_timeout=2):
-                pytest.fail("entered")
+async def reset(request: web.Request) -> web.StreamResponse:
+    """Answer with a watch that is cut off behind its first line."""
+    response = await send_lines(request, [b'{"a":1}\n'])
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+@pytest.mark.parametrize(
+    ("handle", "error", "words"),
+    [
+        pytest.param(
+            always(lambda: web.Response(status=502, text="<html>\nbad\ngateway\n</html>\n")),
+            Unavailable, "502", id="an error page",
+        ),
+        pytest.param(
+            end(b'{"a":1}\n', b'{"b":'), Unavailable, "ended inside a line", id="half an object",
+        ),
+        pytest.param(reset, Unavailable, "connection lost", id="a reset"),
+        pytest.param(
+            end(CANARY.encode() * (5 * 2**20 // len(CANARY)) + b"\n"), OversizedLine, "line",
+            id="a line above 4 MiB",
+        ),
+    ],
+)  # fmt: skip
+async def test_stream_that_is_none_or_breaks_is_no_orderly_end(
+    tmp_path: Path,
+    handle: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    error: type[PortError],
+    words: str,
+) -> None:
+    """An error page, or what is no line, is raised as an error, never handed out, and not quoted."""
+    async with served(tmp_path, handle) as (_, client):
+        with pytest.raises(error, match=words) as caught:
+            async with client.stream("/w", {}, connect_timeout=2, idle_timeout=5) as lines:
+                assert [line async for line in lines] in ([], [b'{"a":1}'])
+    assert CANARY not in str(caught.value)
 
 
 async def test_a_server_that_is_gone_without_a_word_is_noticed_by_the_kernel(
@@ -724,58 +705,6 @@ async def test_a_server_that_is_gone_without_a_word_is_noticed_by_the_kernel(
         await session.close()
 
 
-async def read_all(client: KubeClient, *, idle_timeout: float = 5) -> list[bytes]:
-    """Return the lines of a watch until its orderly end."""
-    async with client.stream("/w", {}, connect_timeout=2, idle_timeout=idle_timeout) as lines:
-        return [line async for line in lines]
-
-
-async def test_stream_that_ends_inside_a_line_is_no_orderly_end(tmp_path: Path) -> None:
-    """A last line without its end is not handed out; half an object is not an object."""
-
-    async def cut(request: web.Request) -> web.StreamResponse:
-        return await send_lines(request, [b'{"a":1}\n', b'{"b":'])
-
-    async with (
-        ScriptedServer(cut) as server,
-        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
-    ):
-        with pytest.raises(Unavailable, match="ended inside a line"):
-            await read_all(client)
-
-
-async def test_stream_that_breaks_is_unavailable(tmp_path: Path) -> None:
-    """A connection that is reset in the middle of a watch is told from an orderly end."""
-
-    async def reset(request: web.Request) -> web.StreamResponse:
-        response = await send_lines(request, [b'{"a":1}\n'])
-        assert request.transport is not None
-        request.transport.abort()
-        return response
-
-    async with (
-        ScriptedServer(reset) as server,
-        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
-    ):
-        with pytest.raises(Unavailable, match="connection lost"):
-            await read_all(client)
-
-
-async def test_oversized_line_is_an_error_of_its_own(tmp_path: Path) -> None:
-    """A line above 4 MiB is reported as such, and not quoted."""
-
-    async def long(request: web.Request) -> web.StreamResponse:
-        return await send_lines(request, [CANARY.encode() * (5 * 2**20 // len(CANARY)) + b"\n"])
-
-    async with (
-        ScriptedServer(long) as server,
-        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
-    ):
-        with pytest.raises(OversizedLine) as caught:
-            await read_all(client)
-    assert CANARY not in str(caught.value)
-
-
 @pytest.mark.parametrize("byte", [b"", b" "], ids=["silence", "bytes without a line end"])
 async def test_stream_without_a_complete_line_ends_at_the_idle_timeout(
     tmp_path: Path, byte: bytes
@@ -795,7 +724,8 @@ async def test_stream_without_a_complete_line_ends_at_the_idle_timeout(
     ):
         began = time.monotonic()
         with pytest.raises(Unavailable, match=r"no data for 0\.3 s"):
-            await read_all(client, idle_timeout=0.3)
+            async with client.stream("/w", {}, connect_timeout=2, idle_timeout=0.3) as lines:
+                assert [line async for line in lines] == []
         assert 0.25 < time.monotonic() - began < 30
 
 
@@ -931,11 +861,15 @@ async def test_proxy_that_is_no_url_is_said_at_once(
 
 
 async def test_a_refused_connection_names_where_it_was_to_go(tmp_path: Path) -> None:
-    """Host and port, also in the log, and the system's word; nothing else of the kubeconfig."""
+    """
+    Where nobody listens even a write is known not to be executed.
+
+    Host and port are told, also in the log, and the system's word; nothing else of the kubeconfig.
+    """
     port = free_port()
     config = write_kubeconfig(tmp_path / "k", f"http://user:canary@127.0.0.1:{port}")
     async with await connect(config) as client:
         with pytest.raises(Unavailable) as caught:
-            await client.request("GET", "/x", timeout=2)
+            await client.request("PATCH", "/x", body={}, timeout=2)
     assert str(caught.value) == f"cannot connect to 127.0.0.1:{port} (ECONNREFUSED)"
     assert spare(str(caught.value), sanitise) == str(caught.value)

@@ -13,12 +13,14 @@ from aiohttp import web
 
 from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.notification_requests import list_path
-from syncer.kube.reflector import Reflector, ReflectorTimings
+from syncer.kube.reflector import Reflector
 from syncer.model.carried import fold
 from syncer.runtime.clock import monotonic_clock
 from tests.beside import beside, eventually
 from tests.integration.scripted import (
     ScriptedServer,
+    always,
+    end,
     send_lines,
     status,
     write_kubeconfig,
@@ -40,6 +42,7 @@ from tests.integration.reflecting import (
     _logged,
     event,
     failures,
+    following,
     lists,
     mirroring,
     obj,
@@ -57,15 +60,6 @@ def bookmark(version: int) -> dict[str, Any]:
 EXPIRED = event(
     "ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old: 1 (240)"}
 )
-
-
-def end(*lines: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return a watch that sends lines and then ends in an orderly way."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return await send_lines(request, lines)
-
-    return answer
 
 
 def refuse(*args: Any, **more: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -127,10 +121,11 @@ async def test_clean_ends_do_not_spin(tmp_path: Path) -> None:
 async def test_clean_end_goes_on_where_it_was(tmp_path: Path) -> None:
     """After an orderly end the next watch begins at the last event or bookmark, without a list."""
     api = Api()
-    api.watches = [end(event("ADDED", obj("a", 105))), end(bookmark(222)), stay()]
+    odd = event("BOOKMARK", {"metadata": {"resourceVersion": None}})
+    api.watches = [end(event("ADDED", obj("a", 105))), end(bookmark(222)), end(odd), stay()]
     async with mirroring(api, tmp_path) as (_, mirror, _):
-        await eventually(lambda: len(api.resumed) == 3)
-        assert api.resumed == ["100", "105", "222"]
+        await eventually(lambda: len(api.resumed) == 4)
+        assert api.resumed == ["100", "105", "222", "222"]
         assert (api.listed, mirror.names()) == (1, ["a"])
 
 
@@ -192,25 +187,6 @@ async def test_list_outlines_what_is_finished_and_parses_nothing_twice(tmp_path:
         assert not any("cannot be parsed" in line for line in LOGGED)
 
 
-async def test_expired_answer_to_a_watch_leads_to_a_list(tmp_path: Path) -> None:
-    """An HTTP 410 is taken like the event."""
-    api = Api(obj("a", 1))
-    api.watches = [refuse(410, "Expired"), stay()]
-    async with mirroring(api, tmp_path) as (_, mirror, _):
-        await eventually(lambda: lists() == 2)
-        assert mirror.calls == ["upsert uid-a 1"]
-
-
-async def test_refused_version_leads_to_a_list(tmp_path: Path) -> None:
-    """A watch that is refused where it would begin can begin nowhere but at a list."""
-    api = Api(obj("a", 1))
-    odd = event("BOOKMARK", {"metadata": {"resourceVersion": None}})
-    api.watches = [refuse(400, "BadRequest", "invalid resource version"), end(odd), stay()]
-    async with mirroring(api, tmp_path) as (_, _, _):
-        await eventually(lambda: len(api.resumed) == 3)
-        assert (lists(), api.resumed) == (2, ["100", "100", "100"])
-
-
 async def test_expired_page_starts_the_list_anew(tmp_path: Path) -> None:
     """A continue token that is too old restarts the list; nothing is deleted on half a list."""
     api = Api(obj("a", 1), obj("b", 2))
@@ -232,53 +208,34 @@ async def test_expired_page_starts_the_list_anew(tmp_path: Path) -> None:
 
 async def test_pages_of_large_objects_are_smaller(tmp_path: Path) -> None:
     """A page that is too large is asked for again with fewer objects, from where it began; all are seen."""
-    small = [obj(f"a{n:02}", n + 1) for n in range(20)]
-    large = [obj(f"b{n}", 40 + n) for n in range(6)]
-    for each in large:
+    objects = [obj(f"n{n:02}", n + 1) for n in range(46)]
+    for each in objects[20:26]:
         each["spec"]["body"] = "x" * 60_000
-    objects = [*small, *large, *[obj(f"c{n:02}", 60 + n) for n in range(20)]]
-    api = Api()
-    asked: list[tuple[int, int]] = []
-
-    async def page(request: web.Request) -> web.StreamResponse:
-        first, limit = int(request.query.get("continue", "0")), int(request.query["limit"])
-        asked.append((first, limit))
-        rest = {"continue": str(first + limit)} if first + limit < len(objects) else {}
-        return web.json_response(
-            {
-                "metadata": {"resourceVersion": "100", **rest},
-                "items": objects[first : first + limit],
-            }
-        )
-
-    api.lists = [page] * 100
+    api = Api(*objects)
     async with mirroring(api, tmp_path, page_size=16, page_bytes=100_000) as (reflector, mirror, _):
         await eventually(lambda: reflector.synced)
-        assert len(mirror.objects) == len(objects)
-        assert len(mirror.calls) == len(objects)
+        assert (len(mirror.objects), len(mirror.calls)) == (46, 46)
     # As many as may be at first; fewer where they are large; then more again.
-    assert asked[:2] == [(0, 16), (16, 16)]
-    assert {limit for first, limit in asked if 16 <= first < 26} <= {16, 4, 2, 1}
-    assert asked[-1][1] > 2
-    assert len(asked) < 25
+    assert api.pages[:2] == [(0, 16), (16, 16)]
+    assert {limit for begin, limit in api.pages if 16 <= begin < 26} <= {16, 4, 2, 1}
+    assert api.pages[-1][1] > 2
+    assert len(api.pages) < 25
 
 
 async def test_object_larger_than_a_page_is_seen(tmp_path: Path) -> None:
-    """A page of one object has no bound."""
+    """A page of one object has no bound, as an event has."""
     huge = obj("huge", 7)
-    huge["spec"]["body"] = "x" * 500_000
-    api = Api(huge)
-    async with mirroring(api, tmp_path, page_size=1, page_bytes=1_000) as (reflector, mirror, _):
-        await eventually(lambda: reflector.synced)
-        assert mirror.names() == ["huge"]
+    huge["spec"]["body"] = "x" * (5 * 2**20)
+    async with mirroring(Api(huge), tmp_path, page_size=1, page_bytes=1_000) as (_, mirror, _):
+        await eventually(lambda: mirror.names() == ["huge"])
 
 
 async def test_silent_watch_is_replaced(tmp_path: Path) -> None:
     """A watch without a line for the idle time is given up and resumed, without a list."""
     api = Api()
     api.watches = [stay(event("ADDED", obj("a", 101))), stay(event("ADDED", obj("b", 102)))]
-    timings = ReflectorTimings(idle_timeout=1.0, pause_min=0.05, settled=0.3)
-    async with mirroring(api, tmp_path, timings) as (_, mirror, _):
+    timings = replace(QUICK, idle_timeout=1.0)
+    async with mirroring(api, tmp_path, timings=timings) as (_, mirror, _):
         began = monotonic_clock()
         await eventually(lambda: mirror.names() == ["a", "b"])
         assert monotonic_clock() - began > 0.9
@@ -286,34 +243,40 @@ async def test_silent_watch_is_replaced(tmp_path: Path) -> None:
         assert (api.listed, failures()) == (1, 1)
 
 
+async def send_too_much(request: web.Request) -> web.StreamResponse:
+    """Send an event that is longer than any is read."""
+    large = obj("large", 101)
+    large["spec"]["body"] = "x" * (5 * 2**20)
+    return await send_lines(request, [event("ADDED", large)])
+
+
 @pytest.mark.parametrize(
-    "line",
+    "answer",
     [
-        b"<html>bad gateway</html>\n",
-        b'{"type":"ADDED"}\n',
-        b"[]\n",
-        b'{"type":"ODD","object":{}}\n',
-        b'{"type":"ADDED","object":{"metadata":{}}}\n',
-        b'{"type":"ERROR","object":{"code":500}}\n',
-        b'{"type":"ERROR","object":null}\n',
-        b'{"type":"ADDED","object":null}\n',
-        b'{"type":"DELETED","object":["a"]}\n',
+        pytest.param(refuse(410, "Expired"), id="the version has expired"),
+        pytest.param(refuse(400, "BadRequest", "invalid resource version"), id="it is refused"),
+        pytest.param(send_too_much, id="an event is too long"),
+        pytest.param(end(b"<html>bad gateway</html>\n"), id="a page"),
+        pytest.param(end(b'{"type":"ADDED"}\n'), id="no object"),
+        pytest.param(end(b"[]\n"), id="a list"),
+        pytest.param(end(b'{"type":"ODD","object":{}}\n'), id="an unknown type"),
+        pytest.param(end(b'{"type":"ADDED","object":{"metadata":{}}}\n'), id="no identity"),
+        pytest.param(end(b'{"type":"ERROR","object":{"code":500}}\n'), id="an error"),
+        pytest.param(end(b'{"type":"ERROR","object":null}\n'), id="an error without words"),
+        pytest.param(end(b'{"type":"ADDED","object":null}\n'), id="null"),
+        pytest.param(end(b'{"type":"DELETED","object":["a"]}\n'), id="an object that is none"),
     ],
 )
-async def test_line_that_is_not_understood_leads_to_a_list(tmp_path: Path, line: bytes) -> None:
+async def test_a_watch_that_is_refused_or_not_understood_leads_to_a_list(
+    tmp_path: Path, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> None:
     """What a line meant cannot be known, so the list says what is there."""
     api = Api(obj("a", 1))
-
-    async def garbage(request: web.Request) -> web.StreamResponse:
-        api.objects.append(obj("b", 150))
-        return await send_lines(request, [line])
-
-    api.watches = [garbage]
+    api.watches = [answer]
     async with mirroring(api, tmp_path) as (reflector, mirror, _):
         await eventually(lambda: lists() == 2)
-        assert mirror.names() == ["a", "b"]
-        assert failures() == 1
         await eventually(lambda: reflector.problem is None)
+    assert (mirror.calls, api.resumed, failures()) == (["upsert uid-a 1"], ["100", "100"], 1)
 
 
 async def test_garbage_for_ever_does_not_spin(tmp_path: Path) -> None:
@@ -330,22 +293,6 @@ async def test_garbage_for_ever_does_not_spin(tmp_path: Path) -> None:
         await eventually(lambda: api.listed >= 6)
         assert monotonic_clock() - began > 0.6
         await eventually(lambda: "not an event" in (reflector.problem or ""))
-
-
-async def test_oversized_line_is_counted_and_listed(tmp_path: Path) -> None:
-    """An event too long to be read is replaced by a list, which has no such limit."""
-    api = Api(obj("a", 1))
-    large = obj("large", 101)
-    large["spec"]["body"] = "x" * (5 * 2**20)
-
-    async def send(request: web.Request) -> web.StreamResponse:
-        api.objects.append(large)
-        return await send_lines(request, [event("ADDED", large)])
-
-    api.watches = [send]
-    async with mirroring(api, tmp_path) as (_, mirror, _):
-        await eventually(lambda: mirror.names() == ["a", "large"])
-        assert (failures(), lists()) == (1, 2)
 
 
 async def test_type_that_is_not_served_deletes_nothing(tmp_path: Path) -> None:
@@ -383,23 +330,14 @@ async def test_refused_access_holds_and_recovers(tmp_path: Path) -> None:
         assert sum(" interrupted: 403 " in line for line in LOGGED) == 1
 
 
-async def test_failing_first_list_is_not_synced(tmp_path: Path) -> None:
-    """Until a list is complete the mirror is not synced, and the reason is told."""
-    api = Api()
-    api.lists = [refuse(500, "", "boom")] * 3
-    async with mirroring(api, tmp_path) as (reflector, _, _):
-        await eventually(lambda: reflector.problem)
-        assert (reflector.synced, lists()) == (False, 0)
-        assert "500" in (reflector.problem or "")
-        await eventually(lambda: reflector.synced)
-
-
 async def test_wait_that_the_server_asks_for_is_kept(tmp_path: Path) -> None:
-    """Retry-After is honoured even where the own pause would be shorter."""
+    """Retry-After is honoured even where the own pause would be shorter; meanwhile nothing is synced."""
     api = Api()
     api.lists = [refuse(429, "TooManyRequests", "later", retryAfterSeconds=1)]
     async with mirroring(api, tmp_path) as (reflector, _, _):
         began = monotonic_clock()
+        await eventually(lambda: "429" in (reflector.problem or ""))
+        assert (reflector.synced, lists()) == (False, 0)
         await eventually(lambda: reflector.synced)
         assert monotonic_clock() - began > 0.9
 
@@ -498,16 +436,14 @@ async def test_old_list_is_renewed_when_a_watch_ends(tmp_path: Path) -> None:
         return await send_lines(request, [])
 
     api.watches = [lose]
-    timings = ReflectorTimings(resync=0.3, pause_min=0.05, settled=0.2)
-    async with mirroring(api, tmp_path, timings) as (_, mirror, _):
+    async with mirroring(api, tmp_path, timings=replace(QUICK, resync=0.3)) as (_, mirror, _):
         await eventually(lambda: mirror.names() == ["a", "c"])
         assert api.resumed[0] == "100"
 
 
 async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
     """With several namespaces `listed` is told only when each of them was listed."""
-    api = Api()
-    slow = asyncio.Event()
+    api, slow = Api(), asyncio.Event()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         space = request.path.split("/")[5]
@@ -516,110 +452,70 @@ async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
         api.objects = [obj("a", 1, uid=f"uid-{space}", namespace=space)]
         return await api(request)
 
-    mirror = Mirror()
-    async with (
-        ScriptedServer(handle) as server,
-        await KubeClient.connect(
-            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
-        ) as client,
-    ):
-        reflector = Reflector(
-            client,
-            ["one", "two", "one"],
-            mirror,
-            clock=monotonic_clock,
-            owned=Everything(),
-            timings=QUICK,
-        )
-        async with beside(reflector.run()):
-            await eventually(lambda: lists() == 1)
-            assert (lists(), reflector.synced) == (1, False)
-            slow.set()
-            await eventually(lambda: reflector.synced)
-            assert sorted(mirror.objects) == ["uid-one", "uid-two"]
-            assert reflector.synced
-        with pytest.raises(ValueError, match="no namespace"):
-            Reflector(client, [], mirror, clock=monotonic_clock, owned=Everything())
+    spaces = ["one", "two", "one"]
+    async with mirroring(handle, tmp_path, spaces) as (reflector, mirror, _):
+        await eventually(lambda: lists() == 1)
+        assert not reflector.synced
+        slow.set()
+        await eventually(lambda: reflector.synced)
+        assert sorted(mirror.objects) == ["uid-one", "uid-two"]
+    with pytest.raises(ValueError, match="no namespace"):
+        await mirroring(handle, tmp_path, []).__aenter__()
 
 
 async def test_nobody_waits_for_a_namespace_that_may_not_be_read(tmp_path: Path) -> None:
     """The others are listed and followed; of that one, nothing is taken for gone, and it may come back."""
     api = Api()
-    closed = {"two"}
-    unknown: list[str] | None = None
+    reason = 'a is forbidden: User "u" cannot list resource "notificationrequests"'
+    forbidden = refuse(403, "Forbidden", reason)
+    refused, asked = {"two": forbidden}, list[str]()
 
     async def handle(request: web.Request) -> web.StreamResponse:
         space = request.path.split("/")[5]
-        if space in closed and unknown is not None:
-            unknown.append(space)
-            return status(401, "Unauthorized", "Unauthorized")
-        if space in closed:
-            reason = 'a is forbidden: User "u" cannot list resource "notificationrequests"'
-            return status(403, "Forbidden", reason)
+        if space in refused:
+            asked.append(space)
+            return await refused[space](request)
         api.objects = [obj("a", 1, uid=f"uid-{space}", namespace=space)]
         return await api(request)
 
-    mirror = Mirror()
-    async with (
-        ScriptedServer(handle) as server,
-        await KubeClient.connect(
-            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
-        ) as client,
-    ):
-        reflector = Reflector(
-            client, ["one", "two"], mirror, clock=monotonic_clock, owned=Everything(), timings=QUICK
-        )
-        async with beside(reflector.run()):
-            await eventually(lambda: reflector.synced)
-            assert (reflector.answered, sorted(map(str, reflector.refused))) == (True, ["two"])
-            assert reflector.follows("uid-one")
-            assert "namespace two: access is refused" in (reflector.problem or "")
-            # Credentials that are not accepted for a moment say nothing of the right.
-            unknown = []
-            await eventually(lambda: len(unknown or ()) > 3)
-            assert (reflector.answered, sorted(map(str, reflector.refused))) == (True, ["two"])
-            unknown = None
-            closed.clear()
-            await eventually(lambda: sorted(mirror.objects) == ["uid-one", "uid-two"])
-            await eventually(lambda: reflector.problem is None)
-            assert (reflector.refused, reflector.synced) == (frozenset(), True)
-        closed.update(("one", "two"))
-        reflector = Reflector(
-            client, ["one", "two"], mirror, clock=monotonic_clock, owned=Everything(), timings=QUICK
-        )
-        async with beside(reflector.run()):
-            await eventually(lambda: reflector.refused == {"one", "two"})
-            answers = (reflector.answered, reflector.synced, reflector.follows("uid-one"))
-            assert answers == (False, False, False)
-    assert not [call for call in mirror.calls if call.startswith("delete")]
+    async with mirroring(handle, tmp_path, ["one", "two"]) as (reflector, mirror, _):
+        await eventually(lambda: reflector.synced)
+        assert (reflector.answered, sorted(map(str, reflector.refused))) == (True, ["two"])
+        assert reflector.follows("uid-one")
+        assert "namespace two: access is refused" in (reflector.problem or "")
+        # Credentials that are not accepted for a moment say nothing of the right.
+        refused["two"] = refuse(401, "Unauthorized", "Unauthorized")
+        asked.clear()
+        await eventually(lambda: len(asked) > 3)
+        assert (reflector.answered, sorted(map(str, reflector.refused))) == (True, ["two"])
+        refused.clear()
+        await eventually(lambda: sorted(mirror.objects) == ["uid-one", "uid-two"])
+        await eventually(lambda: reflector.problem is None)
+        assert (reflector.refused, reflector.synced) == (frozenset(), True)
+        assert not [call for call in mirror.calls if call.startswith("delete")]
+    refused.update(one=forbidden, two=forbidden)
+    async with mirroring(handle, tmp_path, ["one", "two"]) as (reflector, _, _):
+        await eventually(lambda: reflector.refused == {"one", "two"})
+        answers = (reflector.answered, reflector.synced, reflector.follows("uid-one"))
+        assert answers == (False, False, False)
 
 
 async def test_few_of_many_namespaces_are_listed_at_once(tmp_path: Path) -> None:
     """A page may take megabytes, and a start lists hundreds of namespaces."""
     api, under_way, most = Api(), 0, 0
 
-    async def handle(request: web.Request) -> web.StreamResponse:
+    async def slow(request: web.Request) -> web.StreamResponse:
         nonlocal under_way, most
-        if "watch" in request.query:
-            return await api(request)
         under_way += 1
         most = max(most, under_way)
         await asyncio.sleep(0.02)
         under_way -= 1
-        return await api(request)
+        return await api.list(request)
 
-    async with (
-        ScriptedServer(handle) as server,
-        await KubeClient.connect(
-            write_kubeconfig(tmp_path / "k", server.url), user_agent="t", watches=30
-        ) as client,
-    ):
-        spaces = [f"n{n}" for n in range(30)]
-        reflector = Reflector(
-            client, spaces, Mirror(), clock=monotonic_clock, owned=Everything(), timings=QUICK
-        )
-        async with beside(reflector.run()):
-            await eventually(lambda: reflector.synced)
+    spaces = [f"n{n}" for n in range(30)]
+    api.lists = [slow] * 30
+    async with mirroring(api, tmp_path, spaces) as (reflector, _, _):
+        await eventually(lambda: reflector.synced)
     assert 1 < most <= 8
 
 
@@ -644,24 +540,6 @@ async def test_error_of_the_sink_is_not_swallowed(tmp_path: Path) -> None:
         assert caught.group_contains(ZeroDivisionError)
 
 
-async def test_cancelled_reflector_leaves_no_task(tmp_path: Path) -> None:
-    """Cancelling `run` ends every task that it started."""
-    before = asyncio.all_tasks()
-    async with (
-        ScriptedServer(Api()) as server,
-        await KubeClient.connect(
-            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
-        ) as client,
-    ):
-        reflector = Reflector(
-            client, ["a", "b"], Mirror(), clock=monotonic_clock, owned=Everything(), timings=QUICK
-        )
-        async with beside(reflector.run()):
-            await eventually(lambda: reflector.synced)
-        left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith("reflector")}
-        assert left == set()
-
-
 def manifest(name: str) -> dict[str, Any]:
     """Return an object as its creator writes it."""
     document = obj(name, 0)
@@ -673,7 +551,7 @@ async def test_real_server_is_mirrored_over_a_restart(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     """Objects of a real API server arrive, change, go, and survive its death and return."""
-    path, mirror = list_path(namespace), Mirror()
+    path = list_path(namespace)
     async with await KubeClient.connect(str(control_plane.kubeconfig), user_agent="t") as client:
 
         async def create(name: str) -> None:
@@ -681,16 +559,7 @@ async def test_real_server_is_mirrored_over_a_restart(
 
         for n in range(5):
             await create(f"n{n}")
-        reflector = Reflector(
-            client,
-            [namespace],
-            mirror,
-            clock=monotonic_clock,
-            owned=Everything(),
-            timings=QUICK,
-            page_size=2,
-        )
-        async with beside(reflector.run()):
+        async with following(client, [namespace], page_size=2) as (reflector, mirror):
             await eventually(lambda: lists() == 1)
             assert mirror.names() == ["n0", "n1", "n2", "n3", "n4"]
             # A busy server may end the first watch at once; a list tells of the next object then.
@@ -740,13 +609,9 @@ async def test_real_type_may_come_late_and_go(
 ) -> None:
     """Without its CRD the mirror holds; a CRD that comes, goes and returns is followed."""
     crd = request.config.rootpath / "charts" / "notification-ledger" / "files" / "crd.yaml"
-    mirror = Mirror()
     async with ControlPlane(control_plane_assets, bare=True) as plane:
         client = await KubeClient.connect(str(plane.kubeconfig), user_agent="t")
-        reflector = Reflector(
-            client, None, mirror, clock=monotonic_clock, owned=Everything(), timings=QUICK
-        )
-        async with client, beside(reflector.run()):
+        async with client, following(client, None) as (reflector, mirror):
             await eventually(lambda: "is not served" in (reflector.problem or ""))
             assert not reflector.synced
             await asyncio.to_thread(plane.api.apply_crd, crd)
@@ -781,16 +646,16 @@ class Brief(Api):
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """Answer one of the lists."""
-        meta = {"resourceVersion": str(self.version)}
-        if "as=Table" not in request.headers["Accept"]:
-            self.asked.append("whole")
-            return web.json_response({"metadata": meta, "items": self.objects})
-        self.asked.append("brief")
+        in_brief = "as=Table" in request.headers["Accept"]
+        self.asked.append("brief" if in_brief else "whole")
+        if not in_brief:
+            return await super().list(request)
+        meta, objects = self.page(request)
         rows = [
             {"cells": [o["metadata"]["name"], o["status"]["phase"]], "object": {
                 "kind": "PartialObjectMetadata", "metadata": o["metadata"],
             }}
-            for o in self.objects
+            for o in objects
         ]  # fmt: skip
         self.between()
         columns = [{"name": "Name"}, {"name": "Phase"}]
@@ -832,38 +697,19 @@ async def test_where_much_is_unfinished_whole_objects_are_listed(tmp_path: Path)
     async with mirroring(api, tmp_path, brief=lambda: True, page_size=4) as (reflector, mirror, _):
         await eventually(lambda: reflector.synced)
         assert len(mirror.objects) == len(api.objects)
-    assert api.asked == ["brief", "whole"]
+    assert sorted(set(api.asked)) == ["brief", "n0", "n1", "n2", "n3", "whole"]
 
 
 async def test_a_page_in_brief_is_bounded(tmp_path: Path) -> None:
     """Large annotations make it shorter, as they do a page of whole objects."""
-
-    class Paged(Brief):
-        async def list(self, request: web.Request) -> web.StreamResponse:
-            if "as=Table" not in request.headers["Accept"]:
-                return await super().list(request)
-            limit = int(request.query["limit"])
-            begin = int(request.query.get("continue", 0))
-            limits.append(limit)
-            kept, self.objects = self.objects, self.objects[begin : begin + limit]
-            try:
-                answer = await super().list(request)
-            finally:
-                self.objects = kept
-            document = json.loads(cast("web.Response", answer).text or "")
-            if begin + limit < len(kept):
-                document["metadata"]["continue"] = str(begin + limit)
-            return web.json_response(document)
-
-    limits: list[int] = []
-    objects = [phased(f"n{n}", n + 1, "Sent") for n in range(16)]
-    for each in objects[8:]:
+    api = Brief(*(phased(f"n{n}", n + 1, "Sent") for n in range(16)))
+    for each in api.objects[8:]:
         each["metadata"]["annotations"] = {"notification-ledger/hold": "x" * 50_000}
-    async with mirroring(
-        Paged(*objects), tmp_path, page_size=16, page_bytes=100_000, brief=lambda: True
-    ) as (reflector, mirror, _):
+    sizes: dict[str, Any] = {"page_size": 16, "page_bytes": 100_000}
+    async with mirroring(api, tmp_path, brief=lambda: True, **sizes) as (reflector, mirror, _):
         await eventually(lambda: reflector.synced)
-        assert len(mirror.objects) == len(objects)
+        assert len(mirror.objects) == 16
+    limits = [limit for _, limit in api.pages]
     assert limits[:3] == [16, 2, 4]
     assert max(limits[3:]) <= 8
     assert 1 in limits
@@ -909,42 +755,40 @@ async def test_what_changes_between_list_and_read_is_told_by_the_watch(tmp_path:
     assert {o.uid: bool(o.raw) for o in mirror.objects.values()} == {"uid-a": True, "uid-b": False}
 
 
-async def test_a_read_that_fails_fails_the_list(tmp_path: Path) -> None:
+async def test_a_read_that_fails_fails_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is made again, and what was taken until then is right."""
     api = Brief(phased("a", 1, "Sending"), phased("b", 2, "Sent"))
-    answer, failures = api.get, [503]
+    answers = iter([refuse(503, "ServiceUnavailable", "not now"), api.get])
 
-    async def odd(request: web.Request) -> web.StreamResponse:
-        if failures:
-            return status(failures.pop(), "ServiceUnavailable", "not now")
-        return await answer(request)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await next(answers)(request)
 
-    api.get = odd  # type: ignore[method-assign]  # one test, one odd server
+    monkeypatch.setattr(api, "get", answer)
     async with mirroring(api, tmp_path, brief=lambda: True) as (reflector, mirror, _):
         await eventually(lambda: reflector.synced)
         assert sorted(mirror.names()) == ["a", "b"]
     assert api.asked == ["brief", "brief", "a"]
 
 
-@pytest.mark.parametrize("case", ["no table", "no phase"])
-async def test_whole_list_where_the_other_is_not_to_be_had(tmp_path: Path, case: str) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param({"metadata": {"resourceVersion": "1"}, "items": []}, id="no table"),
+        pytest.param({"kind": "Table", "metadata": {}, "columnDefinitions": []}, id="no phase"),
+    ],
+)
+async def test_whole_list_where_the_other_is_not_to_be_had(
+    tmp_path: Path, answer: dict[str, Any]
+) -> None:
     """A server that cannot list in brief is asked for everything."""
     api = Brief(phased("a", 1, "Sent"), phased("b", 2, "Sending"))
-    answer = api.list
-
-    async def odd(request: web.Request) -> web.StreamResponse:
-        table = "as=Table" in request.headers["Accept"]
-        if case == "no table" and table:
-            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
-        if case == "no phase" and table:
-            return web.json_response({"kind": "Table", "metadata": {}, "columnDefinitions": []})
-        return await answer(request)
-
-    api.list = odd  # type: ignore[method-assign]  # one test, one odd server
+    api.lists = [always(lambda: web.json_response(answer))]
     async with mirroring(api, tmp_path, brief=lambda: True) as (_, mirror, _):
         await eventually(lambda: lists() == 1)
         assert {o.name: bool(o.raw) for o in mirror.objects.values()} == {"a": False, "b": True}
-        assert api.asked[-1] == "whole"
+    assert api.asked == ["whole"]
 
 
 async def test_refused_access_does_not_end_lists_in_brief(tmp_path: Path) -> None:
@@ -962,19 +806,9 @@ async def test_real_server_lists_in_brief(
     """The real server prints the phase, page by page, also where nothing is there."""
     control_plane.heal()
     caplog.set_level(logging.INFO)
-    mirror = Mirror()
     path = list_path(namespace)
     async with await KubeClient.connect(str(control_plane.kubeconfig), user_agent="t") as client:
-        empty = Reflector(
-            client,
-            [namespace],
-            mirror,
-            clock=monotonic_clock,
-            owned=Everything(),
-            timings=QUICK,
-            brief=lambda: True,
-        )
-        async with beside(empty.run()):
+        async with following(client, [namespace], brief=lambda: True):
             await eventually(lambda: lists() == 1)
         for n in range(7):
             made = await client.request("POST", path, body=manifest(f"n{n}"), timeout=10)
@@ -986,17 +820,8 @@ async def test_real_server_lists_in_brief(
                 await client.request(
                     "PATCH", f"{path}/n{n}/status", body=patch, content_type=MERGE_PATCH, timeout=5
                 )
-        reflector = Reflector(
-            client,
-            [namespace],
-            mirror,
-            clock=monotonic_clock,
-            owned=Everything(),
-            timings=QUICK,
-            page_size=2,
-            brief=lambda: True,
-        )
-        async with beside(reflector.run()):
+        brief = following(client, [namespace], page_size=2, brief=lambda: True)
+        async with brief as (_, mirror):
             await eventually(lambda: lists() == 2)
     shown = {o.name: (o.status.phase, bool(o.raw)) for o in mirror.objects.values()}
     assert shown == {

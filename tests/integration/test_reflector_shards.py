@@ -6,6 +6,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from syncer.kube.client import KubeClient
 from syncer.kube.reflector import Reflector
 from syncer.rules.shards import Sharding
 from syncer.runtime.clock import monotonic_clock
-from tests.beside import beside, eventually
+from tests.beside import eventually
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.apistate import ApiState
 from tests.fakes.faults import Answer, Match
@@ -27,12 +28,14 @@ from tests.integration.reflecting import (
     _logged,
     event,
     failures,
+    following,
     lists,
     mirroring,
     obj,
+    stay,
 )
 from tests.integration.reflecting import Api as Script
-from tests.integration.scripted import send_lines, write_kubeconfig
+from tests.integration.scripted import write_kubeconfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,17 +63,16 @@ class Terms:
 
 @dataclass(slots=True)
 class Place:
-    """A server with a fresh namespace, and a reflector of it."""
+    """A server with a fresh namespace, and reflectors of it."""
 
     api: Api
     client: KubeClient
 
-    def reflector(self, mirror: Mirror, terms: Terms, **more: Any) -> Reflector:
-        """Make one of the place's namespace."""
-        return Reflector(
-            self.client, [self.api.namespace], mirror,
-            clock=monotonic_clock, owned=terms, **{"timings": QUICK, **more},
-        )  # fmt: skip
+    def followed(
+        self, terms: Terms, sink: Mirror | None = None, **more: Any
+    ) -> AbstractAsyncContextManager[tuple[Reflector, Mirror]]:
+        """Run one of the place's namespace."""
+        return following(self.client, [self.api.namespace], sink, owned=terms, **more)
 
     async def create(self, shard: int, count: int = 1) -> list[str]:
         """Create objects until so many are in a shard, and delete the rest; returns their names."""
@@ -131,10 +133,9 @@ def shown(mirror: Mirror) -> dict[str, str]:
 
 async def test_owner_of_some_shards_is_told_of_nothing_else(place: Place) -> None:
     """By list and by watch; what belongs to others is counted."""
-    mirror, terms = Mirror(), Terms(1, 3)
+    terms = Terms(1, 3)
     await place.fill(3)
-    reflector = place.reflector(mirror, terms)
-    async with beside(reflector.run()):
+    async with place.followed(terms) as (reflector, mirror):
         await eventually(lambda: reflector.synced)
         assert shown(mirror) == await place.state(1, 3)
         listed = reflector.foreign
@@ -152,10 +153,9 @@ async def test_owner_of_some_shards_is_told_of_nothing_else(place: Place) -> Non
 
 async def test_owner_of_nothing_asks_for_nothing(place: Place) -> None:
     """But once for a list, which shows that it could serve; what it acquires later it is told of."""
-    mirror, terms = Mirror(), Terms()
+    terms = Terms()
     (name,) = await place.create(2)
-    reflector = place.reflector(mirror, terms)
-    async with beside(reflector.run()):
+    async with place.followed(terms) as (reflector, mirror):
         await eventually(lambda: reflector.answered)
         assert reflector.problem is None
         await place.create(2)
@@ -175,11 +175,10 @@ async def test_owner_of_nothing_asks_for_nothing(place: Place) -> None:
 
 async def test_shards_that_come_are_listed_and_watched(place: Place) -> None:
     """Those that were there before are neither listed again nor told of twice."""
-    mirror, terms = Mirror(), Terms(0)
+    terms = Terms(0)
     (old,) = await place.create(0)
     (gone, there) = await place.create(2, 2)
-    reflector = place.reflector(mirror, terms)
-    async with beside(reflector.run()):
+    async with place.followed(terms) as (reflector, mirror):
         await eventually(lambda: old in shown(mirror))
         await place.delete(gone)
         later = await place.label(old, "seen")
@@ -199,11 +198,10 @@ async def test_shards_that_come_are_listed_and_watched(place: Place) -> None:
 
 async def test_shard_that_leaves_is_let_go_of_and_not_deleted(place: Place) -> None:
     """What happens to it meanwhile is not told; when it is back, it is listed."""
-    mirror, terms = Mirror(), Terms(1, 2)
+    terms = Terms(1, 2)
     (mine,) = await place.create(1)
     (theirs, doomed) = await place.create(2, 2)
-    reflector = place.reflector(mirror, terms)
-    async with beside(reflector.run()):
+    async with place.followed(terms) as (_, mirror):
         await eventually(lambda: len(mirror.objects) == 3)
         uids = {o.name: u for u, o in mirror.objects.items()}
         terms.own(1)
@@ -223,10 +221,9 @@ async def test_shard_that_leaves_is_let_go_of_and_not_deleted(place: Place) -> N
 
 async def test_end_of_what_is_kept_is_told_when_its_shard_is_back(place: Place) -> None:
     """The sink keeps what it still works on; that it was deleted meanwhile it learns from the list."""
-    mirror, terms = Mirror(), Terms(1, 2)
+    terms = Terms(1, 2)
     (doomed, there) = await place.create(2, 2)
-    reflector = place.reflector(mirror, terms)
-    async with beside(reflector.run()):
+    async with place.followed(terms) as (_, mirror):
         await eventually(lambda: len(mirror.objects) == 2)
         mirror.kept = set(mirror.objects)
         uid = next(u for u, o in mirror.objects.items() if o.name == doomed)
@@ -242,10 +239,9 @@ async def test_end_of_what_is_kept_is_told_when_its_shard_is_back(place: Place) 
 
 async def test_term_that_follows_another_lists_again(place: Place) -> None:
     """Lost and acquired before anybody looked: what was let go of in between is told of again."""
-    mirror, terms = Mirror(), Terms(2)
+    terms = Terms(2)
     (name,) = await place.create(2)
-    reflector = place.reflector(mirror, terms)
-    async with beside(reflector.run()):
+    async with place.followed(terms) as (reflector, mirror):
         await eventually(lambda: name in shown(mirror))
         mirror.objects.clear()
         terms.owned = {}
@@ -256,10 +252,9 @@ async def test_term_that_follows_another_lists_again(place: Place) -> None:
 
 async def test_change_that_is_not_reported_is_noticed(place: Place) -> None:
     """What is owned is looked at every few seconds, whoever forgot to say so."""
-    mirror, terms = Mirror(), Terms(0)
+    terms = Terms(0)
     (name,) = await place.create(2)
-    reflector = place.reflector(mirror, terms, timings=replace(QUICK, look=0.3))
-    async with beside(reflector.run()):
+    async with place.followed(terms, timings=replace(QUICK, look=0.3)) as (reflector, mirror):
         await eventually(lambda: reflector.synced)
         terms.owned = {**terms.owned, 2: object()}
         await eventually(lambda: name in shown(mirror))
@@ -273,8 +268,7 @@ async def test_change_that_is_not_reported_is_noticed(place: Place) -> None:
 async def test_nothing_is_lost_while_shards_come_and_go(place: Place) -> None:
     """Objects are created, changed and deleted meanwhile: in the end the sink has what there is."""
     dice = random.Random(7)  # noqa: S311 - reproducible on purpose
-    mirror, terms = Watchful(), Terms(0)
-    reflector = place.reflector(mirror, terms)
+    terms, sink = Terms(0), Watchful()
     until = monotonic_clock() + 5
 
     async def write() -> None:
@@ -296,13 +290,13 @@ async def test_nothing_is_lost_while_shards_come_and_go(place: Place) -> None:
             terms.own(*(n for n in range(4) if dice.random() < 0.6))
             await asyncio.sleep(dice.choice((0.0, 0.05, 0.3, 0.6)))
 
-    async with beside(reflector.run()):
+    async with place.followed(terms, sink) as (reflector, mirror):
         await asyncio.gather(write(), move())
         terms.own(1, 2)
         wanted = await place.state(1, 2)
         await eventually(lambda: shown(mirror) == wanted and reflector.synced)
         assert lists() > 3
-        assert mirror.wrong == []
+        assert sink.wrong == []
         await asyncio.sleep(0.5)
         assert shown(mirror) == wanted
 
@@ -343,9 +337,8 @@ async def test_list_of_what_came_is_tried_again(tmp_path: Path) -> None:
         ):
             place = Place(api, client)
             (old,), (name,) = await place.create(0), await place.create(2)
-            mirror, terms = Mirror(), Terms(0)
-            reflector = place.reflector(mirror, terms)
-            async with beside(reflector.run()):
+            terms = Terms(0)
+            async with place.followed(terms) as (reflector, mirror):
                 await eventually(lambda: reflector.synced)
                 server.faults.add(Match(verb="list"), Answer(503), times=4)
                 terms.own(0, 2)
@@ -363,17 +356,15 @@ async def test_watch_that_comes_further_than_a_list_beside_it(tmp_path: Path) ->
     api = Script(obj("zero", 7, uid=zero))
     asked, shown_more = asyncio.Event(), asyncio.Event()
 
-    async def slow(_: web.Request) -> web.StreamResponse:
+    async def slow(request: web.Request) -> web.StreamResponse:
+        api.objects, api.version = [obj("zero", 7, uid=zero), obj("one", 108, uid=one)], 120
         asked.set()
         await shown_more.wait()
-        items = [obj("zero", 7, uid=zero), obj("one", 108, uid=one)]
-        return web.json_response({"metadata": {"resourceVersion": "120"}, "items": items})
+        return await api.list(request)
 
     async def watch(request: web.Request) -> web.StreamResponse:
         await asked.wait()
-        await send_lines(request, [event("MODIFIED", obj("zero", 130, uid=zero))])
-        await asyncio.sleep(60)
-        return web.Response()
+        return await stay(event("MODIFIED", obj("zero", 130, uid=zero)))(request)
 
     api.lists, api.watches = [api.list, slow], [watch]
     terms = Terms(0)
@@ -393,24 +384,16 @@ async def test_events_that_come_again_are_passed_over(tmp_path: Path) -> None:
     zero, one, dead = uid_in(0), uid_in(1), uid_in(1)
     api = Script(obj("zero", 7, uid=zero))
 
-    async def later(request: web.Request) -> web.StreamResponse:
+    api.watches = [
+        stay(event("MODIFIED", obj("zero", 101, uid=zero))),
         # Both were there when the second shard was listed, at 120; one of them was deleted by then.
-        lines = [
+        stay(
             event("ADDED", obj("dead", 105, uid=dead)),
             event("ADDED", obj("one", 106, uid=one)),
             event("DELETED", obj("dead", 110, uid=dead)),
             event("MODIFIED", obj("zero", 121, uid=zero)),
-        ]
-        await send_lines(request, lines)
-        await asyncio.sleep(60)
-        return web.Response()
-
-    async def watch(request: web.Request) -> web.StreamResponse:
-        await send_lines(request, [event("MODIFIED", obj("zero", 101, uid=zero))])
-        await asyncio.sleep(60)
-        return web.Response()
-
-    api.watches = [watch, later]
+        ),
+    ]
     terms = Terms(0)
     async with mirroring(api, tmp_path, owned=terms) as (_, mirror, _):
         await eventually(lambda: len(mirror.calls) == 2)
