@@ -10,11 +10,12 @@ import asyncio
 import json
 import uuid
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from tests.e2e.harness import Stage, create_notification, stage, until
+from tests.integration.accounts import bind, make, token_of
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
 from tests.servers.recipe import CONTROLLER_RULES
@@ -25,41 +26,21 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]
 
-RBAC: Final = "/apis/rbac.authorization.k8s.io/v1/namespaces"
 ACCOUNT: Final = "controller"
 
 
-async def made(plane: ControlPlane, path: str, body: dict[str, Any]) -> Any:
-    """Create something; returns the answer."""
-    code, answer = await plane.request("POST", path, body)
-    assert code == 201, answer
-    return answer
-
-
-async def admit(plane: ControlPlane, namespace: str, home: str) -> None:
-    """Give the service account of `home` the controller's rights in a namespace."""
-    subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": home}
-    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT}
-    meta = {"name": ACCOUNT}
-    await made(plane, f"{RBAC}/{namespace}/roles", {"metadata": meta, "rules": CONTROLLER_RULES})
-    await made(
-        plane,
-        f"{RBAC}/{namespace}/rolebindings",
-        {"metadata": meta, "roleRef": role, "subjects": [subject]},
-    )
-
-
-async def account(here: Stage) -> Path:
+def account(here: Stage) -> Path:
     """Make a service account with rights in the stage's namespace; returns its kubeconfig."""
-    accounts = f"/api/v1/namespaces/{here.namespace}/serviceaccounts"
-    await made(here.plane, accounts, {"metadata": {"name": ACCOUNT}})
-    await admit(here.plane, here.namespace, here.namespace)
-    token = await made(here.plane, f"{accounts}/{ACCOUNT}/token", {})
-    text = await asyncio.to_thread(here.plane.controller_kubeconfig.read_text)
-    document = json.loads(text)
-    document["users"][0]["user"]["token"] = token["status"]["token"]
+    make(
+        here.plane,
+        f"/api/v1/namespaces/{here.namespace}/serviceaccounts",
+        {"metadata": {"name": ACCOUNT}},
+    )
+    bind(here.plane, here.namespace, ACCOUNT, CONTROLLER_RULES)
+    document = json.loads(here.plane.controller_kubeconfig.read_text())
+    document["users"][0]["user"]["token"] = token_of(here.plane, here.namespace, ACCOUNT)
     path = here.folder / "account.kubeconfig"
-    await asyncio.to_thread(path.write_text, json.dumps(document))
+    path.write_text(json.dumps(document))
     return path
 
 
@@ -67,7 +48,7 @@ async def account(here: Stage) -> Path:
 async def test_a_namespace_that_may_not_be_read_holds_back_no_other(here: Stage) -> None:
     """The others are served and swept from the start; readiness names it until it may be read."""
     other = f"e2e-{uuid.uuid4().hex[:12]}"
-    here.kubeconfig = await account(here)
+    here.kubeconfig = account(here)
     process = here.notifier(controller={"namespaces": [other, here.namespace]}).start()
     await here.wait_phase(await here.create("served"), within=90)
     code, text = await process.ask("/readyz")
@@ -77,7 +58,7 @@ async def test_a_namespace_that_may_not_be_read_holds_back_no_other(here: Stage)
         lambda: bool(process.lines("start-up reconciliation done")), process.tail, within=30
     )
     await here.plane.create_namespace(other)
-    await admit(here.plane, other, here.namespace)
+    bind(here.plane, other, ACCOUNT, CONTROLLER_RULES, home=here.namespace)
     await process.wait_ready(60)
 
 

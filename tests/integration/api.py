@@ -8,7 +8,6 @@ could differ by chance (uids, resourceVersions, namespaces) is left to the calle
 from __future__ import annotations
 
 import asyncio
-import copy
 import io
 import json
 import ssl
@@ -200,22 +199,6 @@ def definition(group: str) -> Json:
     crd["metadata"]["name"] = f"notificationrequests.{group}"
     crd["spec"]["group"] = group
     return crd
-
-
-def unbounded(document: Json) -> Json:
-    """A definition without its bounds on the spec, as that of the replaced controller is."""
-    document = copy.deepcopy(document)
-    spec = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    _loosen(spec)
-    return document
-
-
-def _loosen(schema: Any) -> None:
-    if isinstance(schema, dict):
-        for bound in ("maxLength", "maxProperties", "maxItems"):
-            schema.pop(bound, None)
-        for member in schema.values():
-            _loosen(member)
 
 
 def attempt(status: str, *, id: str | None = "0.7-1", channel: str = "console") -> Json:  # noqa: A002 - the field's name

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +27,7 @@ from notifier.gateway.submit import KubeObjects, Submitter
 from syncer.kube.client import KubeClient
 from syncer.model.resource import Json
 from tests.fakes.apiserver import FakeApiServer
+from tests.integration.scripted import write_kubeconfig
 
 TOKEN: Final = "s3cret-token"
 
@@ -53,6 +57,21 @@ def group(*alerts: tuple[str, str, str], **more: Any) -> Json:
 def stamp(ago: float = 0.0) -> str:
     """Return a time before now as Alertmanager writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime(time.time() - ago))
+
+
+class Clock:
+    """Time as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Monotonic seconds."""
+        return self.now
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return 1_795_752_000.0 + self.now
 
 
 class Running:
@@ -86,10 +105,22 @@ class Running:
         ) as answer:
             return answer.status, json.loads(await answer.read()), dict(answer.headers)
 
+    async def raw(self, said: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection that says so much."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(said)
+        return reader, writer
+
     def count(self, name: str, **labels: str) -> float:
         """Return a counter, 0 if it has not been written."""
         full = f"notification_ledger_gateway_{name}"
         return self.registry.get_sample_value(full, labels) or 0.0
+
+
+async def ended(reader: asyncio.StreamReader) -> None:
+    """Wait until a connection has ended, however it does."""
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
 
 
 @contextlib.asynccontextmanager
@@ -150,3 +181,30 @@ def source(token: str, **more: Any) -> Json:
 def stored(server: FakeApiServer) -> list[str]:
     """Names of the notifications that exist."""
     return sorted(o["metadata"]["name"] for o in server.state.objects("notificationrequests"))
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a gateway stands between: senders with a token, and a stand-in for the API server."""
+
+    server: FakeApiServer
+    kubeconfig: str
+    token: str
+
+    def source(self, **more: Any) -> Json:
+        """One source that writes to a namespace which is there."""
+        return source(self.token, **{"namespace": "default"} | more)
+
+    def gateway(
+        self, *sources: Json, more: Json | None = None, **parts: Any
+    ) -> AbstractAsyncContextManager[Running]:
+        """Run a gateway with these sources, or with one; `more` are further members of its file."""
+        document = {"sources": list(sources) or [self.source()]} | (more or {})
+        return gateway(self.kubeconfig, document, **parts)
+
+
+@pytest.fixture
+async def outside(tmp_path: Path, token: str) -> AsyncIterator[Outside]:
+    """A stand-in for the API server that listens, and what senders have."""
+    async with FakeApiServer() as server:
+        yield Outside(server, write_kubeconfig(tmp_path / "kubeconfig", server.url), token)

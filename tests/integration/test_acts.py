@@ -30,7 +30,7 @@ from tests.acts import ACTS, OF_REDIS, OPEN, UNDONE, Act, Role
 from tests.chart.admission import BINDINGS, POLICIES, SSA, without_the_planes_own
 from tests.chart.helm import objects, template
 from tests.e2e.harness import BUSY, CHANNEL, NotifierProcess, Stage, stage, until
-from tests.integration.accounts import account, as_account, make
+from tests.integration.accounts import account, admitting, as_account, make, refer
 from tests.integration.api import Api, Reply, attempt
 from tests.integration.operating import Operator, RawLog
 from tests.servers.controlplane import ControlPlane
@@ -207,11 +207,11 @@ async def enter(plane: ControlPlane, here: Stage, ways: AsyncExitStack) -> Scene
     ):
         account(plane, home, name.name.lower(), verbs)
     account(plane, here.namespace, "controller", {})
-    bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{here.namespace}/rolebindings"
+    where = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{here.namespace}"
     tenant = {"kind": "ServiceAccount", "name": "tenant", "namespace": here.namespace}
     # What `edit` and `admin` consist of; nobody here puts them together.
     for role in ("system:aggregate-to-edit", "system:aggregate-to-admin"):
-        bind(plane, bindings, role, "ClusterRole", tenant)
+        refer(plane, where, role, "ClusterRole", tenant)
     made = dict.fromkeys(Role, here.api)
     for role in (Role.AUTHOR, Role.STRANGER, Role.WRITER, Role.LEASES, Role.TENANT):
         home = away if role is Role.STRANGER else here.namespace
@@ -229,32 +229,20 @@ async def enter(plane: ControlPlane, here: Stage, ways: AsyncExitStack) -> Scene
     return Scene(here, made, logins, {})
 
 
-def bind(plane: ControlPlane, at: str, role: str, kind: str, subject: Json) -> None:
-    """Grant a role."""
-    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}
-    make(plane, at, {"metadata": {"name": role}, "roleRef": ref, "subjects": [subject]})
-
-
-def protect_leases(plane: ControlPlane, here: Stage) -> list[str]:
-    """Install the chart's policy on Leases, grant its verb to the controller; returns the paths."""
-    paths = []
-    values = {"leaseName": "notification-ledger"}
-    for found in objects(template("4", values, namespace=here.namespace)):
-        if (
-            found["kind"].startswith("ValidatingAdmission")
-            and "statuses" not in found["metadata"]["name"]
-        ):
-            kind = "validatingadmissionpolic" + (
-                "ies" if found["kind"].endswith("y") else "ybindings"
-            )
-            make(plane, f"{POLICIES}/{kind}", found)
-            paths.append(f"{POLICIES}/{kind}/{found['metadata']['name']}")
+def lease_policies(plane: ControlPlane, here: Stage) -> list[Json]:
+    """The chart's policy on Leases, whose verb is granted to the controller."""
     where = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{here.namespace}"
     rule = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["record"]}
     make(plane, f"{where}/roles", {"metadata": {"name": "recorder"}, "rules": [rule]})
     user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": CONTROLLER_USER}
-    bind(plane, f"{where}/rolebindings", "recorder", "Role", user)
-    return paths
+    refer(plane, where, "recorder", "Role", user)
+    values = {"leaseName": "notification-ledger"}
+    return [
+        each
+        for each in objects(template("4", values, namespace=here.namespace))
+        if each["kind"].startswith("ValidatingAdmission")
+        and "statuses" not in each["metadata"]["name"]
+    ]
 
 
 def target(act: Act, role: Role) -> str:
@@ -387,8 +375,7 @@ async def test_what_each_role_can_do(
             server.grant(acl_rule(user, PASSWORD, prefix=here.prefix))
         scene = await enter(plane, here, ways)
         if policies:
-            for path in reversed(protect_leases(plane, here)):
-                ways.callback(plane.api.request, "DELETE", path)
+            ways.enter_context(admitting(plane, lease_policies(plane, here)))
         notifier = (
             await here.notifier(
                 sync={

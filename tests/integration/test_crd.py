@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -26,19 +25,10 @@ from tests.integration.api import (
     attempt,
     definition,
     notification,
-    unbounded,
 )
-from tests.servers.controlplane import ControlPlane
+from tests.servers.definition import upstream_form
 
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
-
-
-@pytest.fixture
-async def api(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    """Return a client of the real server, in a fresh namespace."""
-    plane = control_plane
-    async with Api(plane.server, plane.admin_token, plane.ca_file, namespace) as client:
-        yield client
 
 
 async def serve(api: Api, document: Json) -> str:
@@ -63,16 +53,6 @@ async def test_strict_server_takes_it_whole(api: Api) -> None:
     assert established["Established"] == "True"
     assert "NonStructuralSchema" not in established
     await api.ask("DELETE", f"{CRDS}/notificationrequests.{group}")
-
-
-async def test_spec_is_immutable(api: Api) -> None:
-    """The spec cannot be changed; labels can."""
-    await api.create()
-    answer = await api.ask("PATCH", f"{api.requests}/a", {"spec": {"severity": "high"}})
-    assert answer.code == 422
-    assert "spec is immutable after creation (DD-NOT-005)" in answer.message
-    answer = await api.ask("PATCH", f"{api.requests}/a", {"metadata": {"labels": {"x": "y"}}})
-    assert answer.code == 200
 
 
 async def test_upstreams_life_passes(api: Api) -> None:
@@ -210,25 +190,6 @@ async def test_spec_bounds(api: Api, spec: dict[str, Any], field: str, reason: s
     assert (field, reason) in causes
 
 
-async def test_spec_defaults(api: Api) -> None:
-    """Upstream's defaults are filled in; those of the retry policy only where there is one."""
-    plain = await api.create("a")
-    assert plain["spec"] == {
-        "type": "Simple",
-        "subject": "s",
-        "body": "b",
-        "priority": "Medium",
-        "retentionDays": 7,
-    }
-    policy = (await api.create("b", retryPolicy={"maxAttempts": 3}))["spec"]["retryPolicy"]
-    assert policy == {
-        "maxAttempts": 3,
-        "initialBackoffSeconds": 30,
-        "backoffMultiplier": 2,
-        "maxBackoffSeconds": 480,
-    }
-
-
 @pytest.fixture
 async def ours(api: Api) -> str:
     """An object of a group that our definition describes."""
@@ -281,7 +242,7 @@ async def test_objects_from_before_the_bounds_stay_usable(api: Api) -> None:
     """
     group = f"g{uuid.uuid4().hex}.example.com"
     document = definition(group)
-    path = await serve(api, unbounded(document))
+    path = await serve(api, upstream_form(document))
     for n, spec in enumerate(LARGER.values()):
         made = notification(f"large-{n}", group=group, **spec)
         answer = await api.ask("POST", path, made)

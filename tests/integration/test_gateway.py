@@ -9,9 +9,7 @@ import json
 import threading
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 from unittest.mock import Mock
 
@@ -20,7 +18,7 @@ import pytest
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.server import Gateway
 from notifier.gateway.translation import Source, translate
-from syncer.kube.client import MERGE_PATCH, KubeClient
+from syncer.kube.client import MERGE_PATCH
 from syncer.kube.notification_requests import object_path
 from syncer.model.incident import AT, STATE
 from syncer.model.resource import Json
@@ -28,19 +26,20 @@ from syncer.runtime.connections import Connections
 from syncer.runtime.offload import SMALL
 from tests.beside import eventually
 from tests.fakes.apianswers import Request
-from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, Match
 from tests.integration.running_gateway import (
     TOKEN,
+    Outside,
     Running,
+    ended,
     gateway,
     group,
+    outside,
     source,
     stamp,
     stored,
     token,
 )
-from tests.integration.scripted import write_kubeconfig
 from tests.servers.controlplane import ControlPlane
 from tests.unit.notifier.gateway.payloads import (
     ARGOCD,
@@ -51,7 +50,7 @@ from tests.unit.notifier.gateway.payloads import (
     grafana,
 )
 
-__all__ = ["token"]
+__all__ = ["outside", "token"]
 
 
 async def test_a_webhook_becomes_one_notification(
@@ -95,13 +94,6 @@ async def test_a_webhook_becomes_one_notification(
         assert here.count("notifications_total", source="am", result="duplicate") == 2
 
 
-@pytest.fixture
-async def standin(tmp_path: Path) -> AsyncIterator[tuple[FakeApiServer, str]]:
-    """A stand-in for the API server, and a kubeconfig for it."""
-    async with FakeApiServer() as server:
-        yield server, write_kubeconfig(tmp_path / "kubeconfig", server.url)
-
-
 CREATE: Final = Match(verb="create", path="*notificationrequests*")
 
 
@@ -135,22 +127,17 @@ async def _as_grafana(here: Running, payload: Json) -> bool:
 
 
 async def test_an_outage_of_ten_seconds_loses_nothing_of_who_gives_up_soon(
-    standin: tuple[FakeApiServer, str], token: str
+    outside: Outside,
 ) -> None:
     """
     Flux, Argo CD and Grafana at their defaults, with their back-off as it was measured on them.
 
     Only Argo CD is told to come again sooner than by default, for the sake of the test.
     """
-    server, kubeconfig = standin
     kinds = ("flux", "argocd", "grafana")
-    document = {
-        "sources": [
-            source(token, name=kind, kind=kind, namespace="default", retryAfter=3) for kind in kinds
-        ]
-    }
-    async with gateway(kubeconfig, document) as here:
-        await server.stop()
+    sources = [outside.source(name=kind, kind=kind, retryAfter=3) for kind in kinds]
+    async with outside.gateway(*sources) as here:
+        await outside.server.stop()
         sending = [
             asyncio.create_task(_as_flux(here, FLUX)),
             asyncio.create_task(_as_argo_cd(here, ARGOCD)),
@@ -158,40 +145,34 @@ async def test_an_outage_of_ten_seconds_loses_nothing_of_who_gives_up_soon(
         ]
         await asyncio.sleep(10)
         assert not any(task.done() for task in sending)
-        await server.start()
+        await outside.server.start()
         assert await asyncio.gather(*sending) == [True] * 3
         assert here.count("requests_total", source="flux", code="503") == 1
-    assert len(stored(server)) == 3
+    assert len(stored(outside.server)) == 3
 
 
-async def test_at_the_end_of_the_patience_the_sender_is_to_try_again(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_at_the_end_of_the_patience_the_sender_is_to_try_again(outside: Outside) -> None:
     """503 with the source's Retry-After, in time, and nothing was created; the retry then succeeds."""
-    server, kubeconfig = standin
-    document = {"sources": [source(token, namespace="default", patience="1s", retryAfter=7)]}
     payload = group(("a", "firing", stamp()))
-    async with gateway(kubeconfig, document) as here:
-        server.faults.add(CREATE, Answer(503), times=None)
+    async with outside.gateway(outside.source(patience="1s", retryAfter=7)) as here:
+        outside.server.faults.add(CREATE, Answer(503), times=None)
         async with asyncio.timeout(60):
             code, answer, headers = await here.send("am", payload)
         assert code == 503
         assert 4 <= int(headers["Retry-After"]) <= 7
         assert "503" in answer["error"]
-        assert stored(server) == []
-        server.faults.clear()
+        assert stored(outside.server) == []
+        outside.server.faults.clear()
         code, _, _ = await here.send("am", payload)
         assert code == 200
-        assert len(stored(server)) == 1
+        assert len(stored(outside.server)) == 1
 
 
 async def test_what_the_api_server_says_becomes_what_the_sender_understands(
-    standin: tuple[FakeApiServer, str], token: str
+    outside: Outside,
 ) -> None:
     """Rights that are missing may come: 503. An object that is refused will never be taken: 4xx."""
-    server, kubeconfig = standin
-    document = {"sources": [source(token, namespace="default", patience="1s")]}
-    async with gateway(kubeconfig, document) as here:
+    async with outside.gateway(outside.source(patience="1s")) as here:
         for fault, expected in (
             (Answer(403, "Forbidden", "notificationrequests is forbidden"), 503),
             (Answer(500, "InternalError"), 503),
@@ -199,56 +180,39 @@ async def test_what_the_api_server_says_becomes_what_the_sender_understands(
             (Answer(422, "Invalid", "spec.type: Unsupported value"), 422),
             (Answer(413, "RequestEntityTooLarge"), 413),
         ):
-            server.faults.add(CREATE, fault, times=None)
+            outside.server.faults.add(CREATE, fault, times=None)
             code, answer, _ = await here.send("am", group(("a", "firing", stamp())))
             assert code == expected, answer
-            server.faults.clear()
-        elsewhere = {"sources": [source(token, namespace="nowhere", patience="1s")]}
-    async with gateway(kubeconfig, elsewhere) as here:
+            outside.server.faults.clear()
+    async with outside.gateway(outside.source(namespace="nowhere", patience="1s")) as here:
         code, answer, _ = await here.send("am", group(("a", "firing", stamp())))
         assert code == 503, answer
-    assert stored(server) == []
+    assert stored(outside.server) == []
 
 
 async def test_a_name_that_is_taken_is_said(
-    standin: tuple[FakeApiServer, str], token: str, caplog: pytest.LogCaptureFixture
+    outside: Outside, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who changes the mark of an alert's object has no peer's copy refused, and does not go unnoticed."""
-    server, kubeconfig = standin
     payload = group(("a", "firing", stamp()))
-    async with gateway(kubeconfig, {"sources": [source(token, namespace="default")]}) as here:
+    async with outside.gateway() as here:
         _, answer, _ = await here.send("am", payload)
         name = answer["notifications"][0]["name"]
         change = {"metadata": {"annotations": {"notification-ledger/identity": "another"}}}
-        async with KubeSession(kubeconfig) as client:
-            await client.request(
-                "PATCH",
-                object_path("default", name),
-                body=change,
-                content_type=MERGE_PATCH,
-                timeout=5,
-            )
+        body = json.dumps(change).encode()
+        patch = Request("PATCH", object_path("default", name), {}, body, MERGE_PATCH)
+        assert outside.server.state.answer(patch).code == 200
         code, answer, _ = await here.send("am", payload)
         (said,) = answer["notifications"]
         assert (code, said["name"], said["duplicate"], said["taken"]) == (200, name, True, True)
         assert here.count("notifications_total", source="am", result="taken") == 1
-    assert len(server.state.objects("notificationrequests")) == 1
+    assert len(outside.server.state.objects("notificationrequests")) == 1
     assert "an event has no object, another one has its name" in caplog.text
 
 
-@contextlib.asynccontextmanager
-async def KubeSession(kubeconfig: str) -> AsyncIterator[KubeClient]:  # noqa: N802 (reads as a class)
-    """A client of our own."""
-    async with await KubeClient.connect(kubeconfig, user_agent="test/1") as client:
-        yield client
-
-
-async def test_who_may_not_send_is_refused_before_anything_is_read(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_who_may_not_send_is_refused_before_anything_is_read(outside: Outside) -> None:
     """401 without the token, whatever the body; 404, 405, 413 and 415 say what to change."""
-    server, kubeconfig = standin
-    async with gateway(kubeconfig, {"sources": [source(token, namespace="default")]}) as here:
+    async with outside.gateway() as here:
         for header in ("", "Bearer wrong", "Basic x"):
             code, answer, headers = await here.send("am", b"no json", Authorization=header)
             assert code == 401, answer
@@ -264,7 +228,7 @@ async def test_who_may_not_send_is_refused_before_anything_is_read(
         assert code == 422
         assert answer["path"] == "alerts[0].status"
         assert (await here.send("am", payload, method="PUT"))[0] == 200
-    assert len(stored(server)) == 1
+    assert len(stored(outside.server)) == 1
 
 
 _DEEP: Final[Any] = json.loads("[" * 600 + "]" * 600)
@@ -357,25 +321,20 @@ HOSTILE: Final[dict[str, tuple[Json, tuple[tuple[Json, str], ...]]]] = {
 }  # fmt: skip
 
 
-async def test_a_hostile_payload_is_answered_with_the_path_of_the_member(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_a_hostile_payload_is_answered_with_the_path_of_the_member(outside: Outside) -> None:
     """A 422 of every source names the member at fault; what is no JSON, 400, the line and the column."""
-    server, kubeconfig = standin
     kinds = {
         "am": "alertmanager", "grafana": "grafana", "flux": "flux", "argocd": "argocd",
         "events": "cloudevents", "github": "github", "plain": "json", "own": "notification",
     }  # fmt: skip
     assert set(kinds.values()) == set(KINDS) - {"heartbeat"}
     mapping = {"mapping": {"subject": "{{ lower(title) }}", "body": "{{ text }}"}}
-    document = {
-        "sources": [
-            source(token, name=name, kind=kind, namespace="default", **mapping if kind == "json" else {})
-            for name, kind in kinds.items()
-        ]
-    }  # fmt: skip
+    sources = [
+        outside.source(name=name, kind=kind, **mapping if kind == "json" else {})
+        for name, kind in kinds.items()
+    ]
     event = {"X_GitHub_Event": "workflow_run", "Content_Type": "application/json"}
-    async with gateway(kubeconfig, document) as here:
+    async with outside.gateway(*sources) as here:
         for name, (good, cases) in HOSTILE.items():
             for change, path in cases:
                 code, answer, _ = await here.send(name, {**good, **change}, **event)
@@ -391,20 +350,14 @@ async def test_a_hostile_payload_is_answered_with_the_path_of_the_member(
             assert (await here.send(name, good, **event))[0] == 200, "what the others are made of"
         code, answer, _ = await here.send("github", GITHUB, Content_Type="application/json")
         assert (code, answer["path"]) == (400, "x-github-event")
-    assert len(stored(server)) == len(HOSTILE)
+    assert len(stored(outside.server)) == len(HOSTILE)
 
 
-async def test_too_many_requests_in_flight_are_told_at_once(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_too_many_requests_in_flight_are_told_at_once(outside: Outside) -> None:
     """What is above the bound gets 503 at once; what is within it is taken when the server is back."""
-    server, kubeconfig = standin
-    document = {
-        "limits": {"requests": 3},
-        "sources": [source(token, namespace="default", patience="20s")],
-    }
-    async with gateway(kubeconfig, document) as here:
-        await server.stop()
+    limits = {"limits": {"requests": 3}}
+    async with outside.gateway(outside.source(patience="20s"), more=limits) as here:
+        await outside.server.stop()
         waiting = [
             asyncio.create_task(here.send("am", group((f"w{n}", "firing", stamp()))))
             for n in range(3)
@@ -412,61 +365,49 @@ async def test_too_many_requests_in_flight_are_told_at_once(
         await eventually(lambda: here.count("requests_in_flight") >= 3)
         code, answer, _ = await here.send("am", group(("late", "firing", stamp())))
         assert (code, answer["error"]) == (503, "too many requests are in flight")
-        await server.start()
+        await outside.server.start()
         assert [code for code, _, _ in await asyncio.gather(*waiting)] == [200] * 3
 
 
-async def test_who_waits_when_it_ends_is_answered(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_who_waits_when_it_ends_is_answered(outside: Outside) -> None:
     """A replica that is replaced takes what it has begun to its end: most senders try once."""
-    server, kubeconfig = standin
-    document = {"sources": [source(token, namespace="default", patience="20s")]}
-    async with gateway(kubeconfig, document) as here:
-        await server.stop()
+    async with outside.gateway(outside.source(patience="20s")) as here:
+        await outside.server.stop()
         waiting = asyncio.create_task(here.send("am", group(("w", "firing", stamp()))))
         await eventually(lambda: here.serving.in_flight >= 1)
         ending = asyncio.create_task(here.serving.close())
         await asyncio.sleep(0.2)
-        await server.start()
+        await outside.server.start()
         code, answer, _ = await waiting
         assert (code, len(answer["notifications"])) == (200, 1)
         await ending
 
 
-async def test_a_body_that_ends_early_is_the_senders_fault(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+#: The head of a request that is let in, but for its length.
+PROVEN: Final = f"POST /v1/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+#: That of a request to a source which asks for no proof.
+OPEN: Final = "POST /v1/am HTTP/1.1\r\nHost: x\r\n"
+
+
+async def test_a_body_that_ends_early_is_the_senders_fault(outside: Outside) -> None:
     """It is not translated as far as it came, and counts among what was refused."""
-    server, kubeconfig = standin
     body = json.dumps(group(("cut", "firing", stamp()))).encode()
-    head = (
-        "POST /v1/am HTTP/1.1\r\nHost: gw\r\nContent-Type: application/json\r\n"
-        f"Authorization: Bearer {TOKEN}\r\nContent-Length: {len(body) + 1}\r\n\r\n"
-    )
-    document = {"sources": [source(token, namespace="default")]}
-    async with gateway(kubeconfig, document) as here, asyncio.timeout(20):
-        _, writer = await asyncio.open_connection("127.0.0.1", here.port)
-        writer.write(head.encode() + body)
-        await writer.drain()
-        while not here.serving._arriving:
-            await asyncio.sleep(0.01)
+    head = f"{PROVEN}Content-Length: {len(body) + 1}\r\n\r\n"
+    async with outside.gateway() as here:
+        _, writer = await here.raw(head.encode() + body)
+        await eventually(lambda: here.serving._arriving)
         writer.close()
-        while not here.count("requests_total", source="am", code="400"):
-            await asyncio.sleep(0.01)
-    assert stored(server) == []
+        await eventually(lambda: here.count("requests_total", source="am", code="400"))
+    assert stored(outside.server) == []
 
 
 async def test_many_refusals_are_one_line(
-    standin: tuple[FakeApiServer, str],
-    token: str,
+    outside: Outside,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who is refused again and again fills no log: the next line counts those that had none."""
-    _, kubeconfig = standin
-    document = {"sources": [source(token, namespace="default")]}
-    async with gateway(kubeconfig, document) as here:
+    async with outside.gateway() as here:
         for every in (600.0, 600.0, 600.0, 0.0):
             monkeypatch.setattr("notifier.gateway.server._LOG_EVERY", every)
             assert (await here.send("am", {}, Authorization="Bearer wrong"))[0] == 401
@@ -490,146 +431,102 @@ def test_a_line_about_a_refusal_is_short(caplog: pytest.LogCaptureFixture) -> No
     assert len(vars(caplog.records[-1])["error"]) == 500
 
 
-async def test_one_source_leaves_places_for_requests_of_others(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_one_source_leaves_places_for_requests_of_others(outside: Outside) -> None:
     """A source whose namespace takes nothing has half of the places, and another one is served."""
-    server, kubeconfig = standin
-    document = {
-        "limits": {"requests": 4},
-        "sources": [
-            source(token, namespace="nowhere", name="stuck", patience="25s"),
-            source(token, namespace="default", name="am"),
-        ],
-    }
-    async with gateway(kubeconfig, document) as here:
+    stuck = outside.source(namespace="nowhere", name="stuck", patience="25s")
+    limits = {"limits": {"requests": 4}}
+    async with outside.gateway(stuck, outside.source(), more=limits) as here:
         waiting = [
             asyncio.create_task(here.send("stuck", group((f"w{n}", "firing", stamp()))))
             for n in range(2)
         ]
-        while here.serving.in_flight < 2:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: here.serving.in_flight == 2)
         code, answer, _ = await here.send("stuck", group(("late", "firing", stamp())))
         assert (code, answer["error"]) == (503, "too many requests are in flight")
         code, answer, _ = await here.send("am", group(("other", "firing", stamp())))
         assert (code, len(answer["notifications"])) == (200, 1)
         made = json.dumps({"metadata": {"name": "nowhere"}}).encode()
-        server.state.answer(Request("POST", "/api/v1/namespaces", {}, made))
+        outside.server.state.answer(Request("POST", "/api/v1/namespaces", {}, made))
         assert [code for code, _, _ in await asyncio.gather(*waiting)] == [200, 200]
 
 
 async def test_connections_that_say_nothing_or_half_stop_nobody(
-    standin: tuple[FakeApiServer, str], token: str, monkeypatch: pytest.MonkeyPatch
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of ten times the connections that are kept, the oldest are closed, and a good request is served."""
     # None of them ends by time: what is closed is closed for another one.
     lasting = partial(Connections, first=600.0, idle=600.0)
     monkeypatch.setattr("notifier.gateway.server.Connections", lasting)
-    server, kubeconfig = standin
-    document = {
-        "limits": {
-            "requests": 50,
-            "connections": 50,
-            "bufferedBytes": 16 << 20,
-            "bodySeconds": "60s",
-        },
-        "sources": [source(token, namespace="default", name="am", auth={"insecure": True})],
-    }
+    limits = {
+        "requests": 50, "connections": 50, "bufferedBytes": 16 << 20, "bodySeconds": "60s",
+    }  # fmt: skip
     halves = {
-        "nothing": b"",
-        "half a head": b"POST /v1/am HTTP/1.1\r\nHost: x\r\nX: ",
-        "half a body": b"POST /v1/am HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
-    }
-
-    async def closed(reader: asyncio.StreamReader) -> None:
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-
-    async with gateway(kubeconfig, document) as here, asyncio.timeout(100):
+        "nothing": "", "half a head": f"{OPEN}X: ",
+        "half a body": f"{OPEN}Content-Length: 100\r\n\r\n{{",
+    }  # fmt: skip
+    open_to_all = outside.source(auth={"insecure": True})
+    async with outside.gateway(open_to_all, more={"limits": limits}) as here:
         opened, ends = [], []
         for half in halves.values():
             for _ in range(170):
-                reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+                reader, writer = await here.raw(half.encode())
                 opened.append(writer)
-                ends.append(asyncio.create_task(closed(reader)))
-                with contextlib.suppress(OSError):
-                    writer.write(half)
-            while sum(not end.done() for end in ends) > 50:
-                await asyncio.sleep(0.01)
+                ends.append(asyncio.create_task(ended(reader)))
+            await eventually(lambda: sum(not end.done() for end in ends) <= 50)
             code, _, _ = await here.send("am", group((f"g{len(opened)}", "firing", stamp())))
             assert code == 200
         for writer in opened:
             writer.transport.abort()
         await asyncio.gather(*ends)
-    assert len(stored(server)) == 3
+    assert len(stored(outside.server)) == 3
 
 
-async def test_a_request_that_waits_keeps_its_connection(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_a_request_that_waits_keeps_its_connection(outside: Outside) -> None:
     """A crowd of connections closes none whose request waits for the API server."""
-    server, kubeconfig = standin
-    document = {
-        "limits": {"requests": 16, "connections": 16},
-        "sources": [source(token, namespace="default", patience="20s")],
-    }
-    async with gateway(kubeconfig, document) as here:
-        await server.stop()
+    limits = {"limits": {"requests": 16, "connections": 16}}
+    async with outside.gateway(outside.source(patience="20s"), more=limits) as here:
+        await outside.server.stop()
         waiting = asyncio.create_task(here.send("am", group(("a", "firing", stamp()))))
         await eventually(lambda: here.count("requests_in_flight"))
-        opened = []
-        for _ in range(80):
-            _, writer = await asyncio.open_connection("127.0.0.1", here.port)
-            # Who has proven nothing keeps no connection.
-            writer.write(
-                f"POST /v1/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
-                "Content-Length: 1\r\n\r\nx".encode()
-            )
-            opened.append(writer)
+        # Who has proven nothing keeps no connection.
+        crowd = f"{PROVEN}Content-Length: 1\r\n\r\nx".encode()
+        opened = [await here.raw(crowd) for _ in range(80)]
         await asyncio.sleep(0.2)
-        await server.start()
+        await outside.server.start()
         code, answer, _ = await waiting
         assert code == 200, answer
-        for writer in opened:
+        for _, writer in opened:
             writer.transport.abort()
 
 
 @pytest.mark.parametrize(
     ("request_line", "kept"),
     [
-        ("GET /v1/am", False),
+        ("GET /v1/am HTTP/1.1", False),
         ("POST /v1/am HTTP/1.1\r\nContent-Encoding: gzip", False),
-        ("OPTIONS /v1/events", False),
-        ("POST /v1/am", False),
+        ("OPTIONS /v1/events HTTP/1.1", False),
+        ("POST /v1/am HTTP/1.1", False),
         (f"POST /v1/am HTTP/1.1\r\nAuthorization: Bearer {TOKEN}", True),
     ],
 )
 async def test_who_proves_nothing_keeps_no_connection(
-    standin: tuple[FakeApiServer, str], token: str, request_line: str, kept: bool
+    outside: Outside, request_line: str, kept: bool
 ) -> None:
     """Whatever is refused before a proof ends its connection; after one, that may be used again."""
-    _, kubeconfig = standin
-    events = source(token, namespace="default", name="events", kind="cloudevents")
-    document = {"sources": [source(token, namespace="default"), events]}
-    if " HTTP" not in request_line:
-        request_line += " HTTP/1.1"
-    async with gateway(kubeconfig, document) as here:
-        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
-        writer.write(f"{request_line}\r\nHost: x\r\nContent-Length: 1\r\n\r\nx".encode())
+    events = outside.source(name="events", kind="cloudevents")
+    head = f"{request_line}\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+    async with outside.gateway(outside.source(), events) as here:
+        reader, writer = await here.raw(head.encode())
         async with asyncio.timeout(30):
-            head = await reader.readuntil(b"\r\n\r\n")
-        assert (b"Connection: close" not in head) is kept, head
+            answer = await reader.readuntil(b"\r\n\r\n")
+        assert (b"Connection: close" not in answer) is kept, answer
         writer.transport.abort()
 
 
 async def test_a_source_has_one_large_body_translated(
-    standin: tuple[FakeApiServer, str], token: str, monkeypatch: pytest.MonkeyPatch
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many one source sends, the large body of another one is the next."""
-    _, kubeconfig = standin
-    document = {
-        "sources": [source(token, namespace="default", name=name) for name in ("many", "one")]
-    }
     going, order = threading.Event(), []
 
     def watched(of: Source, *given: Any) -> Any:
@@ -640,92 +537,71 @@ async def test_a_source_has_one_large_body_translated(
     monkeypatch.setattr("notifier.gateway.server.translate", watched)
     payload = json.dumps(group(("a", "firing", stamp()))).encode()
     payload += b" " * SMALL
-    async with gateway(kubeconfig, document) as here, asyncio.timeout(60):
-        sent = []
+    sources = [outside.source(name=name) for name in ("many", "one")]
+    async with outside.gateway(*sources) as here:
+        sent: list[asyncio.Task[Any]] = []
+
+        def buffered() -> bool:
+            return here.serving._buffered >= len(sent) * len(payload)
+
         for count, name in ((4, "many"), (1, "one")):
             sent += [asyncio.create_task(here.send(name, payload)) for _ in range(count)]
-            while here.serving._buffered < len(sent) * len(payload):
-                await asyncio.sleep(0.01)
+            await eventually(buffered)
         going.set()
         assert {code for code, _, _ in await asyncio.gather(*sent)} == {200}
     assert order == ["many", "one", "many", "many", "many"]
 
 
 async def test_what_waits_for_the_api_server_is_bounded(
-    standin: tuple[FakeApiServer, str], token: str, monkeypatch: pytest.MonkeyPatch
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it is away objects of a source fill its share of the bytes, and another one has its own."""
-    server, kubeconfig = standin
     monkeypatch.setattr("notifier.gateway.server._SHARE", 1e-4)
-    document = {
-        "limits": {"bufferedBytes": 16 << 20},
-        "sources": [
-            source(token, namespace="default", name=name, patience="20s") for name in ("a", "b")
-        ],
-    }
+    limits = {"limits": {"bufferedBytes": 16 << 20}}
+    sources = [outside.source(name=name, patience="20s") for name in ("a", "b")]
     large = group(("a", "firing", stamp()), commonAnnotations={"summary": "x" * 4000})
-    async with gateway(kubeconfig, document) as here, asyncio.timeout(60):
-        await server.stop()
+    async with outside.gateway(*sources, more=limits) as here:
+        await outside.server.stop()
         waiting = []
         for name in ("a", "b"):
             waiting.append(asyncio.create_task(here.send(name, large)))
-            while here.serving.in_flight < len(waiting):
-                await asyncio.sleep(0.01)
+            await eventually(lambda: here.serving.in_flight == len(waiting))
             code, answer, _ = await here.send(name, large)
             assert (code, answer["error"]) == (503, "too many requests are in flight")
         assert here.serving._buffered > 2000
-        await server.start()
+        await outside.server.start()
         assert [code for code, _, _ in await asyncio.gather(*waiting)] == [200, 200]
         assert here.serving._buffered == 0
 
 
-async def test_a_body_that_does_not_arrive_is_given_up(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_a_body_that_does_not_arrive_is_given_up(outside: Outside) -> None:
     """A body that takes too long may be quicker again: 503. One that is cut off takes nothing with it."""
-    _, kubeconfig = standin
-    document = {
-        "limits": {"bodySeconds": "300ms"},
-        "sources": [source(token, namespace="default")],
-    }
-    head = (
-        f"POST /v1/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
-        "Content-Length: 100\r\n\r\n{"
-    ).encode()
-    async with gateway(kubeconfig, document) as here:
-        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
-        writer.write(head)
+    head = f"{PROVEN}Content-Length: 100\r\n\r\n{{".encode()
+    async with outside.gateway(more={"limits": {"bodySeconds": "300ms"}}) as here:
+        reader, writer = await here.raw(head)
         async with asyncio.timeout(30):
             assert (await reader.readline()).startswith(b"HTTP/1.1 503")
         writer.close()
-        _, writer = await asyncio.open_connection("127.0.0.1", here.port)
-        writer.write(head)
+        _, writer = await here.raw(head)
         await writer.drain()
         writer.transport.abort()
         code, _, _ = await here.send("am", group(("a", "firing", stamp())))
         assert code == 200
 
 
-async def test_a_body_that_is_lost_is_in_memory_no_more(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_a_body_that_is_lost_is_in_memory_no_more(outside: Outside) -> None:
     """It goes with its request, and not with a later collection: whoever proves nothing could send many."""
-    _, kubeconfig = standin
-    document = {"sources": [source(token, namespace="default", auth={"insecure": True})]}
     size, count = 2 << 20, 8
-    head = f"POST /v1/am HTTP/1.1\r\nHost: x\r\nContent-Length: {size + 1}\r\n\r\n".encode()
-    async with gateway(kubeconfig, document) as here, asyncio.timeout(60):
+    body = f"{OPEN}Content-Length: {size + 1}\r\n\r\n".encode() + b" " * size
+    async with outside.gateway(outside.source(auth={"insecure": True})) as here:
         gc.disable()
         tracemalloc.start()
         try:
             for _ in range(count):
-                _, writer = await asyncio.open_connection("127.0.0.1", here.port)
-                writer.write(head + b" " * size)
-                while here.serving._buffered < size:
-                    await asyncio.sleep(0.01)
+                _, writer = await here.raw(body)
+                await eventually(lambda: here.serving._buffered >= size)
                 writer.transport.abort()
-                while here.serving._buffered:
-                    await asyncio.sleep(0.01)
+                await eventually(lambda: not here.serving._buffered)
             kept, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -733,44 +609,31 @@ async def test_a_body_that_is_lost_is_in_memory_no_more(
     assert kept < size * count / 2
 
 
-async def test_bodies_share_what_may_be_buffered(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_bodies_share_what_may_be_buffered(outside: Outside) -> None:
     """Where unfinished bodies fill the bound, the oldest is given up for one that is being sent now."""
-    _, kubeconfig = standin
-    document = {
-        "limits": {"bufferedBytes": 16 << 20, "bodySeconds": "30s"},
-        "sources": [source(token, namespace="default", auth={"insecure": True})],
-    }
+    limits = {"limits": {"bufferedBytes": 16 << 20, "bodySeconds": "30s"}}
     size = 7 << 20
-    head = f"POST /v1/am HTTP/1.1\r\nHost: x\r\nContent-Length: {size + 1}\r\n\r\n".encode()
-    async with gateway(kubeconfig, document) as here:
-        readers, writers = [], []
+    body = f"{OPEN}Content-Length: {size + 1}\r\n\r\n".encode() + b" " * size
+    async with outside.gateway(outside.source(auth={"insecure": True}), more=limits) as here:
+        opened = []
         for _ in range(2):
-            reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
-            writer.write(head + b" " * size)
-            await writer.drain()
-            readers.append(reader)
-            writers.append(writer)
+            opened.append(await here.raw(body))
+            await opened[-1][1].drain()
         await eventually(lambda: here.serving._buffered >= 2 * size)
         payload = json.dumps(group(("a", "firing", stamp()))).encode() + b" " * (4 << 20)
         code, answer, _ = await here.send("am", payload)
         assert code == 200, answer
         with contextlib.suppress(ConnectionResetError):
             async with asyncio.timeout(30):
-                assert await readers[0].read() == b"", "it is closed without an answer"
-        assert not readers[1].at_eof()
-        for writer in writers:
+                assert await opened[0][0].read() == b"", "it is closed without an answer"
+        assert not opened[1][0].at_eof()
+        for _, writer in opened:
             writer.transport.abort()
 
 
-async def test_one_body_is_given_up_for_another(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_one_body_is_given_up_for_another(outside: Outside) -> None:
     """A body that was given up is freed by its reader, and until then no second one is given up for it."""
-    _, kubeconfig = standin
-    document = {"limits": {"bufferedBytes": 16 << 20}, "sources": [source(token)]}
-    async with gateway(kubeconfig, document) as here:
+    async with outside.gateway(more={"limits": {"bufferedBytes": 16 << 20}}) as here:
         first, second = Mock(), Mock()
         here.serving._arriving = {first: bytearray(9 << 20), second: bytearray(8 << 20)}
         here.serving._buffered = 17 << 20
@@ -792,22 +655,19 @@ async def test_one_body_is_given_up_for_another(
     ],
 )
 async def test_headers_may_hold_any_bytes(
-    standin: tuple[FakeApiServer, str],
-    token: str,
+    outside: Outside,
     header: bytes,
     code: bytes,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Bytes that are no text are no server's error, wherever they are, and reach no log."""
-    _, kubeconfig = standin
     mapping = {"subject": "s", "body": "b"}
-    document = {"sources": [source(token, kind="json", namespace="default", mapping=mapping)]}
-    async with gateway(kubeconfig, document) as here:
-        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
-        writer.write(
-            b"POST /v1/am HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header
-            + b"\r\nContent-Length: 2\r\n\r\n{}"
-        )  # fmt: skip
+    async with outside.gateway(
+        outside.source(kind="json", namespace="default", mapping=mapping)
+    ) as here:
+        reader, writer = await here.raw(
+            b"%sConnection: close\r\n%s\r\nContent-Length: 2\r\n\r\n{}" % (OPEN.encode(), header)
+        )
         async with asyncio.timeout(30):
             answer = await reader.read()
         writer.close()
@@ -816,15 +676,11 @@ async def test_headers_may_hold_any_bytes(
     assert "Traceback" not in caplog.text
 
 
-async def test_who_may_send_is_heard_and_nobody_else(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_who_may_send_is_heard_and_nobody_else(outside: Outside) -> None:
     """A sign of life becomes no notification; it counts with the proof alone, and if it can be read."""
-    server, kubeconfig = standin
-    heartbeat = source(token, namespace="default", name="dog", kind="heartbeat", expectEvery="10m")
-    document = {"sources": [heartbeat, source(token, namespace="default")]}
+    heartbeat = outside.source(name="dog", kind="heartbeat", expectEvery="10m")
     heard: list[str] = []
-    async with gateway(kubeconfig, document, heard=heard.append) as here:
+    async with outside.gateway(heartbeat, outside.source(), heard=heard.append) as here:
         for name, payload, code in (
             ("dog", b"whatever", 200),
             ("am", b"whatever", 400),
@@ -834,16 +690,12 @@ async def test_who_may_send_is_heard_and_nobody_else(
             assert found == code, answer
         assert (await here.send("dog", b"", Authorization="Bearer other"))[0] == 401
     assert heard == ["dog", "am"]
-    assert len(stored(server)) == 1
+    assert len(stored(outside.server)) == 1
 
 
-async def test_a_cloudevents_sender_may_ask_first(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_a_cloudevents_sender_may_ask_first(outside: Outside) -> None:
     """OPTIONS with an origin is allowed where the kind has that handshake, for who may send."""
-    _, kubeconfig = standin
-    document = {"sources": [source(token, namespace="default", kind="cloudevents")]}
-    async with gateway(kubeconfig, document) as here:
+    async with outside.gateway(outside.source(kind="cloudevents")) as here:
         code, answer, headers = await here.send(
             "am", b"", method="OPTIONS", WebHook_Request_Origin="events.example"
         )
@@ -853,27 +705,21 @@ async def test_a_cloudevents_sender_may_ask_first(
         assert headers["WebHook-Allowed-Origin"] == "e" * 256
 
 
-async def test_a_storm_becomes_one_page(standin: tuple[FakeApiServer, str], token: str) -> None:
+async def test_a_storm_becomes_one_page(outside: Outside) -> None:
     """Above the rate, groups share a digest; a source that refuses answers in its program's words."""
-    server, kubeconfig = standin
     rate = {"perMinute": 1, "burst": 3}
-    document = {
-        "sources": [
-            source(token, namespace="default", patience="1s", rate=rate),
-            source(
-                token, namespace="default", name="events", kind="cloudevents",
-                rate={**rate, "over": "refuse"},
-            ),
-        ]
-    }  # fmt: skip
-    async with gateway(kubeconfig, document) as here:
+    sources = [
+        outside.source(patience="1s", rate=rate),
+        outside.source(name="events", kind="cloudevents", rate={**rate, "over": "refuse"}),
+    ]
+    async with outside.gateway(*sources) as here:
         answers = await asyncio.gather(
             *(here.send("am", group((f"f{n}", "firing", stamp()))) for n in range(20))
         )
         assert {code for code, _, _ in answers} == {200}
         names = [answer["notifications"][0]["name"] for _, answer, _ in answers]
         assert len(set(names)) == 4
-        assert len(stored(server)) == 4
+        assert len(stored(outside.server)) == 4
         (digest,) = {name for name in names if name.startswith("dg-")}
         assert names.count(digest) == 17
         assert here.count("notifications_total", source="am", result="digested") == 17
@@ -884,12 +730,10 @@ async def test_a_storm_becomes_one_page(standin: tuple[FakeApiServer, str], toke
 
 
 async def test_a_mapping_of_each_alert_does_not_hold_the_loop(
-    standin: tuple[FakeApiServer, str], token: str, monkeypatch: pytest.MonkeyPatch
+    outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Expressions over all alerts, a hundred times for one small body, are evaluated beside the loop."""
-    _, kubeconfig = standin
     mapping = {"body": "{{ join(',', alerts[?status == 'firing'].status) }}"}
-    document = {"sources": [source(token, namespace="default", per="alert", mapping=mapping)]}
     alerts = ",".join(['{"status":"firing"}'] * 740)
     head = '{"version":"4","groupKey":"k","status":"firing","receiver":"r","alerts":'
     body = f"{head}[{alerts}]}}".encode()
@@ -901,21 +745,19 @@ async def test_a_mapping_of_each_alert_does_not_hold_the_loop(
         return translate(*given)
 
     monkeypatch.setattr("notifier.gateway.server.translate", watched)
-    async with gateway(kubeconfig, document) as here:
+    async with outside.gateway(outside.source(per="alert", mapping=mapping)) as here:
         code, answer, _ = await here.send("am", body)
     # Equal labels and starts: the hundred are one event, and the rest is another one.
     assert (code, {len(answer["notifications"])}) == (200, {101})
     assert threads != [threading.main_thread()]
 
 
-async def test_what_was_made_of_a_refused_request_is_counted(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_what_was_made_of_a_refused_request_is_counted(outside: Outside) -> None:
     """One alert's object is refused: the answer is 4xx, and the other one's counts as created."""
-    server, kubeconfig = standin
-    document = {"sources": [source(token, namespace="default", per="alert")]}
-    server.faults.add(CREATE, Answer(422, "Invalid", "spec.type: Unsupported value"), times=1)
-    async with gateway(kubeconfig, document) as here:
+    outside.server.faults.add(
+        CREATE, Answer(422, "Invalid", "spec.type: Unsupported value"), times=1
+    )
+    async with outside.gateway(outside.source(per="alert")) as here:
         starts = stamp()
         code, answer, _ = await here.send(
             "am", group(("a", "firing", starts), ("b", "firing", starts))
@@ -924,15 +766,11 @@ async def test_what_was_made_of_a_refused_request_is_counted(
         assert here.count("notifications_total", source="am", result="created") == 1
         last = here.count("last_request_timestamp_seconds", source="am")
         assert 0 <= time.time() - last < 300
-    assert len(stored(server)) == 1
+    assert len(stored(outside.server)) == 1
 
 
-async def test_an_end_among_many_is_of_what_is_open(
-    standin: tuple[FakeApiServer, str], token: str
-) -> None:
+async def test_an_end_among_many_is_of_what_is_open(outside: Outside) -> None:
     """More than a hundred alerts ended later, which nobody was told of; when repeated they make nothing."""
-    server, kubeconfig = standin
-    document = {"sources": [source(token, namespace="default", per="alert")]}
     began = [stamp(9000 - n) for n in range(101)]
     fire = group(*((f"{n:03}", "firing", began[n]) for n in range(101)))
     over = group(
@@ -944,12 +782,12 @@ async def test_an_end_among_many_is_of_what_is_open(
 
     def newest() -> dict[str, str]:
         told = sorted(
-            (o["spec"]["extensions"] for o in server.state.objects("notificationrequests")),
+            (o["spec"]["extensions"] for o in outside.server.state.objects("notificationrequests")),
             key=lambda extensions: int(extensions[AT]),
         )
         return {extensions.get("instance", "group"): extensions[STATE] for extensions in told}
 
-    async with gateway(kubeconfig, document) as here:
+    async with outside.gateway(outside.source(per="alert")) as here:
         assert (await here.send("am", fire))[0] == 200
         assert set(newest().values()) == {"firing"}
         assert len(newest()) == 101, "a hundred, and the group"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +17,25 @@ import pytest
 from notifier.gateway.reviews import REFUSED
 from syncer.model.resource import Json
 from syncer.runtime.connections import Connections
+from tests.beside import eventually
 from tests.channels.receiver import Certificates
-from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, Match
-from tests.integration.running_gateway import Running, gateway, group, stamp, stored
-from tests.integration.scripted import write_kubeconfig
+from tests.integration.accounts import bind, make, token_of
+from tests.integration.running_gateway import (
+    Clock,
+    Outside,
+    Running,
+    ended,
+    gateway,
+    group,
+    outside,
+    stamp,
+    stored,
+    token,
+)
 from tests.servers.controlplane import ControlPlane
+
+__all__ = ["outside", "token"]
 
 AUDIENCE: Final = "notification-gateway"
 
@@ -35,73 +46,14 @@ def document(namespace: str, auth: Json, **more: Any) -> Json:
     return {"sources": [source], **more}
 
 
-class Clock:
-    """Time as the test says."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Monotonic seconds."""
-        return self.now
-
-
-async def _made(plane: ControlPlane, path: str, body: Json) -> Json:
-    code, answer = await plane.request("POST", path, body)
-    assert code == 201, answer
-    return dict(answer)
-
-
-async def _token(plane: ControlPlane, namespace: str, name: str, audience: str) -> str:
-    """A token of a service account, as a pod gets it by a projected volume."""
-    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
-    body = {
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"audiences": [audience], "expirationSeconds": 600},
-    }  # fmt: skip
-    answer = await _made(plane, f"{accounts}/{name}/token", body)
-    return str(answer["status"]["token"])
-
-
-async def _bound(plane: ControlPlane, namespace: str, account: str) -> None:
-    """Let an account send to the source `am`, and nothing else."""
-    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
-    rule = {
-        "apiGroups": ["kubernaut.ai"], "resources": ["notificationrequests/gateway"],
-        "resourceNames": ["am"], "verbs": ["create"],
-    }  # fmt: skip
-    await _made(
-        plane, f"{rbac}/roles",
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": {"name": "sender"}, "rules": [rule],
-        },
-    )  # fmt: skip
-    await _made(
-        plane, f"{rbac}/rolebindings",
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": {"name": "sender"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "sender",
-            },
-            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
-        },
-    )  # fmt: skip
-
-
 async def test_a_token_of_kubernetes_with_the_right_lets_in(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     """An account needs a token for the gateway, and the right to send to this source."""
     accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
-    await _made(
-        control_plane,
-        accounts,
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sender"}},
-    )
-    good = await _token(control_plane, namespace, "sender", AUDIENCE)
-    other = await _token(control_plane, namespace, "sender", "https://kubernetes.default.svc")
+    make(control_plane, accounts, {"metadata": {"name": "sender"}})
+    good = token_of(control_plane, namespace, "sender", AUDIENCE)
+    other = token_of(control_plane, namespace, "sender", "https://kubernetes.default.svc")
     clock = Clock()
     async with gateway(
         control_plane.kubeconfig, document(namespace, {"tokenReview": {}}), clock=clock
@@ -120,7 +72,11 @@ async def test_a_token_of_kubernetes_with_the_right_lets_in(
             403,
             "the token's owner may not create notificationrequests/gateway am in " + namespace,
         )
-        await _bound(control_plane, namespace, "sender")
+        rule = {
+            "apiGroups": ["kubernaut.ai"], "resources": ["notificationrequests/gateway"],
+            "resourceNames": ["am"], "verbs": ["create"],
+        }  # fmt: skip
+        bind(control_plane, namespace, "sender", [rule])
         # The refusal holds for a while, and the server's own view of roles is a cache.
         assert (await sent(good))[0] == 403
         async with asyncio.timeout(30):
@@ -128,13 +84,6 @@ async def test_a_token_of_kubernetes_with_the_right_lets_in(
                 clock.now += REFUSED
                 await asyncio.sleep(0.05)
         assert (await sent(other))[0] == 401
-
-
-@pytest.fixture
-async def standin(tmp_path: Path) -> AsyncIterator[tuple[FakeApiServer, str]]:
-    """A stand-in for the API server, and a kubeconfig for it."""
-    async with FakeApiServer() as server:
-        yield server, write_kubeconfig(tmp_path / "kubeconfig", server.url)
 
 
 REVIEW: Final = Match(path="*tokenreviews*")
@@ -173,37 +122,35 @@ REVIEWS: Final[dict[str, tuple[Answer, Answer, int, int]]] = {
 
 @pytest.mark.parametrize("case", REVIEWS)
 async def test_what_a_review_comes_to(
-    standin: tuple[FakeApiServer, str], case: str, caplog: pytest.LogCaptureFixture
+    outside: Outside, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An outage is 503, never 401; an answer is asked for once; the token is in no log and no answer."""
-    server, kubeconfig = standin
     first, second, expected, reviews = REVIEWS[case]
-    server.faults.add(REVIEW, first, times=None)
-    server.faults.add(ACCESS, second, times=None)
+    outside.server.faults.add(REVIEW, first, times=None)
+    outside.server.faults.add(ACCESS, second, times=None)
     given = document("default", {"tokenReview": {}})
-    async with gateway(kubeconfig, given, clock=Clock()) as here:
+    async with gateway(outside.kubeconfig, given, clock=Clock()) as here:
         for _ in range(2):
             code, answer, _ = await here.send("am", group(("a", "firing", stamp())))
             assert code == expected, answer
             assert "s3cret-token" not in json.dumps(answer)
-    asked = [request for request in server.faults.struck if "reviews" in str(request)]
+    asked = [request for request in outside.server.faults.struck if "reviews" in str(request)]
     assert len(asked) == reviews
     assert "s3cret-token" not in caplog.text
 
 
 async def test_many_requests_of_one_token_wait_for_one_review(
-    standin: tuple[FakeApiServer, str],
+    outside: Outside,
 ) -> None:
     """Fifty at once: the API server is asked once who sends, and once what he may."""
-    server, kubeconfig = standin
-    server.faults.add(REVIEW, KNOWN, times=None)
-    server.faults.add(ACCESS, reviewed(allowed=True), times=None)
-    async with gateway(kubeconfig, document("default", {"tokenReview": {}})) as here:
+    outside.server.faults.add(REVIEW, KNOWN, times=None)
+    outside.server.faults.add(ACCESS, reviewed(allowed=True), times=None)
+    async with gateway(outside.kubeconfig, document("default", {"tokenReview": {}})) as here:
         answers = await asyncio.gather(
             *(here.send("am", group((f"a{n}", "firing", stamp()))) for n in range(50))
         )
     assert {code for code, _, _ in answers} == {200}
-    assert len(server.faults.struck) == 2
+    assert len(outside.server.faults.struck) == 2
 
 
 # -- certificates ---------------------------------------------------------------------------------
@@ -273,26 +220,22 @@ NAMES: Final = {
 
 @pytest.mark.parametrize("case", NAMES)
 async def test_a_client_has_a_certificate_with_a_name(
-    standin: tuple[FakeApiServer, str], pki_template: Pki, case: str
+    outside: Outside, pki_template: Pki, case: str
 ) -> None:
     """Signed by the source's authority, with one of its names; without a certificate it is 401."""
     names, expected = NAMES[case]
     auth = {"clientCertificate": {"caFiles": [str(pki_template.known.ca)], "names": names}}
-    server, kubeconfig = standin
     given = document("default", auth, tls=pki_template.tls)
-    async with gateway(kubeconfig, given) as here:
+    async with gateway(outside.kubeconfig, given) as here:
         assert await post(here, pki_template.client()) == expected
         assert await post(here, pki_template.client(bare=True)) == 401
         assert await post(here, pki_template.client("other")) == 0
-    assert len(stored(server)) == (1 if expected == 200 else 0)
+    assert len(stored(outside.server)) == (1 if expected == 200 else 0)
 
 
-async def test_no_connection_is_resumed(
-    standin: tuple[FakeApiServer, str], pki_template: Pki
-) -> None:
+async def test_no_connection_is_resumed(outside: Outside, pki_template: Pki) -> None:
     """A resumed one shows no certificate: whoever has proven himself once would be refused then."""
     auth = {"clientCertificate": {"caFiles": [str(pki_template.known.ca)], "names": []}}
-    _, kubeconfig = standin
     given = document("default", auth, tls=pki_template.tls)
 
     def ticket(port: int) -> bool:
@@ -306,15 +249,14 @@ async def test_no_connection_is_resumed(
                 pass
             return made.session is not None and made.session.has_ticket
 
-    async with gateway(kubeconfig, given) as here:
+    async with gateway(outside.kubeconfig, given) as here:
         assert not await asyncio.to_thread(ticket, here.port)
 
 
 async def test_an_authority_of_another_source_vouches_for_nobody_here(
-    standin: tuple[FakeApiServer, str], pki_template: Pki
+    outside: Outside, pki_template: Pki
 ) -> None:
     """Both authorities pass the handshake of the shared port; each source takes its own alone."""
-    _, kubeconfig = standin
     given = document(
         "default", {"clientCertificate": {"caFiles": [str(pki_template.known.ca)]}},
         tls=pki_template.tls,
@@ -323,16 +265,15 @@ async def test_an_authority_of_another_source_vouches_for_nobody_here(
         "name": "else", "kind": "alertmanager", "namespace": "default",
         "auth": {"clientCertificate": {"caFiles": [str(pki_template.other.ca)]}},
     })  # fmt: skip
-    async with gateway(kubeconfig, given) as here:
+    async with gateway(outside.kubeconfig, given) as here:
         assert await post(here, pki_template.client()) == 200
         assert await post(here, pki_template.client("other")) == 401
 
 
 async def test_certificates_are_followed(
-    standin: tuple[FakeApiServer, str], pki_template: Pki, tmp_path: Path
+    outside: Outside, pki_template: Pki, tmp_path: Path
 ) -> None:
     """A replaced authority counts for new connections; a broken file changes nothing."""
-    _, kubeconfig = standin
     files = {name: tmp_path / name for name in ("ca.pem", "server.pem", "server.key")}
     for name, file in files.items():
         shutil.copy(pki_template.folder / "known" / name, file)
@@ -341,7 +282,7 @@ async def test_certificates_are_followed(
         tls={"certFile": str(files["server.pem"]), "keyFile": str(files["server.key"])},
     )  # fmt: skip
     clock = Clock()
-    async with gateway(kubeconfig, given, clock=clock) as here:
+    async with gateway(outside.kubeconfig, given, clock=clock) as here:
         assert await post(here, pki_template.client()) == 200
         files["ca.pem"].write_text("no certificate")
         clock.now += 5
@@ -353,38 +294,27 @@ async def test_certificates_are_followed(
 
 
 async def test_who_never_ends_a_handshake_stops_nobody(
-    standin: tuple[FakeApiServer, str], pki_template: Pki, monkeypatch: pytest.MonkeyPatch
+    outside: Outside, pki_template: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connections that say nothing, or half, count before TLS: one is closed for each above the bound."""
     monkeypatch.setattr("syncer.runtime.connections._HANDSHAKE", 600.0)
     lasting = partial(Connections, first=600.0)
     monkeypatch.setattr("notifier.gateway.server.Connections", lasting)
-    server, kubeconfig = standin
     given = document(
         "default",
         {"insecure": True},
         tls=pki_template.tls,
         limits={"requests": 16, "connections": 16},
     )
-    async with gateway(kubeconfig, given) as here:
-        opened = []
-        for number in range(100):
-            reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
-            writer.write((b"", b"\x16\x03\x01\x02")[number % 2])
-            opened.append((reader, writer))
-
-        async def closed(reader: asyncio.StreamReader) -> None:
-            with contextlib.suppress(ConnectionError):
-                await reader.read()
-
-        ends = [asyncio.create_task(closed(reader)) for reader, _ in opened]
+    async with gateway(outside.kubeconfig, given) as here:
+        opened = [await here.raw((b"", b"\x16\x03\x01\x02")[number % 2]) for number in range(100)]
+        ends = [asyncio.create_task(ended(reader)) for reader, _ in opened]
+        await eventually(lambda: sum(end.done() for end in ends) >= 84)
         async with asyncio.timeout(60):
-            while sum(end.done() for end in ends) < 84:
-                await asyncio.sleep(0.01)
             # One that is crowded out is told so by a reset, and comes again as every sender does.
             while await post(here, pki_template.client(bare=True)) != 200:
                 await asyncio.sleep(0.01)
         for _, writer in opened:
             writer.transport.abort()
         await asyncio.gather(*ends)
-    assert len(stored(server)) == 1
+    assert len(stored(outside.server)) == 1

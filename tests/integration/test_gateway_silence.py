@@ -22,26 +22,12 @@ from syncer.model.resource import Json
 from syncer.model.times import time_of
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, ApplyThen, Match
+from tests.integration.running_gateway import Clock
 from tests.integration.scripted import write_kubeconfig
 from tests.servers.controlplane import ControlPlane
 
 EVERY: Final = 600.0
 PATCH: Final = Match(verb="patch", path="*leases*")
-
-
-class Clock:
-    """Time as the test says."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Monotonic seconds."""
-        return self.now
-
-    def wall(self) -> float:
-        """Unix seconds."""
-        return 1_795_752_000.0 + self.now
 
 
 def _source(namespace: str = "default") -> Source:

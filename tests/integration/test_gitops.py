@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from syncer.model.resource import NO_STATUS, Json, RetryPolicy, parse_object
 from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, merge, quarantine
 from tests.fakes.kstatus import kstatus
+from tests.integration.accounts import admitting
 from tests.integration.api import CRDS, Api, definition, notification
 from tests.servers.controlplane import ControlPlane
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gitops.md").read_text(encoding="utf-8")
-POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 NOW = 1_700_000_100_000
 FACTS = Facts(generation=1, policy=RetryPolicy(max_attempts=1))
 FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
@@ -59,14 +58,6 @@ CASES = {
 }
 #: What an expression of Flux says where kstatus says this.
 SAID = {"InProgress": "neither", "Current": "current", "Failed": "failed"}
-
-
-@pytest.fixture
-async def api(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
-    """Return a client of the real server, in a fresh namespace."""
-    plane = control_plane
-    async with Api(plane.server, plane.admin_token, plane.ca_file, namespace) as client:
-        yield client
 
 
 async def shown(api: Api, path: str, name: str, case: Case) -> Json:
@@ -113,7 +104,7 @@ def health(body: Json) -> Any:
 
 
 @pytest.mark.parametrize("ours", [True, False], ids=["our definition", "Kubernaut's definition"])
-async def test_what_each_tool_says(api: Api, ours: bool) -> None:
+async def test_what_each_tool_says(control_plane: ControlPlane, api: Api, ours: bool) -> None:
     """
     Every kind of status is told as the page says: by kstatus, Argo CD's script, a real server's CEL.
 
@@ -123,12 +114,9 @@ async def test_what_each_tool_says(api: Api, ours: bool) -> None:
     (health_check,) = yaml.safe_load(example)["healthCheckExprs"]
     group = f"g{uuid.uuid4().hex}.example.com" if ours else "kubernaut.ai"
     path = api.requests.replace("kubernaut.ai", group)
-    made = policy(f"health.{api.namespace}.example.com", api.namespace, health_check)
     if ours:
-        made.append((CRDS, definition(group)))
-    for where, document in made:
-        assert (await api.ask("POST", where, document)).code == 201
-    try:
+        assert (await api.ask("POST", CRDS, definition(group))).code == 201
+    with admitting(control_plane, policy(api.namespace, health_check)):
         await api.until_served(path)
         found = {}
         for n, name in enumerate(CASES):
@@ -136,9 +124,8 @@ async def test_what_each_tool_says(api: Api, ours: bool) -> None:
             said = health(body)
             assert said.message
             found[name] = (kstatus(body), said.status, await said_by(api, f"{path}/n{n}"))
-    finally:
-        for where, document in made:
-            await api.ask("DELETE", f"{where}/{document['metadata']['name']}")
+    if ours:
+        await api.ask("DELETE", f"{CRDS}/notificationrequests.{group}")
     wanted = {n: (c.kstatus, c.argo, f"it is {SAID[c.kstatus]}") for n, c in CASES.items()}
     if not ours:
         # Flux takes an expression that cannot be evaluated for a status that is unknown yet.
@@ -149,8 +136,9 @@ async def test_what_each_tool_says(api: Api, ours: bool) -> None:
     assert found == wanted
 
 
-def policy(name: str, namespace: str, health_check: Json) -> list[tuple[str, Json]]:
+def policy(namespace: str, health_check: Json) -> list[Json]:
     """A policy that refuses each status of that label and says what the expressions make of it."""
+    name = f"health.{namespace}.example.com"
     failed, current = (
         re.sub(r"(?<![\w.])status\.", "object.status.", health_check[k])
         for k in ("failed", "current")
@@ -181,11 +169,8 @@ def policy(name: str, namespace: str, health_check: Json) -> list[tuple[str, Jso
     }
     head = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
     return [
-        (POLICIES, head | {"kind": "ValidatingAdmissionPolicy", "spec": spec}),
-        (
-            POLICIES.replace("policies", "policybindings"),
-            head | {"kind": "ValidatingAdmissionPolicyBinding", "spec": binding},
-        ),
+        head | {"kind": "ValidatingAdmissionPolicy", "spec": spec},
+        head | {"kind": "ValidatingAdmissionPolicyBinding", "spec": binding},
     ]
 
 

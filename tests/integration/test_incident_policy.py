@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 from syncer.model.incident import INCIDENT
 from syncer.model.resource import Json
 from tests.chart.helm import objects, of_kind, template
-from tests.integration.accounts import account, as_account
+from tests.integration.accounts import account, admitting, as_account
 from tests.integration.api import Api, Reply, notification
 from tests.servers.controlplane import ControlPlane
 
@@ -43,18 +42,13 @@ async def test_only_a_gateway_names_a_gateways_incidents(
     assert [each["kind"] for each in made] == [
         "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
     ]  # fmt: skip
-    plurals = ("validatingadmissionpolicies", "validatingadmissionpolicybindings")
-    paths = [f"/apis/admissionregistration.k8s.io/v1/{plural}" for plural in plurals]
-    for path, each in zip(paths, made, strict=True):
-        answer = plane.api.request("POST", path, json.dumps(each))
-        assert answer.status == 201, answer.text
 
     async def create(api: Api, name: str, incident: str) -> Reply:
         body = notification(name)
         body["spec"]["extensions"] = {INCIDENT: incident}
         return await api.ask("POST", api.requests, body)
 
-    try:
+    with admitting(plane, made):
         async with (
             as_account(plane, namespace, "foreign") as foreign,
             as_account(plane, namespace, "gateway") as gateway,
@@ -70,6 +64,3 @@ async def test_only_a_gateway_names_a_gateways_incidents(
             assert (await create(gateway, "g", "gw/am/1")).code == 201
             label = {"metadata": {"labels": {"seen": "yes"}}}
             assert (await foreign.ask("PATCH", f"{foreign.requests}/g", label)).code == 200
-    finally:
-        for path, each in zip(paths, made, strict=True):
-            plane.api.request("DELETE", f"{path}/{each['metadata']['name']}")

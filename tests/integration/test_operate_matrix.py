@@ -23,7 +23,7 @@ import yaml
 from syncer.cli import main as cli
 from syncer.cli import scan, verify
 from tests.e2e.harness import Stage, Step
-from tests.integration.accounts import account, as_account
+from tests.integration.accounts import account, token_of
 from tests.integration.operating import NO_SWEEPS, owner, waiting
 from tests.servers.listening import listening
 
@@ -255,8 +255,8 @@ async def where_to_look(here: Stage, folder: Path) -> dict[str, str]:
     config["clusters"][0]["cluster"]["server"] = here.plane.server
     for file, verbs in ((powerless, {}), (reader, {"objects": ("get", "list")})):
         account(here.plane, here.namespace, file.stem, verbs)
-        async with as_account(here.plane, here.namespace, file.stem) as client:
-            config["users"][0]["user"] = {"token": client.token}
+        token = token_of(here.plane, here.namespace, file.stem)
+        config["users"][0]["user"] = {"token": token}
         file.write_text(json.dumps(config))
     command: Any = here.redis.execute_command
     await command("SET", f"{here.namespace}-other:meta",

@@ -557,8 +557,14 @@ async def test_causes(api: Api, spec: Json, expected: set[tuple[str, str, str]])
 
 
 async def test_creation_fills_in(api: Api) -> None:
-    """A creation sets uid, generation and defaults, and drops a status and unknown members."""
-    sent = {**notification("b", foo=1), "status": {"phase": "Sent"}}
+    """
+    A creation sets uid, generation and defaults, and drops a status and unknown members.
+
+    The defaults of the retry policy are filled in only where there is one.
+    """
+    assert "retryPolicy" not in (await api.create())["spec"]
+    policy = {"maxAttempts": 3}
+    sent = {**notification("b", foo=1, retryPolicy=policy), "status": {"phase": "Sent"}}
     answer = await api.ask("POST", api.requests, sent)
     assert answer.code == 201
     meta = answer.body["metadata"]
@@ -573,6 +579,12 @@ async def test_creation_fills_in(api: Api) -> None:
         "body": "b",
         "priority": "Medium",
         "retentionDays": 7,
+        "retryPolicy": {
+            "maxAttempts": 3,
+            "initialBackoffSeconds": 30,
+            "backoffMultiplier": 2,
+            "maxBackoffSeconds": 480,
+        },
     }
 
 

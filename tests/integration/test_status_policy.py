@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import pytest
@@ -15,12 +15,11 @@ from syncer.kube.errors import error_of
 from syncer.model.errors import NOT_CORRECTED, Unauthorised
 from syncer.model.resource import Json
 from tests.conftest import STATUS_POLICY
-from tests.integration.accounts import account, as_account
+from tests.integration.accounts import account, admitting, as_account
 from tests.integration.api import CRDS, Api, Reply, attempt, notification
 from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import load_crd, upstream_form
 
-POLICIES: Final = "/apis/admissionregistration.k8s.io/v1"
 USUAL: Final = ("get", "patch", "update")
 SSA: Final = "application/apply-patch+yaml"
 JSON_PATCH: Final = "application/json-patch+json"
@@ -35,13 +34,11 @@ async def in_force(api: Api, name: str = "probe", requests: str = "") -> None:
 
 
 @pytest.fixture
-async def admin(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
+async def admin(api: Api) -> Api:
     """Return a client that may do everything, with an object to write to and one to probe with."""
-    plane = control_plane
-    async with Api(plane.server, plane.admin_token, plane.ca_file, namespace) as client:
-        await client.create("a")
-        await client.create("probe")
-        yield client
+    await api.create("a")
+    await api.create("probe")
+    return api
 
 
 async def put(api: Api, at: str) -> Reply:
@@ -169,24 +166,22 @@ async def test_a_writer_adds_to_the_record_and_takes_nothing_from_it(
     for name in ("a", "probe"):
         assert (await admin.ask("POST", requests, notification(name, group=group))).code == 201
     policy = yaml.safe_load(STATUS_POLICY.read_text().replace("kubernaut.ai", group))
-    policy["metadata"]["name"] = binding = group
-    assert (await admin.ask("POST", f"{POLICIES}/validatingadmissionpolicies", policy)).code == 201
-    body = {
-        "metadata": {"name": binding},
+    policy["metadata"]["name"] = group
+    binding = {
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": group},
         "spec": {"policyName": group, "validationActions": ["Deny"]},
     }
-    answer = await admin.ask("POST", f"{POLICIES}/validatingadmissionpolicybindings", body)
-    assert answer.code == 201
     account(control_plane, admin.namespace, "foreign", {})
     account(control_plane, admin.namespace, "writer", {})
     for name, verbs in (("foreign", USUAL), ("writer", (*USUAL, "record"))):
         path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{admin.namespace}/roles/{name}"
         rule = {"apiGroups": [group], "resources": ["*"], "verbs": verbs}
         assert (await admin.ask("PATCH", path, {"rules": [rule]})).code == 200
-    async with as_account(control_plane, admin.namespace, "foreign") as foreign:
-        await in_force(foreign, requests=requests)
     at = f"{requests}/a"
-    try:
+    with admitting(control_plane, (policy, binding)):
+        async with as_account(control_plane, admin.namespace, "foreign") as foreign:
+            await in_force(foreign, requests=requests)
         async with as_account(control_plane, admin.namespace, "writer") as writer:
             for name, (before, after, refusal) in CHANGES.items():
                 current = (await admin.ask("GET", at)).body
@@ -205,12 +200,7 @@ async def test_a_writer_adds_to_the_record_and_takes_nothing_from_it(
                     assert getattr(error, "reason", "") == NOT_CORRECTED, name
                     # An administrator holds every verb, and the controller was granted it.
                     assert (await admin.ask("PUT", f"{at}/status", change)).code == 200, name
-    finally:
-        for plural, name in (
-            ("validatingadmissionpolicybindings", binding), ("validatingadmissionpolicies", group),
-        ):  # fmt: skip
-            await admin.ask("DELETE", f"{POLICIES}/{plural}/{name}")
-        await admin.ask("DELETE", f"{CRDS}/notificationrequests.{group}")
+    await admin.ask("DELETE", f"{CRDS}/notificationrequests.{group}")
 
 
 async def test_the_longest_status_stays_below_the_limit_of_costs(
