@@ -17,7 +17,6 @@ from notifier.audit.feed import AuditFeed, FeedLimits
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import Result, Sink, StoreSink, Written
 from notifier.channels.http import HttpClient
-from syncer.ledger.answers import Mark
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
@@ -33,7 +32,7 @@ from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, StatusWriter
 from syncer.sync.sweeps import Sweeper
 from tests.beside import beside
-from tests.channels.receiver import Receiver, Step, receiving
+from tests.channels.receiver import Step, receiving
 from tests.e2e.harness import until
 from tests.fakes.notifications import claimer as claiming
 from tests.fakes.notifications import recording
@@ -77,20 +76,12 @@ class Objects:
 
 @dataclass
 class Collector:
-    """A sink in memory: refuses lines that hold one of some words, and may be away."""
+    """A sink in memory."""
 
-    refused: tuple[bytes, ...] = ()
-    away: bool = False
-    failures: int = 0
     batches: list[list[Json]] = field(default_factory=list)
     name: str = "collector"
 
     async def write(self, lines: Sequence[bytes]) -> Written:
-        self.failures -= 1
-        if self.away or self.failures >= 0:
-            return Written(Result.RETRY, "away")
-        if any(word in line for word in self.refused for line in lines):
-            return Written(Result.REFUSED, "not like this")
         self.batches.append([json.loads(line) for line in lines])
         return Written(Result.STORED)
 
@@ -116,27 +107,20 @@ class World:
     sync: StatusWriter
     claimer: Claimer
     time: LedgerTime
-    registry: CollectorRegistry
 
-    def feed(self, *sinks: Sink, limits: FeedLimits = QUICK, pauses: float = 1.0) -> AuditFeed:
-        """A feed into some sinks; its pauses may be scaled."""
-        registry = CollectorRegistry()
-        self.registry = registry
+    def feed(self, *sinks: Sink) -> AuditFeed:
+        """A feed into some sinks."""
         return AuditFeed(
             cache=self.cache,
             log=self.log,
             ownership=self.owner,
             sinks=sinks,
-            metrics=AuditMetrics(registry),
+            metrics=AuditMetrics(CollectorRegistry()),
             now=self.time.now,
-            limits=limits,
+            limits=QUICK,
             at_most_once=False,
-            jitter=lambda: pauses,
+            jitter=lambda: 1.0,
         )
-
-    def metric(self, name: str, **labels: str) -> float:
-        """A sample of the newest feed."""
-        return self.registry.get_sample_value(name, labels) or 0.0
 
     async def notification(self, uid: str, *channels: str) -> Notification:
         """A claimed and planned notification."""
@@ -206,7 +190,7 @@ async def world_on(url: str, *, audit_limit: int | None = 100) -> AsyncIterator[
             client, log, cache, owner, objects, recorder,
             StatusWriter(recorder, objects, owner, metrics),
             claiming(recorder, objects, backoff=backoff),
-            time, CollectorRegistry(),
+            time,
         )  # fmt: skip
 
 
@@ -235,32 +219,6 @@ def store(http_client: HttpClient, url: str, *, timeout_s: float = 2.0) -> Store
     return StoreSink(http_client, url, timeout_s=timeout_s, token_file=Path("/nonexistent/token"))
 
 
-def received(receiver: Receiver) -> list[list[str]]:
-    """Ids of the events in each request."""
-    return [[e["event_data"]["event_id"] for e in r.json()] for r in receiver.requests]
-
-
-# -- at least once, in order ----------------------------------------------------------------------
-
-
-async def test_a_lost_reply_leads_to_a_repeat_under_the_same_ids(
-    world: World, http_client: HttpClient
-) -> None:
-    """The mark stays until a receipt is read, and the repeat can be told by its ids."""
-    entry = await world.notification("u")
-    await world.attempt(entry)
-    async with receiving(Step(raw=b"", abort=True), Step(201)) as receiver:
-        feed = world.feed(store(http_client, receiver.url("/")))
-        assert not await feed.round()
-        assert (await world.header("u")).audited == 0
-        assert await feed.round()
-    first, second = received(receiver)
-    assert first == second == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
-    assert receiver.requests[0].line == "POST /api/v1/audit/events/batch HTTP/1.1"
-    assert (await world.header("u")).audited == entry.view.position
-    assert not world.cache.unaudited
-
-
 # -- the end of a log -----------------------------------------------------------------------------
 
 
@@ -286,36 +244,6 @@ async def test_whoever_marks_last_lets_the_log_expire(
     assert entry.expiring
     assert "u" in world.cache.finished
     assert "u" not in world.cache.entries
-
-
-async def test_marks_that_crossed_still_end_in_an_expiry(world: World) -> None:
-    """Both marks at the end and no expiry, since each side saw the other lag: it is made good."""
-    entry = await world.notification("u")
-    await world.attempt(entry)
-    assert await world.flush(entry) is Flushed.WRITTEN
-    # The feed's mark as it is when decided before, and executed after, the sync loop's.
-    mark = await world.log.ack("u", entry.view.position, entry.view.chain, ttl=0, marks="audited")
-    assert mark is Mark.MOVED
-    assert not await world.expires("u")
-    sink = Collector()
-    assert await world.feed(sink).round()
-    assert sink.ids == []
-    assert await world.expires("u")
-    assert "u" in world.cache.finished
-
-
-async def test_without_a_feed_publishing_is_enough(redis_url: str) -> None:
-    """No feed: the sync loop moves both marks, the log expires, nothing waits for audit."""
-    async with world_on(redis_url, audit_limit=None) as world:
-        entry = await world.notification("u")
-        await world.attempt(entry)
-        assert await world.flush(entry) is Flushed.WRITTEN
-        header = await world.header("u")
-        assert (header.acked, header.audited) == (entry.view.position,) * 2
-        assert entry.expiring
-        assert await world.expires("u")
-        assert "u" in world.cache.finished
-        assert not world.cache.unaudited
 
 
 async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) -> None:
@@ -360,22 +288,6 @@ async def test_a_feed_that_was_taken_away_leaves_no_log_behind(redis_url: str) -
         await second.flush(reopened)
         assert await second.expires("u")
         assert "u" in second.cache.finished
-
-
-async def test_memory_is_bounded_while_audit_is_away(redis_url: str) -> None:
-    """Beyond the limit a finished notification becomes a stub, and its log stays to tell."""
-    async with world_on(redis_url, audit_limit=2) as world:
-        for n in range(5):
-            entry = await world.notification(f"u{n}")
-            await world.attempt(entry)
-            await world.flush(entry)
-        assert len(world.cache.unaudited) <= 2
-        assert len(world.cache.entries) <= 2
-        assert len(world.cache.finished) >= 3
-        for uid in world.cache.finished:
-            assert not await world.expires(uid)
-        sweep = await Sweeper(world.claimer).finished(list(world.cache.finished.values()))
-        assert set(sweep.unaudited) == set(world.cache.finished)
 
 
 async def test_a_deleted_notification_is_audited_all_the_same(world: World) -> None:

@@ -22,8 +22,7 @@ from syncer.rules.channel_state import State
 from syncer.rules.merge import channel_states_of
 from tests.fakes.claimedlog import ClaimedLog
 from tests.fakes.proxy import DropReply, Fault, Proxy
-from tests.integration.broken_receiver import OPS
-from tests.integration.delivering import delivering, results
+from tests.integration.delivering import delivering
 from tests.integration.ledger_client import running
 from tests.integration.pairs import Pair
 from tests.servers.topology import RedisCluster, SentinelSet, call, port_of, until
@@ -94,25 +93,25 @@ async def test_a_stalled_replica_uses_up_no_attempt() -> None:
         client = LedgerClient(both.primary.url, prefix="strict", timeout=2.0)
         client.confirming = True
         await client.open("test")
-        async with delivering(client) as (here, receiver):
+        async with delivering(client) as (here, calls):
             here.log._replicas = lambda: client.replicas_wanted
-            here.create("first", OPS, attempts=1)
-            await until(lambda: results(here, "first") == ["success"], what="one is sent")
+            here.create("first", attempts=1)
+            await until(lambda: here.results("first") == ["success"], what="one is sent")
             await both.replica.pause()
             names = [f"n{n}" for n in range(30)]
             for name in names:
-                here.create(name, OPS, attempts=1)
+                here.create(name, attempts=1)
             await until(lambda: "confirmed" in (client.unfit or ""), what="it is held")
             # What was on its way when the first went unconfirmed; then nothing more for seconds.
             await until(
                 lambda: not any(here.cache.entries[n].in_flight.executing for n in names),
                 what="nothing is under way",
             )
-            opened_by_then = sum(len(results(here, n)) for n in names)
+            opened_by_then = sum(len(here.results(n)) for n in names)
             await asyncio.sleep(6)
-            assert sum(len(results(here, n)) for n in names) == opened_by_then
-            assert receiver.calls["/ops"] == 1
-            assert {r for n in names for r in results(here, n)} == {"notSent"}
+            assert sum(len(here.results(n)) for n in names) == opened_by_then
+            assert calls["/ops"] == 1
+            assert {r for n in names for r in here.results(n)} == {"notSent"}
             for name in names:
                 entry = here.cache.entries[name]
                 facts = here.controller.decisions.facts(entry)
@@ -120,10 +119,10 @@ async def test_a_stalled_replica_uses_up_no_attempt() -> None:
                 assert channel_state.state in (State.PENDING, State.RETRYING)
             await both.replica.resume()
             await until(
-                lambda: all(results(here, n)[-1:] == ["success"] for n in names),
+                lambda: all(here.results(n)[-1:] == ["success"] for n in names),
                 what="all are sent", timeout=60,
             )  # fmt: skip
-            assert receiver.calls["/ops"] == 31
+            assert calls["/ops"] == 31
             assert client.unfit is None
 
 
@@ -205,12 +204,12 @@ async def test_a_failover_loses_no_intent_that_was_sent() -> None:
         client = LedgerClient(servers.url, prefix="strict", timeout=2.0)
         client.confirming = True
         await client.open("test")
-        async with delivering(client) as (here, receiver):
+        async with delivering(client) as (here, calls):
             here.log._replicas = lambda: client.replicas_wanted
-            here.create("first", OPS, attempts=1)
-            await until(lambda: results(here, "first") == ["success"], what="one is sent")
+            here.create("first", attempts=1)
+            await until(lambda: here.results("first") == ["success"], what="one is sent")
             await servers.cut_off_replica()
-            here.create("second", OPS, attempts=1)
+            here.create("second", attempts=1)
             await until(lambda: bool(client.unfit), what="it is held")
             await servers.fail_over()
             lonely = "the primary has no replica to confirm an attempt; bring one back"
@@ -218,13 +217,13 @@ async def test_a_failover_loses_no_intent_that_was_sent() -> None:
                 lambda: client.problem is None and client.unfit == lonely,
                 what="the new primary is known, and lonely",
             )
-            assert receiver.calls["/ops"] == 1
+            assert calls["/ops"] == 1
             await servers.one.start()
             await until(
-                lambda: results(here, "second")[-1:] == ["success"], what="it is sent", timeout=60
+                lambda: here.results("second")[-1:] == ["success"], what="it is sent", timeout=60
             )
-            assert receiver.calls["/ops"] == 2
-            assert "uncertain" not in results(here, "second")
+            assert calls["/ops"] == 2
+            assert "uncertain" not in here.results("second")
 
 
 async def test_one_primary_without_a_replica_is_missed_in_a_cluster() -> None:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
@@ -27,8 +28,7 @@ from syncer.model.record import Plan, attempt_record, intent_record, plan_record
 from syncer.model.resource import NO_STATUS
 from syncer.rules.merge import Facts, merge
 from tests.fakes.claimedlog import ClaimedLog
-from tests.integration.broken_receiver import OPS, Delivery, Receiver
-from tests.integration.delivering import delivering
+from tests.integration.delivering import OPS, Delivery, delivering
 from tests.integration.ledger_client import running
 from tests.integration.pairs import Pair
 from tests.servers.redis import RedisServer, find_binary
@@ -160,7 +160,7 @@ class Flip:
 
     both: Pair
     here: Delivery
-    receiver: Receiver
+    calls: Counter[str]
     log: ClaimedLog
 
     async def begin(self) -> None:
@@ -170,8 +170,8 @@ class Flip:
         await self.log.note("x", plan_record(plan))
         self.intent = intent_record(FIRST, OPS, at=1, by="former")
         assert (await self.log.open("x", FORMER, self.intent)).answer is Answer.OK
-        self.receiver.calls["/ops"] += 1  # the former owner's
-        self.here.create("x", OPS, backoff=30)
+        self.calls["/ops"] += 1  # the former owner's
+        self.here.create("x", backoff=30)
         await until(
             lambda: self.states() == [AttemptState.UNKNOWN], what="the new owner has settled it"
         )
@@ -224,8 +224,8 @@ async def calls_after(binary: str, seconds: float) -> tuple[int, float]:
         await both.follow()
         client = LedgerClient(both.primary.url, prefix="fence", timeout=2.0)
         await client.open("test")
-        async with delivering(client) as (here, receiver):
-            flip = Flip(both, here, receiver, log)
+        async with delivering(client) as (here, calls):
+            flip = Flip(both, here, calls, log)
             await flip.begin()
             await flip.follow(seconds)
             here.clock.skipped += 60
@@ -237,7 +237,7 @@ async def calls_after(binary: str, seconds: float) -> tuple[int, float]:
             refused = here.registry.get_sample_value(
                 "notification_ledger_reclaim_total", {"cause": SERVER}
             )
-            return receiver.calls["/ops"], refused or 0.0
+            return calls["/ops"], refused or 0.0
 
 
 @BINARIES

@@ -64,11 +64,6 @@ __all__ = ["admin", "client", "log", "proxy"]
 CANARY = "c4n4ry-s3cret"
 
 
-async def struck(proxy: Proxy) -> None:
-    """Wait until a fault has struck."""
-    await eventually(lambda: proxy.struck)
-
-
 # -- lost replies and requests ---------------------------------------------------------------------
 
 FAULTS: dict[str, tuple[Action, Answer]] = {
@@ -157,7 +152,7 @@ async def test_a_restart_makes_claims_stale(
     before = client.generation
     proxy.faults.append(Fault(DropRequest(), INTENT.sha.encode()))
     waiting = asyncio.create_task(open_attempt(log))
-    await struck(proxy)
+    await eventually(lambda: proxy.struck)
     await proxy.refuse()
     await redis_server.restart()
     await proxy.accept()
@@ -231,16 +226,6 @@ async def test_a_new_store_is_no_other_store(
     assert "another Redis server" not in caplog.text
 
 
-async def test_another_installation(redis_url: str) -> None:
-    """A store of another installation is refused, with the way out."""
-    async with running(redis_url):
-        pass
-    with pytest.raises(ConfigError, match=r"set another redis\.keyPrefix") as caught:
-        async with running(redis_url, installation="two"):
-            pass
-    assert caught.value.path == "redis.keyPrefix"
-
-
 async def test_another_installation_while_running(
     admin: redis_asyncio.Redis, proxy: Proxy, client: LedgerClient
 ) -> None:
@@ -255,25 +240,25 @@ async def test_another_installation_while_running(
     assert "belong to installation 'two'" in client.problem
 
 
-async def test_another_format(redis_url: str, admin: redis_asyncio.Redis) -> None:
-    """A store that a later version wrote is left alone."""
-    await admin.set("nl:meta", f"format=2 installation={HOME} store=0")
-    with pytest.raises(ConfigError, match="format '2'"):
-        async with running(redis_url):
-            pass
+#: What stands in the place of the metadata, and what is said of it.
+NOT_OURS: dict[str, tuple[bytes | None, str]] = {
+    "of another installation": (b"format=1 installation=two store=0", r"set another redis\.keyPrefix"),
+    "of a later version": (b"format=2 installation=one store=0", "format '2'"),
+    "a set": (None, "the key 'nl:meta' is not this product's"),
+    "empty": (b"", "the key 'nl:meta' is not this product's"),
+    "no text": (b"\xff\0" * 9, "the key 'nl:meta' is not this product's"),
+    "without an owner": (b"format=1 store=a", "the key 'nl:meta' is not this product's"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["a set", "empty", "no text", "without an owner"])
-async def test_the_key_of_another_program(
-    redis_url: str, admin: redis_asyncio.Redis, kind: str
+@pytest.mark.parametrize("case", NOT_OURS)
+async def test_a_store_that_is_not_ours(
+    redis_url: str, admin: redis_asyncio.Redis, case: str
 ) -> None:
-    """Whatever stands where the metadata should is not taken for a store that is new."""
-    if kind == "a set":
-        await admin.sadd("nl:meta", "x")
-    else:
-        values = {"empty": b"", "no text": b"\xff\0" * 9, "without an owner": b"format=1 store=a"}
-        await admin.set("nl:meta", values[kind])
-    with pytest.raises(ConfigError, match="the key 'nl:meta' is not this product's") as caught:
+    """It is left alone, with the way out; nothing of the kind is taken for a store that is new."""
+    value, told = NOT_OURS[case]
+    await (admin.sadd("nl:meta", "x") if value is None else admin.set("nl:meta", value))
+    with pytest.raises(ConfigError, match=told) as caught:
         async with running(redis_url):
             pass
     assert caught.value.path == "redis.keyPrefix"
@@ -504,7 +489,7 @@ async def test_a_client_that_ends_answers_everybody(redis_url: str, proxy: Proxy
     await client.open(HOME)
     proxy.faults.append(Fault(BlackHole(), b"ECHO"))
     call = asyncio.ensure_future(client.command("ECHO", "x"))
-    await struck(proxy)
+    await eventually(lambda: proxy.struck)
     later = asyncio.ensure_future(client.command("ECHO", "y"))
     await asyncio.sleep(0)
     task.cancel()

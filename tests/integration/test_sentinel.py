@@ -285,16 +285,6 @@ async def test_a_master_that_was_left_behind_during_a_call(sentinel: Sentinel) -
         assert call(port_of(heir), "GET", "here") == "1"
 
 
-async def test_readonly_by_way_of_sentinels(sentinel: Sentinel) -> None:
-    """A refused write is a refused write: nothing about its result is unknown."""
-    port = SentinelSet.named(sentinel)
-    url = f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}"
-    async with running(url) as client:
-        call(port, "REPLICAOF", "127.0.0.1", 1)
-        with pytest.raises(Unavailable, match="Redis answers READONLY"):
-            await client.command("SET", "here", "1")
-
-
 def point_at(sentinel: Sentinel, server: RedisServer | int) -> None:
     """Have a Sentinel watch another master, or another port, under the same name."""
     port = server if isinstance(server, int) else port_of(server)

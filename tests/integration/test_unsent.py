@@ -19,8 +19,7 @@ import redis
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.lua import INTENT
 from tests.fakes.proxy import DropReply, Fault, Proxy
-from tests.integration.broken_receiver import OPS, Delivery
-from tests.integration.delivering import delivering, results
+from tests.integration.delivering import Delivery, delivering
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import call, port_of, until
 
@@ -33,23 +32,21 @@ async def test_the_only_attempt_survives_an_intent_without_an_answer(
     async with Proxy("127.0.0.1", port_of(redis_server)) as proxy:
         client = LedgerClient(f"redis://127.0.0.1:{proxy.port}", prefix="unsent", timeout=1.0)
         await client.open("test")
-        async with delivering(client) as (here, receiver):
+        async with delivering(client) as (here, calls):
             # Loaded before, so that the one that is struck is carried out.
-            here.create("first", OPS, attempts=1)
-            await until(lambda: results(here, "first") == ["success"], what="the first is sent")
+            here.create("first", attempts=1)
+            await until(lambda: here.results("first") == ["success"], what="the first is sent")
             proxy.faults.append(Fault(DropReply(refuse=True), INTENT.sha.encode()))
-            here.create("second", OPS, attempts=1)
+            here.create("second", attempts=1)
             await until(lambda: proxy.struck == ["DropReply"], what="the reply is lost")
             # No call to Redis is under way any more: the attempt has been given up.
             await until(
                 lambda: here.cache.entries["second"].claim is None, what="the attempt is given up"
             )
-            assert receiver.calls["/ops"] == 1
+            assert calls["/ops"] == 1
             await proxy.accept()
-            await until(
-                lambda: results(here, "second") == ["notSent", "success"], what="it is sent"
-            )
-            assert receiver.calls["/ops"] == 2
+            await until(lambda: here.results("second") == ["notSent", "success"], what="it is sent")
+            assert calls["/ops"] == 2
             assert not here.cache.entries["second"].in_flight.never_sent
 
 
@@ -91,12 +88,12 @@ async def test_a_refused_write_is_unavailability(
         client = LedgerClient(server.url, prefix="refused", timeout=1.0, probing=True)
         await client.open("test")
         with caplog.at_level(logging.WARNING, "ledger.redis"):
-            async with delivering(client) as (here, receiver):
-                here.create("first", OPS)
-                await until(lambda: results(here, "first") == ["success"], what="one is sent")
+            async with delivering(client) as (here, calls):
+                here.create("first")
+                await until(lambda: here.results("first") == ["success"], what="one is sent")
                 # Claimed and planned, and due only when the test says so.
                 here.controller.holds.paused = True
-                here.create("second", OPS)
+                here.create("second")
                 await until(lambda: "second" in planned(here), what="the second is planned")
                 await _do(server, refusal.begin)
                 here.controller.pause(False)
@@ -118,11 +115,11 @@ async def test_a_refused_write_is_unavailability(
                 }
                 await until(lambda: len(said(caplog)) == 1, what="the outage is said")
                 await _do(server, refusal.end)
-                await until(lambda: results(here, "second") == ["success"], what="it is sent")
+                await until(lambda: here.results("second") == ["success"], what="it is sent")
                 await until(lambda: client.unavailable_reason is None, what="a probe shows it")
                 assert here.controller.overdue.oldest(here.cache.entries.values()) == 0
                 await until(lambda: len(said(caplog)) == 2, what="its end is said")
-                assert receiver.calls["/ops"] == 2
+                assert calls["/ops"] == 2
     begun, over = said(caplog)
     assert begun.getMessage() == "the log is unavailable; no attempt is opened in it"
     assert over.getMessage() == "the log is available again"
@@ -138,10 +135,10 @@ async def test_the_end_of_a_refusal_is_seen_without_traffic() -> None:
         client = LedgerClient(server.url, prefix="refused", timeout=1.0, probing=True)
         await client.open("test")
         async with delivering(client) as (here, _):
-            here.create("first", OPS)
-            await until(lambda: results(here, "first") == ["success"], what="one is sent")
+            here.create("first")
+            await until(lambda: here.results("first") == ["success"], what="one is sent")
             await _do(server, REFUSALS["out of memory"].begin)
-            here.create("second", OPS)
+            here.create("second")
             await until(lambda: "OOM" in (client.unavailable_reason or ""), what="it is refused")
             here.controller.notifications.delete("second", "ops", "second")
             await until(lambda: "second" not in here.cache.entries, what="nothing is due")
