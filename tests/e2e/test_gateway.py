@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from pathlib import Path
 
 import aiohttp
@@ -15,7 +14,7 @@ from tests.e2e.gateway import TOKEN, GatewayProcess
 from tests.e2e.harness import until
 from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
-from tests.unit.notifier.gateway.payloads import FLUX, alertmanager
+from tests.unit.notifier.gateway.payloads import FLUX
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -82,41 +81,6 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
     assert TOKEN not in process.log.read_text()
     (line,) = process.lines("the gateway listens")
     assert line["sources"] == ["dog", "flux"]
-
-
-def _trial(*arguments: str, payload: object) -> subprocess.CompletedProcess[str]:
-    given = payload if isinstance(payload, str) else json.dumps(payload)
-    return starts.run(["notifier", "gateway", "test", *arguments], given=given)
-
-
-def test_a_payload_is_tried_without_a_server(tmp_path: Path) -> None:
-    """The object and its receivers are printed; a payload that becomes none is exit code 1 and says why."""
-    config, routes = tmp_path / "gateway.yaml", tmp_path / "routing.yaml"
-    source = {
-        "name": "am", "kind": "alertmanager", "namespace": "alerts", "auth": {"insecure": True},
-    }  # fmt: skip
-    config.write_text(json.dumps({"sources": [source]}))
-    routes.write_text(
-        "route:\n  receiver: all\n  routes:\n"
-        "    - {match: {severity: critical}, receiver: pager}\n"
-        "receivers:\n  - {name: all, consoleConfigs: [{enabled: true}]}\n"
-        "  - {name: pager, slackConfigs: [{credentialRef: x}]}\n"
-    )
-    given = ("--config", str(config), "--source", "am")
-    run = _trial(*given, "--routing", str(routes), payload=alertmanager())
-    assert run.returncode == 0, run.stderr
-    assert "subject: '[FIRING:1] Disk: disk is full'" in run.stdout
-    assert "# receivers: pager\n" in run.stdout
-    for arguments, payload, text in (
-        (given, "{", "the payload becomes no notification: the body is not JSON"),
-        (given, alertmanager(version="3"), "version: must be 4"),
-        (("--config", str(config), "--source", "x"), {}, "there is no source x; the file has am"),
-        (("--config", "/none", "--source", "x"), {}, "cannot read /none"),
-    ):
-        run = _trial(*arguments, payload=payload)
-        assert run.returncode == 1
-        assert text in run.stderr
-        assert run.stdout == ""
 
 
 @pytest.mark.parametrize(

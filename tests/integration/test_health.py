@@ -54,19 +54,6 @@ async def connections(port: int, number: int, said: bytes = b"") -> AsyncIterato
             writer.close()
 
 
-async def ended(reader: asyncio.StreamReader) -> bool:
-    """Wait for the end of a connection, ten seconds at most."""
-    try:
-        async with asyncio.timeout(30):
-            while await reader.read(4096):
-                pass
-    except TimeoutError:
-        return False
-    except ConnectionError:
-        pass
-    return True
-
-
 async def answered(pair: Pair) -> str:
     """Ask for /healthz on a connection; the first line of the answer, empty if it has ended."""
     reader, writer = pair
@@ -78,22 +65,6 @@ async def answered(pair: Pair) -> str:
     except (ConnectionError, asyncio.IncompleteReadError):
         return ""
     return head.split(b"\r\n")[0].decode()
-
-
-HALVES = {
-    "nothing": b"",
-    "half a line": b"GET /heal",
-    "half a head": b"GET /healthz HTTP/1.1\r\nHost: x\r\n",
-}
-
-
-@pytest.mark.parametrize("case", HALVES)
-async def test_half_a_request_does_not_hold_a_connection(started: Started, case: str) -> None:
-    """Whatever was said of it, the first request must come in time."""
-    port = await started(first=0.3)
-    async with connections(port, 3, HALVES[case]) as opened:
-        for reader, _ in opened:
-            assert await ended(reader)
 
 
 async def test_the_silent_make_way(started: Started) -> None:

@@ -238,35 +238,6 @@ async def test_divergence_is_named_and_mended(kind: str, here: Stage, operator: 
         assert len(here.receiver.book) == calls, "nothing is sent because of a repair"
 
 
-async def test_unreadable_is_left_alone_without_leave(here: Stage, operator: Operator) -> None:
-    """A log is not replaced unless that is allowed, and then the old one is kept."""
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        raw = await unreadable(here)
-        before = await raw.elements()
-        left = await operator.repair()
-        assert left.code == 1
-        assert left.lines[0]["steps"][0]["what"].startswith("would need --rebuild: ")
-        assert await raw.elements() == before
-        assert (await operator.repair("--rebuild")).code == 0
-        (aside,) = [k async for k in here.redis.scan_iter(f"{here.prefix}:aside:*")]
-        assert await here.redis.lrange(aside, 0, -1) == before
-        assert await here.redis.ttl(aside) > 29 * 86400
-
-
-async def test_illegible_record_needs_an_admission_of_loss(here: Stage, operator: Operator) -> None:
-    """Where of a record nothing is legible, a repair says what may be lost and waits for leave."""
-    async with owner(here.notifier(sync=NO_SWEEPS)):
-        raw = await tried(here)
-        await raw.spoil(-1, b"\x00")
-        left = await operator.repair("--rebuild")
-        assert left.code == 1
-        assert "would need --accept-loss: of 1 record(s)" in left.lines[0]["steps"][0]["what"]
-        done = await operator.repair("--rebuild", "--accept-loss")
-        assert done.code == 0, done.out + done.err
-        # The status had shown what the record said.
-        assert await raw.kinds() == ["plan", "intent", "seed.failed", "repair"]
-
-
 async def test_damaged_success_is_never_forgotten(here: Stage, operator: Operator) -> None:
     """Of a success whose map is damaged the name is enough: it stays one, and nothing is sent again."""
     async with owner(here.notifier(sync=NO_SWEEPS)) as app:
