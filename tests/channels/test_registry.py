@@ -169,7 +169,7 @@ async def test_webhook_without_a_url(tmp_path: Path, http_client: HttpClient) ->
     assert rig.channels.channel("webhook:ops") is None
 
 
-async def test_default_endpoint_of_pagerduty(tmp_path: Path, http_client: HttpClient) -> None:
+async def test_default_endpoint_of_pagerduty(tmp_path: Path) -> None:
     """Without a URL the events go where PagerDuty takes them."""
     text = f"route: {{receiver: ops}}\nreceivers: [{{name: ops, {KINDS['pagerduty'][0]}}}]"
     sent: list[str] = []
@@ -179,8 +179,9 @@ async def test_default_endpoint_of_pagerduty(tmp_path: Path, http_client: HttpCl
             sent.append(target.url)
             return Outcome.success(202)
 
-    rig = Rig(tmp_path, Client(environment={}), text, one="key")
-    assert await rig.send("pagerduty:ops") == Outcome.success(202)
+    async with Client(environment={}) as client:
+        rig = Rig(tmp_path, client, text, one="key")
+        assert await rig.send("pagerduty:ops") == Outcome.success(202)
     assert sent == ["https://events.pagerduty.com/v2/enqueue"]
 
 
