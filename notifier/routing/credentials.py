@@ -9,8 +9,6 @@ The kubelet lays a projected volume out as symlinks into a directory that is swa
 entries are followed, names with a leading dot are not credentials, and a look that falls into the
 swap may be mixed; the caller takes a look only once it has seen the same thing twice.
 
-A `Stamp` tells cheaply that nothing has changed since a look, so that files at rest are not read again.
-
 A value never appears in a text, a repr or a warning; warnings name the file.
 """
 
@@ -23,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from syncer.model.errors import reason_of
 from syncer.settings import REDIS_CREDENTIAL
@@ -32,10 +30,6 @@ from syncer.settings import REDIS_CREDENTIAL
 MAX_VALUE: Final = 65_536
 #: Entries of the directory that are looked at.
 MAX_ENTRIES: Final = 1_000
-
-#: Seconds for which a file must have been left alone before its stamp is believed: far more than the step
-#: in which file systems count time.
-SETTLED: Final = 2.0
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
@@ -69,36 +63,6 @@ class Look:
     def warnings(self) -> tuple[str, ...]:
         """One text per refused file."""
         return tuple(f"credential file {name} is not used: {why}" for name, why in self.refused)
-
-
-class Stamp(NamedTuple):
-    """
-    What changes whenever the content of some files does.
-
-    Attributes:
-        files: Path and state of each, links followed.
-        newest: Unix seconds of the last change to one of them.
-    """
-
-    files: tuple[tuple[str, int, int, int, int, int], ...]
-    newest: float
-
-    def settled(self, now: float) -> bool:
-        """Whether a later change is sure to give another stamp."""
-        return self.newest + SETTLED <= now
-
-
-def stamp(file: Path, directory: Path) -> Stamp | None:
-    """Return the stamp of a file and of a credentials directory; None if something cannot be looked at."""
-    try:
-        paths = [file, *(directory / name for name in _names(directory))]
-        states = [(str(path), path.stat()) for path in paths]
-    except (OSError, ValueError):
-        return None
-    return Stamp(
-        tuple((p, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for p, s in states),
-        max(max(s.st_mtime, s.st_ctime) for _, s in states),
-    )
 
 
 def _names(directory: Path) -> list[str]:

@@ -7,9 +7,7 @@ routing, and none with half of one.
 
 The files are polled, not watched: a poll sees every layout (a file replaced by rename, a swapped
 symlink, a directory that appears later) and cannot miss a notice. A change is taken only when two
-looks, 200 ms apart, saw the same, so that a volume in the middle of a swap is not believed. Files whose
-stamps are those of the last look are not read again, except once in a while: a file system may be slow to
-show a change in them.
+looks, 200 ms apart, saw the same, so that a volume in the middle of a swap is not believed.
 
 Routing and credentials are checked together and retried whenever either changes, in any order of
 arrival. A new routing file is taken only if it is valid and every credential it names is there;
@@ -35,7 +33,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from notifier.routing.config import RoutingConfig, console_fallback, quoted
-from notifier.routing.credentials import Credentials, Look, Stamp, look, merge, stamp
+from notifier.routing.credentials import Credentials, Look, look, merge
 from notifier.routing.document import MAX_TEXT
 from notifier.routing.parse import usable
 from syncer.model.errors import ConfigError, reason_of
@@ -47,8 +45,6 @@ T = TypeVar("T")
 
 #: Looks without two equal ones in a row, after which the newest is taken as it is.
 _UNSETTLED: Final = 20
-#: Looks after which files are read whatever their stamps say.
-_READ_AGAIN: Final = 20
 _NAMED: Final = 10
 
 
@@ -108,7 +104,6 @@ class Routing:
         poll: float = 1.0,
         quiet: float = 0.2,
         look_timeout: float = 10.0,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         """
         Prepare; nothing is read yet.
@@ -120,7 +115,6 @@ class Routing:
             poll: Seconds between looks.
             quiet: Seconds for which a change must stay the same before it is taken.
             look_timeout: Seconds after which a look that has not ended is reported.
-            wall: Time of day in Unix seconds, as the file system counts it.
         """
         self.path = path
         self.credentials_dir = credentials_dir
@@ -131,7 +125,6 @@ class Routing:
         self._poll = poll
         self._quiet = quiet
         self._look_timeout = look_timeout
-        self._wall = wall
         self._snapshot = Snapshot(console_fallback(native), Credentials(), 0)
         self._thread: PollingThread | None = None
         #: Second at which what the thread does now began, and whether that has been reported as slow.
@@ -140,9 +133,6 @@ class Routing:
         self._taken: _Reading | None = None
         self._seen: _Reading | None = None
         self._looks = 0
-        #: The last look, its stamp if it can be believed, and the looks that have gone by it.
-        self._last: tuple[_Reading, Stamp] | None = None
-        self._passed = 0
         self._warned: tuple[str, ...] = ()
 
     @property
@@ -215,7 +205,7 @@ class Routing:
 
         Two looks with the same change are needed, see the module.
         """
-        reading = await self._in_thread(self._read_if_changed)
+        reading = await self._in_thread(self._read)
         if reading == self._taken:
             self._seen, self._looks = None, 0
             return False
@@ -302,17 +292,7 @@ class Routing:
 
     def _changed(self) -> bool | None:
         """Whether to look from the loop; None if there is no reason to."""
-        return self._read_if_changed() != self._taken or self._reported or None
-
-    def _read_if_changed(self) -> _Reading:
-        # Before the files are read: a change in between gives another stamp in the next look.
-        now, found = self._wall(), stamp(self.path, self.credentials_dir)
-        if self._last is not None and self._last[1] == found and self._passed < _READ_AGAIN:
-            self._passed += 1
-            return self._last[0]
-        reading, self._passed = self._read(), 0
-        self._last = (reading, found) if found is not None and found.settled(now) else None
-        return reading
+        return self._read() != self._taken or self._reported or None
 
     def _read(self) -> _Reading:
         credentials = look(self.credentials_dir)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from notifier.routing.credentials import (
     Look,
     look,
     merge,
-    stamp,
 )
 
 CANARY = "c4n4ry-s3cret"
@@ -196,67 +193,3 @@ def test_a_look_may_be_taken_twice(
     assert dict(merge(once, seen, needed=needed)) == dict(once)
     assert dict(once).items() >= new.items()
     assert set(once) <= set(old) | set(new)
-
-
-def _rewrite(path: Path) -> None:
-    """Write as many other bytes, and put the time of the change back."""
-    before = path.stat()
-    path.write_bytes(b"B" * before.st_size)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def _swap(path: Path) -> None:
-    """Have a link lead to another file of the same length and time."""
-    other = path.parent / ".other"
-    before = path.stat()
-    other.write_bytes(b"B" * before.st_size)
-    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
-    path.unlink()
-    path.symlink_to(other)
-
-
-CHANGES: dict[str, Callable[[Path, Path], object]] = {
-    "a credential is rewritten in place": lambda _, d: _rewrite(d / "a"),
-    "a credential leads elsewhere": lambda _, d: _swap(d / "a"),
-    "a credential is there no more": lambda _, d: (d / "a").unlink(),
-    "there is another one": lambda _, d: (d / "c").write_text("C"),
-    "one has another name": lambda _, d: (d / "a").rename(d / "z"),
-    "one may be read no more": lambda _, d: (d / "a").chmod(0),
-    "the other file is rewritten in place": lambda f, _: _rewrite(f),
-}
-
-
-@pytest.mark.parametrize("case", CHANGES)
-def test_a_stamp_changes_with_what_it_stands_for(case: str, tmp_path: Path) -> None:
-    """However alike the files before and after are."""
-    file, directory = tmp_path / "routing.yaml", tmp_path / "credentials"
-    directory.mkdir()
-    for path in (file, directory / "a", directory / "b"):
-        path.write_text("AAAA")
-    before = stamp(file, directory)
-    assert before is not None
-    assert stamp(file, directory) == before
-    time.sleep(0.02)
-    CHANGES[case](file, directory)
-    assert stamp(file, directory) != before
-
-
-def test_a_stamp_is_believed_after_a_while(tmp_path: Path) -> None:
-    """Within the step of a file system's clock another change gives the same one."""
-    file = tmp_path / "routing.yaml"
-    file.write_text("A")
-    found = stamp(file, tmp_path)
-    assert found is not None
-    changed = file.stat().st_ctime
-    assert not found.settled(changed + 1.9)
-    assert found.settled(changed + 2.0)
-
-
-def test_what_cannot_be_looked_at_has_no_stamp(tmp_path: Path) -> None:
-    """A file that is missing, no directory, or a link that leads nowhere."""
-    file = tmp_path / "routing.yaml"
-    assert stamp(file, tmp_path) is None
-    file.write_text("A")
-    assert stamp(file, tmp_path / "none") is None
-    (tmp_path / "link").symlink_to("nowhere")
-    assert stamp(file, tmp_path) is None

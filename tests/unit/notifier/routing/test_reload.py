@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Final
 import pytest
 
 from notifier.routing import reload
-from notifier.routing.credentials import Look, Stamp, look, stamp
+from notifier.routing.credentials import Look, look
 from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
@@ -342,39 +341,6 @@ async def test_a_change_is_taken_only_when_it_was_seen_twice(files: Files) -> No
         assert await routing.look() is False
 
 
-async def test_files_at_rest_are_not_read_again(
-    files: Files, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where stamps say that nothing has changed, only every twentieth look reads; a change is read."""
-    read = list[Path]()
-
-    def counted(directory: Path) -> Look:
-        read.append(directory)
-        return look(directory)
-
-    monkeypatch.setattr(reload, "look", counted)
-    with closing(routing_of(files, wall=lambda: time.time() + 60)) as routing:
-        routing.load_initial()
-        for _ in range(50):
-            assert await routing.look() is False
-        assert len(read) == 1 + 1 + 2, "at the start, and three times of fifty"
-        before = (files.credentials / "a").stat()
-        (files.credentials / "a").write_text("B")
-        os.utime(files.credentials / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
-        assert await routing.look() is False
-        assert await routing.look() is True
-        assert dict(routing.current.credentials) == {"a": "B"}
-
-
-async def test_files_that_have_just_changed_are_read_again(files: Files) -> None:
-    """The stamp of a file that may change again within one step of the clock says nothing."""
-    # By this clock everything was changed right now.
-    with closing(routing_of(files, wall=lambda: files.routing.stat().st_ctime)) as routing:
-        routing.load_initial()
-        assert await routing.look() is False
-        assert routing._last is None
-
-
 async def test_a_file_that_never_settles_is_taken_in_the_end(files: Files) -> None:
     """Constant change must not keep the routing from following."""
     files.route(CONSOLE)
@@ -485,12 +451,12 @@ async def test_a_slow_look_that_finds_nothing_is_reported_no_longer(
     """A disk that hangs for a while and has the same files as before leaves no problem behind."""
     routing, answer = routing_of(files, look_timeout=0.05), threading.Event()
 
-    def hanging(path: Path, credentials: Path) -> Stamp | None:
+    def hanging(directory: Path) -> Look:
         answer.wait(60)
-        return stamp(path, credentials)
+        return look(directory)
 
     async with running(routing):
-        monkeypatch.setattr(reload, "stamp", hanging)
+        monkeypatch.setattr(reload, "look", hanging)
         await eventually(lambda: routing.problem is not None)
         answer.set()
         await eventually(lambda: routing.problem is None)
