@@ -35,8 +35,8 @@ from tests.unit.notifier.audit.told import BEGUN, log_of, opened, planned, settl
 
 FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
 LIMITS: Final = FeedLimits(batch_events=100, flush_interval=1.0, max_retries=3, max_age=3600.0)
-#: A batch is tried once.
-ONCE: Final = replace(LIMITS, max_retries=0)
+#: A batch is tried once; the next round is soon.
+ONCE: Final = replace(LIMITS, max_retries=0, flush_interval=0.25)
 DAY: Final = 86_400
 
 
@@ -194,15 +194,6 @@ async def test_the_very_first_record_may_be_told(world: World) -> None:
     assert [len(batch) for batch in (*file.batches, *store.batches)] == [1, 1]
 
 
-async def test_what_is_marked_is_not_sent_again(world: World) -> None:
-    """The header of the log tells, whatever the process knew before."""
-    entry = world.put("a", *done(), audited=3)
-    read(entry, entry.view)
-    assert await world.feed().round()
-    assert world.sink.batches == [["a/0.7-2/sent", "a/0.7-2/acknowledged"]]
-    assert entry.audited == 5
-
-
 async def test_a_log_that_grew_meanwhile_stays_in_the_backlog(world: World) -> None:
     """What is known to be longer than what was read is looked at again in the next round."""
     entry = world.put("a", audited=3)
@@ -222,14 +213,6 @@ async def test_logs_of_others_are_left_to_them(world: World) -> None:
     world.owner.others.add("a")
     assert await world.feed().round()
     assert (world.sink.batches, world.cache.unaudited, world.redis.calls) == ([], {}, [])
-
-
-async def test_nothing_is_read_while_redis_is_away(world: World) -> None:
-    """The round has failed, and what waits stays."""
-    world.put("a")
-    world.log.client.problem = "refused"
-    assert not await world.feed().round()
-    assert (world.redis.calls, list(world.cache.unaudited)) == ([], ["a"])
 
 
 @pytest.mark.parametrize(
@@ -394,18 +377,6 @@ def test_events_of_a_log_are_cut_to_requests(case: str) -> None:
     assert [part.position for part in parts] == [*ends, len(records)]
     assert [part.chain for part in parts] == [records[p.position - 1].chain for p in parts]
     assert [part.size for part in parts] == [sum(len(e.line) + 1 for e in p.events) for p in parts]
-
-
-def test_a_part_may_end_before_the_first_record() -> None:
-    """Where the second event is of the first record, nothing is marked yet."""
-    found = [replace(e, position=1) for e in events(10, 10)]
-    records = log_of(planned("c"))
-    snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), records, fold(records))
-    parts = parts_of(cast("Notification", None), snapshot, found, replace(LIMITS, batch_events=1))
-    assert [(p.position, p.chain) for p in parts] == [
-        (0, ROOT_CHAIN),
-        (1, snapshot.records[0].chain),
-    ]
 
 
 @pytest.mark.parametrize(("count", "batches"), [(2, [2, 2]), (3, [3, 1]), (4, [4])])
@@ -827,20 +798,12 @@ async def running(feed: AuditFeed, world: World, pauses: int) -> list[float]:
     return world.pauses[:pauses]
 
 
-async def test_rounds_follow_one_another(world: World) -> None:
-    """With the interval of the settings between them, as long as nothing is held up."""
-    world.put("a")
-    limits = replace(LIMITS, flush_interval=0.25)
-    assert await running(world.feed(limits=limits), world, 3) == [0.25] * 3
-    assert world.sink.batches == [["a/0.7-1/failed"]]
-
-
 async def test_rounds_that_fail_are_further_and_further_apart(world: World) -> None:
-    """Half a minute at most; the first that does not fail brings the interval back."""
+    """Half a minute at most; those that do not fail have the interval of the settings between them."""
     world.put("a")
     world.sink.answers = away(7)
-    pauses = await running(world.feed(limits=ONCE), world, 8)
-    assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 1.0]
+    pauses = await running(world.feed(limits=ONCE), world, 9)
+    assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 0.25, 0.25]
 
 
 async def test_a_sink_that_takes_something_is_tried_as_soon_as_before(world: World) -> None:
@@ -850,7 +813,7 @@ async def test_a_sink_that_takes_something_is_tried_as_soon_as_before(world: Wor
     stored = Written(Result.STORED)
     world.sink.answers = [*away(1), stored, *away(1), stored, *away(2), stored, stored]
     pauses = await running(world.feed(limits=replace(ONCE, batch_events=1)), world, 5)
-    assert pauses == [2.0, 2.0, 2.0, 4.0, 1.0]
+    assert pauses == [2.0, 2.0, 2.0, 4.0, 0.25]
 
 
 async def test_an_error_does_not_end_the_feed(
