@@ -260,27 +260,6 @@ def test_values_are_read_as_go_reads_them() -> None:
     assert config.receivers[0].name == "7"
 
 
-#: Files of the receivers x and y, and where their routes lead and whether they go on.
-ROUTES: dict[str, tuple[str, list[tuple[str, bool]]]] = {
-    "own keys win over merged ones": (
-        "c: &c {receiver: x, continue: yes}\nroute: {routes: [{<<: *c, receiver: y}, *c]}\n",
-        [("y", True), ("x", True)],
-    ),
-    "the first of several merged mappings wins": (
-        "x: &x {receiver: x}\ny: &y {receiver: y, continue: true}\nroute: {routes: [{<<: [*x, *y]}]}\n",
-        [("x", True)],
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", ROUTES)
-def test_routes_are_read(case: str) -> None:
-    """A file may factor out what its routes share."""
-    text, wanted = ROUTES[case]
-    config = parse(f"{text}receivers: [{{name: x}}, {{name: y}}]\n")
-    assert [(r.receiver, r.goes_on) for r in config.route.routes] == wanted
-
-
 def test_only_the_first_document_is_read() -> None:
     """A second one is left alone, with a warning."""
     config = parse(MINIMAL + "---\nroute: 5\n")
@@ -659,12 +638,6 @@ def test_a_route_that_leaves_others_their_turn(first: str) -> None:
     assert not [warning for warning in config.warnings if "never reached" in warning]
 
 
-def test_a_clean_file_has_no_warnings() -> None:
-    """A warning means something."""
-    config = parse(MINIMAL)
-    assert (config.warnings, config.doubts) == ((), 0)
-
-
 #: What is written, and how many of its keys look like a slip.
 SLIPS: dict[str, tuple[str, int]] = {
     "an unknown kind": ("- {name: y, discordConfigs: [{url: x}]}", 1),
@@ -692,13 +665,6 @@ def test_a_match_of_no_known_attribute_is_warned_about() -> None:
         "route.routes[0].match.prioritty is not a known attribute: did you mean priority?",
     )
     assert config.doubts == 1
-
-
-def test_warnings_are_bounded() -> None:
-    """A file full of slips gives a hundred warnings and a count."""
-    config = parse(MINIMAL + "".join(f"k{n}: 1\n" for n in range(150)))
-    assert len(config.warnings) == 101
-    assert config.warnings[-1] == "50 further warnings were left out"
 
 
 # -- anything -------------------------------------------------------------------------------------
@@ -750,20 +716,6 @@ def test_any_json_is_a_config_or_a_config_error(route: object, entry: object) ->
 def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
     """Nor does noise made of YAML's own characters."""
     parsed(text)
-
-
-def test_merges_within_merges_to_the_bound() -> None:
-    """Fifty mappings may be merged one into the other; one more is refused."""
-
-    def text(depth: int) -> str:
-        inner = "{receiver: x}"
-        for _ in range(depth):
-            inner = f"{{<<: {inner}}}"
-        return f"route: {inner}\nreceivers: [{{name: x}}]\n"
-
-    assert parse(text(50)).route.receiver == "x"
-    with pytest.raises(ConfigError, match="merged too deeply"):
-        parse(text(51))
 
 
 @pytest.mark.parametrize(

@@ -85,18 +85,6 @@ def test_a_file_with_everything_is_accepted() -> None:
     }  # fmt: skip
 
 
-def test_what_is_not_delivered_needs_no_credential() -> None:
-    """Kinds that are switched off are passed over, and only they."""
-    for native, wanted in (
-        ({"webhook"}, ("s", "p", "t", "w", "old", "new")),
-        (set[str](), ("s", "p", "t")),
-    ):
-        text = FILE.replace("a@example.com\n", "a@example.com\n        credentialRef: m\n")
-        config, _ = examine(text, native=frozenset(native))
-        assert config is not None
-        assert config.credential_refs() == wanted
-
-
 def test_every_child_is_looked_at() -> None:
     """One that is empty hides nothing of those behind it."""
     text = "route: {receiver: a, routes: [~, {receiver: nobody}, ~]}\nreceivers: [{name: a}]"
