@@ -80,36 +80,19 @@ def test_no_part_is_set_afterwards() -> None:
     assert final == set(vars(built()))
 
 
-@pytest.mark.parametrize(("rate", "there"), [(0, False), (5.0, True)])
-def test_the_self_audit_can_be_switched_off(rate: float, there: bool) -> None:
-    """A rate of nothing is no rate: there is no scrubber."""
-    assert (built(sync={"scrubRate": rate}).scrubber is not None) is there
-
-
-def test_deliveries_can_be_paused_from_the_start() -> None:
-    """The switch in the file holds before anything runs."""
-    assert built(delivery={"paused": True}).controller.holds.paused
-    assert not built().controller.holds.paused
-
-
 def test_what_the_settings_say_reaches_the_parts(tmp_path: Path) -> None:
-    """Whether unknown results end a channel, how much waits for the audit, what a list leaves out."""
-    plain = built()
-    assert (
-        plain.controller.decisions.bounds.at_most_once
-        is plain.status_writer.limits.at_most_once
-        is False
+    """Whether unknown results end a channel, how much waits for the audit, a pause, and the self-audit."""
+    audit = {"file": str(tmp_path / "audit.jsonl")}
+    plain = built(sync={"scrubRate": 5.0})
+    other = built(
+        sync={"scrubRate": 0}, audit=audit, delivery={"guarantee": "atMostOnce", "paused": True}
     )
-    assert plain.cache.audit_limit is None
-    once = built(
-        delivery={"guarantee": "atMostOnce"}, audit={"file": str(tmp_path / "audit.jsonl")}
-    )
-    assert (
-        once.controller.decisions.bounds.at_most_once
-        is once.status_writer.limits.at_most_once
-        is True
-    )
-    assert once.cache.audit_limit == 10_000
+    for parts, once, limit in ((plain, False, None), (other, True, 10_000)):
+        assert parts.controller.decisions.bounds.at_most_once is once
+        assert parts.status_writer.limits.at_most_once is once
+        assert parts.cache.audit_limit == limit
+        assert parts.controller.holds.paused is once
+        assert (parts.scrubber is None) is once
 
 
 def test_ledger_time_begins_with_the_wall_clock() -> None:

@@ -39,7 +39,6 @@ class Process:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         self.info = dict(FIT)
-        #: To read the definition takes long, so most starts may not.
         self.not_found: list[Exception] = []
         self.not_opened: list[Exception] = []
         self.opened: list[str] = []
@@ -48,13 +47,12 @@ class Process:
         self.meanwhile: Callable[[float], None] = lambda _seconds: None
         self.unclaimed = 0
         self.sweeps = SimpleNamespace(through=True, looked_at={"finished": 3, "logs": 5})
-        self.reflector = SimpleNamespace(answered=True, synced=True, run=self._for_ever)
+        self.reflector = SimpleNamespace(answered=True, synced=True, run=asyncio.Event().wait)
         self.takeover, self.progress = Takeover(), Progress()
         self.takeover.owning.set()
-        self.released, self.shards_run = asyncio.Event(), False
+        self.released, self.looked = asyncio.Event(), False
         self.journal = SimpleNamespace(enabled=False, after=0.01)
         self.stop = Stop()
-        self.api_time: int | None = 5000
         self.set: list[int] = []
         self.shards = SimpleNamespace(sharding="as at the start")
         self.parts = cast(
@@ -63,14 +61,17 @@ class Process:
                 progress=self.progress, takeover=self.takeover, shards=self.shards,
                 reflector=self.reflector, monotonic=lambda: self.now,
                 status_policy=SimpleNamespace(look=self._look),
-                installation=SimpleNamespace(found=self._found, sharding="of the installation"),
+                installation=SimpleNamespace(
+                    found=lambda: self._answered(self.not_found, "installation-a"),
+                    sharding="of the installation",
+                ),
                 client=SimpleNamespace(open=self._open, info=self.info),
                 settings=SimpleNamespace(redis=SimpleNamespace(durability="relaxed")),
                 clocks=SimpleNamespace(worst=None),
                 manager=SimpleNamespace(run=self._keep),
                 outside=SimpleNamespace(
                     objects=SimpleNamespace(),
-                    api_time=SimpleNamespace(now=lambda: self.api_time),
+                    api_time=SimpleNamespace(now=lambda: 5000),
                     stop=self.stop,
                 ),
                 journal=self.journal,
@@ -91,25 +92,21 @@ class Process:
         monkeypatch.setattr(asyncio, "sleep", sleep)
         self.start_up = StartUp(self.parts, cast("Sweeps", self.sweeps))
 
-    async def _for_ever(self) -> None:
-        await asyncio.Event().wait()
-
-    async def _found(self) -> str:
-        if self.not_found:
-            raise self.not_found.pop(0)
-        return "installation-a"
+    async def _answered(self, errors: list[Exception], answer: str = "") -> str:
+        if errors:
+            raise errors.pop(0)
+        return answer
 
     async def _keep(self) -> None:
-        self.shards_run = True
+        assert self.looked, "whether statuses are claims is known before any is judged"
         await self.released.wait()
 
     async def _look(self) -> None:
-        assert not self.shards_run, "whether statuses are claims is known before any is judged"
+        self.looked = True
 
     async def _open(self, installation: str) -> None:
         self.opened.append(installation)
-        if self.not_opened:
-            raise self.not_opened.pop(0)
+        await self._answered(self.not_opened)
 
     async def start(self) -> set[str]:
         """Run the start to its end; returns the names of the tasks that go on."""
