@@ -169,7 +169,7 @@ async def test_an_outcome_that_the_user_may_not_record_is_kept(
 
 
 async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: Opened) -> None:
-    """Nothing is recorded out of order."""
+    """Nothing is recorded out of order; the end, after which nobody claims, makes the log anew."""
     world = opened.world
     intent = await opened.intent()
     world.redis.twin.logs.clear()
@@ -179,14 +179,6 @@ async def test_what_was_kept_waits_for_the_claim_of_a_log_that_is_gone(opened: O
     assert world.redis.twin.logs == {}
     assert not recorder.claim_holds(world.notification, Held(EPOCH))
     assert [*world.notification.in_flight.unrecorded] == [intent.id]
-
-
-async def test_the_end_leaves_nothing_to_a_claim(opened: Opened) -> None:
-    """Nobody claims any more: what was kept is handed in, and makes a log that is gone anew."""
-    world = opened.world
-    intent = await opened.intent()
-    world.redis.twin.logs.clear()
-    opened.outcomes.submit(world.notification, intent, Outcome.success(200), 0.1)
     assert await opened.outcomes.drain(5) == 0
     assert world.notification.in_flight.unrecorded == {}
     assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]

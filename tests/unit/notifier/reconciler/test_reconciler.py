@@ -161,23 +161,12 @@ async def test_a_decision_is_noted(case: Case, name: str) -> None:
     assert case.alarm() == alarm
 
 
-async def test_a_rejection_is_reported_once(case: Case) -> None:
-    """It is on record with upstream's reason, and says how many attempts were made before."""
-    case.notification.view.attempts = {
-        a.id: a for a in (Attempt(make_attempt_id(EPOCH, 1), "c", AttemptState.FAILED),)
-    }
+async def test_a_rejection_is_reported_once_it_is_on_record(case: Case) -> None:
+    """With upstream's reason, and how many attempts were made before; Redis was away for the moment."""
+    failed = Attempt(make_attempt_id(EPOCH, 1), "c", AttemptState.FAILED)
+    case.notification.view.attempts = {failed.id: failed}
     case.dispatcher.rejects.add("c")
     case.decides(Deliver(("c", "d"), None, "due"))
-    await case.look()
-    assert case.notification.view.last_skip == {"c": refusal("c", OPEN)}
-    await case.look()
-    assert case.reports.seen == [("rejected", "c", refusal("c", OPEN), 1)]
-
-
-async def test_a_rejection_that_is_not_on_record_is_reported_later(case: Case) -> None:
-    """Redis was away for the moment."""
-    case.dispatcher.rejects.add("c")
-    case.decides(Deliver(("c",), None, "due"))
     case.redis.down = True
     case.log.client.problem = None
     case.reconciler.ports.notifications.recorder.claim_holds = lambda *_: True  # type: ignore[method-assign] # still
@@ -185,7 +174,9 @@ async def test_a_rejection_that_is_not_on_record_is_reported_later(case: Case) -
     assert case.reports.seen == []
     case.redis.down = False
     await case.look()
-    assert case.reports.seen == [("rejected", "c", refusal("c", OPEN), 0)]
+    assert case.notification.view.last_skip == {"c": refusal("c", OPEN)}
+    await case.look()
+    assert case.reports.seen == [("rejected", "c", refusal("c", OPEN), 1)]
 
 
 # -- the plan -----------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class Nobody:
     def started(self, *_: object) -> None:
         """Nothing."""
 
-    recorded = rejected = held = started
+    recorded = held = started
 
 
 class Store:
