@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import Final
+from unittest.mock import Mock
 
 import pytest
 
 from notifier.cli import program
 from notifier.cli.main import main
+from syncer.model.resource import Json
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
 ROUTING = """\
@@ -61,16 +63,6 @@ def test_who_would_get_it(
     assert err.startswith("notifier: routing.yaml: at least one receiver is required")
 
 
-@pytest.mark.usefixtures("files")
-def test_a_payload_that_the_server_refuses_for_its_size(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is refused here as well, with the same status."""
-    code, out, err = tried(capsys, monkeypatch, alertmanager(x="x" * (8 << 20)))
-    assert (code, out) == (1, "")
-    assert "larger than 8388608 bytes (HTTP 413)" in err
-
-
 def test_ends_are_those_of_what_is_open(
     files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,33 +77,48 @@ def test_ends_are_those_of_what_is_open(
     )
 
 
-@pytest.mark.usefixtures("files")
-def test_a_payload_that_creates_nothing(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A ping of GitHub's is accepted; an empty answer alone would look like a defect."""
-    words = ("--source", "gh", "--header", "X-GitHub-Event: ping")
-    code, out, err = tried(capsys, monkeypatch, {}, *words)
-    assert (code, out) == (0, "")
-    assert err == "notifier: such a request is accepted and creates no notification\n"
-
-
-@pytest.mark.usefixtures("files")
-def test_a_payload_does_not_command_the_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A key of the payload is shown without its control characters."""
+def _commanding() -> Json:
+    """A payload with a key that would command a terminal."""
     payload = alertmanager()
     payload["alerts"][0]["labels"] = {"\x1b]0;owned\x07": 5}
-    code, out, err = tried(capsys, monkeypatch, payload)
-    assert (code, out) == (1, "")
-    assert "alerts[0].labels. ]0;owned : must be text (HTTP 422)" in err
+    return payload
+
+
+#: A payload, words, the exit code, and what is said.
+NOTHING: Final[dict[str, tuple[object, tuple[str, ...], int, str]]] = {
+    "larger than the server takes": (
+        alertmanager(x="x" * (8 << 20)), (), 1, "larger than 8388608 bytes (HTTP 413)",
+    ),
+    "a ping, which creates nothing": (
+        {}, ("--source", "gh", "--header", "X-GitHub-Event: ping"), 0,
+        "notifier: such a request is accepted and creates no notification\n",
+    ),
+    "a key with control characters": (
+        _commanding(), (), 1, "alerts[0].labels. ]0;owned : must be text (HTTP 422)",
+    ),
+    "a source that is not there": (
+        alertmanager(), ("--source", "x"), 1,
+        "notifier: there is no source x; the file has am, gh\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("case", NOTHING)
+def test_a_payload_that_becomes_nothing(
+    case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the server's status; nothing commands the terminal, and no answer is empty."""
+    payload, words, wanted, said = NOTHING[case]
+    code, out, err = tried(capsys, monkeypatch, payload, *words)
+    assert (code, out) == (wanted, "")
+    assert said in err
 
 
 def test_what_is_odd_about_the_configuration_is_said(
     files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On standard error, beside the answer; a source that is not there is answered with those that are."""
+    """On standard error, beside the answer."""
     text = (files / "gateway.yaml").read_text()
     (files / "gateway.yaml").write_text(f"{text}\nnonsense: 1\n")
     code, out, err = tried(capsys, monkeypatch, alertmanager())
@@ -120,25 +127,16 @@ def test_what_is_odd_about_the_configuration_is_said(
     assert "nonsense" in err
     assert out.startswith("apiVersion: ")
     assert "# receivers" not in out, "nobody asked for them"
-    (files / "gateway.yaml").write_text(text)
-    code, out, err = tried(capsys, monkeypatch, alertmanager(), "--source", "x")
-    assert (code, out) == (1, "")
-    assert err == "notifier: there is no source x; the file has am, gh\n"
 
 
 def test_the_gateway_is_a_process_that_lasts(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run with the settings of its file, whose warnings it logs; its exit code is the process's."""
     text = (files / "gateway.yaml").read_text()
     (files / "gateway.yaml").write_text(f"{text}\nnonsense: 1\nlogging: {{level: debug}}\n")
-    prepared: list[program.Program] = []
-
-    def run(prepare: Callable[[], program.Program]) -> int:
-        prepared.append(prepare())
-        return 7
-
-    monkeypatch.setattr(program, "serve", run)
+    serve = Mock(return_value=7)
+    monkeypatch.setattr(program, "serve", serve)
     assert main(["gateway", "--config", "gateway.yaml"]) == 7
-    (made,) = prepared
+    made: program.Program = serve.call_args.args[0]()
     assert made.logging.level == "DEBUG"
     assert [w for w in made.warnings if "nonsense" in w] == list(made.warnings)
     assert len(made.warnings) == 1

@@ -26,23 +26,27 @@ from tests.fakes.outside import unreachable
 UP, DOWN = Evidence.UP, Evidence.DOWN
 
 
+def allowed(breaker: Breaker, now: float, *, first: bool = False) -> Allow:
+    """A call that is allowed."""
+    found = breaker.acquire(now, first=first)
+    assert isinstance(found, Allow), found
+    return found
+
+
 def opened(at: float = 0.0) -> Breaker:
-    """Return a breaker that opened at a time."""
+    """A breaker that opened at a time."""
     breaker = Breaker()
     for uid in ("a", "b", "c"):
-        allowed = breaker.acquire(at)
-        assert isinstance(allowed, Allow)
-        breaker.release(allowed, uid, DOWN, at)
+        breaker.release(allowed(breaker, at), uid, DOWN, at)
     assert breaker.state(at) is State.OPEN
     return breaker
 
 
 def probe(breaker: Breaker, now: float, *, first: bool = False) -> Allow:
     """Get a probe."""
-    allowed = breaker.acquire(now, first=first)
-    assert isinstance(allowed, Allow), allowed
-    assert allowed.probe
-    return allowed
+    found = allowed(breaker, now, first=first)
+    assert found.probe
+    return found
 
 
 def test_who_probed_in_vain_is_remembered() -> None:
@@ -93,24 +97,19 @@ def test_a_mistake_opens_at_once_and_is_asked_for_by_one_call() -> None:
     """From 5 s to 5 min between calls; the first that is accepted lets all go."""
     breaker, now, waits = Breaker(), 0.0, []
     for _ in range(8):
-        allowed = breaker.acquire(now)
-        assert isinstance(allowed, Allow)
-        change = breaker.release(allowed, "a", Evidence.REFUSED, now)
+        change = breaker.release(allowed(breaker, now), "a", Evidence.REFUSED, now)
         assert change == Change(State.OPEN, Evidence.REFUSED.value)
-        assert breaker.refused
         rejection = breaker.acquire(now)
         assert isinstance(rejection, Reject)
-        assert rejection.refused
+        assert rejection == Reject(breaker.until, "open", refused=True)
         assert refusal("slack:ops", rejection).startswith("slack:ops refuses what an operator")
         assert rejection.until is not None
         waits.append(rejection.until - now)
         now = rejection.until
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
-    probe = breaker.acquire(now)
-    assert isinstance(probe, Allow)
-    assert probe.probe
+    last = probe(breaker, now)
     assert breaker.check(now) == Reject(None, "half-open, and its probe is under way", refused=True)
-    assert breaker.release(probe, "a", UP, now) == Change(
+    assert breaker.release(last, "a", UP, now) == Change(
         State.CLOSED, "what was configured is accepted"
     )
     assert not breaker.refused
@@ -119,9 +118,7 @@ def test_a_mistake_opens_at_once_and_is_asked_for_by_one_call() -> None:
 def test_a_receiver_that_is_down_is_no_mistake_any_more() -> None:
     """What it refuses last decides, with the waits of its own kind."""
     breaker = Breaker()
-    breaker.release(breaker.acquire(0.0), "a", Evidence.REFUSED, 0.0)  # type: ignore[arg-type]  # it is closed
-    probe = breaker.acquire(5.0)
-    assert isinstance(probe, Allow)
-    breaker.release(probe, "a", DOWN, 5.0)
+    breaker.release(allowed(breaker, 0.0), "a", Evidence.REFUSED, 0.0)
+    breaker.release(probe(breaker, 5.0), "a", DOWN, 5.0)
     assert not breaker.refused
     assert breaker.until == 5.0 + OPEN_FIRST

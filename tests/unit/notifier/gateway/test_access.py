@@ -73,17 +73,13 @@ def test_a_source_needs_a_secret_that_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^auth\.bearer\.tokenFiles: cannot be read"):
         proofs(AuthSettings(bearer=BearerSettings(token_files=("/none",))))
     file = tmp_path / "key"
-    file.write_text("no base64 §")
     given = SignatureSettings(scheme="standard-webhooks", key_files=(str(file),))
-    with pytest.raises(ConfigError) as refused:
-        proofs(AuthSettings(signature=given))
-    text = "auth.signature.keyFiles: holds a key that is empty or not base64"
-    assert str(refused.value) == text
+    text = r"^auth\.signature\.keyFiles: holds a key that is empty or not base64$"
     # Anybody can sign with the empty key.
-    file.write_text("whsec_\n")
-    with pytest.raises(ConfigError) as refused:
-        proofs(AuthSettings(signature=given))
-    assert str(refused.value) == text
+    for key in ("no base64 §", "whsec_\n"):
+        file.write_text(key)
+        with pytest.raises(ConfigError, match=text):
+            proofs(AuthSettings(signature=given))
 
 
 async def no_review(*_: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 from notifier.gateway.draft import Options
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.settings import load, of_document
-from notifier.gateway.translation import Rate
+from notifier.gateway.translation import Rate, Source
 from syncer.model.errors import ConfigError
 from syncer.model.resource import Json
 
@@ -21,6 +21,12 @@ def source(**more: Any) -> Json:
         "name": "am", "kind": "alertmanager", "namespace": "alerts", "auth": {"insecure": True},
         **more,
     }  # fmt: skip
+
+
+def read(**more: Any) -> Source:
+    """What a file of that one source comes to."""
+    ((found, _),) = of_document({"sources": [source(**more)]}).sources.values()
+    return found
 
 
 def test_the_defaults_are_those_of_the_kind() -> None:
@@ -38,8 +44,7 @@ def test_the_defaults_are_those_of_the_kind() -> None:
         "alertmanager": (10, 1800, 10), "grafana": (25, 1800, 10), "flux": (6, 0, 3),
         "argocd": (10, 0, 15), "github": (8, 0, 10),
     }  # fmt: skip
-    given = source(patience="3s", dedupWindow="1h", retryAfter=60)
-    ((found_one, _),) = of_document({"sources": [given]}).sources.values()
+    found_one = read(patience="3s", dedupWindow="1h", retryAfter=60)
     assert (found_one.patience, found_one.window, found_one.retry_after) == (3, 3600, 60)
 
 
@@ -60,19 +65,17 @@ def test_kinds_are_what_their_programs_can_do() -> None:
 
 def test_a_source_that_says_nothing_more() -> None:
     """One notification for a group, starts count, no rate, and it may be silent."""
-    ((found, _),) = of_document({"sources": [source()]}).sources.values()
+    found = read()
     assert found.options == Options(each=False, ignore_starts_at=False, body_alone=False)
     assert (found.rate, found.expect_every) == (None, None)
     assert found.namespaces == ("alerts",)
-    given = source(
+    found = read(
         per="alert", ignoreStartsAt=True, rate={"perMinute": 30}, expectEvery="10m", patience=1
     )
-    ((found, _),) = of_document({"sources": [given]}).sources.values()
     assert found.options == Options(each=True, ignore_starts_at=True, body_alone=False)
     assert (found.rate, found.expect_every) == (Rate(30, 30, digest=True), 600)
-    given = source(rate={"perMinute": 30, "burst": 5, "over": "refuse"})
-    ((found, _),) = of_document({"sources": [given]}).sources.values()
-    assert found.rate == Rate(30, 5, digest=False)
+    refusing = read(rate={"perMinute": 30, "burst": 5, "over": "refuse"})
+    assert refusing.rate == Rate(30, 5, digest=False)
 
 
 def test_a_hundred_sources_are_taken() -> None:
@@ -102,7 +105,7 @@ BOUNDS: Final[dict[str, tuple[Any, Any, Any, Any]]] = {
 def test_bounds_are_taken_and_what_is_beyond_is_not(key: str) -> None:
     """Both ends are within; the error names the key."""
 
-    def read(value: Any) -> None:
+    def set_to(value: Any) -> None:
         document: Json = {"sources": [source()]}
         *groups, last = key.split(".")
         node = document
@@ -118,11 +121,11 @@ def test_bounds_are_taken_and_what_is_beyond_is_not(key: str) -> None:
     below, least, most, above = BOUNDS[key]
     for value in (least, most):
         if value is not None:
-            read(value)
+            set_to(value)
     for value in (below, above):
         if value is not None:
             with pytest.raises(ConfigError, match=key.removeprefix("source.").replace(".", r"\.")):
-                read(value)
+                set_to(value)
 
 
 def test_a_key_that_means_nothing_is_a_warning_with_its_path() -> None:
@@ -147,9 +150,8 @@ def test_which_headers_are_signed() -> None:
         auth = (
             {"signature": {"scheme": scheme, "keyFiles": ["f"]}} if scheme else {"insecure": True}
         )
-        given = source(kind=kind, auth=auth, mapping={"subject": "s", "body": "b"})
-        ((read, _),) = of_document({"sources": [given]}).sources.values()
-        found[kind, scheme] = read.options.body_alone
+        one = read(kind=kind, auth=auth, mapping={"subject": "s", "body": "b"})
+        found[kind, scheme] = one.options.body_alone
     assert found == {
         ("json", "standard-webhooks"): False, ("json", "github"): True,
         ("github", "github"): True, ("github", "standard-webhooks"): True, ("github", ""): False,
