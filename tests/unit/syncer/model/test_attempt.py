@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import pytest
 
 from syncer.model.attempt import (
-    NO_EPOCH,
     Attempt,
     AttemptId,
     AttemptState,
-    Epoch,
     FailureClass,
-    attempt_epoch,
-    attempt_key,
     join,
-    make_attempt_id,
     make_epoch,
     parse_attempt_id,
     parse_epoch,
@@ -58,14 +52,6 @@ def test_epoch_of_an_odd_version(version: str) -> None:
         make_epoch(0, version)
 
 
-def test_ids_of_adopted_attempts() -> None:
-    """An id given at adoption belongs to nobody's epoch and sorts before all others."""
-    adopted = parse_attempt_id("0-12")
-    assert attempt_epoch(adopted) == NO_EPOCH
-    assert attempt_key(parse_attempt_id("0-2")) < attempt_key(adopted)
-    assert attempt_key(adopted) < attempt_key(make_attempt_id(Epoch("0.1"), 1))
-
-
 @pytest.mark.parametrize(
     "text", ["", "0.7", "0.7-0", "0.7-01", "0.7-1-1", "1-1", "0-01", "0.7-1 ", "0.7-", "resolve:x"]
 )
@@ -78,16 +64,6 @@ def test_malformed_ids(text: str) -> None:
 def test_states_rise() -> None:
     """The four states stand in the order in which knowledge grows, and spell themselves."""
     assert [s.word for s in sorted(AttemptState)] == ["intent", "unknown", "failed", "success"]
-
-
-@pytest.mark.parametrize(
-    ("left", "right"), list(itertools.combinations([OPEN, UNKNOWN, FAILED, SUCCESS], 2))
-)
-def test_higher_state_wins(left: Attempt, right: Attempt) -> None:
-    """The higher state wins with all of its facts, from either side."""
-    wanted = replace(right, started=max(left.started, right.started))
-    assert join(left, right) == wanted
-    assert join(right, left) == wanted
 
 
 JOINS = {
@@ -148,12 +124,6 @@ def test_join_of_strangers() -> None:
     """Views of different attempts are never joined."""
     with pytest.raises(ValueError, match=r"cannot join attempts 0\.7-1 and 0\.7-2"):
         join(OPEN, replace(OPEN, id=AttemptId("0.7-2")))
-
-
-def test_only_an_intent_is_open() -> None:
-    """An attempt is open until anything at all is known of its end."""
-    assert OPEN.open
-    assert not any(a.open for a in (UNKNOWN, FAILED, SUCCESS))
 
 
 def test_equal_texts_are_one_object_as_long_as_they_are_few() -> None:

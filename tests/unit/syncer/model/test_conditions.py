@@ -10,7 +10,6 @@ from syncer.model.conditions import (
     MESSAGE_BYTES,
     Condition,
     bounded,
-    find_condition,
     set_condition,
 )
 
@@ -57,12 +56,6 @@ def test_a_message_of_a_kilobyte_is_whole() -> None:
     for length, shown in ((1_024, "x" * 1_024), (1_025, "x" * 1_021 + "…")):
         (condition,) = set_condition((), replace(READY, message="x" * length))
         assert condition.message == shown
-
-
-def test_find() -> None:
-    """A condition is found by its type."""
-    assert find_condition((ROUTED, READY), "Ready") == READY
-    assert find_condition((ROUTED,), "Ready") is None
 
 
 TEXTS = {

@@ -8,8 +8,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, Failur
 from syncer.model.conditions import LOG_UNAVAILABLE, Condition, find_condition
 from syncer.model.journal import Note, note_after, parse_note
 from syncer.model.record import Plan
-from syncer.model.rendering import render_status
-from syncer.model.resource import NotificationRequest, RetryPolicy, Status, parse_status
+from syncer.model.resource import NotificationRequest, RetryPolicy, Status
 from syncer.rules.fold import LogView
 from syncer.rules.journal import BORN_MARGIN, INCOMPLETE, Basis, basis, held_because
 from syncer.rules.merge import WRITTEN_AHEAD, Facts, merge
@@ -122,21 +121,6 @@ def test_without_a_journal_an_open_attempt_is_not_shown() -> None:
     assert merge(marked, view_with(OPEN), facts(OPEN.id), now=1).status.attempts == ()
     assert merge(marked, view_with(), facts(), now=1).status.journal == "0.20-1"
     assert merge(marked, view_with(), facts(), now=1, journal="").status.journal is None
-
-
-def test_a_result_raises_what_was_written_ahead() -> None:
-    """A success wins over the unknown that the status shows, and ends the notification."""
-    ahead = merge(Status(), view_with(OPEN), facts(OPEN.id), now=1000, journal="0.20-1").status
-    view = view_with(OPEN, Attempt(OPEN.id, OPEN.channel, AttemptState.SUCCESS, 900, 1100))
-    done = merge(ahead, view, facts(), now=1200, journal="0.20-1").status
-    assert [a.state for a in done.attempts] == [AttemptState.SUCCESS]
-    assert (done.phase, done.total_attempts, done.uncertain) == ("Sent", 1, 0)
-
-
-def test_a_mark_survives_its_status() -> None:
-    """The mark is read back as it is written, and its absence too."""
-    assert parse_status(render_status(Status(journal="0.20-1"))).journal == "0.20-1"
-    assert parse_status({}).journal is None
 
 
 @pytest.mark.parametrize(

@@ -420,17 +420,6 @@ async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
     assert basis() is Basis.MEMORY
 
 
-async def test_a_note_that_is_left_keeps_the_log_unused(away: Away) -> None:
-    """Redis is back, and nothing is opened there until the note is gone."""
-    away.back()
-    assert await away.controller.reconciler.reconcile("uid-a") is None
-    assert await away.attempt() is None
-    await away.journal.look()
-    assert (away.notes.note, away.changes, away.journal.active) == (None, 1, False)
-    assert await away.attempt() == Outcome.success(200)
-    assert away.objects.written == []
-
-
 def journals(away: Away) -> bool:
     """Whether attempts are journaled now."""
     return away.journal.active
