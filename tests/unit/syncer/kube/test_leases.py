@@ -23,14 +23,21 @@ LEASE: Final[dict[str, Any]] = {
 }
 
 
-def leases(*pages: Any) -> Leases:
-    """Leases of a server that answers with these pages in turn."""
-    left = list(pages)
+def leases(*answers: Any, over: asyncio.Event | None = None, **more: Any) -> Leases:
+    """Leases of a server that answers so in turn, and has a client wait when it is over."""
+    left = list(answers)
 
     async def request(*_: object, **__: object) -> Any:
-        return left.pop(0)
+        await asyncio.sleep(0)
+        if over is not None and not left:
+            over.set()
+            await asyncio.Event().wait()
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    client = cast("KubeClient", SimpleNamespace(request=request))
+    client = cast("KubeClient", SimpleNamespace(request=request, **more))
     return Leases(client, "ns", ("key", "value"))
 
 
@@ -39,24 +46,18 @@ async def test_an_outage_is_told_once_for_each_reason(
 ) -> None:
     """However often it is tried again; the server is asked less and less, by the failures in a row."""
     caplog.set_level(logging.INFO, "ledger.kube")
-    left, pauses, ended = ["away"] * 5 + ["broken"] * 5, list[Any](), asyncio.Event()
+    answers = [Unavailable("away")] * 5 + [Unavailable("broken")] * 5
+    pauses, over = list[Any](), asyncio.Event()
 
     def pause(*given: Any) -> float:
         pauses.append(given)
         return 0.0
 
-    async def request(*_: object, **__: object) -> Any:
-        await asyncio.sleep(0)
-        if not left:
-            ended.set()
-            await asyncio.sleep(3600)
-        raise Unavailable(left.pop(0))
-
     monkeypatch.setattr("syncer.kube.leases.exponential", pause)
-    unanswered = Leases(cast("KubeClient", SimpleNamespace(request=request)), "ns", ("k", "v"))
+    unanswered = leases(*answers, over=over)
     watch = LeaseWatch(unanswered, Sink(), lagging=lambda: False, patience=5.0)
     async with beside(watch.run()):
-        await asyncio.wait_for(ended.wait(), 30)
+        await asyncio.wait_for(over.wait(), 30)
     assert caplog.messages == [f"watch of leases interrupted: {r}" for r in ("away", "broken")]
     assert pauses == [(0.1, 5.0, n) for n in range(1, 11)]
 
@@ -64,15 +65,9 @@ async def test_an_outage_is_told_once_for_each_reason(
 async def test_a_watch_that_shows_nothing_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """It opens and ends, as while nobody can write a Lease, until it has shown something between."""
     caplog.set_level(logging.INFO, "ledger.kube")
-    ended = asyncio.Event()
+    over, empty = asyncio.Event(), {"metadata": {"resourceVersion": "7"}, "items": []}
     error, change = b'{"type":"ERROR"}', orjson.dumps({"type": "MODIFIED", "object": LEASE})
     watches = [[error]] * 5 + [[change, error]] + [[error]] * 5
-
-    async def request(*_: object, **__: object) -> Any:
-        if not watches:
-            ended.set()
-            await asyncio.sleep(3600)
-        return {"metadata": {"resourceVersion": "7"}, "items": []}
 
     @contextlib.asynccontextmanager
     async def stream(*_: object, **__: object) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -82,11 +77,10 @@ async def test_a_watch_that_shows_nothing_is_told_once(caplog: pytest.LogCapture
 
         yield lines()
 
-    client = cast("KubeClient", SimpleNamespace(request=request, stream=stream))
-    known = Leases(client, "ns", ("k", "v"))
+    known = leases(*[empty] * len(watches), over=over, stream=stream)
     watch = LeaseWatch(known, Sink(), lagging=lambda: False, patience=0.01)
     async with beside(watch.run()):
-        await asyncio.wait_for(ended.wait(), 30)
+        await asyncio.wait_for(over.wait(), 30)
     assert (
         caplog.messages == ["watch of leases interrupted: a line of the watch is not an event"] * 2
     )

@@ -89,6 +89,9 @@ def test_object() -> None:
     assert request.document()["spec"] == document()["spec"]
     assert request.spec() == Spec("simple", "High", "s", "b")
     assert request.retention_days == 7
+    going = document()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert parse_object(going).deleting
 
 
 @pytest.mark.parametrize(
@@ -116,13 +119,6 @@ def test_what_is_known_in_outline_is_parsed() -> None:
     """Nothing of it is kept to compare with."""
     known = replace(parse_object(document()), raw=b"")
     assert parse_object(document(), known).raw
-
-
-def test_deletion() -> None:
-    """A deletion timestamp marks the object."""
-    doc = document()
-    doc["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    assert parse_object(doc).deleting
 
 
 @pytest.mark.parametrize("missing", ["uid", "namespace", "name"])

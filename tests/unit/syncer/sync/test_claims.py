@@ -576,16 +576,6 @@ async def test_what_is_known_of_a_deleted_object_is_recorded(
         assert [KEPT in line for line in told] == [True] * bool(expected)
 
 
-async def test_a_log_lost_under_the_owner_of_a_deleted_object_is_archived_whole() -> None:
-    """Its memory has what the log had."""
-    async with bench(shown()) as (here, notification):
-        await here.claimer.claim(notification, HELD)
-        cast("Any", here.log.client).redis.twin.logs.clear()
-        notification.gone()
-        assert await here.claimer.retire(notification, HELD)
-        assert await logged(here) == ["seed.failed 0.3-1"]
-
-
 # -- an order in the hands of its owner -----------------------------------------------------------
 
 C, D = "slack:ops", "slack:dev"

@@ -15,7 +15,7 @@ from syncer.ledger.answers import Mark
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
 from syncer.model.record import Plan, intent_record, read_attempt
-from syncer.model.resource import NotificationRequest, Status, parse_object
+from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.evidence import Circumstances, Judgement, Verdict
 from syncer.rules.merge import Merged
 from syncer.rules.restore import outcome_of
@@ -408,19 +408,6 @@ async def test_what_is_due_is_not_waited_for(here: Bench, notification: Notifica
             here.cache.mark_dirty(notification, urgent=True)
             assert await here.sync._next() is notification
             notification.publication.over()
-
-
-async def test_a_write_says_whether_it_would_change_an_object(
-    here: Bench, notification: Notification
-) -> None:
-    """Asked about an object as just read: yes until the view is shown, no from then on."""
-    assert here.sync.weigh(notification, notification.request, HELD)[0]
-    await here.sync.flush(notification)
-    assert not here.sync.weigh(notification, here.objects.request, HELD)[0]
-    bare = parse_object({**here.objects.request.document(), "status": {}})
-    assert here.sync.weigh(notification, bare, HELD)[0]
-    success = next(iter(notification.view.attempts.values()))
-    assert success.state is AttemptState.SUCCESS
 
 
 async def test_a_write_names_the_log_that_it_shows(here: Bench, notification: Notification) -> None:
