@@ -9,7 +9,6 @@ for tests is put back.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -182,24 +181,16 @@ class CallReceiver(Receiver):
         raise NotImplementedError
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                while True:
-                    first = await reader.readexactly(1)
-                    at = time.monotonic()
-                    head = (first + await reader.readuntil(b"\r\n\r\n")).lower()
-                    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
-                    code, text = await self.take(head, await reader.readexactly(length), at)
-                    writer.write(
-                        f"HTTP/1.1 {code} Scripted\r\nContent-Length: {len(text)}\r\n"
-                        f"Content-Type: text/plain\r\n\r\n{text}".encode()
-                    )
-        finally:
-            self._serving.discard(task)
-            writer.close()
+        while True:
+            first = await reader.readexactly(1)
+            at = time.monotonic()
+            head = (first + await reader.readuntil(b"\r\n\r\n")).lower()
+            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
+            code, text = await self.take(head, await reader.readexactly(length), at)
+            writer.write(
+                f"HTTP/1.1 {code} Scripted\r\nContent-Length: {len(text)}\r\n"
+                f"Content-Type: text/plain\r\n\r\n{text}".encode()
+            )
 
 
 class SteadyReceiver(CallReceiver):

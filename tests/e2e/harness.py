@@ -30,7 +30,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Literal, Self
 
 import aiohttp
 import redis.asyncio as redis_asyncio
@@ -46,7 +46,7 @@ from tests.e2e.checker import TERMINAL, Call, Findings, Json, Log, Sample, Versi
 from tests.integration.api import Api
 from tests.servers import starts
 from tests.servers.controlplane import ControlPlane
-from tests.servers.listening import reset
+from tests.servers.listening import listening, reset
 from tests.servers.ports import free_port
 from tests.servers.recipe import POLICY
 
@@ -166,8 +166,7 @@ class Receiver:
         self.dropped: list[str] = []
         self.port = 0
         self._taken: dict[str, int] = {}
-        self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._open = contextlib.AsyncExitStack()
 
     @property
     def url(self) -> str:
@@ -180,29 +179,15 @@ class Receiver:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, self.host, 0, backlog=512)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._open.enter_async_context(listening(self._serve, self.host))
 
     async def close(self) -> None:
         """Stop listening and give up calls that are still unanswered."""
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._serving):
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
-        if self._server is not None:
-            await self._server.wait_closed()
+        await self._open.aclose()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._serving.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
-                async with asyncio.timeout(30):
-                    await self._answer(reader, writer)
-        finally:
-            self._serving.discard(task)
-            writer.close()
+        async with asyncio.timeout(30):
+            await self._answer(reader, writer)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -338,22 +323,14 @@ class NotifierProcess:
     async def ask(self, path: str, *, metrics: bool = False) -> tuple[int, str]:
         """GET a page of the admin server; code 0 if nobody answers."""
         port = self.metrics_port if metrics else self.health_port
+        timeout = aiohttp.ClientTimeout(total=5)
         try:
-            async with asyncio.timeout(5):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                try:
-                    writer.write(
-                        f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-                    )
-                    await writer.drain()
-                    answer = (await reader.read()).decode()
-                finally:
-                    writer.close()
-                    await writer.wait_closed()
-        except (OSError, TimeoutError):
+            async with aiohttp.request(
+                "GET", f"http://127.0.0.1:{port}{path}", timeout=timeout
+            ) as answer:
+                return answer.status, await answer.text()
+        except (aiohttp.ClientError, OSError):
             return 0, ""
-        head, _, body = answer.partition("\r\n\r\n")
-        return int(head.split(" ")[1]) if head else 0, body
 
     async def metric(self, name: str, **labels: str) -> float:
         """Value of one series, 0 if it has not been written yet."""

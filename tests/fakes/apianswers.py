@@ -277,15 +277,8 @@ def read_object(kind: Kind, body: bytes) -> Json:
 
 
 def check_place(target: Target, wanted: Json) -> None:
-    """Refuse an object whose name or namespace is not the one in the path."""
-    meta = wanted.get("metadata") or {}
-    if target.name and meta.get("name") != target.name:
-        text = (
-            f"the name of the object ({meta.get('name', '')}) does not match the name on the URL "
-            f"({target.name})"
-        )
-        raise Refusal(failure(400, "BadRequest", text))
-    if meta.get("namespace") not in {None, "", target.namespace}:
+    """Refuse an object whose namespace is not the one in the path."""
+    if (wanted.get("metadata") or {}).get("namespace") not in {None, "", target.namespace}:
         text = (
             "the namespace of the provided object does not match the namespace sent on the request"
         )

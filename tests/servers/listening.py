@@ -38,7 +38,7 @@ async def listening(
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, host, 0, ssl=tls, limit=1 << 22)
+    server = await asyncio.start_server(connected, host, 0, ssl=tls, limit=1 << 22, backlog=512)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
