@@ -283,8 +283,13 @@ class Paging:
     here: Stage
     outside: PagerDuty
     gateway: GatewayProcess
-    notifier: NotifierProcess
+    replicas: list[NotifierProcess]
     peers: list[Alertmanager] = field(default_factory=list)
+
+    @property
+    def notifier(self) -> NotifierProcess:
+        """The controller, or the first of its replicas."""
+        return self.replicas[0]
 
     async def post(self, *alerts: Json) -> None:
         """Tell all Alertmanagers the same."""
@@ -297,9 +302,11 @@ class Paging:
         """Wait for a condition, and say what was paged if it does not come."""
         await until(condition, self.what, within=within)
 
-    async def objects(self) -> list[Json]:
-        """All notifications."""
-        return list((await self.here.api.ask("GET", self.here.api.requests)).body["items"])
+    async def objects(self, source: str = "") -> list[Json]:
+        """All notifications, or those of a source."""
+        query = f"?labelSelector=notification-ledger/source={source}" if source else ""
+        answer = await self.here.api.ask("GET", f"{self.here.api.requests}{query}")
+        return list(answer.body["items"])
 
     async def over(self) -> bool:
         """Whether no notification is still to be sent."""
@@ -325,13 +332,15 @@ async def paging(  # noqa: PLR0913 - each of them is for one part of it
     plane: ControlPlane,
     redis_url: str,
     folder: Path,
-    config: Callable[[Paging], Json],
+    config: Callable[[Paging, int], Json],
     *,
     sources: Mapping[str, Json] | None = None,
     route: Json | None = None,
     script: Sequence[int] = (202,),
     peers: int = 1,
-    delivery: Json | None = None,
+    gossip: bool = False,
+    replicas: int = 1,
+    settings: Mapping[str, Any] | None = None,
     **entry: Any,
 ) -> AsyncIterator[Paging]:
     """
@@ -341,12 +350,14 @@ async def paging(  # noqa: PLR0913 - each of them is for one part of it
         plane: Shared with other tests.
         redis_url: Shared, too.
         folder: For files and logs.
-        config: Returns the configuration of each Alertmanager.
+        config: Returns the configuration of each Alertmanager, by its number.
         sources: Members of the gateway's sources, by name; by default one, `am`.
         route: Of the routing file; everything goes to the pager by default.
         script: How PagerDuty answers the first calls; the last one repeats.
-        peers: How many Alertmanagers there are. They know nothing of each other.
-        delivery: Of the controller's settings.
+        peers: How many Alertmanagers there are.
+        gossip: They are a cluster; otherwise they know nothing of each other.
+        replicas: Of the controller.
+        settings: Of each replica.
         entry: Members of PagerDuty's entry in the routing file.
     """
     async with (
@@ -355,14 +366,18 @@ async def paging(  # noqa: PLR0913 - each of them is for one part of it
     ):
         named = [source(here, name, **more) for name, more in (sources or {"am": {}}).items()]
         gateway = GatewayProcess(folder / "gw", plane.kubeconfig, named)
-        made = Paging(here, outside, gateway, here.notifier(delivery=delivery or {}))
+        made = Paging(
+            here, outside, gateway, [here.notifier(**(settings or {})) for _ in range(replicas)]
+        )
         routed(here, outside, route or {"receiver": "pager"}, **entry)
-        wanted = config(made)
-        made.peers += [Alertmanager(folder / f"alertmanager-{n}", wanted) for n in range(peers)]
+        for n in range(peers):
+            known = [peer.peer for peer in made.peers] if gossip else None
+            folder_of = folder / f"alertmanager-{n}"
+            made.peers.append(Alertmanager(folder_of, config(made, n), peers=known))
         try:
-            for process in (made.notifier, gateway):
+            for process in (*made.replicas, gateway):
                 process.start()
-            for process in (made.notifier, gateway):
+            for process in (*made.replicas, gateway):
                 await process.wait_ready()
             for peer in made.peers:
                 await peer.begin()
@@ -374,7 +389,7 @@ async def paging(  # noqa: PLR0913 - each of them is for one part of it
             gateway.kill()
 
 
-def to_gateway(here: Paging) -> Json:
+def to_gateway(here: Paging, _n: int) -> Json:
     """Return the configuration of an Alertmanager that sends all to the source `am`."""
     return {"route": grouped("am"), "receivers": [webhook("am", here.gateway.url("am"))]}
 

@@ -103,7 +103,7 @@ async def test_an_incident_of_alertmanagers_own_integration_is_joined(
 ) -> None:
     """With `dedupKey: alertmanager` both open one and the same, and close it."""
 
-    def both(made: Paging) -> Json:
+    def both(made: Paging, _n: int) -> Json:
         url = f"http://127.0.0.1:{made.outside.port}/v2/enqueue"
         receiver = webhook("both", made.gateway.url("am"))
         receiver["pagerduty_configs"] = [{"routing_key": "R" * 32, "url": url}]
@@ -197,8 +197,9 @@ async def test_a_wrong_key_that_is_mended_tells_what_is_true_by_then(
     """
     names = [f"G{n}" for n in range(8)]
     async with paging(
-        control_plane, redis_url, tmp_path, to_gateway, delivery={"onOperatorError": "hold"}
-    ) as made:
+        control_plane, redis_url, tmp_path, to_gateway,
+        settings={"delivery": {"onOperatorError": "hold"}},
+    ) as made:  # fmt: skip
         outside, began = made.outside, time.time()
         await made.post(*(alert(name, "a", began) for name in names[:2]))
         await made.wait(lambda: len(outside.open) == 2)
@@ -238,7 +239,7 @@ async def test_what_a_group_has_too_many_of_neither_closes_nor_opens_wrongly(
     Alertmanager cuts before it computes the status: it calls a group resolved whose second alert fires.
     """
 
-    def config(made: Paging) -> Json:
+    def config(made: Paging, _n: int) -> Json:
         each = {"receiver": "each", "matchers": ["alertname = Many"]}
         cut = webhook("cut", made.gateway.url("cut"))
         cut["webhook_configs"][0]["max_alerts"] = 1

@@ -13,7 +13,8 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -25,18 +26,8 @@ from aiohttp import web
 
 from syncer.model.incident import AT
 from syncer.model.resource import Json
-from tests.e2e.alertmanagers import (
-    Alertmanager,
-    PagerDuty,
-    alert,
-    grouped,
-    pagerduty,
-    routed,
-    source,
-    webhook,
-)
-from tests.e2e.gateway import GatewayProcess
-from tests.e2e.harness import Stage, stage, until
+from tests.e2e.alertmanagers import Paging, alert, grouped, paging, webhook
+from tests.e2e.harness import until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
@@ -110,65 +101,22 @@ class Gate:
             return web.Response(status=answer.status)
 
 
-class Pair:
-    """Two Alertmanagers, the gateway, the controller and PagerDuty; a second replica for several shards."""
+@dataclass(eq=False)
+class Pair(Paging):
+    """
+    Two Alertmanagers that gossip.
 
-    def __init__(
-        self,
-        here: Stage,
-        outside: PagerDuty,
-        folder: Path,
-        *,
-        route: Json | None = None,
-        shards: int = 1,
-        attempts: int = 5,
-        gates: Sequence[Gate] = (),
-    ) -> None:
-        self.here, self.outside = here, outside
-        self.began, self.kills, self.outages = time.time(), 0, 0
-        self.seen: list[Json] = []
-        sources = [
-            source(here, "once", patience="1s", attempts=attempts),
-            source(here, "again", dedupWindow=f"{WINDOW}s"),
-        ]
-        self.gateway = GatewayProcess(folder / "gw", here.plane.kubeconfig, sources)
-        self.replicas = [here.notifier(sharding={"shards": shards}) for _ in range(min(shards, 2))]
-        self.notifier = self.replicas[0]
-        routed(here, outside, route or _DISK)
-        repeats = grouped("again", matchers=['alertname="Again"'], repeat_interval=f"{REPEAT}s")
-        once, again = map(self.gateway.url, ("once", "again"))
-        for gate in gates:
-            gate.gateway = once
-        one, two = (
-            {
-                "route": grouped("once", routes=[repeats]),
-                "receivers": [webhook("once", url), webhook("again", again)],
-            }
-            for url in ([f"http://127.0.0.1:{gate.port}" for gate in gates] or [once] * 2)
-        )
-        first = Alertmanager(folder / "alertmanager-0", one, peers=())
-        self.peers = (first, Alertmanager(folder / "alertmanager-1", two, peers=(first.peer,)))
+    Attributes:
+        began: When it was there.
+        kills: Of replicas and gateway.
+        outages: Of Redis.
+        seen: The notifications, as they were last looked at.
+    """
 
-    async def begin(self) -> None:
-        """Start everything, and wait until the two know each other."""
-        for process in (*self.replicas, self.gateway):
-            process.start()
-        for process in (*self.replicas, self.gateway):
-            await process.wait_ready()
-        for peer in self.peers:
-            await peer.begin()
-        await until(self._joined, "each is one of two", within=60)
-
-    def kill(self) -> None:
-        """End what the stage does not."""
-        for peer in self.peers:
-            peer.kill()
-        self.gateway.kill()
-
-    async def post(self, *changed: Json) -> None:
-        """Tell both the same."""
-        for peer in self.peers:
-            await peer.post(*changed)
+    began: float = field(default_factory=time.time)
+    kills: int = 0
+    outages: int = 0
+    seen: list[Json] = field(default_factory=list)
 
     async def refused(self) -> bool:
         """Whether both were told to come again, and are waiting for an answer once more."""
@@ -179,27 +127,13 @@ class Pair:
         """Whether one of them met what the other one had made."""
         return await self.gateway.metric(_CREATED, source="once", result="duplicate") >= 1
 
-    async def objects(self, source: str) -> list[Json]:
-        """Notifications of a source."""
-        answer = await self.here.api.ask(
-            "GET", f"{self.here.api.requests}?labelSelector=notification-ledger/source={source}"
-        )
-        return list(answer.body["items"])
-
     async def repeated(self) -> bool:
         """Whether there is a notification, and two repeats of it."""
         return len(await self.objects("again")) >= 3
 
     async def wait_paged(self, pages: Sequence[str]) -> None:
         """Wait until PagerDuty got these calls and no others."""
-
-        def what() -> str:
-            calls = self.outside.calls
-            return f"{pages}; paged: {calls}; {self.gateway.tail()}; {self.notifier.tail()}"
-
-        await until(
-            lambda: [summary for summary, _ in self.outside.calls] == list(pages), what, within=60
-        )
+        await self.wait(lambda: [summary for summary, _ in self.outside.calls] == list(pages))
 
     async def post_all(
         self, groups: Sequence[str], instance: str = "a", *, over: bool = False
@@ -273,7 +207,8 @@ class Pair:
         phases = {(o.get("status") or {}).get("phase") for o in self.seen}
         return not self.left() and phases <= {"Sent", "Failed", "PartiallySent"}
 
-    async def _joined(self) -> bool:
+    async def joined(self) -> bool:
+        """Whether each knows the other one."""
         return [await peer.peers() for peer in self.peers] == [2, 2]
 
 
@@ -283,26 +218,48 @@ async def pair_of(
     redis_url: str,
     folder: Path,
     *,
-    script: Sequence[int] = (202,),
+    route: Json | None = None,
     gates: Sequence[Gate] = (),
+    attempts: int = 5,
     **more: Any,
 ) -> AsyncIterator[Pair]:
-    """Start a pair and all behind it, with PagerDuty's script and members of `Pair`, and end it."""
-    async with (
-        stage(plane, redis_url, folder / "stage", sampled=False) as here,
-        pagerduty(script) as outside,
-    ):
-        pair = Pair(here, outside, folder, gates=gates, **more)
-        try:
-            for gate in gates:
-                await gate.begin()
-            await pair.begin()
+    """
+    Start a pair and all behind it, and end it.
+
+    Args:
+        plane: Shared with other tests.
+        redis_url: For the controller.
+        folder: For files and logs.
+        route: Of the routing file.
+        gates: One before each Alertmanager's way to the gateway, or none.
+        attempts: That a notification has.
+        more: As `paging` takes it.
+    """
+
+    def config(made: Paging, n: int) -> Json:
+        once, again = map(made.gateway.url, ("once", "again"))
+        if gates:
+            gates[n].gateway, once = once, f"http://127.0.0.1:{gates[n].port}"
+        repeats = grouped("again", matchers=['alertname="Again"'], repeat_interval=f"{REPEAT}s")
+        return {
+            "route": grouped("once", routes=[repeats]),
+            "receivers": [webhook("once", once), webhook("again", again)],
+        }
+
+    sources: dict[str, Json] = {
+        "once": {"patience": "1s", "attempts": attempts}, "again": {"dedupWindow": f"{WINDOW}s"},
+    }  # fmt: skip
+    async with AsyncExitStack() as listening:
+        for gate in gates:
+            await gate.begin()
+            listening.push_async_callback(gate.end)
+        async with paging(
+            plane, redis_url, folder, config, sources=sources, route=route or _DISK, peers=2,
+            gossip=True, **more,
+        ) as made:  # fmt: skip
+            pair = Pair(**vars(made))
+            await pair.wait(pair.joined)
             yield pair
-        finally:
-            plane.heal()
-            for gate in gates:
-                await gate.end()
-            await asyncio.to_thread(pair.kill)
 
 
 async def test_what_makes_a_notification_of_a_pair(
@@ -405,8 +362,14 @@ async def test_every_incident_that_ends_is_closed_whatever_dies(
     async with (
         server,
         pair_of(
-            control_plane, server.url, tmp_path, route={"receiver": "all"}, shards=4, attempts=10
-        ) as pair,
+            control_plane,
+            server.url,
+            tmp_path,
+            route={"receiver": "all"},
+            attempts=10,
+            replicas=2,
+            settings={"sharding": {"shards": 4}},
+        ) as pair,  # fmt: skip
     ):
         outside = pair.outside
         harm = asyncio.create_task(pair.harm(server))
