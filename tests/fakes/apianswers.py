@@ -34,7 +34,6 @@ class Kind:
     kind: str
     namespaced: bool = True
     schema: Json | None = None
-    selectable: tuple[str, ...] = ()
     #: Name, type and path of each printed column.
     columns: tuple[tuple[str, str, str], ...] = ()
 
@@ -191,20 +190,6 @@ def stale_delete(kind: Kind, name: str, *, what: str, given: str, actual: str) -
     return conflict(kind.qualified, kind.kind, kind.group, name, text)
 
 
-def terminating(kind: Kind, name: str, namespace: str) -> Response:
-    """Build the answer for a creation in a namespace that is being deleted."""
-    text = f"unable to create new content in namespace {namespace} because it is being terminated"
-    details = about(kind, name)
-    details["causes"] = [
-        {
-            "reason": "NamespaceTerminating",
-            "message": f"namespace {namespace} is being terminated",
-            "field": "metadata.namespace",
-        }
-    ]
-    return failure(403, "Forbidden", f'{kind.resource} "{name}" is forbidden: {text}', details)
-
-
 def invalid(kind: Kind, name: str, errors: Sequence[FieldError], *, word: str = "") -> Response:
     """Build the answer for an object that is refused; `word` replaces the kind where it must."""
     listed = [f"{e.field}: {e.message}" for e in errors]
@@ -231,11 +216,6 @@ def too_large(wanted: int, current: int) -> Response:
 def unreadable(text: str, prefix: str = "") -> str:
     """Say that a resourceVersion is not a number."""
     return f'{prefix}strconv.ParseUint: parsing "{text}": invalid syntax'
-
-
-def is_dry(query: Mapping[str, str]) -> bool:
-    """Tell whether a write is to be checked and answered without being made."""
-    return query.get("dryRun") == "All"
 
 
 def place_of(stored: Json) -> tuple[str, str]:
@@ -313,29 +293,24 @@ def check_event(made: Json) -> None:
         raise Refusal(invalid(EVENTS, made["metadata"]["name"], [cause]))
 
 
-def read_selector(kind: Kind, query: Mapping[str, str]) -> list[Term]:
-    """Read the selectors, terms joined by commas: of fields, and of labels that have one of some values."""
+def read_selector(query: Mapping[str, str]) -> list[Term]:
+    """Read the selectors: of labels, terms joined by commas, that have one of some values; of the name."""
     selector: list[Term] = []
+    if fields := query.get("fieldSelector"):
+        path, _, name = fields.partition("=")
+        if path != "metadata.name":
+            raise Refusal(unsupported("this field selector"))
+        selector.append(lambda stored: stored["metadata"]["name"] == name)
     for term in filter(None, re.split(r",(?![^(]*\))", query.get("labelSelector", ""))):
         found = _EQUALS.fullmatch(term) or _ONE_OF.fullmatch(term)
         if not found:
             raise Refusal(unsupported("this label selector"))
         selector.append(_label(found[1], found[2].split(",")))
-    for term in filter(None, query.get("fieldSelector", "").split(",")):
-        equal = "!=" not in term
-        path, _, value = term.replace("!=", "=").replace("==", "=").partition("=")
-        if path not in {"metadata.name", "metadata.namespace", *kind.selectable}:
-            raise Refusal(failure(400, "BadRequest", f"field label not supported: {path}"))
-        selector.append(_field(path, value, equal=equal))
     return selector
 
 
 def _label(key: str, values: Sequence[str]) -> Term:
     return lambda stored: (stored["metadata"].get("labels") or {}).get(key) in values
-
-
-def _field(path: str, value: str, *, equal: bool) -> Term:
-    return lambda stored: (_at(stored, path, "") == value) is equal
 
 
 def matches(stored: Json, target: Target, selector: Sequence[Term]) -> bool:

@@ -20,7 +20,7 @@ import uuid
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final
@@ -47,7 +47,6 @@ from tests.fakes.apianswers import (
     expired,
     failure,
     invalid,
-    is_dry,
     listing,
     matches,
     merge,
@@ -61,7 +60,6 @@ from tests.fakes.apianswers import (
     select,
     stale_delete,
     table,
-    terminating,
     too_large,
     unreadable,
     unsupported,
@@ -230,7 +228,7 @@ class ApiState:
                     select(
                         shown,
                         target,
-                        read_selector(target.kind, request.query),
+                        read_selector(request.query),
                     )
                 )
                 form = _form_of(target.kind, request.accept)
@@ -304,7 +302,7 @@ class ApiState:
 
     def _list(self, target: Target, query: Mapping[str, str], accept: str) -> Response:
         kind = target.kind
-        selector = read_selector(kind, query)
+        selector = read_selector(query)
         limit = int(query.get("limit") or 0)
         revision, start = self._position(kind, query)
         shown = self._at(kind.plural, revision)
@@ -359,7 +357,7 @@ class ApiState:
             return failure(400, "BadRequest", text)
         if {"resourceVersionMatch", "sendInitialEvents"} & query.keys():
             return unsupported("a list within a watch")
-        selector = read_selector(kind, query)
+        selector = read_selector(query)
         bookmarks = query.get("allowWatchBookmarks") in {"1", "true"}
         watch = Watch(self, target, selector, bookmarks=bookmarks)
         if wanted and not wanted.isdigit():
@@ -381,10 +379,6 @@ class ApiState:
         changes = self._changes[plural]
         return changes[bisect_right(changes, revision, key=lambda c: c.revision) :]
 
-    def served(self, kind: Kind) -> bool:
-        """Whether a type is still the one that is served."""
-        return self._kinds.get((kind.group, kind.version, kind.plural)) is kind
-
     def oldest(self, plural: str) -> int:
         """Return the revision up to which the history of a type is forgotten."""
         return self._oldest[plural]
@@ -401,9 +395,8 @@ class ApiState:
     def _create(self, kind: Kind, namespace: str, wanted: Json) -> Response:
         meta = dict(wanted.get("metadata") or {})
         name = meta.get("name") or ""
-        self._check_namespace(kind, namespace, name)
-        if not name and meta.get("generateName"):
-            name = f"{meta['generateName']}{self._uid().replace('-', '')[:5]}"
+        if kind.namespaced and self.get("namespaces", "", namespace) is None:
+            return not_found(NAMESPACES, namespace)
         if name and not _NAME.fullmatch(name):
             text = f'Invalid value: "{name}": a lowercase RFC 1123 subdomain must be used'
             return invalid(kind, name, [FieldError("metadata.name", "FieldValueInvalid", text)])
@@ -439,6 +432,8 @@ class ApiState:
 
     def _patch(self, target: Target, request: Request) -> Response:
         kind = target.kind
+        if kind is DEFINITIONS or "dryRun" in request.query:
+            return unsupported("such a patch")
         if request.content_type.partition(";")[0].strip() != MERGE_PATCH:
             return unsupported("this form of a patch")
         current = self._find(target)
@@ -455,9 +450,9 @@ class ApiState:
             text = f'Invalid value: "{uid}": field is immutable'
             cause = FieldError("metadata.uid", "FieldValueInvalid", text)
             return invalid(kind, target.name, [cause])
-        return self._replace(target, current, wanted, dry=is_dry(request.query))
+        return self._replace(target, current, wanted)
 
-    def _replace(self, target: Target, current: Json, wanted: Json, *, dry: bool) -> Response:
+    def _replace(self, target: Target, current: Json, wanted: Json) -> Response:
         """Store the next state of an object, from a patch that was applied."""
         kind, old = target.kind, current["metadata"]
         self._check_revision(target, current, wanted)
@@ -471,17 +466,12 @@ class ApiState:
         made = self._admit(kind, made, current)
         if made == current:
             return Response(200, current)
-        if dry:
-            return Response(200, made)
         if kind.custom and content_of(made) != content_of(current):
             made["metadata"] = {**made["metadata"], "generation": old["generation"] + 1}
         if old.get("deletionTimestamp") and not made["metadata"].get("finalizers"):
             self._store(kind, "DELETED", made, current)
             return Response(200, made)
-        if kind is DEFINITIONS:
-            made = self._install(made)
-        stored = self._store(kind, "MODIFIED", made, current)
-        return Response(200, stored)
+        return Response(200, self._store(kind, "MODIFIED", made, current))
 
     def _next_main(self, kind: Kind, current: Json, wanted: Json) -> Json:
         """Combine what a write to the main resource may set with what it may not."""
@@ -510,18 +500,16 @@ class ApiState:
             given = conditions.get(key)
             if given and given != meta[key]:
                 return stale_delete(kind, target.name, what=what, given=given, actual=meta[key])
-        if kind is NAMESPACES or meta.get("finalizers"):
+        if kind in (NAMESPACES, DEFINITIONS):
+            return unsupported("such a deletion")
+        if meta.get("finalizers"):
             if meta.get("deletionTimestamp"):
                 return Response(200, current)
             marked = {**meta, "deletionTimestamp": self._stamp(), "deletionGracePeriodSeconds": 0}
             if "generation" in meta:
                 marked["generation"] = meta["generation"] + 1
             made = {**current, "metadata": marked}
-            if kind is NAMESPACES:
-                made["status"] = {"phase": "Terminating"}
             return Response(200, self._store(kind, "MODIFIED", made, current))
-        if kind is DEFINITIONS:
-            self._remove_kind(current)
         self._store(kind, "DELETED", current, current)
         details = {**about(kind, target.name), "uid": meta["uid"]}
         return Response(
@@ -536,15 +524,6 @@ class ApiState:
         )
 
     # -- checks ----------------------------------------------------------------------------------
-
-    def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
-        if not kind.namespaced:
-            return
-        found = self.get("namespaces", "", namespace)
-        if found is None:
-            raise Refusal(not_found(NAMESPACES, namespace))
-        if found["metadata"].get("deletionTimestamp"):
-            raise Refusal(terminating(kind, name, namespace))
 
     def _check_revision(self, target: Target, current: Json, wanted: Json) -> None:
         kind, given = target.kind, (wanted.get("metadata") or {}).get("resourceVersion")
@@ -621,16 +600,13 @@ class ApiState:
             spec["names"]["kind"],
             spec["scope"] == "Namespaced",
             schema,
-            tuple(f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or []),
             tuple(
                 (c["name"], c["type"], c["jsonPath"].lstrip("."))
                 for c in version.get("additionalPrinterColumns") or []
             ),
         )
-        known = self._kinds.get((kind.group, kind.version, kind.plural))
         self._kinds[kind.group, kind.version, kind.plural] = kind
-        if known is None:
-            self._oldest[kind.plural] = self.revision
+        self._oldest[kind.plural] = self.revision
         established = {
             "type": "Established",
             "status": "True",
@@ -640,15 +616,6 @@ class ApiState:
         }
         status = {"conditions": [established], "storedVersions": [kind.version]}
         return {**definition, "status": status}
-
-    def _remove_kind(self, definition: Json) -> None:
-        spec = definition["spec"]
-        group, plural = spec["group"], spec["names"]["plural"]
-        for key, kind in list(self._kinds.items()):
-            if (key[0], key[2]) == (group, plural):
-                for stored in list(self._objects[plural].values()):
-                    self._store(kind, "DELETED", stored, stored)
-                del self._kinds[key]
 
     def _notify(self) -> None:
         for listener in list(self.listeners):
@@ -697,8 +664,6 @@ class Watch:
                     self.revision = change.revision
                     if event := self._event(change):
                         self.pending.append(event)
-            if not self._state.served(kind) and not self._redefined():
-                self.closed = True
         events, self.pending = self.pending, []
         return events
 
@@ -723,12 +688,3 @@ class Watch:
             "type": "BOOKMARK",
             "object": {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": meta},
         }
-
-    def _redefined(self) -> bool:
-        kind = self._target.kind
-        path = f"/apis/{kind.group}/{kind.version}/{kind.plural}"
-        served = self._state.classify(Request("GET", path))[0]
-        if served is None:
-            return False
-        self._target = replace(self._target, kind=served.kind)
-        return True

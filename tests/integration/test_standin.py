@@ -356,14 +356,6 @@ ROWS = {
         "BadRequest",
         "invalid continue token: continue key is not valid…",
     ),
-    "a list by a member that cannot be selected": Row(
-        "GET",
-        "{requests}?fieldSelector=spec.body%3Db",
-        None,
-        400,
-        "BadRequest",
-        "field label not supported: spec.body",
-    ),
     "a watch from a resourceVersion that is no number": Row(
         "GET",
         "{requests}?watch=true&resourceVersion=banana",
