@@ -13,7 +13,7 @@ from syncer.cli.access import access
 from syncer.cli.web.index import Follower, Index
 from tests.beside import beside
 from tests.e2e.harness import Stage, until
-from tests.integration.exploring import HOSTILE, explorer, with_a_past
+from tests.integration.exploring import explorer, with_a_past
 from tests.integration.operating import NO_SWEEPS, owner
 from tests.servers.users import acl_rule, url_of
 
@@ -29,35 +29,20 @@ async def test_every_page_tells_what_there_is(here: Stage) -> None:
     async with owner(here.notifier(sync=NO_SWEEPS)):
         await with_a_past(here)
         async with explorer(here, redis_url=url) as site:
-            page = await site.get("/list")
-            assert page.code == 200
-            assert re.findall(rf'href="/n/{ns}/([^"]+)"', page.text).count("sent") == 1
-            assert "<script>document" not in page.text
-            assert "&lt;script&gt;document" in page.text  # the receiver's answer, as a text
             only = await site.get("/list?state=held")
             assert re.findall(rf'href="/n/{ns}/([^"]+)"', only.text) == ["held"]
-
             story = (await site.get(f"/n/{ns}/refused")).text
             assert "failed for good" in story
-            assert "code 400" in story
-            assert "routed to slack:ops" in story
-            assert "after a wait of" in story
-            waits = (await site.get(f"/n/{ns}/waits")).text
-            assert "an attempt at " in waits
-            held = (await site.get(f"/n/{ns}/held")).text
-            assert "nothing: " in held
+            assert "&lt;script&gt;document" in story  # the receiver's answer, as a text
             assert (await site.get(f"/n/{ns}/nobody")).code == 404
-
-            receivers = (await site.get("/receivers")).text
-            assert "slack:ops" in receivers
+            assert "slack:ops" in (await site.get("/receivers")).text
             health = await site.get("/health")
             assert "redis-connect" in health.text
             assert "without an owner" not in health.text
+            assert "secret" not in health.text
             now = (await site.get("/")).text
             assert re.findall(rf'href="/n/{ns}/([^"]+)"', now).count("refused") == 1
             assert "receiver(s) in force, from a file of sha256" in now
-            assert "secret" not in health.text
-            assert HOSTILE not in health.text
 
             async with site.session.get(f"{site.url}/events") as stream:
                 assert (await stream.content.readline()).startswith(b"retry:")
