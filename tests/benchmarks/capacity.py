@@ -1,11 +1,11 @@
 """
 How far it goes: a capacity model of a few lines, filled with measured figures.
 
-Every notification costs CPU in four places: its controller, the other replicas, which see every object
-of their installation unless the API server selects by shard, API server with etcd, and Redis. What a
-place carries is its cores divided by that cost, at a share of its time that leaves some for the
-unexpected; what an installation carries is what its tightest place carries. Nothing else is assumed: no
-figure of another machine, no gain from batching beyond what was measured, no loss through contention.
+Every notification costs CPU in four places: its controller, the other replicas, which see every object of
+their installation, API server with etcd, and Redis. What a place carries is its cores divided by that
+cost, at a share of its time that leaves some for the unexpected; what an installation carries is what its
+tightest place carries. Nothing else is assumed: no figure of another machine, no gain from batching
+beyond what was measured, no loss through contention.
 
 The model is pure. `block` makes the tables of docs/scale.md from the results of the benchmarks. They stand
 between two marks there; the prose around them states no number that a measurement could change.
@@ -41,8 +41,6 @@ DAY: Final = 86_400
 #: Days that a log is kept, by default (`spec.retentionDays`).
 RETENTION_DAYS: Final = 7
 WANTED: Final = 10_000
-#: CPU in ms below which a difference of two measurements is noise.
-NOTHING: Final = 0.005
 
 
 #: What was measured, by the names of `SOURCES`.
@@ -101,7 +99,6 @@ def carried(
     cores: float,
     masters: int,
     events: bool = False,
-    sharded: bool = False,
 ) -> Carried:
     """
     What one installation carries.
@@ -112,15 +109,13 @@ def carried(
         cores: Of API server and etcd.
         masters: Of Redis, one core each.
         events: Whether Events are on, and all of them are written.
-        sharded: Whether the API server selects by shard.
     """
-    others = known["others_sharded"] if sharded else known["others"]
     # The run with Events wrote as many as the default lets through; here all are to be written.
     share = EVENTS / known["event_writes"] if events else 0.0
     controller = known["controller"] + share * (known["controller_events"] - known["controller"])
     servers = known["servers"] + share * (known["servers_events"] - known["servers"])
     # A replica pays for its own share in full, and for watching the shares of the others.
-    each = controller / replicas + others * (1 - 1 / replicas)
+    each = controller / replicas + known["others"] * (1 - 1 / replicas)
     return Carried(
         USABLE * 1000 / each,
         cores * USABLE * 1000 / (servers + known["watch"] * (replicas - 1)),
@@ -170,9 +165,7 @@ class Source:
 
 
 _EVENTS: Final = "Events on: "
-_OFF: Final = "gate off, 4 replicas: "
-_ON: Final = "gate on, 4 replicas: "
-_OTHERS: Final = "CPU of a replica per notification of another's"
+_OTHERS: Final = "4 replicas: CPU of a replica per notification of another's"
 _API: Final = ("API server CPU per notification", "etcd CPU per notification")
 SOURCES: Final[dict[str, Source]] = {
     "rate": Source("all at once, everything on one machine", "1/s", "throughput", ("notifications/s",)),
@@ -186,10 +179,7 @@ SOURCES: Final[dict[str, Source]] = {
     "controller_events": Source(
         "the same, Events on", "ms", "throughput", (f"{_EVENTS}controller CPU per notification",)
     ),
-    "others": Source("CPU of every other replica", "ms", "replicas", (_OFF + _OTHERS,)),
-    "others_sharded": Source(
-        "the same, API server selects by shard", "ms", "replicas", (_ON + _OTHERS,)
-    ),
+    "others": Source("CPU of every other replica", "ms", "replicas", (_OTHERS,)),
     "servers": Source("CPU of API server and etcd", "ms", "throughput", _API),
     "servers_events": Source(
         "the same, Events on", "ms", "throughput", tuple(_EVENTS + name for name in _API)
@@ -241,21 +231,19 @@ def inputs(reports: Mapping[str, Report]) -> Inputs:
         medians = {f.name: f.median for f in [*report.figures, *_of_a_start(report)]}
         found[name] = sum(medians[figure] for figure in source.figures)
     # What a further replica costs is a difference, and may drown in the noise.
-    differences = ("others", "others_sharded", "watch")
+    differences = ("others", "watch")
     return found | {name: max(0.0, found[name]) for name in differences}
 
 
 # -- the tables ------------------------------------------------------------------------------------
 
-#: What is computed: words, replicas, cores of API server and etcd, Redis masters, and whether the API
-#: server selects by shard.
+#: What is computed: words, replicas, cores of API server and etcd, Redis masters.
 INSTALLATIONS: Final = (
-    ("one replica, 2 cores for API server and etcd, one Redis", 1, 2, 1, False),
-    ("one replica, 8 cores, one Redis", 1, 8, 1, False),
-    ("ten replicas, 8 cores, one Redis", 10, 8, 1, False),
-    ("ten replicas, 32 cores, one Redis", 10, 32, 1, False),
-    ("ten replicas, 32 cores, Redis Cluster of three masters", 10, 32, 3, False),
-    ("the same, API server selects by shard", 10, 32, 3, True),
+    ("one replica, 2 cores for API server and etcd, one Redis", 1, 2, 1),
+    ("one replica, 8 cores, one Redis", 1, 8, 1),
+    ("ten replicas, 8 cores, one Redis", 10, 8, 1),
+    ("ten replicas, 32 cores, one Redis", 10, 32, 1),
+    ("ten replicas, 32 cores, Redis Cluster of three masters", 10, 32, 3),
 )
 
 
@@ -292,16 +280,9 @@ def _carried(known: Inputs) -> list[str]:
         ("installation", "replicas carry", "API server carries", "Redis carries", "so, per second",
          "first wall", "with Events on"),
     ]  # fmt: skip
-    for words, replicas, cores, masters, sharded in INSTALLATIONS:
+    for words, replicas, cores, masters in INSTALLATIONS:
         off, on = (
-            carried(
-                known,
-                replicas=replicas,
-                cores=cores,
-                masters=masters,
-                events=events,
-                sharded=sharded,
-            )
+            carried(known, replicas=replicas, cores=cores, masters=masters, events=events)
             for events in (False, True)
         )
         places = (off.controllers, off.servers, off.redis, off.most)
@@ -359,20 +340,12 @@ def _at_rest(report: Report) -> list[str]:
 
 
 def _limits(known: Inputs) -> str:
-    """What more replicas bring in the end, without the gate and with it."""
-    plain, ten, one = (
-        carried(known, replicas=replicas, cores=1, masters=1, sharded=sharded).controllers
-        for replicas, sharded in ((10**6, False), (10, True), (1, True))
+    """What more replicas bring in the end."""
+    most = carried(known, replicas=10**6, cores=1, masters=1).controllers
+    return (
+        f"Every replica is sent every object, so no number of them carries more than {rounded(most)} per "
+        "second."
     )
-    text = (
-        f"Where every replica is sent every object, no number of them carries more than {rounded(plain)} "
-        f"per second. Where the API server selects by shard, ten replicas carry {ten / one:.2g} times "
-        "as much as one"
-    )
-    if known["others_sharded"] < NOTHING:
-        return f"{text}: what is another's costs a replica less than can be measured."
-    most = carried(known, replicas=10**6, cores=1, masters=1, sharded=True).controllers
-    return f"{text}, and the bound for any number is {rounded(most)}."
 
 
 def block(reports: Mapping[str, Report]) -> str:

@@ -176,13 +176,8 @@ TARGETS: Final = (
         r"\d+ replicas?: resident memory of the largest replica", Goal(80), _WINDOWS,
     ),
     Target(
-        "CPU of a replica per notification of another's, API server selects by shard, ms", "replicas",
-        r"gate on, \d+ replicas: CPU of a replica per notification of another's", Goal(0.03),
-        "1,500 notifications",
-    ),
-    Target(
         "a replica gets SIGKILL: until all its shards are served, s", "replicas",
-        r"gate (on|off), \d+ replicas: one killed, until all its shards are served", Goal(22, every=True),
+        r"\d+ replicas: one killed, until all its shards are served", Goal(22, every=True),
         "leases of the defaults",
     ),
     Target(
@@ -229,11 +224,11 @@ TARGETS: Final = (
     ),
     Target(
         "a replica gets SIGKILL: notifications not sent, or not on record", "replicas",
-        r"gate (on|off), \d+ replicas?: notifications not sent, or not on record", _NONE_LOST,
+        r"\d+ replicas?: notifications not sent, or not on record", _NONE_LOST,
     ),
     Target(
         "a replica gets SIGKILL: what book and record do not agree on", "replicas",
-        r"gate (on|off), \d+ replicas?: what book and record do not agree on", _NONE_LOST,
+        r"\d+ replicas?: what book and record do not agree on", _NONE_LOST,
     ),
 )  # fmt: skip
 

@@ -58,21 +58,21 @@ _shared: ContextVar[ControlPlane | None] = ContextVar("shared", default=None)
 
 
 @asynccontextmanager
-async def plane_of(assets: Path, feature_gates: str = "") -> AsyncIterator[ControlPlane]:
-    """A control plane with upstream's CRD: a fresh one, or the one that is shared and has no gates."""
-    if (shared := _shared.get()) is not None and not feature_gates:
+async def plane_of(assets: Path) -> AsyncIterator[ControlPlane]:
+    """A control plane with upstream's CRD: a fresh one, or the one that is shared."""
+    if (shared := _shared.get()) is not None:
         yield shared
         return
-    async with ControlPlane(assets, feature_gates=feature_gates) as plane:
+    async with ControlPlane(assets) as plane:
         await asyncio.to_thread(serve, plane, upstream_form())
         yield plane
 
 
 @asynccontextmanager
-async def servers(feature_gates: str = "") -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
+async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
     """A control plane, a Redis, and a folder for an installation."""
     async with (
-        plane_of(await programs(), feature_gates) as plane,
+        plane_of(await programs()) as plane,
         RedisServer(find_binary("redis-server")) as redis,
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as name:

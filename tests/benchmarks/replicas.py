@@ -1,8 +1,7 @@
 """
 What replicas pay for each other, and what one's end costs.
 
-One, two and four replicas share the shards of an installation, on an API server that sends everybody
-everything, and on one that selects by shard (`ShardedListAndWatch`). Two things are measured on each.
+One, two and four replicas share the shards of an installation. Two things are measured on each.
 
 *What a replica pays for another's notifications.* All notifications of a load belong to one replica: they
 are put into etcd, where a uid can be chosen, and only those are that fall into a shard of that replica.
@@ -59,7 +58,7 @@ from tests.e2e.harness import (
 )
 from tests.fakes.proxy import Proxy
 from tests.integration.api import notification
-from tests.servers.controlplane import SHARDED, ControlPlane
+from tests.servers.controlplane import ControlPlane
 
 Json = dict[str, Any]
 
@@ -425,14 +424,13 @@ async def measure(
 
     Args:
         report: Gets its figures.
-        plane: Its API server; whether that selects by shard is read off its gates.
+        plane: Its API server.
         redis_url: Its Redis.
         folder: Is made.
         replicas: How many.
         scale: How much is measured.
     """
-    gate = "on" if SHARDED in plane._recipe.feature_gates else "off"
-    at = f"gate {gate}, {replicas} replica{'s' if replicas > 1 else ''}: "
+    at = f"{replicas} replica{'s' if replicas > 1 else ''}: "
     async with _place(plane, redis_url, folder, replicas, scale) as place:
         # What comes first warms everything and is thrown away.
         warm = replace(scale, notifications=max(20, scale.notifications // 10))
@@ -476,9 +474,7 @@ async def run(*, quick: bool) -> Report:
         "is taken away; bytes on the wire, by a proxy before each replica; what a watch brought that was "
         "opened anew during a load is not counted"
     )
-    report.notes.append("gate: ShardedListAndWatch of the API server")
-    for gates in ("", SHARDED):
-        async with servers(gates) as (plane, redis, folder):
-            for n in scale.replicas:
-                await measure(report, plane, redis.url, folder / str(n), n, scale)
+    async with servers() as (plane, redis, folder):
+        for n in scale.replicas:
+            await measure(report, plane, redis.url, folder / str(n), n, scale)
     return report

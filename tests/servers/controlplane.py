@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Program: TypeAlias = Literal["etcd", "kube-apiserver"]
 
-#: Has the API server select by shard (alpha, off by default in 1.36 and 1.37).
-SHARDED = "ShardedListAndWatch=true"
 #: Of an API server that collects less often: without one it took 13 GB in a long run.
 MEMORY_LIMIT = "3GiB"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -75,9 +73,7 @@ class ControlPlane(Started):
         api: blocking client for what fixtures prepare; coroutines use ``request``.
     """
 
-    def __init__(
-        self, assets: Path, *, gogc: int | None = None, feature_gates: str = "", bare: bool = False
-    ) -> None:
+    def __init__(self, assets: Path, *, gogc: int | None = None, bare: bool = False) -> None:
         """
         Choose ports and tokens; nothing runs yet.
 
@@ -86,14 +82,11 @@ class ControlPlane(Started):
             gogc: Go's garbage collector setting for the API server. 400 makes status patches about
                 60 % faster and doubles its memory: for load tests. Near ``MEMORY_LIMIT`` it
                 collects more often all the same.
-            feature_gates: of the API server, for example ``SHARDED``; empty for its defaults.
             bare: without what only clusters with nodes and users need, where that decides nothing: rights,
                 admission policies, most groups of the API. It takes half the CPU to start.
         """
         self._directory = Path(tempfile.mkdtemp(prefix="controlplane-"))
-        self._recipe = recipe = Recipe.create(
-            self._directory, feature_gates=feature_gates, bare=bare
-        )
+        self._recipe = recipe = Recipe.create(self._directory, bare=bare)
         _make_certificate(recipe)
         self.api = recipe.api()
         env = {"GOGC": str(gogc), "GOMEMLIMIT": MEMORY_LIMIT} if gogc is not None else {}

@@ -112,7 +112,6 @@ class Recipe:
     One control plane on disk: where it lives, on which ports, with which tokens.
 
     Attributes:
-        feature_gates: Of the API server, as its own option takes them; empty for its defaults.
         bare: Everybody with a token may do everything, and what is served is custom resources and the core.
     """
 
@@ -122,11 +121,10 @@ class Recipe:
     api_port: int
     admin_token: str
     controller_token: str
-    feature_gates: str = ""
     bare: bool = False
 
     @classmethod
-    def create(cls, directory: Path, *, feature_gates: str = "", bare: bool = False) -> Recipe:
+    def create(cls, directory: Path, *, bare: bool = False) -> Recipe:
         """Choose ports and tokens and write all files that the two processes need."""
         recipe = cls(
             directory=directory,
@@ -135,7 +133,6 @@ class Recipe:
             api_port=free_port(),
             admin_token=secrets.token_hex(20),
             controller_token=secrets.token_hex(20),
-            feature_gates=feature_gates,
             bare=bare,
         )
         recipe._pki.mkdir(parents=True)
@@ -161,7 +158,8 @@ class Recipe:
             fields = json.loads((directory / _RECIPE_FILE).read_text())
         except FileNotFoundError:
             return None
-        return cls(**{**fields, "directory": directory})
+        known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+        return cls(**{**known, "directory": directory})
 
     @property
     def server(self) -> str:
@@ -235,7 +233,6 @@ class Recipe:
                 f"--disable-admission-plugins={','.join(_NO_PODS + _NO_POLICIES * self.bare)}",
                 f"--authorization-mode={'AlwaysAllow' if self.bare else 'RBAC'}",
                 f"--runtime-config={','.join(f'{name}=false' for name in unserved)}",
-                *([f"--feature-gates={self.feature_gates}"] if self.feature_gates else []),
             ],
         }
 
