@@ -219,6 +219,16 @@ TABLE: dict[str, tuple[list[Record], list[str]]] = {
         [planned("slack:ops"), skip_record("skip:2:1", "slack:ops", at=BEGUN, why="open breaker")],
         [],
     ),
+    "nor does it hide what comes before and after it": (
+        [planned("slack:ops"), opened(1), settled(1, FAILED),
+         skip_record("skip:1", "slack:ops", at=BEGUN, why="held"), opened(2), settled(2, SUCCESS)],
+        ["0.7-1/failed", "0.7-2/sent", "0.7-2/acknowledged"],
+    ),
+    "an attempt of an earlier owner settles after the end": (
+        [planned("slack:ops"), opened(1), opened(2), settled(1, SUCCESS), settled(2, UNKNOWN),
+         settled(2, SUCCESS)],
+        ["0.7-1/sent", "0.7-1/acknowledged", "0.7-2/sent"],
+    ),
 }  # fmt: skip
 
 
@@ -339,26 +349,6 @@ def test_what_nobody_here_has_seen_is_no_plain_success(first: str, words: list[s
         planned("slack:ops", "log"), made, opened(2, "log"), settled(2, SUCCESS, "log")
     )
     assert evidence(events_of(records, notification())) == words
-
-
-def test_what_is_noted_between_attempts_hides_none() -> None:
-    """A reason for waiting tells nothing, and neither ends nor interrupts what is told."""
-    records = log_of(
-        planned("slack:ops"), opened(1), settled(1, FAILED),
-        skip_record("skip:1", "slack:ops", at=BEGUN, why="held"), opened(2), settled(2, SUCCESS),
-    )  # fmt: skip
-    found = ids(events_of(records, notification(retryPolicy={"maxAttempts": 5})))
-    assert found == ["0.7-1/failed", "0.7-2/sent", "0.7-2/acknowledged"]
-
-
-def test_what_comes_after_the_end_is_told_as_well() -> None:
-    """An attempt of an earlier owner may settle late; the notification ends once."""
-    records = log_of(
-        planned("slack:ops"), opened(1), opened(2), settled(1, SUCCESS), settled(2, UNKNOWN),
-        settled(2, SUCCESS),
-    )  # fmt: skip
-    found = ids(events_of(records, notification()))
-    assert found == ["0.7-1/sent", "0.7-1/acknowledged", "0.7-2/sent"]
 
 
 def test_an_end_without_a_time_has_that_of_the_object() -> None:
