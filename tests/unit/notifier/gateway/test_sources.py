@@ -94,20 +94,19 @@ def test_a_large_group_says_what_it_leaves_out() -> None:
 
 def test_each_alert_by_itself() -> None:
     """Per alert, each has its own identity and view; beyond a hundred the rest is one notification."""
-    drafts = read_with(
-        Options(each=True), "alertmanager", alertmanager(*(alert(f"{n:04}") for n in range(103)))
-    )
-    assert len(drafts) == 101
-    assert len({str(d.identity) for d in drafts}) == 101
-    assert drafts[0].view["alert"]["fingerprint"] == "0000"
+    each, alerts = Options(each=True), [alert(f"{n:04}") for n in range(103)]
+    drafts = read_with(each, "alertmanager", alertmanager(*alerts))
+    assert len(drafts) == len({str(d.identity) for d in drafts}) == 101
     assert drafts[-1].subject.startswith("[FIRING:3]")
-    assert [d.repeats for d in drafts[:2]] == [False, False]
-    (repeated,) = read_with(
-        Options(each=True),
-        "alertmanager",
-        alertmanager(notification_reason="repeat interval elapsed"),
-    )
-    assert repeated.repeats
+    # What expressions cost does not grow with the square of the group.
+    assert drafts[0].view["alert"] == alerts[0]
+    assert drafts[0].view["alerts"] == alerts[:100]
+    assert drafts[-1].view["alerts"] == alerts
+    # What comes unchanged with a flush is no repeat, unless Alertmanager says so.
+    assert [draft.repeats for draft in drafts] == [False] * 101
+    reason = {"notification_reason": "repeat interval elapsed"}
+    again = read_with(each, "alertmanager", alertmanager(*alerts, **reason))
+    assert [draft.repeats for draft in again] == [True] * 101
 
 
 def test_the_urgency_is_that_of_the_worst_alert_that_fires() -> None:
@@ -218,13 +217,19 @@ def test_an_alert_by_itself(case: str) -> None:
     assert (draft.repeats, draft.repeat) == (False, False)
 
 
-def test_a_start_that_is_left_out_counts_nowhere() -> None:
-    """Neither in the identity nor for the slots of repeats, for one alert or the group."""
-    for each in (False, True):
-        options = Options(each=each, ignore_starts_at=True)
-        (draft,) = read_with(options, "alertmanager", alertmanager())
-        assert draft.since == 0
-        assert "1795752000123" not in str(draft.identity)
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_starts_that_each_peer_makes_up_can_be_left_out(each: bool, ignored: bool) -> None:
+    """With `ignoreStartsAt` a start counts neither in the identity nor for the slots of repeats."""
+    options = Options(each=each, ignore_starts_at=ignored)
+    first, second = (
+        read_with(options, "alertmanager", alertmanager(alert(startsAt=f"2026-11-27T0{n}:00:00Z")))[
+            0
+        ]
+        for n in (4, 5)
+    )
+    assert (first.identity == second.identity) is ignored
+    assert (first.since == 0) is ignored
 
 
 @pytest.mark.parametrize("each", [False, True])
@@ -271,15 +276,6 @@ def test_what_makes_another_event_of_a_group(change: str) -> None:
     (SAME | OTHER)[change](after)
     identities = [read("alertmanager", p)[0].identity for p in (before, after)]
     assert (identities[0] == identities[1]) is (change in SAME)
-
-
-def test_starts_that_each_peer_makes_up_can_be_left_out() -> None:
-    """With `ignoreStartsAt` the start tells nothing."""
-    payloads = [alertmanager(alert(startsAt=f"2026-11-27T0{n}:00:00Z")) for n in (4, 5)]
-    for ignored in (False, True):
-        options = Options(ignore_starts_at=ignored)
-        first, second = (read_with(options, "alertmanager", p)[0] for p in payloads)
-        assert (first.identity == second.identity) is ignored
 
 
 def test_a_group_of_grafana() -> None:
@@ -439,26 +435,6 @@ def test_the_path_of_a_member_is_bounded() -> None:
         read("alertmanager", alertmanager(alert(labels=labels)))
     assert len(refused.value.path) == 200
     assert refused.value.path.startswith("alerts[0].labels.lll")
-
-
-def test_expressions_see_a_hundred_alerts_of_each_ones_group() -> None:
-    """Per alert, what they cost does not grow with the square of the group."""
-    alerts = [{**alert(), "fingerprint": f"{n:016x}"} for n in range(120)]
-    single, *_, rest = read_with(Options(each=True), "alertmanager", alertmanager(*alerts))
-    assert single.view["alert"] == alerts[0]
-    assert single.view["alerts"] == alerts[:100]
-    assert rest.view["alerts"] == alerts
-
-
-def test_the_rest_of_a_large_group_repeats_as_each_alert_does() -> None:
-    """Per alert, what comes unchanged with a flush is no repeat, unless Alertmanager says so."""
-    alerts = [{**alert(), "fingerprint": f"{n:016x}"} for n in range(120)]
-    each = Options(each=True)
-    flush = read_with(each, "alertmanager", alertmanager(*alerts))
-    assert [draft.repeats for draft in flush] == [False] * 101
-    reason = {"notification_reason": "repeat interval elapsed"}
-    again = read_with(each, "alertmanager", alertmanager(*alerts, **reason))
-    assert [draft.repeats for draft in again] == [True] * 101
 
 
 def test_a_delivery_of_github() -> None:
