@@ -41,7 +41,6 @@ from tests.fakes.outside import NoRouter, unreachable
 from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.holding import START, World
 
-NONE = cast("Any", None)
 NOW = 100.0
 #: Redis's clock at that moment.
 WALL = START

@@ -26,6 +26,11 @@ def routed(routes: str, *, root: str = "root", **attributes: str) -> tuple[str, 
     return resolve(config, {k.replace("_", "-"): v for k, v in attributes.items()}).receivers
 
 
+def said(attributes: dict[str, str]) -> str:
+    """The message about a notification that goes to one receiver, whatever its attributes."""
+    return resolve(parse(f"route: {{receiver: b}}\n{RECEIVERS}"), attributes).message
+
+
 WALKS: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
     "no children: the root's receiver": ("[]", {}, ("root",)),
     "no child matches: the root's receiver": (
@@ -231,8 +236,7 @@ def test_nothing_matched_is_a_fallback() -> None:
 
 def test_a_long_value_is_cut_before_anything_else() -> None:
     """The rules, the channels and the short attributes stay whole."""
-    config = parse(f"route: {{receiver: b}}\n{RECEIVERS}")
-    message = resolve(config, {"rootCause": "é" * 40_000, "zone": "eu"}).message
+    message = said({"rootCause": "é" * 40_000, "zone": "eu"})
     assert len(message.encode()) <= 1024
     assert message.startswith("Matched rules [b] (attributes: rootCause=é")
     assert message.endswith("…, zone=eu) → channels: slack:b, console")
@@ -240,8 +244,7 @@ def test_a_long_value_is_cut_before_anything_else() -> None:
 
 def test_many_attributes_are_counted_where_they_do_not_fit() -> None:
     """What is left out is said."""
-    config = parse(f"route: {{receiver: b}}\n{RECEIVERS}")
-    message = resolve(config, {f"k{n:03}": "value" for n in range(500)}).message
+    message = said({f"k{n:03}": "value" for n in range(500)})
     assert len(message.encode()) <= 1024
     assert message.startswith("Matched rules [b] (attributes: k000=value, ")
     shown = message.count("=value")
@@ -425,9 +428,7 @@ def test_names_that_are_listed() -> None:
 
 def _longest(attributes: dict[str, str], key: str, lengths: range) -> int:
     """Bytes of the longest message of those with a value of these lengths."""
-    config = parse(f"route: {{receiver: b}}\n{RECEIVERS}")
-    made = [resolve(config, {**attributes, key: "v" * n}).message for n in lengths]
-    return max(len(message.encode()) for message in made)
+    return max(len(said({**attributes, key: "v" * n}).encode()) for n in lengths)
 
 
 def test_a_message_uses_the_space_that_it_has() -> None:
@@ -440,8 +441,7 @@ def test_a_message_uses_the_space_that_it_has() -> None:
 
 def test_of_many_attributes_each_is_shown_in_short() -> None:
     """So that more of them can be shown."""
-    config = parse(f"route: {{receiver: b}}\n{RECEIVERS}")
-    message = resolve(config, {f"k{n:03}": "v" * 200 for n in range(100)}).message
+    message = said({f"k{n:03}": "v" * 200 for n in range(100)})
     pairs = message.partition("(attributes: ")[2].split(", ")[:-1]
     assert len(pairs) > 20
     assert {len(pair.encode()) for pair in pairs[:20]} == {32}
