@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -88,6 +89,14 @@ def values_of(case: str) -> Json:
     """Return what a values file says."""
     read: Json = yaml.safe_load((CHART / "ci" / f"{case}-values.yaml").read_text())
     return read
+
+
+def members(values: Json, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each member of values and of the mappings in them, with its path."""
+    for key, value in values.items():
+        yield (*at, key), value
+        if isinstance(value, dict):
+            yield from members(value, (*at, key))
 
 
 def notes(values: Json) -> str:

@@ -7,7 +7,6 @@ there because a namespace that enforces it would refuse the pod; the others are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from syncer.model.resource import Json
@@ -47,66 +46,58 @@ RIGHTS: Final = {
 
 def faults_of_pod(spec: Json, *, token: bool) -> list[str]:
     """List what a pod must not be; `token` says whether it may have a service account's token."""
-    found = list(_restricted(spec))
+    pod = spec.get("securityContext") or {}
+    found = [f"{flag} is on" for flag in ("hostNetwork", "hostPID", "hostIPC") if spec.get(flag)]
     if bool(spec.get("automountServiceAccountToken", True)) is not token:
         found.append("automountServiceAccountToken is wrong")
     if spec.get("enableServiceLinks") is not False:
         found.append("enableServiceLinks is not off")
-    for container in _containers(spec):
-        name = container["name"]
-        resources = container.get("resources") or {}
-        found += [
-            f"{name} has no {place} of {what}"
-            for place, what in (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))
-            if what not in (resources.get(place) or {})
-        ]
-        if not (container.get("securityContext") or {}).get("readOnlyRootFilesystem"):
-            found.append(f"{name} may write to its root")
-        if container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
-            found.append(f"{name} does not leave its last words for `kubectl describe pod`")
-        image = container["image"]
-        if image.endswith(":latest") or not (":" in image.rpartition("/")[2] or "@" in image):
-            found.append(f"{name} has an image without a version")
-    return found
-
-
-def _restricted(spec: Json) -> Iterator[str]:  # noqa: C901, PLR0912 - one branch for each rule
-    pod = spec.get("securityContext") or {}
-    for flag in ("hostNetwork", "hostPID", "hostIPC"):
-        if spec.get(flag):
-            yield f"{flag} is on"
     for volume in spec.get("volumes") or []:
         kinds = set(volume) - {"name"}
         if not kinds or not kinds <= _VOLUMES:
-            yield f"volume {volume['name']} is a {', '.join(sorted(kinds)) or 'nothing'}"
+            found.append(f"volume {volume['name']} is a {', '.join(sorted(kinds)) or 'nothing'}")
     for container in _containers(spec):
-        own = container.get("securityContext") or {}
-        name = container["name"]
+        faults = {**_beyond_restricted(container, pod), **_beyond_ours(container)}
+        found += [f"{container['name']} {fault}" for fault, there in faults.items() if there]
+    return found
 
-        def said(key: str, own: Json = own) -> object:
-            return own.get(key, pod.get(key))
 
-        if said("runAsNonRoot") is not True:
-            yield f"{name} may run as root"
-        if said("runAsUser") == 0:
-            yield f"{name} runs as root"
-        profile = said("seccompProfile")
-        if not isinstance(profile, dict) or profile.get("type") not in {
-            "RuntimeDefault",
-            "Localhost",
-        }:
-            yield f"{name} has no seccomp profile"
-        if own.get("allowPrivilegeEscalation") is not False:
-            yield f"{name} may gain rights"
-        if own.get("privileged"):
-            yield f"{name} is privileged"
-        capabilities = own.get("capabilities") or {}
-        if "ALL" not in (capabilities.get("drop") or []):
-            yield f"{name} keeps capabilities"
-        if set(capabilities.get("add") or []) - {"NET_BIND_SERVICE"}:
-            yield f"{name} adds capabilities"
-        if any("hostPort" in port for port in container.get("ports") or []):
-            yield f"{name} has a port of the host"
+def _beyond_restricted(container: Json, pod: Json) -> dict[str, bool]:
+    """What the standard forbids a container, and whether it is so."""
+    own = container.get("securityContext") or {}
+    said = {**pod, **own}
+    capabilities = own.get("capabilities") or {}
+    profile = (said.get("seccompProfile") or {}).get("type")
+    return {
+        "may run as root": said.get("runAsNonRoot") is not True,
+        "runs as root": said.get("runAsUser") == 0,
+        "has no seccomp profile": profile not in {"RuntimeDefault", "Localhost"},
+        "may gain rights": own.get("allowPrivilegeEscalation") is not False,
+        "is privileged": bool(own.get("privileged")),
+        "keeps capabilities": "ALL" not in (capabilities.get("drop") or []),
+        "adds capabilities": bool(set(capabilities.get("add") or []) - {"NET_BIND_SERVICE"}),
+        "has a port of the host": any("hostPort" in port for port in container.get("ports") or []),
+    }
+
+
+def _beyond_ours(container: Json) -> dict[str, bool]:
+    """What this project forbids one besides, and whether it is so."""
+    own = container.get("securityContext") or {}
+    resources = container.get("resources") or {}
+    last_words = container.get("terminationMessagePolicy")
+    image = container["image"]
+    versioned = "@" in image or ":" in image.rpartition("/")[2]
+    return {
+        **{
+            f"has no {place} of {what}": what not in (resources.get(place) or {})
+            for place, what in (("requests", "cpu"), ("requests", "memory"), ("limits", "memory"))
+        },
+        "may write to its root": not own.get("readOnlyRootFilesystem"),
+        "does not leave its last words for `kubectl describe pod`": (
+            last_words != "FallbackToLogsOnError"
+        ),
+        "has an image without a version": image.endswith(":latest") or not versioned,
+    }
 
 
 def _containers(spec: Json) -> list[Json]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from notifier.cli.main import _parser
-from notifier.gateway.settings import of_document
+from notifier.gateway.settings import Loaded, of_document
 from syncer.model.resource import Json
 from tests.chart.helm import (
     OF_EACH_CASE,
@@ -23,6 +23,19 @@ from tests.chart.helm import (
 pytestmark = OF_EACH_CASE
 
 NAME: Final = "r-notification-ledger-gateway"
+#: As little as a gateway can be told.
+PLAIN: Final[Json] = {"enabled": True, "config": {"sources": [{"name": "a", "namespace": "b"}]}}
+
+
+def _loaded(found: tuple[Json, ...]) -> Loaded:
+    """What the gateway makes of the rendered file."""
+    config = one(found, "ConfigMap", "-gateway")
+    return of_document(yaml.safe_load(config["data"]["gateway.yaml"]))
+
+
+def _pod(found: tuple[Json, ...]) -> Json:
+    pod: Json = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]
+    return pod
 
 
 def _mine(found: tuple[Json, ...]) -> list[Json]:
@@ -37,11 +50,10 @@ def test_there_is_none_by_default() -> None:
 def test_the_file_is_one_that_the_gateway_takes() -> None:
     """The rendered file loads without a warning, and listens on the ports of the pod."""
     found = rendered("4", "gateway")
-    document = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
-    loaded = of_document(document)
+    loaded = _loaded(found)
     assert loaded.warnings == ()
     assert sorted(loaded.sources) == ["alertmanager", "cluster", "platform", "watchdog"]
-    (container,) = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]["containers"]
+    (container,) = _pod(found)["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     settings = loaded.settings
     assert ports == {
@@ -57,10 +69,9 @@ def test_the_file_is_one_that_the_gateway_takes() -> None:
 def test_secrets_are_where_the_sources_look() -> None:
     """Each file that a source names is in a directory that is mounted."""
     found = rendered("4", "gateway")
-    document = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
-    (container,) = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]["containers"]
+    (container,) = _pod(found)["containers"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    for _, auth in of_document(document).sources.values():
+    for _, auth in _loaded(found).sources.values():
         for file in auth.bearer.token_files if auth.bearer else ():
             assert file.rpartition("/")[0] in mounts
 
@@ -81,8 +92,7 @@ def test_it_may_write_where_its_sources_lead_and_nowhere_else() -> None:
                 "verbs": ["create", "get", "incident", "list"],
             }
         ]  # fmt: skip
-    account = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]
-    assert account["serviceAccountName"] == NAME
+    assert _pod(found)["serviceAccountName"] == NAME
     rights_of_others = [
         o["metadata"]["name"]
         for kind in ("RoleBinding", "ClusterRoleBinding")
@@ -96,8 +106,7 @@ def test_it_may_write_where_its_sources_lead_and_nowhere_else() -> None:
 def test_leases_are_its_own_and_only_where_a_source_is_expected() -> None:
     """The Lease that the process writes is the one that the Role names; without `expectEvery` is none."""
     found = rendered("4", "gateway")
-    settings = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
-    given = of_document(settings).settings.leases
+    given = _loaded(found).settings.leases
     role = one(found, "Role", "-gateway-leases")
     assert role["metadata"]["namespace"] == given.namespace
     (rule,) = role["rules"]
@@ -107,11 +116,6 @@ def test_leases_are_its_own_and_only_where_a_source_is_expected() -> None:
     (lease,) = of_kind(found, "Lease")
     assert lease["metadata"]["name"] == f"{given.prefix}-watchdog"
     assert "spec" not in lease
-    sources = {"sources": [{"name": "a", "namespace": "b"}]}
-    without = objects(template("4", {"gateway": {"enabled": True, "config": sources}}))
-    assert not any(o["metadata"]["name"].endswith("-gateway-leases") for o in without)
-    document = yaml.safe_load(one(without, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
-    assert "leases" not in document
 
 
 def test_tokens_are_reviewed_only_where_a_source_asks_for_it() -> None:
@@ -123,21 +127,12 @@ def test_tokens_are_reviewed_only_where_a_source_asks_for_it() -> None:
     assert [(r["resources"], r["verbs"]) for r in role["rules"]] == [
         (["tokenreviews"], ["create"]), (["subjectaccessreviews"], ["create"]),
     ]  # fmt: skip
-    sources = {"sources": [{"name": "a", "namespace": "b", "auth": {"insecure": True}}]}
-    without = objects(template("4", {"gateway": {"enabled": True, "config": sources}}))
-    assert not [
-        o for o in of_kind(without, "ClusterRole") if o["metadata"]["name"].endswith("-gateway")
-    ]
 
 
 def test_requests_under_way_are_not_cut_off() -> None:
     """A pod has the longest delay and patience that the settings take, and some seconds more."""
-    (deployment,) = [
-        o for o in of_kind(rendered("4", "gateway"), "Deployment")
-        if o["metadata"]["name"].endswith("-gateway")
-    ]  # fmt: skip
     longest = 60 + 60
-    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > longest
+    assert _pod(rendered("4", "gateway"))["terminationGracePeriodSeconds"] > longest
 
 
 def test_the_policy_lets_in_who_may_send_and_out_to_the_api_server() -> None:
@@ -162,9 +157,6 @@ def test_an_ingress_leads_to_the_webhooks_alone() -> None:
     assert path["backend"]["service"] == {
         "name": service["metadata"]["name"], "port": {"name": service["spec"]["ports"][0]["name"]},
     }  # fmt: skip
-    sources = {"sources": [{"name": "a", "namespace": "b"}]}
-    without = objects(template("4", {"gateway": {"enabled": True, "config": sources}}))
-    assert of_kind(without, "Ingress") == []
 
 
 def test_replicas_follow_the_cpu_where_it_is_asked_for() -> None:
@@ -183,10 +175,20 @@ def test_replicas_follow_the_cpu_where_it_is_asked_for() -> None:
     (metric,) = spec["metrics"]
     assert metric["resource"]["target"] == {"type": "Utilization", "averageUtilization": 80}
     assert spec["behavior"] == {"scaleDown": {"stabilizationWindowSeconds": 600}}
-    sources = {"sources": [{"name": "a", "namespace": "b"}]}
-    fixed = objects(template("4", {"gateway": {"enabled": True, "replicas": 3, "config": sources}}))
-    assert of_kind(fixed, "HorizontalPodAutoscaler") == []
-    assert one(fixed, "Deployment", "-gateway")["spec"]["replicas"] == 3
+
+
+def test_what_nobody_asks_for_is_not_there() -> None:
+    """With sources alone: no Lease, no right over the cluster, no way in, and as many replicas as said."""
+    sources = {"sources": [{"name": "a", "namespace": "b", "auth": {"insecure": True}}]}
+    values = {"gateway": {**PLAIN, "replicas": 3, "config": sources}}
+    found = objects(template("4", values))
+    assert {o["kind"] for o in _mine(found)}.isdisjoint(
+        {"Lease", "ClusterRole", "Ingress", "HorizontalPodAutoscaler"}
+    )
+    assert not any(o["metadata"]["name"].endswith("-gateway-leases") for o in found)
+    document = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
+    assert "leases" not in document
+    assert one(found, "Deployment", "-gateway")["spec"]["replicas"] == 3
 
 
 @pytest.mark.parametrize(
@@ -200,9 +202,7 @@ def test_replicas_follow_the_cpu_where_it_is_asked_for() -> None:
 )
 def test_one_replica_has_no_budget_and_two_have_one(given: Json, budgets: int) -> None:
     """A budget for one pod would keep its node from being drained."""
-    sources = {"sources": [{"name": "a", "namespace": "b"}]}
-    values = {"gateway": {"enabled": True, "config": sources, **given}}
-    found = objects(template("4", values))
+    found = objects(template("4", {"gateway": {**PLAIN, **given}}))
     made = [o for o in of_kind(found, "PodDisruptionBudget") if o["metadata"]["name"] == NAME]
     assert len(made) == budgets
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import yaml
 
 from syncer.model.resource import Json
-from tests.chart.helm import CASES, CHART, MAJORS, template, values_of
+from tests.chart.helm import CASES, CHART, MAJORS, members, template, values_of
 
 EXTERNAL: Json = {"mode": "external", "external": {"hosts": ["h"]}}
 
@@ -268,13 +268,9 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
 }  # fmt: skip
 
 
-def paths(values: Json, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the path of each value that is no mapping, and of each empty mapping."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from paths(value, (*at, key))
-        else:
-            yield (*at, key)
+def paths(values: Json) -> list[tuple[str, ...]]:
+    """Return the path of each value that is no mapping, and of each empty mapping."""
+    return [path for path, value in members(values) if not isinstance(value, dict) or not value]
 
 
 def apart(first: Json, second: Json) -> bool:
@@ -364,7 +360,12 @@ def test_every_contradiction_is_told_at_once(major: str) -> None:
 @pytest.mark.parametrize("major", MAJORS)
 def test_a_key_with_nothing_below_it_is_named_or_does_no_harm(major: str) -> None:
     """A group whose members are all comments is refused by its name, or the chart does without it."""
-    groups = list(_mappings(yaml.safe_load((CHART / "values.yaml").read_text())))
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    # The settings below `config` are the code's.
+    groups = [
+        path for path, value in members(values)
+        if isinstance(value, dict) and (path[0] != "config" or len(path) == 1)
+    ]  # fmt: skip
     named = set()
     for depth in (1, 2, 3):  # what lies deeper is Kubernetes's own
         emptied = _emptied(group for group in groups if len(group) == depth)
@@ -386,15 +387,6 @@ def test_a_redis_elsewhere_needs_nothing_of_the_chart_s_own() -> None:
     assert run.out == template("4", external()).out
 
 
-def _mappings(values: Json, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Yield the path of each mapping of the chart's; the settings below `config` are the code's."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield (*at, key)
-            if key != "config":
-                yield from _mappings(value, (*at, key))
-
-
 def _emptied(groups: Iterable[tuple[str, ...]]) -> Json:
     """Return values with nothing below each of these keys."""
     values: Json = {}
@@ -411,7 +403,14 @@ def test_a_closed_list_stays_closed() -> None:
     """Each group of each values file refuses a key that nobody knows."""
     values: Json = {}
     refused = []
-    for path in sorted({p for case in CASES for p in _groups(values_of(case))}):
+    for path in sorted(
+        {
+            p
+            for case in CASES
+            for p, value in members(values_of(case))
+            if value and isinstance(value, dict)
+        }
+    ):
         if path[0] in OPEN or any(".".join(path[:n]) in OPEN for n in range(1, len(path) + 1)):
             continue
         group = values
@@ -434,11 +433,3 @@ OPEN = {
     "gateway.autoscaling.behavior", "gateway.config", "gateway.ingress.annotations",
     "podAnnotations", "podLabels", "deploymentAnnotations", "nodeSelector", "affinity",
 }  # fmt: skip
-
-
-def _groups(values: Json, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found = []
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            found += [(*path, name), *_groups(value, (*path, name))]
-    return found

@@ -247,45 +247,12 @@ def create_from_notes(stage: Stage, notes: str) -> str:
     return str(answer.json["metadata"]["name"])
 
 
-async def test_the_password_is_made_with_one_right(here: Stage) -> None:
-    """The Job's program makes the Secret once, and leaves one that is there, for it may do nothing else."""
-    first, second, secret = await asyncio.to_thread(make_password, here)
-    assert (first.code, second.code) == (0, 0), first.err + second.err
-    assert "made the Secret" in first.out
-    assert "is there already" in second.out
-    assert secret["data"].keys() == {"password", "explorer-password"}
-    assert len(set(secret["data"].values())) == 2, "who has one has not the other"
-    for password in secret["data"].values():
-        assert len(base64.b64decode(password)) == 64
-        assert password not in first.out + second.out
-    assert secret["metadata"]["labels"]["app.kubernetes.io/component"] == "redis"
-
-
-def make_password(stage: Stage) -> tuple[Run, Run, Json]:
-    """Run the program of the Job twice, as its pod would; returns the Secret as well."""
-    made = objects(template("4", {}, namespace=stage.namespace))
-    paths = {
-        "ServiceAccount": f"/api/v1/namespaces/{stage.namespace}/serviceaccounts",
-        "Role": f"{RBAC}/namespaces/{stage.namespace}/roles",
-        "RoleBinding": f"{RBAC}/namespaces/{stage.namespace}/rolebindings",
-    }
-    for kind, path in paths.items():
-        (one,) = [o for o in of_kind(made, kind) if o["metadata"]["name"] == PASSWORD_JOB]
-        answer = stage.plane.api.request("POST", path, json.dumps(one))
-        assert answer.status == 201, answer.text
-    (job,) = of_kind(made, "Job")
-    jobs = f"/apis/batch/v1/namespaces/{stage.namespace}/jobs"
-    answer = stage.plane.api.request("POST", jobs, json.dumps(job))
-    assert answer.status == 201, answer.text
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    env = {e["name"]: e["value"] for e in container["env"]}
-    runs = [run_program(stage, "redis-password.py", PASSWORD_JOB, env) for _ in range(2)]
-    path = f"/api/v1/namespaces/{stage.namespace}/secrets/{env['SECRET']}"
-    return runs[0], runs[1], get(stage, path)
-
-
 async def test_helm_has_the_password_made_first(here: Stage) -> None:
-    """Helm waits for the Job before it makes what needs the password, and takes its rights away."""
+    """
+    Helm waits for the Job before it makes what needs the password, and takes its rights away.
+
+    The Job's program makes the Secret once, and leaves one that is there, for it may do nothing else.
+    """
     more: Json = {"replicas": 1}
     installing = asyncio.create_task(asyncio.to_thread(install, here, more, major="4"))
     job = f"/apis/batch/v1/namespaces/{here.namespace}/jobs/{PASSWORD_JOB}"
@@ -296,28 +263,36 @@ async def test_helm_has_the_password_made_first(here: Stage) -> None:
     )  # fmt: skip
     deployments = f"/apis/apps/v1/namespaces/{here.namespace}/deployments"
     assert get(here, deployments)["items"] == []
-    await asyncio.to_thread(run_password_job, here, get(here, job))
+    first, second = await asyncio.to_thread(run_password_job, here, get(here, job))
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert "made the Secret" in first.out
+    assert "is there already" in second.out
     assert (await installing).code == 0
     made = {o["metadata"]["name"] for o in get(here, deployments)["items"]}
     assert made == {"r-notification-ledger", "r-notification-ledger-explorer"}
-    secret = f"/api/v1/namespaces/{here.namespace}/secrets/{ACCOUNT}-redis-auth"
-    assert api.request("GET", secret).status == 200
+    path = f"/api/v1/namespaces/{here.namespace}/secrets/{ACCOUNT}-redis-auth"
+    secret = get(here, path)
+    assert secret["metadata"]["labels"]["app.kubernetes.io/component"] == "redis"
+    assert secret["data"].keys() == {"password", "explorer-password"}
+    assert len(set(secret["data"].values())) == 2, "who has one has not the other"
+    for password in secret["data"].values():
+        assert len(base64.b64decode(password)) == 64
+        assert password not in first.out + second.out
     role = f"{RBAC}/namespaces/{here.namespace}/roles/{PASSWORD_JOB}"
 
     def taken_away() -> bool:
-        return {api.request("GET", path).status for path in (job, role)} == {404}
+        return {api.request("GET", each).status for each in (job, role)} == {404}
 
     await until(taken_away, "the Job and its right are gone")
     await asyncio.to_thread(uninstall, here, major="4")
-    assert api.request("GET", secret).status == 200, "as Redis's disk, it stays"
+    assert get(here, path) == secret, "as Redis's disk, it stays"
 
 
-def run_password_job(stage: Stage, job: Json) -> None:
-    """Do what kubelet and controllers would: run the Job's program, and say that it is complete."""
+def run_password_job(stage: Stage, job: Json) -> tuple[Run, Run]:
+    """Do what kubelet and controllers would: run the Job's program, twice, and say that it is complete."""
     (container,) = job["spec"]["template"]["spec"]["containers"]
     env = {e["name"]: e["value"] for e in container["env"]}
-    run = run_program(stage, "redis-password.py", PASSWORD_JOB, env)
-    assert run.code == 0, run.out
+    first, second = (run_program(stage, "redis-password.py", PASSWORD_JOB, env) for _ in range(2))
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     done = [
         {"type": kind, "status": "True", "lastTransitionTime": now, "lastProbeTime": now}
@@ -330,3 +305,4 @@ def run_password_job(stage: Stage, job: Json) -> None:
         json.dumps({"status": status}), content_type="application/merge-patch+json",
     )  # fmt: skip
     assert answer.status == 200, answer.text
+    return first, second
