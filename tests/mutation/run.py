@@ -11,8 +11,7 @@ that import the module, then the others, least work first, up to `_BUDGET_S`. Wh
 import meets the tests that name what is bound or run a line which does, then the module's other tests, in a
 process that imports the mutant.
 
-A test that outlasts its time limit counts as failed if it keeps the limit without the mutant. What a run
-found is kept as well: the same run on the same tree goes on where it was broken off.
+A test that outlasts its time limit counts as failed if it keeps the limit without the mutant.
 
 What survives is either a hole in the tests or a change that changes nothing. The latter belongs into
 ``equivalent.toml``, with the reason.
@@ -40,7 +39,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from tests.mutation import patch, sources
 from tests.mutation.operators import Mutant, mutants
@@ -354,8 +353,8 @@ def _holds(root: Path, file: Path) -> bool:
     return bool(known["of"] == _digest(root, known["entered"]))
 
 
-def _digest(root: Path, names: Iterable[str], salt: str = "") -> str:
-    digest = hashlib.sha256(salt.encode())
+def _digest(root: Path, names: Iterable[str]) -> str:
+    digest = hashlib.sha256()
     for name in names:
         text = (root / name).read_bytes() if (root / name).is_file() else b""
         digest.update(f"{name}\0".encode() + text + b"\0")
@@ -666,12 +665,9 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
             t: (root / t).read_text() for t in {test.partition("::")[0] for test in whole.tests}
         }
         bench = Bench(servers, Tree(texts, whole), modules)
-        with Journal(
-            store / "runs" / _digest(root, sorted({*texts, *sources.files(root, "tests")}))
-        ) as journal:
-            judged = _judged(bench, drawn, journal, arguments.jobs, modules)
+        judged = _judged(bench, drawn, arguments.jobs, modules)
     if len(judged) < len(drawn):
-        _say(f"broken off after {len(judged)} of {len(drawn)}; the same command goes on from there")
+        _say(f"broken off after {len(judged)} of {len(drawn)}")
     results += judged
     print("\n".join(table(results, same)))
     if arguments.json:
@@ -687,76 +683,28 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
 def _judged(
     bench: Bench,
     drawn: Sequence[Mutant],
-    journal: Journal,
     jobs: int,
     modules: Mapping[str, Module],
 ) -> list[Result]:
     """Judge mutants, as many at once as there are jobs; show survivors and how far it is."""
     judged: list[Result] = []
     began = shown = time.monotonic()
-    fresh = 0
-
-    def one(mutant: Mutant) -> tuple[Result, bool]:
-        if known := journal.find(mutant):
-            return known, False
-        return bench.judge(mutant), True
-
     with contextlib.suppress(KeyboardInterrupt), _pool(jobs, bench.servers) as pool:
-        for result, new in pool.map(one, drawn):
+        for result in pool.map(bench.judge, drawn):
             judged.append(result)
-            if new:
-                journal.add(result)
-                fresh += 1
             if not result.killed:
                 _say(f"{len(judged)} of {len(drawn)}: survived {result.tests} tests")
                 print(difference(result.mutant, modules[result.mutant.path].source), flush=True)
             now = time.monotonic()
             if now - shown > _LINE_OF_PROGRESS_S or len(judged) == len(drawn):
                 shown = now
-                each = (now - began) / max(1, fresh)
+                each = (now - began) / len(judged)
                 killed = sum(r.killed for r in judged) / len(judged)
                 _say(
                     f"{len(judged)} of {len(drawn)}, {killed:.1%} killed, {each:.2f} s each, "
                     f"{each * (len(drawn) - len(judged)) / 60:.0f} min left"
                 )
     return judged
-
-
-class Journal:
-    """What runs on this very tree have found, line by line, so that one that is broken off goes on."""
-
-    def __init__(self, file: Path) -> None:
-        """Read what is there."""
-        self._known: dict[str, tuple[bool, str, int, float]] = {}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for line in file.read_text().splitlines() if file.exists() else ():
-            with contextlib.suppress(json.JSONDecodeError):  # the last may be half
-                key, *found = json.loads(line)
-                self._known[key] = tuple(found)
-        self._out = file.open("a")
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        """Close the file."""
-        self._out.close()
-
-    def find(self, mutant: Mutant) -> Result | None:
-        """Return what became of a mutant, if that is known."""
-        known = self._known.get(self._key(mutant))
-        return Result(mutant, *known) if known else None
-
-    def add(self, result: Result) -> None:
-        """Write down what became of a mutant."""
-        row = (self._key(result.mutant), result.killed, result.by, result.tests, result.seconds)
-        self._out.write(json.dumps(row) + "\n")
-        self._out.flush()
-
-    @staticmethod
-    def _key(mutant: Mutant) -> str:
-        return f"{mutant.path}:{mutant.start}:{mutant.end}:{mutant.text}"
 
 
 @contextlib.contextmanager
