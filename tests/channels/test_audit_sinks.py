@@ -204,15 +204,6 @@ async def test_the_store_has_authorities_of_its_own(certificates: Certificates) 
     assert len(receiver.requests) == 1
 
 
-def test_a_broken_file_of_authorities_is_a_configuration_error(tmp_path: Path) -> None:
-    """TLS_CA_FILE that is missing or holds no certificate ends the start, and is named."""
-    empty = tmp_path / "ca.pem"
-    empty.write_text("")
-    for path in (tmp_path / "absent.pem", empty):
-        with pytest.raises(ConfigError, match="TLS_CA_FILE"):
-            store_tls(settings_with(), str(path))
-
-
 # -- the file -------------------------------------------------------------------------------------
 
 

@@ -148,28 +148,6 @@ async def test_missing_permission_is_told_once(
         assert len(server.seen) == 9
 
 
-async def test_lost_answer_is_tried_again_under_the_same_name(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """After an unclear answer the event is sent again; that it was there then is fine."""
-
-    async def handle(http: web.Request) -> web.StreamResponse:
-        if len(server.seen) == 1:
-            assert http.transport is not None
-            http.transport.abort()
-        return status(409, "AlreadyExists", "exists", name="a")
-
-    async with (
-        ScriptedServer(handle) as server,
-        recording(write_kubeconfig(tmp_path / "k", server.url)) as recorder,
-    ):
-        recorder.emit(request(), "Normal", "Sent", "m", discriminator="x")
-        assert await recorder.drain(30) == 0
-        assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
-        first, second = (json.loads(b)["metadata"]["name"] for b in server.bodies)
-        assert first == second
-
-
 async def test_rate_is_bounded_behind_the_burst(tmp_path: Path) -> None:
     """The burst goes at once, what follows at the rate."""
     limits = EventLimits(burst=5, rate=20)

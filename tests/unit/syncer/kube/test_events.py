@@ -146,6 +146,12 @@ ANSWERS: dict[str, tuple[list[Exception | None], int, int, bool]] = {
     "its namespace ends": ([Rejected("ends", reason="NamespaceTerminating")], 1, 1, False),
     "it is refused": ([Rejected("no", reason="Invalid")], 1, 1, True),
     "it may not be written": ([Unauthorised("no", reason=DENIED)], 1, 1, True),
+    "its answer is lost, and it is there then": (
+        [Ambiguous("lost"), Conflict("there")],
+        2,
+        0,
+        False,
+    ),
     "it is away for a moment": ([Unavailable("away"), Unavailable("away")], 3, 0, False),
     "it is away for longer": ([Unavailable("away")] * 9, 1 + events._TRIES, 1, True),
 }
