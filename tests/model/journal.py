@@ -42,13 +42,12 @@ Each rule is in force unless a mutant switches it off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache, partial
-from typing import Any, ClassVar, Final, NamedTuple
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
 
-from tests.model.components import Part
 from tests.model.fairness import Promises
 from tests.model.rules import Rules
 from tests.model.search import replaced, spend, with_replica
@@ -300,11 +299,6 @@ class State(NamedTuple):
     marks: Marks = Marks.NONE
 
 
-#: What is split into its fields (`components.py`).
-SPLIT = ("replicas", "budget")
-_STATUS: Final = State._fields.index("status")
-_LOG: Final = State._fields.index("log")
-
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
 
@@ -415,14 +409,28 @@ def start(o: Options) -> State:
     )  # fmt: skip
 
 
-def parts(_: Options) -> tuple[Part[State], ...]:
-    """What the transitions of a state come from (`components.py`)."""
-    return _PARTS
-
-
-def _judged(s: State, o: Options, part: Part[State]) -> Iterator[Step]:
-    for label, following, broken in part(s, o):
+def steps(s: State, o: Options) -> Iterator[Step]:
+    """Yield the transitions of a state."""
+    for label, following, broken in _steps(s, o):
         yield label, following, (*broken, *_broken(s, following))
+
+
+def _steps(s: State, o: Options) -> Iterator[Step]:
+    yield from _takeover(s, o)
+    for i in (0, 1):
+        yield from _crash(s, o, i)
+        yield from _cut(s, o, i)
+    for part in (_tick, _lease, _late_write, _word, _outages, _api, _late_note, _object):
+        yield from part(s, o)
+    for i in (0, 1):
+        yield from _ownerless(s, o, i)
+        if s.replicas[i].epoch:
+            yield from _term(s, o, i)
+            if not _unlisted(s, o, i):
+                for own in (_claim, _open, _journal, _publish):
+                    yield from own(s, o, i)
+        yield from _jobs(s, o, i)
+    yield from _wire(s, o)
 
 
 def _ownerless(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -431,11 +439,6 @@ def _ownerless(s: State, o: Options, i: int) -> Iterator[Step]:
         yield f"{i} restarts", with_replica(s, i, up=True), ()
     elif not r.epoch and _vacant(s) and s.api and not _other_serves(s, o, i):
         yield f"{i} acquires", _acquired(s, o, i), ()
-
-
-def _owner(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) -> Iterator[Step]:
-    if s.replicas[i].epoch and not (part is not _term and _unlisted(s, o, i)):
-        yield from part(s, o, i)
 
 
 def _unlisted(s: State, o: Options, i: int) -> bool:
@@ -550,8 +553,8 @@ def _vacant(s: State) -> bool:
 
 
 def _broken(s: State, t: State) -> tuple[str, ...]:
-    """Properties of a step that writes log or status; by place, since asking for one would read it."""
-    if t[_STATUS] is s[_STATUS] and t[_LOG] is s[_LOG]:
+    """Properties of a step that writes log or status."""
+    if t.status is s.status and t.log is s.log:
         return ()
     out = []
     if t.former and t.status and any(e[0] in t.former for e in t.status.attempts):
@@ -1095,21 +1098,3 @@ def _publish(s: State, o: Options, i: int) -> Iterator[Step]:
         yield f"{i} publishes", _status_written(s, status), ()
     elif idle and s.marks is Marks.LEFT and (r.epoch, i) == (s.lease, s.holder) and not r.jobs:
         yield f"{i} clears what the Lease says of marks", s._replace(marks=Marks.NONE), ()
-
-
-_UNJUDGED: Final[tuple[Part[State], ...]] = (
-    _takeover,
-    *(partial(fault, i=i) for i in (0, 1) for fault in (_crash, _cut)),
-    _tick, _lease, _late_write, _word, _outages, _api, _late_note, _object,
-    *(
-        part
-        for i in (0, 1)
-        for part in (
-            partial(_ownerless, i=i),
-            *(partial(_owner, i=i, part=own) for own in (_term, _claim, _open, _journal, _publish)),
-            partial(_jobs, i=i),
-        )
-    ),
-    _wire,
-)  # fmt: skip
-_PARTS: Final[tuple[Part[State], ...]] = tuple(partial(_judged, part=part) for part in _UNJUDGED)

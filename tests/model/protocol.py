@@ -20,13 +20,12 @@ missing key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache, partial
-from typing import ClassVar, Final, NamedTuple
+from functools import cache
+from typing import ClassVar, NamedTuple
 
-from tests.model.components import Part
 from tests.model.rules import Rules
 from tests.model.search import replaced
 
@@ -269,9 +268,6 @@ class State(NamedTuple):
     verdicts: int = 0
     judging: tuple[Verdict, ...] = ()
 
-
-#: What is split into its fields (`components.py`).
-SPLIT = ("processes", "witness")
 
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
@@ -582,15 +578,23 @@ def start(o: Options) -> State:
     return State(*start_, *budgets, o.wishes, NO_ID, Witness(), o.verdicts)
 
 
-def parts(_: Options) -> tuple[Part[State], ...]:
-    """What the transitions of a state come from (`components.py`)."""
-    return _PARTS
-
-
-def _lead(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) -> Iterator[Step]:
-    p = s.processes[i]
-    if p.epoch and (p.claim is Claim.HELD) is (part is not _claim):
-        yield from part(s, o, i)
+def steps(s: State, o: Options) -> Iterator[Step]:
+    """Yield the transitions of a state."""
+    yield from _takeover(s, o)
+    yield from _term(s, o, 0)
+    yield from _term(s, o, 1)
+    yield from _faults(s, o)
+    for i, p in enumerate(s.processes):
+        if p.epoch and p.claim is not Claim.HELD:
+            yield from _claim(s, o, i)
+        elif p.epoch:
+            yield from _open(s, o, i)
+            yield from _sweep(s, o, i)
+        yield from _deliver(s, o, i)
+        yield from _publish(s, o, i)
+    yield from _operate(s, o)
+    yield from _judge(s, o)
+    yield from _wire(s, o)
 
 
 def is_goal(s: State, o: Options) -> bool:
@@ -1426,17 +1430,3 @@ def _acknowledged_history(log: Log, ack: Ack, o: Options) -> bool:
     if not o.ack_chain:
         return log.records[len(shown) - 1] == shown[-1]._replace(unread=False)
     return ack.plan == log.plan and _same(shown, log.records)
-
-
-_PARTS: Final[tuple[Part[State], ...]] = (
-    _takeover, partial(_term, i=0), partial(_term, i=1), _faults,
-    *(
-        part
-        for i in (0, 1)
-        for part in (
-            *(partial(_lead, i=i, part=led) for led in (_claim, _open, _sweep)),
-            partial(_deliver, i=i), partial(_publish, i=i),
-        )
-    ),
-    _operate, _judge, _wire,
-)  # fmt: skip

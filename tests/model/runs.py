@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tests.model import journal, protocol, sessions, wakeups
-from tests.model.components import Components
 from tests.model.fairness import Promise
 from tests.model.rules import without
 from tests.model.search import Found, search
@@ -1042,19 +1041,12 @@ R5_TRACE = (
 )  # fmt: skip
 
 
-#: By the parts of a model's steps: its components, and their function.
-_SHARED: dict[Any, tuple[Components[Any], Any]] = {}
-#: What a run of more states has worked out is not worth its memory to the next one.
-_SHARED_STATES: Final = 200_000
-
-
 def execute(
     options: P | K | S | O,
     *,
     live: bool = True,
     watch: tuple[str, ...] | None = None,
     max_states: int = 3_000_000,
-    max_seconds: float = 900.0,
     name: str = "",
 ) -> Found[Any]:
     """
@@ -1064,44 +1056,24 @@ def execute(
     properties that stop it, None for all.
     """
     model: Any = MODELS[type(options)]
-    start: Any = model.start(options)
-    parts = model.parts(options)
-    components, steps = _components(parts, start, options)
-    start, lift = components.number(start, options), components.lift
+
+    def of(function: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+        return lambda state: function(state, options)
+
     # Without verdicts the first has nothing to mark, and the second never has.
     marked = options.verdicts > 0 if isinstance(options, P) else not isinstance(options, K)
-    goal = lift(model.is_goal) if live and isinstance(options, P) else None
-    promises = _promises(model, lift) if live and goal is None else ()
-    found = search(
-        start,
-        steps,
+    goal = of(model.is_goal) if live and isinstance(options, P) else None
+    promises = model.PROMISES if live and goal is None else {}
+    return search(
+        model.start(options),
+        of(model.steps),
         goal=goal,
-        promises=promises,
+        promises=[Promise(name, of(pending), by) for name, (pending, by) in promises.items()],
         watch=watch,
-        measures=lift(model.marks) if marked else None,
+        measures=of(model.marks) if marked else None,
         max_states=max_states,
-        max_seconds=max_seconds,
         name=name,
     )
-    if found.states > _SHARED_STATES:
-        del _SHARED[parts]
-    if found.violation is None:
-        return found
-    states = tuple(map(components.state, found.violation.states))
-    return replace(found, violation=replace(found.violation, states=states))
-
-
-def _components(parts: Any, start: Any, options: Any) -> tuple[Components[Any], Any]:
-    """Return what all runs of the same parts share, whatever their options."""
-    if parts not in _SHARED:
-        components = Components(start, options, MODELS[type(options)].SPLIT)
-        _SHARED[parts] = components, components.moves(parts)
-    return _SHARED[parts]
-
-
-def _promises(model: Any, lift: Callable[[Any], Any]) -> tuple[Promise[Any], ...]:
-    promises = model.PROMISES.items()
-    return tuple(Promise(name, lift(pending), by) for name, (pending, by) in promises)
 
 
 def complaint(run: Run, found: Found[Any]) -> str:

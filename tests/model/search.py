@@ -142,7 +142,8 @@ class Found(Generic[T]):
         return "safe" if self.stuck is None else "safe and live"
 
 
-def search(  # noqa: PLR0913 (what a search can be asked)
+@_no_collector()
+def search(  # noqa: C901, PLR0912, PLR0915 - one loop, and each branch costs a call per transition
     start: T,
     steps: Callable[[T], Iterable[Transition[T]]],
     *,
@@ -151,7 +152,6 @@ def search(  # noqa: PLR0913 (what a search can be asked)
     watch: Container[str] | None = None,
     measures: Callable[[T], dict[str, int]] | None = None,
     max_states: int = 20_000_000,
-    max_seconds: float = 3600.0,
     name: str = "",
 ) -> Found[T]:
     """
@@ -165,48 +165,8 @@ def search(  # noqa: PLR0913 (what a search can be asked)
         watch: Names of the properties that stop the search; None for all.
         measures: Values of a state whose largest are reported.
         max_states: Bound on the states kept.
-        max_seconds: Bound on the time.
         name: If given, long runs report progress under it on standard error.
     """
-    with _no_collector():
-        return _search(start, steps, goal, promises, watch, measures, max_states, max_seconds, name)
-
-
-def replay(
-    start: T, steps: Callable[[T], Iterable[Transition[T]]], trace: Iterable[str]
-) -> tuple[T, tuple[str, ...]]:
-    """
-    Follow a trace, taking the first transition of each label.
-
-    Returns:
-        The last state, and the properties that the last step broke.
-
-    Raises:
-        LookupError: a step is not enabled; says which one and what is.
-    """
-    state, broken = start, tuple[str, ...]()
-    for n, label in enumerate(trace, 1):
-        for candidate, following, wrong in steps(state):
-            if candidate == label:
-                state, broken = following, wrong
-                break
-        else:
-            enabled = ", ".join(s[0] for s in steps(state))
-            raise LookupError(f"step {n}, {label!r}, is not enabled; enabled are: {enabled}")
-    return state, broken
-
-
-def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a call per transition
-    start: T,
-    steps: Callable[[T], Iterable[Transition[T]]],
-    goal: Callable[[T], bool] | None,
-    promises: Sequence[Promise[T]],
-    watch: Container[str] | None,
-    measures: Callable[[T], dict[str, int]] | None,
-    max_states: int,
-    max_seconds: float,
-    name: str,
-) -> Found[T]:
     began = time.monotonic()
     index: dict[T, int] = {start: 0}
     order: list[T] = [start]
@@ -250,7 +210,7 @@ def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a
             graph.add(named)
         at += 1
         if at % 4096 == 0:
-            bounded = len(order) > max_states or time.monotonic() - began > max_seconds
+            bounded = len(order) > max_states
             if name and at % _REPORT_EVERY < 4096:
                 _report(name, len(order), depth, time.monotonic() - began)
     complete = violation is None and not bounded
@@ -264,6 +224,30 @@ def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a
         None if lost is None else len(lost),
         _path(order, parents, labels, lost[0])[0] if lost else (), largest, unkept,
     )  # fmt: skip
+
+
+def replay(
+    start: T, steps: Callable[[T], Iterable[Transition[T]]], trace: Iterable[str]
+) -> tuple[T, tuple[str, ...]]:
+    """
+    Follow a trace, taking the first transition of each label.
+
+    Returns:
+        The last state, and the properties that the last step broke.
+
+    Raises:
+        LookupError: a step is not enabled; says which one and what is.
+    """
+    state, broken = start, tuple[str, ...]()
+    for n, label in enumerate(trace, 1):
+        for candidate, following, wrong in steps(state):
+            if candidate == label:
+                state, broken = following, wrong
+                break
+        else:
+            enabled = ", ".join(s[0] for s in steps(state))
+            raise LookupError(f"step {n}, {label!r}, is not enabled; enabled are: {enabled}")
+    return state, broken
 
 
 def _path(

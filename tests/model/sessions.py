@@ -38,10 +38,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import Any, ClassVar, NamedTuple
 
-from tests.model.components import Part
 from tests.model.fairness import Promises
 from tests.model.rules import Rules
 from tests.model.search import replaced, spend, with_replica
@@ -213,9 +211,6 @@ class State(NamedTuple):
     budget: Budget
 
 
-#: What is split into its fields (`components.py`).
-SPLIT = ("replicas", "budget")
-
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
 
@@ -306,31 +301,23 @@ def start(o: Options) -> State:
     return State(replicas, sessions, shards, (1,) * o.replicas, (), (), o.faults)
 
 
-def parts(o: Options) -> tuple[Part[State], ...]:
-    """What the transitions of a state come from (`components.py`)."""
-    return _parts(o.replicas, o.old)
-
-
-@cache
-def _parts(replicas: int, old: bool) -> tuple[Part[State], ...]:
-    made: list[Part[State]] = [partial(_faults, i=i) for i in range(replicas)]
-    made += [_deletions, _late, _time]
-    for i in range(replicas):
-        made.append(partial(_written, i=i))
-        own = [_old] if old and i == 0 else [_session, _watch, _others, _acquisition]
-        made += [partial(_awake, i=i, part=part) for part in (*own, _work)]
-    return tuple(made)
+def steps(s: State, o: Options) -> Iterator[Step]:
+    """Yield the transitions of a state."""
+    for i in range(o.replicas):
+        yield from _faults(s, o, i)
+    for part in (_deletions, _late, _time):
+        yield from part(s, o)
+    for i, r in enumerate(s.replicas):
+        yield from _written(s, o, i)
+        if r.up and not r.frozen:
+            own = (_old,) if o.old and not i else (_session, _watch, _others, _acquisition)
+            for each in (*own, _work):
+                yield from each(s, o, i)
 
 
 def _time(s: State, o: Options) -> Iterator[Step]:
     if not any(_is_due(r) for r in s.replicas):
         yield "tick", _tick(s, o), ()
-
-
-def _awake(s: State, o: Options, i: int, part: Callable[..., Iterator[Step]]) -> Iterator[Step]:
-    r = s.replicas[i]
-    if r.up and not r.frozen:
-        yield from part(s, o, i)
 
 
 def _new(s: State, o: Options) -> Sequence[Replica]:

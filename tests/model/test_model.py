@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.model import journal, protocol, sessions, wakeups
-from tests.model.components import Components, steps
 from tests.model.rules import Rules, without
 from tests.model.runs import (
     B1L_TRACE,
@@ -21,7 +20,6 @@ from tests.model.runs import (
     M20B,
     M20B_TRACE,
     MODELS,
-    PAIR,
     PROMISES,
     PROTOCOL_MUTANTS,
     QUIET,
@@ -50,7 +48,7 @@ from tests.model.runs import (
     survives,
     watched,
 )
-from tests.model.search import Transition, replay
+from tests.model.search import replay
 
 TABLES = (PROTOCOL_MUTANTS, WAKEUP_MUTANTS, SESSION_MUTANTS, JOURNAL_MUTANTS)
 MUTANTS = [m for table in TABLES for m in table if not m.large]
@@ -109,7 +107,7 @@ def _never_off(model: type[Rules], table: Sequence[Mutant]) -> set[str]:
 def follow(options: Any, trace: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
     """Take the steps of a trace; return the last state and what the last step broke."""
     model = MODELS[type(options)]
-    return replay(model.start(options), lambda state: steps(model, state, options), trace)
+    return replay(model.start(options), lambda state: model.steps(state, options), trace)
 
 
 def test_h5_the_same_last_record_is_not_the_same_history() -> None:
@@ -215,7 +213,7 @@ def test_w1_a_lease_that_is_valid_again_wakes_nobody() -> None:
     mutant = without(safe, "resync")
     state, _ = follow(mutant, W1_TRACE)
     assert wakeups.is_due(state, mutant)
-    assert steps(wakeups, state, mutant) == []
+    assert list(wakeups.steps(state, mutant)) == []
     trace = (*W1_TRACE, "resync of 0", "0 looks: due")
     state, _ = follow(safe, trace)
     assert state.replicas[0].job is wakeups.Job.WAITING
@@ -266,46 +264,3 @@ def test_a_run_that_has_not_seen_what_it_is_for_is_told() -> None:
         "blind", "one verdict, no fault", VERDICT_1, seen=("stands", "overtaken by a success")
     )
     assert complaint(run, execute(run.options)) == "never seen: overtaken by a success"
-
-
-CUT = sessions.Options(faults=sessions.Budget(cuts=1))
-OUTAGE = journal.Options(attempts=1, faults=journal.Budget(outages=1))
-
-
-@pytest.mark.parametrize(
-    ("model", "options", "mutant"),
-    [
-        pytest.param(
-            protocol, replace(VERDICT_1, crashes=1), ["verdict_settled"], id="protocol"
-        ),
-        pytest.param(
-            wakeups, PAIR, ["resync"], id="wake-ups"
-        ),
-        pytest.param(sessions, CUT, ["send_guard"], id="sessions"),
-        pytest.param(journal, OUTAGE, ["note_gone"], id="journal"),
-    ],
-)  # fmt: skip
-def test_numbered_states_have_the_steps_of_their_states(
-    model: Any, options: Any, mutant: Sequence[str]
-) -> None:
-    """What is remembered of a step is what it does, in each state and whatever ran before."""
-    components = Components(model.start(options), options, model.SPLIT)
-    moves = components.moves(model.parts(options))
-    changed = without(options, *mutant)
-    expected: dict[Any, dict[Any, list[Transition[Any]]]] = {options: {}, changed: {}}
-    for o in (options, changed, options):
-        todo = [components.number(model.start(o), o)]
-        states = {todo[0]: model.start(o)}
-        for number in todo:
-            state, known = states[number], expected[o]
-            if state not in known:
-                known[state] = steps(model, state, o)
-            taken = []
-            for label, n, broken in moves(number):
-                if n not in states:
-                    states[n] = components.state(n)
-                    assert components.number(states[n], o) == n
-                    todo.append(n)
-                taken.append((label, states[n], broken))
-            assert taken == known[state]
-        assert len(todo) > 200

@@ -34,10 +34,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache, partial
 from typing import ClassVar, NamedTuple
 
-from tests.model.components import Part
 from tests.model.fairness import Promises
 from tests.model.rules import Rules
 from tests.model.search import replaced, spend, with_replica
@@ -199,9 +197,6 @@ class State(NamedTuple):
     budget: Budget
 
 
-#: What is split into its fields (`components.py`).
-SPLIT = ("replicas", "budget")
-
 #: A transition: what happened, the next state, the properties that it broke.
 Step = tuple[str, State, tuple[str, ...]]
 
@@ -263,20 +258,15 @@ def start(o: Options) -> State:
     )  # fmt: skip
 
 
-def parts(o: Options) -> tuple[Part[State], ...]:
-    """What the transitions of a state come from (`components.py`)."""
-    return _parts(o.replicas)
-
-
-@cache
-def _parts(replicas: int) -> tuple[Part[State], ...]:
-    own = (_lease, _queue, _attempt, _status)
-    return (
-        *(partial(_own_faults, i=i) for i in range(replicas)),
-        _faults,
-        _surroundings,
-        *(partial(part, i=i) for i in range(replicas) for part in own),
-    )
+def steps(s: State, o: Options) -> Iterator[Step]:
+    """Yield the transitions of a state."""
+    for i in range(o.replicas):
+        yield from _own_faults(s, o, i)
+    yield from _faults(s, o)
+    yield from _surroundings(s, o)
+    for i in range(o.replicas):
+        for part in (_lease, _queue, _attempt, _status):
+            yield from part(s, o, i)
 
 
 def counted(s: State, *, unsent: bool = False) -> int:
