@@ -269,7 +269,7 @@ async def _measure(kind: str, plane: ControlPlane, folder: Path, scale: Scale) -
         there = await here.logs(list(load.created)) if kind == EMPTY else load.created
         await here.wait_acked(list(there), within=_REST)
         logs = await here.logs(list(load.created))
-        last = {uid: version for uid in logs if (version := here.watcher.last(uid))}
+        last = {uid: here.watcher.last(uid) for uid in logs}
         result.unlogged = len(list(unlogged(logs, last)))
         findings = await here.findings()
         result.violations = len(findings.violations)

@@ -115,8 +115,7 @@ async def _fault(
     else:
         await asyncio.to_thread(victim.kill)
     owned = await _taken_over(survivor, at)
-    for uid in uids:
-        await here.wait_phase(uid, within=60)
+    await here.wait_sent(uids, within=60)
     sent = time.time() - at
     if kind == "freeze":
         victim.resume()

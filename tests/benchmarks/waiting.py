@@ -94,8 +94,7 @@ async def _once(here: Stage, receiver: SteadyReceiver, scale: Scale) -> Sequence
 
     def shown() -> int:
         """Objects whose status shows an attempt; the phase stays Sending while none succeeded."""
-        versions = [here.watcher.last(uid) for uid in uids]
-        return sum(bool(v and v.status.get("deliveryAttempts")) for v in versions)
+        return sum(bool(here.watcher.last(uid).attempts) for uid in uids)
 
     await until(
         lambda: shown() == len(uids),

@@ -182,8 +182,7 @@ async def _redis_emptied(world: World) -> None:
     first, uid = await _one(world, BUSY, BUSY, BUSY, OK, retryPolicy=_LONG)
 
     def shown() -> bool:
-        version = world.here.watcher.last(uid)
-        return version is not None and len(version.attempts) >= 2
+        return len(world.here.watcher.last(uid).attempts) >= 2
 
     await until(shown, "two attempts are published", within=_SOON)
     await asyncio.to_thread(first.kill)
@@ -271,9 +270,7 @@ async def _repaired_in_silence(world: World) -> None:
     await redis.publish(f"{world.here.prefix}:poke", uid)
 
     def quarantined() -> bool:
-        version = world.here.watcher.last(uid)
-        conditions = version.status.get("conditions", ()) if version is not None else ()
-        return any(c["type"] == "Quarantined" and c["status"] == "True" for c in conditions)
+        return world.here.watcher.last(uid).condition("Quarantined").get("status") == "True"
 
     await until(quarantined, "the log is found unreadable", within=_SOON)
     # The timer of the second attempt brings a look as well.

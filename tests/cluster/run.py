@@ -231,7 +231,7 @@ class Trial:
 
         def where() -> str:
             first = open_ones()[:5]
-            shown = [(v.name, v.status) for u in first if (v := watcher.last(u))]
+            shown = [(v.name, v.status) for v in map(watcher.last, first)]
             return f"all have ended; {len(open_ones())} have not: {json.dumps(shown)[:3000]}"
 
         await until(lambda: not open_ones(), where, within=_SETTLE, every=0.1)
@@ -320,8 +320,7 @@ async def install(trial: Trial) -> None:
     await until(lambda: bool(trial.stage.receiver.book), "a call arrives", within=FIRST_MESSAGE)
     first = time.monotonic() - began
     trial.row("helm install --wait", installed, await trial.settled())
-    version = watcher.last(uid)
-    channels = sorted(a["channel"] for a in version.attempts) if version else []
+    channels = sorted(a["channel"] for a in watcher.last(uid).attempts)
     if len(channels) != 2 or len(set(channels)) != 2 or len(trial.stage.receiver.book) != 2:
         raise StepFailed(f"two channels, a call for each, both on record; on record: {channels}")
     print(f"  first message {first:.1f} s after the start of helm install", flush=True)
@@ -522,9 +521,7 @@ async def held_ones(trial: Trial) -> list[str]:
     watcher = trial.stage.watcher
 
     def quarantined(uid: str) -> bool:
-        version = watcher.last(uid)
-        conditions = version.status.get("conditions", ()) if version else ()
-        return any(c["type"] == QUARANTINED and c["status"] == "True" for c in conditions)
+        return watcher.last(uid).condition(QUARANTINED).get("status") == "True"
 
     def undecided() -> list[str]:
         return [u for u in trial.uids if watcher.phase(u) not in TERMINAL and not quarantined(u)]
@@ -580,8 +577,7 @@ STEPS: Final = (
 
 def name_of(trial: Trial, uid: str) -> str:
     """Name of a notification."""
-    version = trial.stage.watcher.last(uid)
-    return version.name if version else ""
+    return trial.stage.watcher.last(uid).name
 
 
 def processes(cluster: Cluster, program: bytes) -> list[int]:

@@ -50,9 +50,7 @@ SLOW: Final[Json] = {**QUICK, "initialBackoffSeconds": 5}
 
 def attempts(here: Stage, uid: str) -> list[tuple[int, str]]:
     """Numbers and results of the attempts that the object shows."""
-    version = here.watcher.last(uid)
-    shown = (version.status if version else {}).get("deliveryAttempts", [])
-    return [(a["attempt"], a["status"]) for a in shown]
+    return [(a["attempt"], a["status"]) for a in here.watcher.last(uid).attempts]
 
 
 async def shown(here: Stage, uid: str, n: int) -> None:
@@ -372,11 +370,8 @@ async def test_a_log_is_damaged(control_plane: ControlPlane, tmp_path: Path) -> 
 
 def condition(here: Stage, uid: str, kind: str) -> str:
     """Reason of a condition that the object shows as true, empty if it does not."""
-    version = here.watcher.last(uid)
-    for found in (version.status if version else {}).get("conditions", []):
-        if found["type"] == kind and found["status"] == "True":
-            return str(found["reason"])
-    return ""
+    found = here.watcher.last(uid).condition(kind)
+    return str(found["reason"]) if found.get("status") == "True" else ""
 
 
 async def run(name: str, url: str, here: Stage, uid: str) -> None:

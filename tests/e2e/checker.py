@@ -164,6 +164,11 @@ class Version:
         """Entries of deliveryAttempts."""
         return list(self.status.get("deliveryAttempts", ()))
 
+    def condition(self, kind: str) -> Json:
+        """A condition, empty if there is none."""
+        found: Sequence[Json] = self.status.get("conditions", ())
+        return next((c for c in found if c["type"] == kind), {})
+
     def states(self) -> dict[str, Seen]:
         """What the status says of each attempt."""
         return {

@@ -25,7 +25,7 @@ import re
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -244,6 +244,18 @@ def subject_of(body: bytes) -> str:
 # -- the controller as a process ------------------------------------------------------------------
 
 
+async def page(port: int, path: str) -> tuple[int, str]:
+    """GET a page of an admin server; code 0 if nobody answers."""
+    timeout = aiohttp.ClientTimeout(total=5)
+    try:
+        async with aiohttp.request(
+            "GET", f"http://127.0.0.1:{port}{path}", timeout=timeout
+        ) as answer:
+            return answer.status, await answer.text()
+    except (aiohttp.ClientError, OSError):
+        return 0, ""
+
+
 class NotifierProcess:
     """
     `notifier run` as a process of its own, in its own process group.
@@ -322,15 +334,7 @@ class NotifierProcess:
 
     async def ask(self, path: str, *, metrics: bool = False) -> tuple[int, str]:
         """GET a page of the admin server; code 0 if nobody answers."""
-        port = self.metrics_port if metrics else self.health_port
-        timeout = aiohttp.ClientTimeout(total=5)
-        try:
-            async with aiohttp.request(
-                "GET", f"http://127.0.0.1:{port}{path}", timeout=timeout
-            ) as answer:
-                return answer.status, await answer.text()
-        except (aiohttp.ClientError, OSError):
-            return 0, ""
+        return await page(self.metrics_port if metrics else self.health_port, path)
 
     async def metric(self, name: str, **labels: str) -> float:
         """Value of one series, 0 if it has not been written yet."""
@@ -459,15 +463,13 @@ class Watcher:
                 await self._watch()
             await asyncio.sleep(0.1)
 
-    def last(self, uid: str) -> Version | None:
-        """Newest version of an object."""
-        seen = self.versions.get(uid)
-        return seen[-1] if seen else None
+    def last(self, uid: str) -> Version:
+        """Newest version of an object; one that says nothing if there is none."""
+        return (self.versions.get(uid) or [Version(uid, "", "0", {})])[-1]
 
     def phase(self, uid: str) -> str:
         """Newest phase of an object."""
-        version = self.last(uid)
-        return version.phase if version else ""
+        return self.last(uid).phase
 
     async def _set_back(self) -> bool:
         """Whether a restored etcd has not come as far as was seen: a watch from there would be silent."""
@@ -491,7 +493,7 @@ class Watcher:
         """Note an object's versions between the last that was seen and this one."""
         meta = item["metadata"]
         last = self.last(meta["uid"])
-        version, known = int(meta["resourceVersion"]), int(last.resource_version) if last else 0
+        version, known = int(meta["resourceVersion"]), int(last.resource_version)
         missed: list[Json] = []
         while version > known:
             query = f"fieldSelector=metadata.name%3D{meta['name']}&resourceVersionMatch=Exact"
@@ -682,9 +684,11 @@ class Stage:
             return f"{uid} is {phase}, it is {self.watcher.phase(uid) or 'new'}; {logs}"
 
         await until(lambda: self.watcher.phase(uid) == phase, where, within=within)
-        version = self.watcher.last(uid)
-        assert version is not None
-        return version
+        return self.watcher.last(uid)
+
+    async def wait_sent(self, uids: Iterable[str], *, within: float = 30.0) -> list[Version]:
+        """Wait until all are sent, each within so many seconds; returns the versions that say so."""
+        return [await self.wait_phase(uid, within=within) for uid in uids]
 
     async def wait_acked(self, uids: Sequence[str], *, within: float = 30.0) -> None:
         """Wait until the logs of finished notifications are marked as published, to the end."""
@@ -723,7 +727,14 @@ class Stage:
             self.samples, finished=finished,
         )  # fmt: skip
 
-    async def sound(self, *, finished: bool = True, others: Sequence[Receiver] = ()) -> Findings:
+    async def sound(
+        self,
+        uids: Sequence[str] = (),
+        *,
+        within: float = 30.0,
+        finished: bool = True,
+        others: Sequence[Receiver] = (),
+    ) -> Findings:
         """
         Wait until all is well at the end; returns the findings for more questions.
 
@@ -731,9 +742,12 @@ class Stage:
         good is wrong.
 
         Args:
+            uids: Whose logs are there, and marked as published to the end, within so many seconds.
+            within: Of that.
             finished: Everything has ended.
             others: Further receivers.
         """
+        await self.wait_acked(uids, within=within)
         said: list[Findings] = []
 
         async def well() -> bool:
@@ -832,5 +846,5 @@ async def stage(
 __all__ = [
     "BRISK", "BUSY", "CHANNEL", "LEASE_SECONDS", "OK", "QUICK", "RENEW_DEADLINE", "TERMINAL",
     "ContractError", "NotifierProcess", "Receiver", "Stage", "Step", "Watcher",
-    "create_notification", "stage", "until",
+    "create_notification", "page", "stage", "until",
 ]  # fmt: skip

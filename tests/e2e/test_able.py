@@ -82,8 +82,7 @@ class Pair:
         await asyncio.sleep(BORN_MARGIN / 1000 + 1)
         began = time.monotonic()
         uids = [await self.here.create(f"{name}-{n}") for n in range(12)]
-        for uid in uids:
-            await self.here.wait_phase(uid, within=BOUND - (time.monotonic() - began))
+        await self.here.wait_sent(uids, within=BOUND - (time.monotonic() - began))
         return uids
 
 
@@ -185,8 +184,7 @@ async def test_what_is_due_goes_although_writes_are_not_executed(
         )
         await pair.mend()
         await pair.share(within=120)
-        await here.wait_acked(uids, within=60)
-        findings = await here.sound()
+        findings = await here.sound(uids, within=60)
         # Where an answer was lost with its path, a repeat is due, and its attempt is on record as unknown.
         repeats = sum(f.kind is Kind.EXPLAINED for f in findings.found)
         assert len(here.receiver.book) == len(uids) + repeats

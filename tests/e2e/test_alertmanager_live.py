@@ -89,11 +89,8 @@ async def test_an_alert_becomes_one_proven_page(
             listed = await made.objects()
             assert len(listed) == 2
             (first,) = [o for o in listed if o["spec"]["subject"].startswith("[FIRING:1]")]
-            await made.here.wait_phase(first["metadata"]["uid"])
-            version = made.here.watcher.last(first["metadata"]["uid"])
-            assert version is not None
-            attempts = version.status["deliveryAttempts"]
-            assert [a["status"] for a in attempts] == ["failed", "failed", "success"]
+            version = await made.here.wait_phase(first["metadata"]["uid"])
+            assert [a["status"] for a in version.attempts] == ["failed", "failed", "success"]
         finally:
             await asyncio.to_thread(server.kill)
 

@@ -110,7 +110,7 @@ async def test_what_was_never_handled_is_delivered(here: Stage, running: bool) -
     for name, uid in uids.items():
         await here.wait_phase(uid)
         await here.wait_acked([uid])
-        status = here.watcher.last(uid).status  # type: ignore[union-attr]  # it has a phase
+        status = here.watcher.last(uid).status
         shown = [(a["status"], a["attempt"]) for a in status["deliveryAttempts"]]
         assert (name, shown) == (name, [("success", 1)])
         assert status["totalAttempts"] == 1 or name == "large", name
@@ -133,7 +133,7 @@ async def test_a_writer_that_does_not_stop(here: Stage) -> None:
         await asyncio.sleep(0.1)
     await until(lambda: len(here.receiver.calls("n")) == 3, "it is delivered")
     await until(
-        lambda: (v := here.watcher.last(uid)) is not None and v.status.get("totalAttempts") == 3,
+        lambda: here.watcher.last(uid).status.get("totalAttempts") == 3,
         "the status is the truth again", within=60,
     )  # fmt: skip
     assert "seed" not in await of_log(here, uid)
@@ -144,11 +144,7 @@ async def test_what_may_have_been_sent_waits_for_a_person(here: Stage) -> None:
     process = await unprotected(here)
     here.script("n", BUSY, OK)
     uid = await here.create("n", retryPolicy=PATIENT)
-    await until(
-        lambda: (v := here.watcher.last(uid)) is not None and bool(v.attempts),
-        process.tail,
-        within=30,
-    )
+    await until(lambda: bool(here.watcher.last(uid).attempts), process.tail)
     process.kill()
     await write(here, "n", {"phase": "Sent", "deliveryAttempts": SUCCESS, "totalAttempts": 1})
     await process.start().wait_ready()
@@ -170,11 +166,7 @@ async def test_a_store_that_was_emptied_is_restored(here: Stage) -> None:
     done = await here.create("done")
     uid = await here.create("n", retryPolicy=PATIENT)
     await here.wait_phase(done)
-    await until(
-        lambda: (v := here.watcher.last(uid)) is not None and bool(v.attempts),
-        process.tail,
-        within=30,
-    )
+    await until(lambda: bool(here.watcher.last(uid).attempts), process.tail)
     process.kill()
     await here.redis.flushall()
     process.start()
@@ -238,14 +230,12 @@ async def test_an_attempt_is_what_its_log_says(here: Stage) -> None:
     for name in cases:
         here.script(name, BUSY, OK)
         uids[name] = await here.create(name, retryPolicy=PATIENT)
-
-    def tried() -> bool:
-        return all((v := here.watcher.last(u)) is not None and v.attempts for u in uids.values())
-
-    await until(tried, "each is tried once")
+    await until(
+        lambda: all(here.watcher.last(u).attempts for u in uids.values()), "each is tried once"
+    )
     for name, uid in uids.items():
-        known = here.watcher.last(uid).status  # type: ignore[union-attr]  # it is tried
-        said = {k: known[k] for k in ("phase", "channels", "log", "conditions") if k in known}
+        known = here.watcher.last(uid).status
+        said: Json = {k: known[k] for k in ("phase", "channels", "log", "conditions") if k in known}
         (attempt,) = known["deliveryAttempts"]
         if name == "folded":
             folded = {
@@ -267,7 +257,7 @@ async def test_an_attempt_is_what_its_log_says(here: Stage) -> None:
         within=40,
     )
     for name, uid in uids.items():
-        status = here.watcher.last(uid).status  # type: ignore[union-attr]  # it is sent
+        status = here.watcher.last(uid).status
         shown = [(a["channel"], a["status"], a.get("class")) for a in status["deliveryAttempts"]]
         failed = [("slack:ops", "failed", "transient")] if name != "folded" else []
         assert (name, shown) == (name, [*failed, ("slack:ops", "success", None)])

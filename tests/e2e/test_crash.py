@@ -108,8 +108,7 @@ async def _killed(
 async def _agreed(here: Stage, crash: Crash, uid: str) -> None:
     """Record, status and receiver say what the case says, and the checker has nothing to add."""
     version = await here.wait_phase(uid)
-    await here.wait_acked([uid])
-    findings = await here.sound()
+    findings = await here.sound([uid])
     assert [a["status"] for a in version.attempts] == list(crash.attempts), str(findings)
     assert [a["attempt"] for a in version.attempts] == list(range(1, len(crash.attempts) + 1))
     assert version.status["totalAttempts"] == len(crash.attempts)
@@ -186,15 +185,12 @@ async def test_a_crowd_survives_kill_after_kill(here: Stage) -> None:
         assert await process.wait_exit(within=40) == -9, process.tail()
         assert process.landed(name) == landed + 1, f"the fault did not land; {process.tail()}"
     process.start()
-    for uid in uids:
-        await here.wait_phase(uid)
-    await here.wait_acked(uids)
-    findings = await here.sound()
+    await here.wait_sent(uids)
+    findings = await here.sound(uids)
     assert findings.of(Kind.EXPLAINED), "no repeat: the faults did not bite"
     # The published bound: requests of a channel <= 1 + its unknown attempts (processed ones).
     for name, uid in zip(names, uids, strict=True):
         version = here.watcher.last(uid)
-        assert version is not None
         processed = [c for c in here.receiver.calls(name) if c.processed]
         assert len(processed) <= 1 + version.status.get("uncertainAttempts", 0), str(findings)
 

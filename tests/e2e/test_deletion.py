@@ -60,12 +60,7 @@ async def test_nothing_is_sent_for_an_object_that_is_being_deleted(here: Stage) 
     # One may have been on its way by then.
     calls = len(here.receiver.calls("a"))
     assert calls <= made + 1
-
-    def shown() -> bool:
-        version = here.watcher.last(uid)
-        return bool(version and len(version.status["deliveryAttempts"]) == calls)
-
-    await until(shown, process.tail)
+    await until(lambda: len(here.watcher.last(uid).attempts) == calls, process.tail)
     assert await ttl(here, uid) == -1
     process.kill()
     await process.start().wait_ready()

@@ -53,7 +53,6 @@ def routed(folder: Path, url: str, spare: Json | None = None, after: int = AFTER
 def shown(here: Stage, uid: str) -> tuple[str, dict[str, str]]:
     """Phase and states of the channels of a notification."""
     version = here.watcher.last(uid)
-    assert version is not None
     return version.phase, {c["name"]: c["state"] for c in version.status["channels"]}
 
 
@@ -110,8 +109,7 @@ async def test_everything_reaches_it_once_and_the_first_nothing_twice(
         phase, states = shown(here, uid)
         assert phase == ("Sent" if arrived[name] else "PartiallySent")
         assert states[SPARE] == "Delivered"
-    await here.wait_acked([*uids, refused, late])
-    await here.sound(others=[down])
+    await here.sound([*uids, refused, late], others=[down])
 
 
 #: What the spare one is sent of an incident: something new, a change of what it had made, and its end.
@@ -161,5 +159,4 @@ async def test_what_was_opened_there_is_changed_and_closed_there(
     assert set(told(down).values()) == {1}
     assert told(down)["c"] == 1
     assert any(call.code == 503 for call in down.book)
-    await here.wait_acked(uids)
-    await here.sound(others=[down])
+    await here.sound(uids, others=[down])

@@ -15,8 +15,8 @@ import pytest
 
 from syncer.cli import main as cli
 from syncer.model.record import Kind, read_attempt
+from syncer.model.resource import Json
 from tests.e2e.harness import BRISK, BUSY, OK, QUICK, Stage, Step, stage, until
-from tests.e2e.holding import condition
 from tests.e2e.journaling import JOURNAL, journaling, replica
 from tests.fakes.proxy import ALWAYS, DropRequest, Fault, Proxy
 from tests.servers.controlplane import ControlPlane
@@ -36,8 +36,11 @@ _BACKOFF: Final = 20
 
 
 def _shows(here: Stage, uid: str, status: str) -> bool:
-    version = here.watcher.last(uid)
-    return version is not None and any(a["status"] == status for a in version.attempts)
+    return any(a["status"] == status for a in here.watcher.last(uid).attempts)
+
+
+def _held(here: Stage, uid: str) -> Json:
+    return here.watcher.last(uid).condition("LogUnavailable")
 
 
 async def test_what_its_owner_journaled_goes_on_with_another(
@@ -71,19 +74,17 @@ async def test_what_its_owner_journaled_goes_on_with_another(
         )  # fmt: skip
         await asyncio.to_thread(first.kill)
         new = await here.create("new")
-        for uid in (new, marked):
-            await here.wait_phase(uid, within=60)
-        await until(lambda: bool(condition(here, older)), "it says that it is held", within=60)
-        said = condition(here, older)
+        await here.wait_sent([new, marked], within=60)
+        await until(lambda: bool(_held(here, older)), "it says that it is held", within=60)
+        said = _held(here, older)
         assert (said["status"], said["reason"]) == ("True", "RecordsNotRead")
         assert "it is older than the outage" in said["message"]
         assert len(here.receiver.calls("older")) == 1, "nobody knows what its log holds"
         await server.start()
         back = time.time_ns() // 1_000_000
         await here.wait_phase(older, within=60)
-        await until(lambda: not condition(here, older), "it says so no more")
-        await here.wait_acked([older, marked, new], within=40)
-        await here.sound()
+        await until(lambda: not _held(here, older), "it says so no more")
+        await here.sound([older, marked, new], within=40)
         assert [len(here.receiver.calls(n)) for n in ("older", "marked", "new")] == [2, 2, 1]
         records = (await here.logs([older]))[older].records
         began = [read_attempt(r).started for r in records if r.kind is Kind.INTENT]
@@ -146,10 +147,10 @@ async def test_an_operators_word_of_a_cut_is_heard_before_anything_is_journaled(
 
         # On a busy machine it may hear the word in that moment.
         await until(
-            lambda: heard() or bool(condition(here, said)),
+            lambda: heard() or bool(_held(here, said)),
             lambda: f"it is held; {here.receiver.calls('said')}; {process.tail()}", within=60,
         )  # fmt: skip
-        assert heard() or condition(here, said)["reason"] == "RecordsNotRead"
+        assert heard() or _held(here, said)["reason"] == "RecordsNotRead"
         assert len(here.receiver.calls("said")) == 1
         proxy.faults.clear()
         await proxy.accept()

@@ -58,7 +58,6 @@ async def in_each_log(here: Stage, uids: Sequence[str]) -> None:
     logs = await here.logs(uids)
     for uid in uids:
         version = here.watcher.last(uid)
-        assert version is not None
         assert version.states().keys() <= logs[uid].states().keys(), version.name
 
 
@@ -88,16 +87,14 @@ async def test_it_is_joined_with_a_redis_that_comes_back(
         # Younger than note and term by the margin, which only time makes them.
         await asyncio.sleep(4)
         uids = [before, *[await here.create(n, retryPolicy=QUICK) for n in ("new", "busy")]]
-        for uid in uids:
-            await here.wait_phase(uid, within=40)
+        await here.wait_sent(uids, within=40)
         assert await process.metric("notification_ledger_journaling") == 1
         code, text = await process.ask("/readyz")
         assert (code, "redis" in text) == (503, True), "what is sent so makes nobody ready"
         if back == "empty":
             await asyncio.to_thread(shutil.rmtree, server.directory / "appendonlydir")
         await server.start()
-        await here.wait_acked(uids, within=40)
-        await here.sound()
+        await here.sound(uids, within=40)
         await in_each_log(here, uids)
         for uid, name in zip(uids, ("before", "new", "busy"), strict=True):
             await audited_once(here, audited, uid, name, lost=back == "empty")
@@ -128,8 +125,7 @@ async def test_who_alone_lost_redis_does_not_journal(
                 await process.wait_metric("shards_owned", SHARDS // 2, within=60)
             await proxy.refuse()
             uids = [await here.create(f"n-{n}") for n in range(6)]
-            for uid in uids:
-                await here.wait_phase(uid, within=60)
+            await here.wait_sent(uids, within=60)
             await healthy.wait_metric("shards_owned", SHARDS, within=60)
             # The one may say it after the other has taken the shard.
             await until(
@@ -143,15 +139,13 @@ async def test_who_alone_lost_redis_does_not_journal(
             await journaling(healthy)
             await asyncio.sleep(4)
             uids += [await here.create(f"m-{n}") for n in range(4)]
-            for uid in uids:
-                await here.wait_phase(uid, within=60)
+            await here.wait_sent(uids, within=60)
             # One-sided once more: it is back for the owner alone.
             await server.start()
             await here.wait_acked(uids, within=60)
             await proxy.accept()
             for process in (cut, healthy):
                 await process.wait_metric("shards_owned", SHARDS // 2, within=60)
-        await here.wait_acked(uids)
-        await here.sound()
+        await here.sound(uids)
         await in_each_log(here, uids)
         assert len(here.receiver.book) == len(uids)

@@ -104,8 +104,7 @@ async def test_a_namespace_whose_webhook_dawdles_leaves_writers_to_others(
         await until(lambda: len(asked) >= 12, process.tail, within=90)
         before = len(asked)
         uids = [await here.create(f"quick-{n}") for n in range(120)]
-        for uid in uids:
-            await here.wait_phase(uid, within=120)
+        await here.wait_sent(uids, within=120)
         # Turn about, each of these would have waited for one of the others; four writers ask for four in
         # ten seconds.
         assert len(asked) - before < 90

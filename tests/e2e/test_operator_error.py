@@ -53,21 +53,19 @@ async def test_all_wait_for_one_call_and_go_once_mended(here: Stage) -> None:
     # Those that were under way when the first was refused, then one each five seconds.
     since = time.monotonic() - here.receiver.book[0].at
     assert 1 <= len(here.receiver.book) <= AT_ONCE + 1 + since / 5
-    assert not any(v.phase == "Failed" for u in uids if (v := here.watcher.last(u)))
+    assert "Failed" not in map(here.watcher.phase, uids)
     code, text = await process.ask("/readyz")
     assert code == 200
     assert f"[!] receivers: notifications wait: {CHANNEL} refuse" in text
     here.receiver.default = (OK,)
-    for uid in uids:
-        await here.wait_phase(uid, within=WITHIN)
+    await here.wait_sent(uids, within=WITHIN)
     assert sum(call.processed for call in here.receiver.book) == len(uids)
 
     async def over() -> bool:
         return "[!] receivers" not in (await process.ask("/readyz"))[1]
 
     await until(over, process.tail)
-    shown = [e for u in uids if (v := here.watcher.last(u)) for e in v.attempts]
+    shown = [e for u in uids for e in here.watcher.last(u).attempts]
     assert [e["status"] for e in shown].count("success") == len(uids)
     assert len(shown) == len(here.receiver.book)
-    await here.wait_acked(uids)
-    await here.sound()
+    await here.sound(uids)

@@ -28,7 +28,6 @@ from tests.e2e.harness import (
     stage,
     until,
 )
-from tests.e2e.holding import condition
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
 
@@ -62,8 +61,7 @@ async def test_sigterm_waits_for_the_send_and_records_it(here: Stage) -> None:
     # Somebody else goes on: the lease was released, not left to expire.
     here.notifier().start()
     await here.wait_phase(late)
-    await here.wait_acked([late])
-    await here.sound()
+    await here.sound([late])
 
 
 async def test_an_outcome_outlives_redis(
@@ -89,20 +87,21 @@ async def test_an_outcome_outlives_redis(
         await until(lambda: here.receiver.calls("n")[0].answered > 0, "it is answered")
         held = await here.create("held")
         await process.wait_says(503, "[-] redis: ")
-        await until(lambda: bool(condition(here, held)), process.tail)
-        said = condition(here, held)
-        assert (said["status"], said["reason"]) == ("True", "DeliveryHeld")
-        assert not condition(here, done)
+
+        def said(uid: str) -> Json:
+            return here.watcher.last(uid).condition("LogUnavailable")
+
+        await until(lambda: bool(said(held)), process.tail)
+        assert (said(held)["status"], said(held)["reason"]) == ("True", "DeliveryHeld")
+        assert not said(done)
         assert len(process.lines("attempt recorded")) == 1
         assert not here.receiver.calls("held"), "without a log nothing may be sent"
         assert here.watcher.phase(uid) in ("", "Pending", "Sending")
         await server.start()
-        for each in (uid, held):
-            version = await here.wait_phase(each)
+        for version in await here.wait_sent([uid, held]):
             assert [a["status"] for a in version.attempts] == ["success"]
-        await until(lambda: not condition(here, held), process.tail)
-        await here.wait_acked([uid, held])
-        await here.sound()
+        await until(lambda: not said(held), process.tail)
+        await here.sound([uid, held])
         assert [len(here.receiver.calls(n)) for n in ("n", "held")] == [1, 1]
 
 
@@ -124,8 +123,7 @@ async def test_a_start_without_redis_waits_for_it(
             await server.start()
             await here.wait_phase(uid)
             await process.wait_ready()
-            await here.wait_acked([uid])
-            await here.sound()
+            await here.sound([uid])
     finally:
         server.close()
 
@@ -163,8 +161,7 @@ async def test_a_start_without_the_api_server_waits_for_it(
     await asyncio.to_thread(control_plane.heal)
     await here.wait_phase(uid)
     await process.wait_ready()
-    await here.wait_acked([uid])
-    await here.sound()
+    await here.sound([uid])
 
 
 @pytest.mark.stage(default=(BUSY, OK), sampled=True)
@@ -191,12 +188,10 @@ async def test_a_frozen_api_server_stops_all_sends(
     ]
     assert not silent, "something was sent although the lease was lost"
     assert len(here.receiver.book) == 2
-    for uid in uids:
-        version = await here.wait_phase(uid)
+    for version in await here.wait_sent(uids):
         assert [a["status"] for a in version.attempts] == ["failed", "success"]
     assert process.lines("shard lost")
-    await here.wait_acked(uids)
-    await here.sound()
+    await here.sound(uids)
 
 
 @pytest.mark.stage(default=(BUSY, OK), sampled=True)
@@ -217,8 +212,6 @@ async def test_an_etcd_without_space_stops_all_sends(
         assert len(here.receiver.book) == made
     finally:
         await control_plane.full(False)
-    for uid in uids:
-        version = await here.wait_phase(uid)
+    for version in await here.wait_sent(uids):
         assert [a["status"] for a in version.attempts] == ["failed", "success"]
-    await here.wait_acked(uids)
-    await here.sound()
+    await here.sound(uids)

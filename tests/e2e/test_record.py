@@ -67,8 +67,7 @@ async def test_a_takeover_with_sends_open_shows_each_attempt_once(here: Stage) -
     await until(lambda: len(here.receiver.book) == OPEN, first.tail)
     first.kill()
     second.start()
-    for uid in uids:
-        await here.wait_phase(uid, within=60)
+    await here.wait_sent(uids, within=60)
     await here.wait_acked(uids)
     for name in names:
         status = await stored(here, name)
@@ -107,8 +106,7 @@ async def test_the_definition_is_switched_under_load(
 
     try:
         await asyncio.gather(load(), switch())
-        for uid in uids.values():
-            await here.wait_phase(uid, within=90)
+        await here.wait_sent(uids.values(), within=90)
     finally:
         await asyncio.to_thread(serve, control_plane, upstream_form())
     assert switched == SWITCHES

@@ -100,8 +100,7 @@ async def test_a_hundred_through_slack_show_all_three_attempts(here: Stage) -> N
             assert [c.code for c in calls] == [503, 503, 200]
             waits = [after.at - before.answered for before, after in pairwise(calls)]
             assert min(waits) >= WAIT - _STEP, f"{name} was not waited for: {waits}"
-    await here.wait_acked(uids + others)
-    findings = await here.sound()
+    findings = await here.sound(uids + others)
     assert not findings.of(Kind.EXPLAINED)
     wanted = 3 * CROWD + len(others)
     assert (findings.calls, findings.attempts) == (wanted, wanted)
@@ -131,8 +130,7 @@ async def _alive(here: Stage) -> AsyncIterator[list[str]]:
     await here.wait_phase(uids[0])
     async with beside(more()):
         yield uids
-    for uid in uids:
-        await here.wait_phase(uid)
+    await here.wait_sent(uids)
 
 
 async def test_a_hundred_through_the_file_channel_show_all_three_attempts(here: Stage) -> None:

@@ -80,10 +80,8 @@ async def test_another_number_of_shards(here: Stage) -> None:
     assert "the Lease notification-ledger-map says 2-fnv1a" in refusals(four)[0]
 
     two.start()
-    for uid in uids:
-        await here.wait_phase(uid)
-    await here.wait_acked(uids)
-    findings = await here.sound()
+    await here.wait_sent(uids)
+    findings = await here.sound(uids)
     assert findings.calls == sum(2 if n % 2 else 1 for n in range(len(names)))
 
     four.start()

@@ -43,9 +43,7 @@ async def owns_all(process: NotifierProcess) -> bool:
 
 def quarantined(here: Stage, uid: str) -> bool:
     """Whether the object says that its log cannot be read."""
-    version = here.watcher.last(uid)
-    conditions = version.status.get("conditions", []) if version else []
-    return any(c["type"] == QUARANTINED and c["status"] == "True" for c in conditions)
+    return here.watcher.last(uid).condition(QUARANTINED).get("status") == "True"
 
 
 async def versions(here: Stage, uids: Sequence[str]) -> set[int]:
@@ -70,8 +68,7 @@ async def test_an_older_version_leaves_alone_what_it_cannot_read(
     await new.start().wait_ready()
     await until(lambda: bool(new.lines("shard acquired")), "the newer one works, too")
     beside = [await here.create(f"beside-{n}") for n in range(24)]
-    for uid in beside:
-        await here.wait_phase(uid)
+    await here.wait_sent(beside)
     assert await versions(here, beside) == {1, 2}, "both have recorded something"
 
     # Only the newer one is there now, and leaves a first attempt behind each time.
@@ -102,11 +99,9 @@ async def test_an_older_version_leaves_alone_what_it_cannot_read(
     old.sigterm()
     assert await old.wait_exit() == 0
     new.start()
-    for uid in behind:
-        await here.wait_phase(uid)
+    await here.wait_sent(behind)
     await until(
         lambda: not any(quarantined(here, uid) for uid in behind), "they are free", within=20
     )
-    await here.wait_acked([*beside, *behind, other])
-    await here.sound()
+    await here.sound([*beside, *behind, other])
     assert [len(here.receiver.calls(n)) for n in names] == [2] * len(names)
