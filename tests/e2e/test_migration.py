@@ -27,9 +27,7 @@ from tests.e2e.harness import (
     until,
 )
 from tests.e2e.migrating import attempted, write_as_before
-from tests.servers.controlplane import ControlPlane
 from tests.servers.definition import put_back
-from tests.servers.recipe import CONTROLLER_RULES, CONTROLLER_USER
 from tests.servers.starts import run_beside
 
 pytestmark = [
@@ -61,13 +59,8 @@ async def agrees(here: Stage, process: NotifierProcess, name: str) -> bool:
 
 async def published(here: Stage, name: str, uid: str, attempts: int) -> None:
     """Wait until an object shows so many attempts."""
-
-    def complete() -> bool:
-        seen = here.watcher.last(uid)
-        return seen is not None and len(seen.attempts) == attempts
-
     await until(
-        complete,
+        lambda: len(here.watcher.last(uid).attempts) == attempts,
         lambda: f"{name} shows {attempts} attempts; {here.processes[-1].tail()}",
         within=30,
     )
@@ -75,16 +68,12 @@ async def published(here: Stage, name: str, uid: str, attempts: int) -> None:
 
 def shown(here: Stage, uid: str) -> list[tuple[Any, ...]]:
     """Number and result of each attempt, in the order of the status."""
-    version = here.watcher.last(uid)
-    assert version is not None
-    return [(a["attempt"], a["status"]) for a in version.status["deliveryAttempts"]]
+    return [(a["attempt"], a["status"]) for a in here.watcher.last(uid).attempts]
 
 
 def ids_of(here: Stage, uid: str) -> list[str | None]:
     """The ids of its attempts, None for one without."""
-    version = here.watcher.last(uid)
-    assert version is not None
-    return [a.get("id") for a in version.attempts]
+    return [a.get("id") for a in here.watcher.last(uid).attempts]
 
 
 async def test_there_and_back_and_there_again(here: Stage) -> None:
@@ -138,27 +127,6 @@ async def test_there_and_back_and_there_again(here: Stage) -> None:
     await here.wait_acked([new["unsure"]])
 
 
-async def test_rights_without_leases_are_not_enough(
-    here: Stage, control_plane: ControlPlane
-) -> None:
-    """With a role that lacks leases no replica is ready; it names the right, and goes on with it."""
-    role = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{CONTROLLER_USER}"
-    less = [rule for rule in CONTROLLER_RULES if "leases" not in rule["resources"]]
-    assert len(less) == len(CONTROLLER_RULES) - 1
-    process = here.notifier()
-    try:
-        changed = await here.plane.request("PATCH", role, {"rules": less})
-        assert changed[0] == 200, changed
-        process.start()
-        uid = await here.create("waits")
-        await process.wait_says(503, 'resource "leases"', within=60)
-        assert here.watcher.phase(uid) == ""
-    finally:
-        await asyncio.to_thread(control_plane.api.grant)
-    await process.wait_ready(60)
-    await here.wait_phase(uid)
-
-
 async def test_a_racing_writer_of_older_types_shows_no_attempt_twice(here: Stage) -> None:
     """
     A program may put statuses back as its types have them, again and again.
@@ -171,7 +139,7 @@ async def test_a_racing_writer_of_older_types_shows_no_attempt_twice(here: Stage
         met: Version | None = None
         while here.watcher.phase(uid) != "Sent":
             await asyncio.sleep(0.05)
-            if (version := here.watcher.last(uid)) is met:
+            if (version := here.watcher.last(uid)) == met:
                 continue
             met = version
             read = await here.api.ask("GET", f"{here.api.requests}/{name}")
@@ -196,8 +164,7 @@ async def test_a_racing_writer_of_older_types_shows_no_attempt_twice(here: Stage
         await until(lambda: len(dropped) >= RACED // 2, process.tail, within=60)
         process.kill()
         process.start()
-        for uid in uids:
-            await here.wait_phase(uid, within=90)
+        await here.wait_sent(uids, within=90)
     await here.wait_acked(uids)
     for name in names:
         read = await here.api.ask("GET", f"{here.api.requests}/{name}")
