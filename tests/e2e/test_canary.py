@@ -381,17 +381,6 @@ async def _redis(canaries: Canaries, folder: Path) -> AsyncIterator[tuple[RedisS
         yield server, server.url.replace("redis://", f"redis://ledger:{password}@")
 
 
-def _files(here: Stage, settings: Json, routing: Json) -> Path:
-    """Replace the files that the stage wrote; returns the settings file."""
-    config = here.folder / "config-0.yaml"
-    document = json.loads(config.read_text())
-    for group, members in settings.items():
-        document[group] = {**document.get(group, {}), **members}
-    config.write_text(json.dumps(document))
-    (here.folder / "routing.yaml").write_text(json.dumps(routing))
-    return config
-
-
 @dataclass(slots=True)
 class Scene:
     """The product on real servers, with all its inputs planted, and what is searched."""
@@ -400,7 +389,6 @@ class Scene:
     outputs: Outputs
     here: Stage
     process: NotifierProcess
-    config: Path
     at: dict[str, Echo]
     smtp: MailServer
     redis: RedisServer
@@ -415,8 +403,7 @@ class Scene:
     @property
     def attempts(self) -> list[Json]:
         """All attempts that the statuses show."""
-        versions = [self.here.watcher.last(uid) for uid in self.uids.values()]
-        return [a for v in versions if v for a in v.status["deliveryAttempts"]]
+        return [a for uid in self.uids.values() for a in self.here.watcher.last(uid).attempts]
 
 
 @asynccontextmanager
@@ -431,7 +418,6 @@ async def _scene(control_plane: ControlPlane, folder: Path) -> AsyncIterator[Sce
         smtp = await stack.enter_async_context(mail)
         staged = stage(control_plane, url, folder / "stage", sampled=False)
         here = await stack.enter_async_context(staged)
-        process = here.notifier(to="file")
         credentials = _credentials(canaries, at)
         password = credentials["smtp"]
         smtp.users["relay"] = password
@@ -439,9 +425,7 @@ async def _scene(control_plane: ControlPlane, folder: Path) -> AsyncIterator[Sce
         smtp.refuse["ops@receiver.example"] = [
             f"451 I heard {password} and {coded}", f"452 I heard {password} and {coded}",
         ]  # fmt: skip
-        for name, value in credentials.items():
-            (here.folder / "credentials" / name).write_text(value)
-        settings = {
+        settings: Json = {
             "logging": {"level": "DEBUG"},
             "delivery": {
                 "webhook": {"enabled": True},
@@ -454,9 +438,11 @@ async def _scene(control_plane: ControlPlane, folder: Path) -> AsyncIterator[Sce
             "audit": {"file": str(here.folder / "audit.jsonl")},
             "unknown": {"key": canaries.plant("value of an unknown setting")},
         }
-        config = _files(here, settings, _routing(canaries, at, smtp.port))
-        outputs = Outputs(canaries)
-        yield Scene(canaries, outputs, here, process, config, at, smtp, server, url)
+        process = here.notifier(to="file", **settings)
+        for name, value in credentials.items():
+            (here.folder / "credentials" / name).write_text(value)
+        (here.folder / "routing.yaml").write_text(json.dumps(_routing(canaries, at, smtp.port)))
+        yield Scene(canaries, Outputs(canaries), here, process, at, smtp, server, url)
 
 
 async def _live(scene: Scene) -> None:
@@ -482,7 +468,7 @@ async def _live(scene: Scene) -> None:
         await asyncio.sleep(1)
         await scene.redis.start()
         await process.wait_ready()
-        inspected = await asyncio.to_thread(_inspect, here, scene.config, "case-cut")
+        inspected = await asyncio.to_thread(_inspect, here, process._config, "case-cut")
         scene.outputs.add("inspect", inspected)
     finally:
         pages.cancel()

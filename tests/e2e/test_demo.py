@@ -29,22 +29,15 @@ PROGRAM: Final = ROOT / "scripts" / "demo.py"
 _WITHIN: Final = 100.0
 
 
-async def _start(
-    *arguments: str, env: Mapping[str, str] | None = None
-) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(PROGRAM),
-        *arguments,
+async def _demo(*arguments: str, **env: str) -> tuple[dict[str, Any], list[str]]:
+    """What it prints, and the lines beside; one that does not end is killed, servers by their guards."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(PROGRAM), "--json", *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **(env or {})},
-    )
-
-
-async def _finish(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
-    """Wait for the end; a demo that does not end is killed, and its servers by their guards."""
+        env={**os.environ, **env},
+    )  # fmt: skip
     try:
         async with asyncio.timeout(_WITHIN):
             out, err = await process.communicate()
@@ -52,16 +45,9 @@ async def _finish(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
         process.kill()
         await process.wait()
         raise
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
-async def _shown(*arguments: str, env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    code, out, err = await _finish(await _start("--json", *arguments, env=env))
-    assert code == 0, err
-    assert out.count("\n") == 1, "not exactly one line on standard output"
-    document: dict[str, Any] = json.loads(out)
-    return document
+    assert process.returncode == 0, err.decode()
+    assert out.count(b"\n") == 1, "not exactly one line on standard output"
+    return json.loads(out), err.decode().splitlines()
 
 
 def _assert_main_job(shown: Mapping[str, Any]) -> None:
@@ -85,7 +71,7 @@ def _assert_main_job(shown: Mapping[str, Any]) -> None:
 
 async def test_demo_on_the_stand_in() -> None:
     """The demo needs nothing but Python, and its three attempts are all on record."""
-    shown = await _shown()
+    shown, _ = await _demo()
     _assert_main_job(shown)
     assert shown["apiServer"] == "a stand-in"
     assert shown["redis"].startswith("Valkey ")
@@ -98,19 +84,17 @@ async def test_demo_on_somebodys_own_parts(control_plane: ControlPlane, redis_ur
     client = redis_asyncio.Redis.from_url(redis_url)
     try:
         await client.set("mine", "untouched")
-        arguments = ("--json", "--kubeconfig", str(control_plane.kubeconfig))
-        process = await _start(*arguments, env={"DEMO_REDIS_URL": redis_url})
-        code, out, err = await _finish(process)
+        shown, said = await _demo(
+            "--kubeconfig", str(control_plane.kubeconfig), DEMO_REDIS_URL=redis_url
+        )
         left = await client.keys("*")
     finally:
         await client.aclose()
-    assert code == 0, err
-    shown = json.loads(out)
     assert (shown["phase"], shown["attempts"], shown["receiverCalls"]) == ("Sent", 3, 3)
     assert left == [b"mine"]
-    made = next(line for line in err.splitlines() if line.startswith("created the namespace "))
+    made = next(line for line in said if line.startswith("created the namespace "))
     name = made.rpartition(" ")[2]
-    assert f"deleted the namespace {name}" in err.splitlines()
+    assert f"deleted the namespace {name}" in said
     answer, namespace = await control_plane.request("GET", f"/api/v1/namespaces/{name}")
     # Without its controller a namespace stays marked for ever.
     assert answer == 404 or "deletionTimestamp" in namespace["metadata"]

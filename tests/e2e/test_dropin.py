@@ -27,7 +27,8 @@ import yaml
 from syncer.settings import REDIS_CREDENTIAL
 from tests.channels.receiver import Certificates
 from tests.docs.blocks import blocks
-from tests.e2e.harness import ROOT, Stage, Step, until
+from tests.e2e.harness import ROOT, Stage, Step, page, until
+from tests.integration.accounts import make, token_of
 from tests.kubernaut.store import SERVICE, Store
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
@@ -57,7 +58,7 @@ exec "$@"
 """
 
 
-async def lay_out(here: Stage, folder: Path, store: str, ca: str, redis_url: str) -> int:
+def lay_out(here: Stage, folder: Path, store: str, ca: str, redis_url: str) -> int:
     """Give the account Kubernaut's rights, and write the pod's files; returns the health port."""
     plane, home = here.plane, f"/api/v1/namespaces/{here.namespace}/serviceaccounts"
     subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": here.namespace}
@@ -79,13 +80,10 @@ async def lay_out(here: Stage, folder: Path, store: str, ca: str, redis_url: str
             "roleRef": {"apiGroup": group, "kind": "Role", "name": "data-storage-client"},
         }),
     ):  # fmt: skip
-        code, answer = await plane.request("POST", path, body)
-        assert code == 201, answer
-    code, answer = await plane.request("POST", f"{home}/{ACCOUNT}/token", {"spec": {}})
-    assert code == 201, answer
+        make(plane, path, body)
     health = free_port()
     for name, text in {
-        "account/token": answer["status"]["token"],
+        "account/token": token_of(plane, here.namespace, ACCOUNT),
         "account/namespace": here.namespace,
         "account/ca.crt": plane.ca_file.read_text(),
         "etc/notification/credentials/slack-webhook": here.receiver.url,
@@ -136,8 +134,7 @@ async def give_as_operator(here: Stage) -> None:
         (f"{home}/roles", role),
         (f"{home}/rolebindings", binding),
     ):  # fmt: skip
-        code, answer = await here.plane.request("POST", path, body)
-        assert code == 201, answer
+        make(here.plane, path, body)
     given = f"{RBAC}/clusterrolebindings/{ACCOUNT}-{here.namespace}"
     assert (await here.plane.request("DELETE", given))[0] == 200
 
@@ -168,19 +165,6 @@ async def started(
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-async def readyz(port: int) -> tuple[int, str]:
-    """GET /readyz; code 0 if nobody answers."""
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return 0, ""
-    writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    answer = (await reader.read()).decode()
-    writer.close()
-    head, _, body = answer.partition("\r\n\r\n")
-    return int(head.split(" ")[1]) if head else 0, body
 
 
 def said(log: Path) -> list[dict[str, Any]]:
@@ -214,21 +198,21 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
     certificates = Certificates(tmp_path / "ca")
     pod = tmp_path / "pod"
     log = pod / "log"
-    page = [block.text for block in blocks(PAGE)]
-    (checked,) = [text for text in page if "/notification-controller -- syncer verify" in text]
-    (image,) = [text for text in page if text.startswith("FROM ")]
+    texts = [block.text for block in blocks(PAGE)]
+    (checked,) = [text for text in texts if "/notification-controller -- syncer verify" in text]
+    (image,) = [text for text in texts if text.startswith("FROM ")]
     store, port = Store(control_plane, here.namespace, None, readyz=False), free_port()
     async with store.listening(certificates.context("store"), ("127.0.0.1", port)):
         # Its keys have the usual prefix, so it has a database of its own.
         database = f"{redis_url.rstrip('/')}/9"
-        health = await lay_out(
+        health = lay_out(
             here, pod, f"https://localhost:{port}", certificates.ca.read_text(), database
         )
 
         async def ready(process: asyncio.subprocess.Process) -> None:
             async def answers() -> bool:
                 assert process.returncode is None, log.read_text()
-                return (await readyz(health))[0] == 200
+                return (await page(health, "/readyz"))[0] == 200
 
             await until(answers, log.read_text, within=60)
 
@@ -238,7 +222,7 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
         async with started(here, pod) as process:
             await ready(process)
             remark = "[!] datastorage: its health is not asked for"
-            assert remark in (await readyz(health))[1]
+            assert remark in (await page(health, "/readyz"))[1]
             sent = await here.create("sent")
             await here.wait_phase(sent)
             await until(

@@ -46,9 +46,6 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
     async def expected() -> bool:
         return (await control_plane.request("GET", lease))[0] == 200
 
-    async def in_flight(count: int) -> bool:
-        return await process.metric("notification_ledger_gateway_requests_in_flight") == count
-
     try:
         await process.wait_ready()
         await until(expected, process.tail)
@@ -56,21 +53,17 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
         assert code == 200, text
         await control_plane.pause("kube-apiserver")
         waiting = asyncio.create_task(_post(process.url("flux"), {**FLUX, "reason": "Other"}))
-        await until(lambda: in_flight(1), process.tail)
+        await process.wait_metric("gateway_requests_in_flight", 1)
         assert (await process.ask("/readyz"))[0] == 200
         process.sigterm()
-
-        async def draining() -> bool:
-            return bool(process.lines("the gateway is shutting down"))
-
-        await until(draining, process.tail, within=10)
+        await until(
+            lambda: bool(process.lines("the gateway is shutting down")), process.tail, within=10
+        )
         code, text = await process.ask("/readyz")
         assert (code, "draining" in text) == (503, True), text
         # Who has not heard yet that it goes still sends to it.
         late = asyncio.create_task(_post(process.url("flux"), {**FLUX, "reason": "Late"}))
-        await until(
-            lambda: in_flight(2), lambda: f"the late one is taken; {process.tail()}", within=20
-        )
+        await process.wait_metric("gateway_requests_in_flight", 2, within=20)
         await control_plane.resume("kube-apiserver")
         for code, text in await asyncio.gather(waiting, late):
             assert code == 200, text

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.e2e.harness import Stage, stage, until
-from tests.servers.controlplane import ControlPlane
+from syncer.model.resource import Json
+from tests.e2e.harness import Stage, until
+from tests.integration.accounts import admitting
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -25,14 +23,14 @@ pytestmark = [
 ]
 
 SHARDS: Final = 4
-POLICIES: Final = "/apis/admissionregistration.k8s.io/v1"
 
 
-@asynccontextmanager
-async def refusing(here: Stage, prefix: str) -> AsyncIterator[None]:
-    """Refuse the statuses of objects with such names in the stage's namespace."""
+def refusing(here: Stage, prefix: str) -> tuple[Json, Json]:
+    """A policy that refuses the statuses of objects with such names in the stage's namespace."""
     name = f"refuse-{uuid.uuid4().hex[:8]}"
     policy = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
         "metadata": {"name": name},
         "spec": {
             "matchConstraints": {
@@ -47,6 +45,8 @@ async def refusing(here: Stage, prefix: str) -> AsyncIterator[None]:
         },
     }  # fmt: skip
     binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": name},
         "spec": {
             "policyName": name,
@@ -58,22 +58,7 @@ async def refusing(here: Stage, prefix: str) -> AsyncIterator[None]:
             },
         },
     }
-    kinds = {
-        "validatingadmissionpolicies": ("ValidatingAdmissionPolicy", policy),
-        "validatingadmissionpolicybindings": ("ValidatingAdmissionPolicyBinding", binding),
-    }
-    for plural, (kind, body) in kinds.items():
-        answer = await here.api.ask(
-            "POST",
-            f"{POLICIES}/{plural}",
-            {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, **body},
-        )
-        assert answer.code == 201, answer.body
-    try:
-        yield
-    finally:
-        for plural in reversed(kinds):
-            await here.api.ask("DELETE", f"{POLICIES}/{plural}/{name}")
+    return policy, binding
 
 
 async def in_force(here: Stage, name: str) -> None:
@@ -88,11 +73,10 @@ async def in_force(here: Stage, name: str) -> None:
     await until(refused, "the policy is in force", within=60, every=0.5)
 
 
-async def test_a_hand_over_does_not_wait_for_a_refused_status(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
+@pytest.mark.stage(sampled=True)
+async def test_a_hand_over_does_not_wait_for_a_refused_status(here: Stage) -> None:
     """Shards are handed over at once, each quiet; what is healthy goes on, and nothing is lost."""
-    async with stage(control_plane, redis_url, tmp_path) as here, refusing(here, "refused-"):
+    with admitting(here.plane, refusing(here, "refused-")):
         await in_force(here, "refused-probe")
         sharding = {
             "shards": SHARDS, "renewDeadline": "2s", "retryPeriod": "400ms", "margin": "500ms",
@@ -112,8 +96,7 @@ async def test_a_hand_over_does_not_wait_for_a_refused_status(
         second.start()
         await second.wait_metric("shards_owned", SHARDS // 2, within=120)
         healthy = [await here.create(f"healthy-{n}") for n in range(8)]
-        for uid in healthy:
-            await here.wait_phase(uid)
+        await here.wait_sent(healthy)
         # The one may say it after the other has taken the shard.
         await until(
             lambda: len(first.lines("shard handed over")) == SHARDS // 2, first.tail, within=30

@@ -15,7 +15,7 @@ import pytest
 
 from syncer.model.times import format_time
 from tests.e2e.checker import Json
-from tests.e2e.harness import NotifierProcess, Stage, until
+from tests.e2e.harness import Stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -25,11 +25,6 @@ pytestmark = [
 
 DAY: Final = 86_400_000
 RIGHTS: Final = "/apis/rbac.authorization.k8s.io/v1/clusterroles/notification-controller"
-
-
-def deleting(here: Stage) -> NotifierProcess:
-    """A notifier that deletes finished objects."""
-    return here.notifier(retention={"deleteObjects": True})
 
 
 async def finished(here: Stage, name: str, *, days: int = 1) -> str:
@@ -51,11 +46,6 @@ async def ended(here: Stage, name: str, *, days: float) -> None:
     await here.rewrite(name, older)
 
 
-async def gone(here: Stage, uid: str, process: NotifierProcess) -> None:
-    """Wait until the watch has seen an object deleted."""
-    await until(lambda: uid in here.watcher.deleted, lambda: f"{uid} goes; {process.tail()}")
-
-
 async def test_a_finished_object_goes_after_its_days(
     here: Stage, control_plane: ControlPlane
 ) -> None:
@@ -71,8 +61,7 @@ async def test_a_finished_object_goes_after_its_days(
         else r
         for r in rights
     ]
-    process = deleting(here)
-    process.start()
+    process = here.notifier(retention={"deleteObjects": True}).start()
     over = await finished(here, "over", days=1)
     young = await finished(here, "young", days=3)
     new = await finished(here, "new", days=1)
@@ -89,7 +78,7 @@ async def test_a_finished_object_goes_after_its_days(
         assert not here.watcher.deleted
     finally:
         await control_plane.request("PATCH", RIGHTS, {"rules": rights})
-    await gone(here, over, process)
+    await until(lambda: over in here.watcher.deleted, process.tail)
     # Another sweep, for whatever should not have gone.
     await asyncio.sleep(1.5)
     assert here.watcher.deleted == {over}
