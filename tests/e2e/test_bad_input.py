@@ -106,7 +106,7 @@ async def test_whatever_a_notification_says(here: Stage) -> None:
     serve on.
     """
     process = await here.notifier().start().wait_ready()
-    await break_files(here)
+    await roll_out(here, "route: {receiver: [\n", "")
     await process.wait_says(200, "[!] routing: routing not reloaded, the last good one", "line 1")
     uids = {name: await here.create(name, **text) for name, text in TEXTS.items()}
     for version in await here.wait_sent(uids.values()):
@@ -131,7 +131,7 @@ async def test_whatever_a_notification_says(here: Stage) -> None:
         assert answer.code == 422
         assert place in answer.message
     await no_space_for_a_status(here, process)
-    await mend_files(here)
+    await roll_out(here, GOOD, here.receiver.url)
     await until(lambda: bool(process.lines("routing is good again")), process.tail)
 
 
@@ -182,19 +182,14 @@ def of_size(size: int) -> dict[str, Any]:
     return spec
 
 
-async def break_files(here: Stage) -> None:
-    """Break the routing file and empty the credential, as a bad rollout would."""
-    await asyncio.to_thread((here.folder / "routing.yaml").write_text, "route: {receiver: [\n")
-    await asyncio.to_thread((here.folder / "credentials" / "slack-ops").write_text, "")
+#: What `Stage.notifier` has written.
+GOOD: Final = json.dumps({
+    "route": {"receiver": "ops"},
+    "receivers": [{"name": "ops", "slackConfigs": [{"credentialRef": "slack-ops"}]}],
+})  # fmt: skip
 
 
-async def mend_files(here: Stage) -> None:
-    """Put both back."""
-    good = {
-        "route": {"receiver": "ops"},
-        "receivers": [{"name": "ops", "slackConfigs": [{"credentialRef": "slack-ops"}]}],
-    }
-    await asyncio.to_thread(
-        (here.folder / "credentials" / "slack-ops").write_text, here.receiver.url
-    )
-    await asyncio.to_thread((here.folder / "routing.yaml").write_text, json.dumps(good))
+async def roll_out(here: Stage, routing: str, credential: str) -> None:
+    """Write the routing file and the credential."""
+    await asyncio.to_thread((here.folder / "credentials" / "slack-ops").write_text, credential)
+    await asyncio.to_thread((here.folder / "routing.yaml").write_text, routing)

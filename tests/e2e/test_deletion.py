@@ -40,6 +40,15 @@ async def ttl(here: Stage, uid: str) -> int:
     return int(await here.redis.ttl(f"{here.prefix}:{{{uid}}}"))
 
 
+async def expires(here: Stage, uid: str) -> None:
+    """Wait until a log does not stay."""
+
+    async def ends() -> bool:
+        return await ttl(here, uid) > 0
+
+    await until(ends, here.processes[-1].tail)
+
+
 @pytest.mark.stage(sampled=True)
 async def test_nothing_is_sent_for_an_object_that_is_being_deleted(here: Stage) -> None:
     """Its retries end with the deletion, under a live claim too, and the status shows all of them."""
@@ -69,11 +78,7 @@ async def test_nothing_is_sent_for_an_object_that_is_being_deleted(here: Stage) 
     assert len(here.receiver.calls("a")) == calls
     assert await ttl(here, uid) == -1
     await keep(here, "a")
-
-    async def expires() -> bool:
-        return await ttl(here, uid) > 0
-
-    await until(expires, process.tail)
+    await expires(here, uid)
     await here.sound(finished=False)
 
 
@@ -93,10 +98,6 @@ async def test_what_is_not_published_is_published_before_the_log_goes(here: Stag
     assert uid not in here.watcher.deleted
     await keep(here, "a")
     await until(lambda: uid in here.watcher.deleted, process.tail)
-
-    async def expires() -> bool:
-        return await ttl(here, uid) > 0
-
-    await until(expires, process.tail)
+    await expires(here, uid)
     await here.sound()
     assert len(here.receiver.calls("a")) == 1

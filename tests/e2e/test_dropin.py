@@ -216,9 +216,6 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
 
             await until(answers, log.read_text, within=60)
 
-        async def ended(process: asyncio.subprocess.Process) -> int:
-            return await asyncio.wait_for(process.wait(), 60)
-
         async with started(here, pod) as process:
             await ready(process)
             remark = "[!] datastorage: its health is not asked for"
@@ -234,11 +231,11 @@ async def test_it_runs_as_a_pod_of_the_controller_that_it_replaces(
             await ends_in_time(here, process, log)
     # The store of audit events is away by now, which neither start nor check minds.
     async with started(here, pod, *checked.partition(" -- ")[2].split()) as process:
-        assert await ended(process) == 0, log.read_text()
+        assert await asyncio.wait_for(process.wait(), 60) == 0, log.read_text()
 
     (pod / "etc/notification/credentials" / REDIS_CREDENTIAL).unlink()
     async with started(here, pod) as process:
-        assert await ended(process) == 1
+        assert await asyncio.wait_for(process.wait(), 60) == 1
     (refused,) = said(log)
     file = f"/etc/notification/credentials/{REDIS_CREDENTIAL}"
     for way in ("redis.url", "the variable REDIS_URL", file):

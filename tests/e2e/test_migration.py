@@ -41,20 +41,15 @@ PATIENT: Final[Json] = {**QUICK, "initialBackoffSeconds": 20}
 RACED: Final = 16
 
 
-async def command(*arguments: str) -> tuple[int, str]:
-    """Run one of the two programs; its exit code and what it printed."""
-    ended = await run_beside(arguments, together=True)
-    return ended.returncode, ended.stdout
-
-
 async def agrees(here: Stage, process: NotifierProcess, name: str) -> bool:
     """`syncer explain --records`: whether log and status say the same."""
-    code, text = await command(
-        "syncer", "explain", "--records", f"{here.namespace}/{name}", "--config", str(process._config),
-        "--kubeconfig", str(here.plane.controller_kubeconfig),
+    ended = await run_beside(
+        ("syncer", "explain", "--records", f"{here.namespace}/{name}", "--config", str(process._config),
+         "--kubeconfig", str(here.plane.controller_kubeconfig)),
+        together=True,
     )  # fmt: skip
-    assert code in (0, 1), text
-    return code == 0
+    assert ended.returncode in (0, 1), ended.stdout
+    return ended.returncode == 0
 
 
 async def published(here: Stage, name: str, uid: str, attempts: int) -> None:

@@ -70,11 +70,6 @@ _APART: Final = 10
 _SHARDS: Final = {"shards": 16, "renewDeadline": "5s", "retryPeriod": "2s", "margin": "3s"}
 
 
-async def _create_all(here: Stage, names: Sequence[str]) -> list[str]:
-    """Create all at once; returns the uids in the order of the names."""
-    return await asyncio.gather(*(here.create(name) for name in names))
-
-
 def _three_attempts(version: Version, channel: str) -> None:
     """The status shows failed, failed, success, numbered 1, 2, 3, and counts to match."""
     shown = [(a["channel"], a["attempt"], a["status"]) for a in version.attempts]
@@ -93,7 +88,7 @@ async def test_a_hundred_through_slack_show_all_three_attempts(here: Stage) -> N
     await here.notifier(sharding=_SHARDS).start().wait_ready()
     names = [f"n-{n:03}" for n in range(CROWD)]
     async with _alive(here) as others:
-        uids = await _create_all(here, names)
+        uids = await asyncio.gather(*map(here.create, names))
         for name, uid in zip(names, uids, strict=True):
             _three_attempts(await here.wait_phase(uid, within=60), CHANNEL)
             calls = here.receiver.calls(name)

@@ -36,11 +36,6 @@ def of_version(here: Stage, module: str) -> NotifierProcess:
     return process
 
 
-async def owns_all(process: NotifierProcess) -> bool:
-    """Whether both shards are its own."""
-    return await process.metric("notification_ledger_shards_owned") == 2
-
-
 def quarantined(here: Stage, uid: str) -> bool:
     """Whether the object says that its log cannot be read."""
     return here.watcher.last(uid).condition(QUARANTINED).get("status") == "True"
@@ -74,7 +69,7 @@ async def test_an_older_version_leaves_alone_what_it_cannot_read(
     # Only the newer one is there now, and leaves a first attempt behind each time.
     old.sigterm()
     assert await old.wait_exit() == 0
-    await until(lambda: owns_all(new), "the newer one has both shards")
+    await new.wait_metric("shards_owned", 2)
     names = [f"behind-{n}" for n in range(4)]
     for name in names:
         here.script(name, BUSY, OK)
