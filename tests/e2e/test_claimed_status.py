@@ -100,13 +100,10 @@ async def test_what_was_never_handled_is_delivered(here: Stage, running: bool) -
         await write(here, name, status)
     if not running:
         process.start()
-
-    def delivered() -> bool:
-        return all(len(here.receiver.calls(name)) == 1 for name in FORGED)
-
     await until(
-        delivered, lambda: f"{[n for n in FORGED if not here.receiver.calls(n)]}", within=40
-    )
+        lambda: all(len(here.receiver.calls(name)) == 1 for name in FORGED),
+        lambda: f"{[n for n in FORGED if not here.receiver.calls(n)]}", within=40,
+    )  # fmt: skip
     for name, uid in uids.items():
         await here.wait_phase(uid)
         await here.wait_acked([uid])

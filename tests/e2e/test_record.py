@@ -83,7 +83,6 @@ async def test_the_definition_is_switched_under_load(
     """As by Kubernaut's upgrades: nothing is lost, sent twice, shown twice or without its id."""
     process = await here.notifier().start().wait_ready()
     uids: dict[str, str] = {}
-    switched = 0
 
     async def load() -> None:
         for n in range(LOAD):
@@ -93,12 +92,10 @@ async def test_the_definition_is_switched_under_load(
             await asyncio.sleep(0.2)
 
     async def switch() -> None:
-        nonlocal switched
         for n in range(SWITCHES):
             await asyncio.to_thread(
                 serve, control_plane, load_crd() if n % 2 == 0 else upstream_form()
             )
-            switched += 1
             await asyncio.sleep(1.0)
             if n == SWITCHES // 2:
                 process.kill()
@@ -109,7 +106,6 @@ async def test_the_definition_is_switched_under_load(
         await here.wait_sent(uids.values(), within=90)
     finally:
         await asyncio.to_thread(serve, control_plane, upstream_form())
-    assert switched == SWITCHES
     await here.wait_acked(list(uids.values()))
     for n, name in enumerate(uids):
         status = await stored(here, name)
