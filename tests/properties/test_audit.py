@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.audit.events import EventKind, events_of
-from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.record import (
     Kind,
@@ -20,25 +19,16 @@ from syncer.model.record import (
     plan_record,
     skip_record,
 )
-from syncer.model.resource import NotificationRequest, parse_object
-from syncer.rules.fold import ROOT_CHAIN, fold
+from syncer.rules.fold import fold
 from tests.examples import examples
+from tests.unit.notifier.audit.told import log_of, notification
 
 CHANNELS = ("console", "slack:ops", "teams:on call")
 ATTEMPT_EVENTS = (EventKind.SENT, EventKind.FAILED)
 
 
-def notification() -> NotificationRequest:
-    """An object that allows three attempts a channel."""
-    return parse_object(
-        {
-            "metadata": {"name": "n", "namespace": "ns", "uid": "u"},
-            "spec": {
-                "type": "Simple", "priority": "Low", "subject": "s", "body": "b",
-                "retryPolicy": {"maxAttempts": 3},
-            },
-        }
-    )  # fmt: skip
+#: It allows three attempts a channel.
+REQUEST: Final = notification(retryPolicy={"maxAttempts": 3})
 
 
 #: Superseded is what was never sent, and yields no event.
@@ -70,21 +60,16 @@ def logs(draw: st.DrawFn) -> list[Record]:
             steps.append(skip_record(f"skip:{len(steps)}:1", channel, at=1, why="breaker"))
         else:
             steps.append(Record(Kind.ORDER, f"order:{len(steps)}", channel, {"at": 1}))
-    records: list[Record] = []
-    chain = ROOT_CHAIN
-    for position, step in enumerate(steps, 1):
-        records.append(stored(step, chain, position))
-        chain = records[-1].chain
-    return records
+    return log_of(*steps)
 
 
 @examples(200)
 @given(logs())
 def test_every_settled_attempt_yields_exactly_one_event(records: list[Record]) -> None:
     """One sent or failed id for each attempt with a result, of the kind that the fold says."""
-    told = Counter(e.id for e in events_of(records, notification()) if e.kind in ATTEMPT_EVENTS)
+    told = Counter(e.id for e in events_of(records, REQUEST) if e.kind in ATTEMPT_EVENTS)
     expected = Counter(
-        f"u/{a.id}/{'sent' if a.state is AttemptState.SUCCESS else 'failed'}"
+        f"uid-1/{a.id}/{'sent' if a.state is AttemptState.SUCCESS else 'failed'}"
         for a in fold(records).attempts.values()
         if not a.open
     )
@@ -96,20 +81,18 @@ def test_every_settled_attempt_yields_exactly_one_event(records: list[Record]) -
 def test_nothing_is_missed_whenever_the_mark_was_moved(records: list[Record], cut: int) -> None:
     """What a shorter log yielded, and what the longer one yields above it, is everything."""
     cut = min(cut, len(records))
-    request = notification()
-    earlier = {e.id for e in events_of(records[:cut], request)}
-    later = {e.id for e in events_of(records, request, after=cut)}
-    assert earlier | later >= {e.id for e in events_of(records, request)}
+    earlier = {e.id for e in events_of(records[:cut], REQUEST)}
+    later = {e.id for e in events_of(records, REQUEST, after=cut)}
+    assert earlier | later >= {e.id for e in events_of(records, REQUEST)}
 
 
 @examples(200)
 @given(logs(), st.integers(0, 15))
 def test_the_end_is_told_once_and_for_all(records: list[Record], cut: int) -> None:
     """At most one end; later records neither move nor change it."""
-    request = notification()
 
     def ends(part: list[Record]) -> list[str]:
-        return [e.id for e in events_of(part, request) if e.kind not in ATTEMPT_EVENTS]
+        return [e.id for e in events_of(part, REQUEST) if e.kind not in ATTEMPT_EVENTS]
 
     whole, prefix = ends(records), ends(records[:cut])
     assert len(whole) <= 1
@@ -120,6 +103,6 @@ def test_the_end_is_told_once_and_for_all(records: list[Record], cut: int) -> No
 @given(logs())
 def test_events_follow_the_records(records: list[Record]) -> None:
     """Positions never fall, and every one is that of a record."""
-    positions = [e.position for e in events_of(records, notification())]
+    positions = [e.position for e in events_of(records, REQUEST)]
     assert positions == sorted(positions)
     assert all(1 <= p <= len(records) for p in positions)
