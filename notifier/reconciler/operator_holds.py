@@ -59,6 +59,8 @@ class PlacedHolds:
     _typed: tuple[Hold, ...] = field(default=(), init=False)
     #: The holds that were in force at the last call of `take`, by key.
     _acting: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
+    #: Those that were at a decision since then: a clock that is set back lets one hold again that had ended.
+    _seen: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
     #: Uids that holds have let go, and how many more each may let go, by key; and since when.
     _let_go: dict[tuple[str, str], set[str]] = field(default_factory=dict, init=False)
     _allowed: dict[tuple[str, str], float] = field(default_factory=dict, init=False)
@@ -87,21 +89,22 @@ class PlacedHolds:
         self._clean = currently(self._typed, now)
         acting = {h.key: h for h in self._clean if h.in_force(now)}
         was, self._acting = self._acting, acting
+        over, self._seen = {**self._seen, **was}, {}
         for key in [k for k in self._let_go if k not in acting]:
             del self._let_go[key]
         begun = [
             h for k, h in acting.items() if k not in was or h.drop_before != was[k].drop_before
         ]
-        return tuple(begun), tuple(h for k, h in was.items() if k not in acting)
+        return tuple(begun), tuple(h for k, h in over.items() if k not in acting)
 
     def of(self, request: NotificationRequest, channels: Iterable[str]) -> Mapping[str, Held]:
         """Which of the channels of a notification are held back now."""
         if not self._clean:
             return NO_HOLDS
+        now = self.time.certain()
         holds = [h for h in self._clean if request.uid not in self._let_go.get(h.key, ())]
-        return held_channels(
-            request, channels, holds, now=self.time.certain(), clock=self.cache.monotonic()
-        )
+        self._seen.update((h.key, h) for h in holds if h.in_force(now))
+        return held_channels(request, channels, holds, now=now, clock=self.cache.monotonic())
 
     def let_go(self, share: float) -> list[str]:
         """Let go what may go since the last call, of a share of all notifications that is ours."""

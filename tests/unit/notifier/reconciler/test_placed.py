@@ -85,6 +85,20 @@ async def test_only_what_a_hold_is_about_is_looked_at_again(
     ]  # fmt: skip
 
 
+async def test_a_hold_that_a_clock_brought_back_ends_again(world: World) -> None:
+    """Its end had been noted; what it has held since is looked at when it is deleted."""
+    notification, placed = world.claimed("a"), world.controller.placed
+    placed.obey([OPS])
+    world.now += 600
+    placed.obey([OPS])
+    world.controller.notifications.time.set(START)
+    assert isinstance(decided(world, notification), Withhold)
+    world.controller.queue.done(await world.controller.queue.get())
+    assert len(world.controller.queue) == 0
+    placed.obey([])
+    assert await world.controller.queue.get() == "a"
+
+
 async def test_a_clock_that_is_ahead_ends_no_hold(world: World) -> None:
     """The earlier of Redis's and the API server's time counts."""
     notification = world.claimed("a")
