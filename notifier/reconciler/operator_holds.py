@@ -59,7 +59,7 @@ class PlacedHolds:
     _typed: tuple[Hold, ...] = field(default=(), init=False)
     #: The holds that were in force at the last call of `take`, by key.
     _acting: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
-    #: Those that were at a decision since then: a clock that is set back lets one hold again that had ended.
+    #: Those that were at a decision since then: a clock that is set back lets an ended one hold again.
     _seen: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
     #: Uids that holds have let go, and how many more each may let go, by key; and since when.
     _let_go: dict[tuple[str, str], set[str]] = field(default_factory=dict, init=False)

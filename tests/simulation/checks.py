@@ -841,9 +841,9 @@ class Checks:
 
     @staticmethod
     def _fallen(subject: Subject, old: Version | None, version: Version) -> list[str]:
-        """What a version shows less of, but for what somebody else has taken away or written."""
+        """What a version shows less of, but for what others took or wrote, or a person overruled."""
         found = _fallen(old, version) if old is not None else ()
-        taken = bool(old and subject.lost & old.states().keys())
+        taken = bool(old and (subject.lost & old.states().keys() or _is_doubted(old.status)))
         return [f for f in found if not (subject.tainted and (taken or f.startswith("phase went")))]
 
     def _forged(self, subject: Subject, version: Version, *, forged: bool) -> bool:
@@ -865,7 +865,7 @@ class Checks:
         status = version.status
         if status == subject.forged:
             return True
-        for identity, seen in version.states().items() if self.world.profile.journal else ():
+        for identity, seen in version.states().items():
             if identity not in self.made_up:
                 self._journaled(subject, identity, seen.channel, seen.state, left=True)
                 subject.shown[identity] = max(seen.state, subject.shown.get(identity, 0))
@@ -923,7 +923,8 @@ class Checks:
             self.mark("journaled")
             if state not in (_UNKNOWN, _FAILED):
                 self.fail("S1", f"{where}: shown first as {state}")
-            over = any(s == _SUCCESS and self._of(i, channel) for i, s in subject.shown.items())
+            shown = self._shown(subject).items()
+            over = any(s == _SUCCESS and self._of(i, channel) for i, s in shown)
             if over and left:
                 self.fail("S7", f"{where}: journaled after a success that the status shows")
             known = self.ever[identity] = Ever(
