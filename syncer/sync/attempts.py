@@ -142,7 +142,8 @@ class Outcomes:
                 self.recorder.metrics.intents.inc()
                 tries.uncertain = True
                 # If this fails, no task sends, so none would ever close the attempt.
-                await self.recorder.advance(notification, answer, [record])
+                if not self.recorder.advance(notification, answer, [record]):
+                    await self.recorder.reread(notification)
                 opened = True
             elif answer.permits:
                 notification.news()
@@ -379,7 +380,9 @@ class Outcomes:
             return True
         self.recorder.count(attempt)
         try:
-            await self.recorder.advance(notification, answer, [intent, record][2 - answer.count :])
+            new = [intent, record][2 - answer.count :]
+            if not self.recorder.advance(notification, answer, new):
+                await self.recorder.reread(notification)
         except PortError:
             # The outcome is recorded; the next check reads the rest of the log.
             notification.news()

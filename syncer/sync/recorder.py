@@ -185,7 +185,8 @@ class Recorder:
         except ContractError as error:
             self.put_in_quarantine(notification, str(error))
             return
-        await self.advance(notification, answer, [record])
+        if not self.advance(notification, answer, [record]):
+            await self.reread(notification)
 
     def begin(self, notification: Notification, term: LeaseTerm, channel: str) -> Record:
         """Begin an attempt; nothing may be sent until its intent is recorded."""
@@ -230,7 +231,8 @@ class Recorder:
                 self.lose_claim(notification, "lost")
                 return False
             notification.in_flight.recorded(attempt_id)
-            await self.advance(notification, answer, [intent, record][2 - answer.count :])
+            if not self.advance(notification, answer, [intent, record][2 - answer.count :]):
+                await self.reread(notification)
             logger.warning(
                 "an outcome is recorded now that the log can be read again",
                 extra={
@@ -264,15 +266,16 @@ class Recorder:
         if answer.answer is Answer.OK:
             self.metrics.recovered.inc()
             self._outcomes(settled.state.word).inc()
-        await self.advance(notification, answer, [record])
+        if not self.advance(notification, answer, [record]):
+            await self.reread(notification)
         return True
 
     # -- the view -------------------------------------------------------------------------------
 
-    async def advance(
+    def advance(
         self, notification: Notification, answer: Appended, records: Sequence[Record]
-    ) -> None:
-        """Apply what was appended; where nothing was, or others have, the log is read again."""
+    ) -> bool:
+        """Apply what was appended; False where nothing was, or others have: the log is to be read again."""
         view = notification.view
         expected = view.position + answer.count
         if (
@@ -280,8 +283,7 @@ class Recorder:
             or answer.position != expected
             or answer.before != view.chain
         ):
-            await self.reread(notification)
-            return
+            return False
         *others, last = records
         for record in others:
             notification.extend(stored(record, view.chain, view.position + 1))
@@ -289,6 +291,7 @@ class Recorder:
         notification.extend(last.stored_at(answer.position, answer.chain))
         if any(r.kind.state is not AttemptState.INTENT for r in records):
             self.cache.mark_unaudited(notification)
+        return True
 
     async def reread(self, notification: Notification) -> None:
         """

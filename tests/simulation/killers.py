@@ -102,7 +102,7 @@ FIRST: Final = {
     "no stamp": 44,
     "no resync": 72,
     "hand-over waits for what backs off": 46,
-    "shards taken before the session is ended": 167,
+    "shards taken before the session is ended": 84,
     "session that ended goes on": 246,
     "absent session is over": 38,
     "no clock asked before a send": 178,

@@ -218,6 +218,7 @@ _RARE: Final = frozenset(
         "RECLAIM hit",
         "handed over while a status was refused",
         "cut off, and handed over",
+        "order overtaken by a success",
         "verdict overtaken by the result",
         "verdict came too late",
         "journaled after a former owner",
