@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -22,7 +23,7 @@ from syncer.rules.channel_state import State
 from syncer.rules.merge import channel_states_of
 from tests.fakes.claimedlog import ClaimedLog
 from tests.fakes.proxy import DropReply, Fault, Proxy
-from tests.integration.delivering import delivering
+from tests.integration.delivering import Delivery, delivering
 from tests.integration.ledger_client import running
 from tests.integration.pairs import Pair
 from tests.servers.topology import RedisCluster, SentinelSet, call, port_of, until
@@ -50,6 +51,19 @@ async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, ClaimedLog]]:
     async with running(url, installation="test", prefix="strict", timeout=2.0) as client:
         client.confirming = True
         yield client, ClaimedLog(client, replicas=lambda: client.replicas_wanted)
+
+
+@contextlib.asynccontextmanager
+async def one_sent(url: str) -> AsyncIterator[tuple[LedgerClient, Delivery, Counter[str]]]:
+    """A controller whose intents want confirmation, and which has sent one notification."""
+    client = LedgerClient(url, prefix="strict", timeout=2.0)
+    client.confirming = True
+    await client.open("test")
+    async with delivering(client) as (here, calls):
+        here.log._replicas = lambda: client.replicas_wanted
+        here.create("first", attempts=1)
+        await until(lambda: here.results("first") == ["success"], what="one is sent")
+        yield client, here, calls
 
 
 def intent(uid: str) -> Record:
@@ -89,41 +103,34 @@ async def test_a_refused_confirmation_holds_until_it_is_permitted() -> None:
 
 async def test_a_stalled_replica_uses_up_no_attempt() -> None:
     """Nothing is sent, little is opened, nothing ends, and all of it goes out afterwards."""
-    async with pair("redis-server") as both:
-        client = LedgerClient(both.primary.url, prefix="strict", timeout=2.0)
-        client.confirming = True
-        await client.open("test")
-        async with delivering(client) as (here, calls):
-            here.log._replicas = lambda: client.replicas_wanted
-            here.create("first", attempts=1)
-            await until(lambda: here.results("first") == ["success"], what="one is sent")
-            await both.replica.pause()
-            names = [f"n{n}" for n in range(30)]
-            for name in names:
-                here.create(name, attempts=1)
-            await until(lambda: "confirmed" in (client.unfit or ""), what="it is held")
-            # What was on its way when the first went unconfirmed; then nothing more for seconds.
-            await until(
-                lambda: not any(here.cache.entries[n].in_flight.executing for n in names),
-                what="nothing is under way",
-            )
-            opened_by_then = sum(len(here.results(n)) for n in names)
-            await asyncio.sleep(6)
-            assert sum(len(here.results(n)) for n in names) == opened_by_then
-            assert calls["/ops"] == 1
-            assert {r for n in names for r in here.results(n)} == {"notSent"}
-            for name in names:
-                entry = here.cache.entries[name]
-                facts = here.controller.decisions.facts(entry)
-                (channel_state,) = channel_states_of(entry.view, entry.request.status, facts)
-                assert channel_state.state in (State.PENDING, State.RETRYING)
-            await both.replica.resume()
-            await until(
-                lambda: all(here.results(n)[-1:] == ["success"] for n in names),
-                what="all are sent", timeout=60,
-            )  # fmt: skip
-            assert calls["/ops"] == 31
-            assert client.unfit is None
+    async with pair("redis-server") as both, one_sent(both.primary.url) as (client, here, calls):
+        await both.replica.pause()
+        names = [f"n{n}" for n in range(30)]
+        for name in names:
+            here.create(name, attempts=1)
+        await until(lambda: "confirmed" in (client.unfit or ""), what="it is held")
+        # What was on its way when the first went unconfirmed; then nothing more for seconds.
+        await until(
+            lambda: not any(here.cache.entries[n].in_flight.executing for n in names),
+            what="nothing is under way",
+        )
+        opened_by_then = sum(len(here.results(n)) for n in names)
+        await asyncio.sleep(6)
+        assert sum(len(here.results(n)) for n in names) == opened_by_then
+        assert calls["/ops"] == 1
+        assert {r for n in names for r in here.results(n)} == {"notSent"}
+        for name in names:
+            entry = here.cache.entries[name]
+            facts = here.controller.decisions.facts(entry)
+            (channel_state,) = channel_states_of(entry.view, entry.request.status, facts)
+            assert channel_state.state in (State.PENDING, State.RETRYING)
+        await both.replica.resume()
+        await until(
+            lambda: all(here.results(n)[-1:] == ["success"] for n in names),
+            what="all are sent", timeout=60,
+        )  # fmt: skip
+        assert calls["/ops"] == 31
+        assert client.unfit is None
 
 
 async def test_many_share_one_wait_and_nobody_else_waits() -> None:
@@ -200,30 +207,23 @@ async def test_a_replica_that_is_gone_is_missed(binary: str) -> None:
 
 async def test_a_failover_loses_no_intent_that_was_sent() -> None:
     """What the replica does not have is not sent; the promoted one sends once it has a replica itself."""
-    async with SentinelSet() as servers:
-        client = LedgerClient(servers.url, prefix="strict", timeout=2.0)
-        client.confirming = True
-        await client.open("test")
-        async with delivering(client) as (here, calls):
-            here.log._replicas = lambda: client.replicas_wanted
-            here.create("first", attempts=1)
-            await until(lambda: here.results("first") == ["success"], what="one is sent")
-            await servers.cut_off_replica()
-            here.create("second", attempts=1)
-            await until(lambda: bool(client.unfit), what="it is held")
-            await servers.fail_over()
-            lonely = "the primary has no replica to confirm an attempt; bring one back"
-            await until(
-                lambda: client.problem is None and client.unfit == lonely,
-                what="the new primary is known, and lonely",
-            )
-            assert calls["/ops"] == 1
-            await servers.one.start()
-            await until(
-                lambda: here.results("second")[-1:] == ["success"], what="it is sent", timeout=60
-            )
-            assert calls["/ops"] == 2
-            assert "uncertain" not in here.results("second")
+    async with SentinelSet() as servers, one_sent(servers.url) as (client, here, calls):
+        await servers.cut_off_replica()
+        here.create("second", attempts=1)
+        await until(lambda: bool(client.unfit), what="it is held")
+        await servers.fail_over()
+        lonely = "the primary has no replica to confirm an attempt; bring one back"
+        await until(
+            lambda: client.problem is None and client.unfit == lonely,
+            what="the new primary is known, and lonely",
+        )
+        assert calls["/ops"] == 1
+        await servers.one.start()
+        await until(
+            lambda: here.results("second")[-1:] == ["success"], what="it is sent", timeout=60
+        )
+        assert calls["/ops"] == 2
+        assert "uncertain" not in here.results("second")
 
 
 async def test_one_primary_without_a_replica_is_missed_in_a_cluster() -> None:
