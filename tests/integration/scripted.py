@@ -40,6 +40,13 @@ async def hang(_: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+async def abort(request: web.Request) -> web.StreamResponse:
+    """Break the connection without an answer."""
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
 class ScriptedServer:
     """
     An HTTP server with one handler for everything.

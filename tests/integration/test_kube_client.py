@@ -40,6 +40,7 @@ from syncer.runtime.places import spare
 from tests.beside import eventually
 from tests.integration.scripted import (
     ScriptedServer,
+    abort,
     always,
     end,
     hang,
@@ -172,15 +173,13 @@ async def test_lost_connection_makes_a_write_ambiguous_and_does_not_repeat_it(
 ) -> None:
     """A connection that breaks after a write was sent leaves it unclear, and sent once."""
 
-    async def abort(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request) -> web.StreamResponse:
         if request.method == "GET" and len(server.seen) == 1:
             return web.json_response({})  # so that the next call finds a kept connection
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
+        return await abort(request)
 
     async with (
-        ScriptedServer(abort) as server,
+        ScriptedServer(handle) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
         await client.request("GET", "/warm", timeout=2)
@@ -640,8 +639,7 @@ async def test_configuration_is_found_in_the_environment_or_missed(
 async def reset(request: web.Request) -> web.StreamResponse:
     """Answer with a watch that is cut off behind its first line."""
     response = await send_lines(request, [b'{"a":1}\n'])
-    assert request.transport is not None
-    request.transport.abort()
+    await abort(request)
     return response
 
 

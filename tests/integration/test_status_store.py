@@ -31,7 +31,7 @@ from syncer.model.errors import (
 from syncer.model.rendering import render_status
 from syncer.model.resource import NotificationRequest, version_key
 from tests.integration.playing import connect
-from tests.integration.scripted import ScriptedServer, always, status, write_kubeconfig
+from tests.integration.scripted import ScriptedServer, abort, always, status, write_kubeconfig
 from tests.servers.webhook import webhook
 from tests.unit.syncer.model.documents import ODD_TIMES
 
@@ -272,12 +272,6 @@ async def test_patch_is_a_merge_patch_with_version_and_manager(tmp_path: Path) -
 
 async def test_lost_answer_to_a_patch_is_ambiguous(tmp_path: Path) -> None:
     """A status write whose answer is lost is neither repeated nor called a failure."""
-
-    async def abort(request: web.Request) -> web.StreamResponse:
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
-
     async with (
         ScriptedServer(abort) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
