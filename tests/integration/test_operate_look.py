@@ -7,7 +7,6 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -128,9 +127,10 @@ async def test_a_notification_is_found_by_its_sender_s_words(
     where = ("-n", here.namespace, "--event", event)
     listed = await operator.run("list", "-o", "json", *where)
     assert (listed.code, len(listed.lines)) == (0, 2)
+    newest = max(listed.lines, key=lambda row: row["created"])["name"]
     explained = await operator.run("explain", "--event", f" {event}")
     assert f"EVENT   {event}" in explained.out
-    assert f"\n{here.namespace}/{listed_newest(listed.lines)}  uid " in explained.out
+    assert f"\n{here.namespace}/{newest}  uid " in explained.out
     assert "the newest of 2 of this event" in explained.err
     absent = await operator.run("explain", "--event", "alertmanager:nobody")
     assert (absent.code, absent.out) == (3, "")
@@ -139,11 +139,6 @@ async def test_a_notification_is_found_by_its_sender_s_words(
     assert part.lines == listed.lines
     idle = await operator.run("resend", "-n", here.namespace, "--failed", "--dry-run")
     assert (idle.code, "nothing that matches has failed" in idle.err) == (1, True)
-
-
-def listed_newest(rows: list[Any]) -> str:
-    """Name of the row that was created last."""
-    return str(max(rows, key=lambda row: row["created"])["name"])
 
 
 async def test_records_are_shown(here: Stage, operator: Operator) -> None:
