@@ -1,9 +1,11 @@
 """
 Lists of a reflector: page by page into a mirror, to their end or not at all.
 
-A list takes all by name, version and phase, as the server prints them, and reads in full what is not
-finished: a hundred thousand finished objects would be most of a gigabyte. The watch begins at the list, so
-what an object that is read later had become is told once more, and passed over.
+A list takes what is not finished in full, where the definition lets the phase be selected (ours does,
+Kubernaut's does not), then all by name, version and phase, as the server prints them, and reads one by one
+what is not finished and came in no list: a hundred thousand finished objects would be most of a gigabyte.
+The watch begins at the last list, so what an object that is read later had become is told once more, and
+passed over.
 
 Pages are small in bytes, since reading one holds the loop. A list older than what was seen (a restored
 etcd, a server that lags) is refused.
@@ -20,9 +22,10 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from syncer.kube.client import KubeClient
-from syncer.kube.errors import OLDER_STATE, OVERSIZED
+from syncer.kube.errors import BAD_REQUEST, OLDER_STATE, OVERSIZED
 from syncer.kube.mirror import Mirror
 from syncer.kube.notification_requests import (
+    UNFINISHED,
     Meta,
     Ours,
     Page,
@@ -121,6 +124,7 @@ class Lister:
         Nine of ten objects are finished, and nothing else is wanted of them. Returns None where a list of
         whole objects is needed or quicker; what was taken until then is right.
         """
+        await self._unfinished(scope, ours)
         token, limit, listed, newest, read = "", self._page_size, Listed(), scope.newest, 0
         while True:
             # Annotations may be a quarter of a mebibyte, and one of them is a column as well.
@@ -150,6 +154,14 @@ class Lister:
             if not token:
                 return listed
 
+    async def _unfinished(self, scope: Scope, ours: Ours) -> None:
+        """Take what is not finished in pages, if the definition lets the phase be selected."""
+        try:
+            await self._whole(scope, ours, fields=UNFINISHED)
+        except Rejected as error:
+            if error.reason != BAD_REQUEST:
+                raise
+
     async def read(self, scope: Scope, meta: Meta, ours: Ours) -> None:
         """Read an object that was listed into the mirror; that it is gone by then, the watch tells."""
         path = object_path(meta.namespace, meta.name)
@@ -177,7 +189,7 @@ class Lister:
             most=_BRIEF_PAGE,
         )  # fmt: skip
 
-    async def _whole(self, scope: Scope, ours: Ours) -> Listed:
+    async def _whole(self, scope: Scope, ours: Ours, *, fields: str = "") -> Listed:
         """Take a list to its end, page by page."""
         token, listed = "", Listed()
         limit = self._page_size
@@ -190,6 +202,7 @@ class Lister:
                 partial(
                     list_page, self._client, scope.namespace, continue_token=token,
                     timeout=self._timeout, known=scope.mirror.version_of, ours=ours,
+                    fields=fields,
                 ),
             )  # fmt: skip
             _note(page, scope, listed, newest)

@@ -42,6 +42,8 @@ FIELD_MANAGER: Final = "notification-controller"
 #: Single objects that are read at once, each on a connection of its own. TLS takes a third of a MiB for one
 #: that the process does not give back, and the claims of a start would read 64.
 READS: Final = 32
+#: Selects what has not reached a final phase.
+UNFINISHED: Final = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL_PHASES))
 #: Asks for a list as it is printed: of each object its metadata and a few cells.
 _TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _PHASE_COLUMN: Final = "Phase"
@@ -253,6 +255,7 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
     max_bytes: int = 0,
     ours: Ours = lambda _uid: True,
     labels: str = "",
+    fields: str = "",
 ) -> ObjectPage:
     """
     Read one page of objects; the first is as fresh as the call, the others belong to the first.
@@ -270,13 +273,15 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
         max_bytes: Of the page, 0 for no bound.
         ours: Tells the objects that are wanted.
         labels: Selector of labels; empty for all.
+        fields: Selector of fields, as `UNFINISHED`; empty for all.
 
     Raises:
         Expired: the continue token is too old.
-        Rejected: the page is larger (`OVERSIZED`).
+        Rejected: the page is larger (`OVERSIZED`), or the definition does not let a field be selected
+            (`BAD_REQUEST`).
         PortError: as `KubeClient.request`.
     """
-    params = _query(limit, continue_token, labels)
+    params = _query(limit, continue_token, labels, fields)
     answer = await client.request(
         "GET", list_path(namespace), params=params, timeout=timeout, max_bytes=max_bytes
     )
@@ -402,8 +407,13 @@ async def list_rows(
     return Page(tuple(rows), anonymous, token, version, foreign=foreign)
 
 
-def _query(limit: int, continue_token: str, labels: str = "") -> dict[str, str]:
-    asked = {"limit": str(limit), "labelSelector": labels, "continue": continue_token}
+def _query(limit: int, continue_token: str, labels: str = "", fields: str = "") -> dict[str, str]:
+    asked = {
+        "limit": str(limit),
+        "labelSelector": labels,
+        "fieldSelector": fields,
+        "continue": continue_token,
+    }
     return {name: text for name, text in asked.items() if text}
 
 

@@ -19,6 +19,7 @@ from tests.fakes.apischema import FieldError
 
 #: A term of a label selector, of those that are supported.
 #: A term of a label selector: a key that has one value, or one of several.
+_FIELD: Final = re.compile(r"(metadata|status)\.(name|phase)(!?)=(.*)")
 _EQUALS: Final = re.compile(r"([A-Za-z0-9./_-]+)==?([A-Za-z0-9._-]*)")
 _ONE_OF: Final = re.compile(r"([A-Za-z0-9./_-]+) in \(([A-Za-z0-9._,-]*)\)")
 _MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
@@ -294,19 +295,22 @@ def check_event(made: Json) -> None:
 
 
 def read_selector(query: Mapping[str, str]) -> list[Term]:
-    """Read the selectors: of labels, terms joined by commas, that have one of some values; of the name."""
+    """Read the selectors: fields and labels, each a list of terms joined by commas."""
     selector: list[Term] = []
-    if fields := query.get("fieldSelector"):
-        path, _, name = fields.partition("=")
-        if path != "metadata.name":
+    for term in filter(None, query.get("fieldSelector", "").split(",")):
+        if not (found := _FIELD.fullmatch(term)):
             raise Refusal(unsupported("this field selector"))
-        selector.append(lambda stored: stored["metadata"]["name"] == name)
+        selector.append(_field(found[1], found[2], found[4], unlike=bool(found[3])))
     for term in filter(None, re.split(r",(?![^(]*\))", query.get("labelSelector", ""))):
         found = _EQUALS.fullmatch(term) or _ONE_OF.fullmatch(term)
         if not found:
             raise Refusal(unsupported("this label selector"))
         selector.append(_label(found[1], found[2].split(",")))
     return selector
+
+
+def _field(part: str, name: str, value: str, *, unlike: bool) -> Term:
+    return lambda stored: ((stored.get(part) or {}).get(name, "") == value) != unlike
 
 
 def _label(key: str, values: Sequence[str]) -> Term:

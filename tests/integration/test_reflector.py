@@ -12,9 +12,10 @@ import pytest
 from aiohttp import web
 
 from syncer.kube.client import MERGE_PATCH, KubeClient
-from syncer.kube.notification_requests import list_path
+from syncer.kube.notification_requests import UNFINISHED, list_path
 from syncer.kube.reflector import Reflector
 from syncer.model.carried import fold
+from syncer.model.resource import TERMINAL_PHASES
 from syncer.runtime.clock import monotonic_clock
 from tests.beside import beside, eventually
 from tests.integration.scripted import (
@@ -643,6 +644,8 @@ class Brief(Api):
         super().__init__(*objects, **more)
         self.asked: list[str] = []
         self.between: Callable[[], None] = lambda: None
+        #: Whether the definition lets the phase be selected, as Kubernaut's does not.
+        self.selects = False
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         """Answer one of the lists."""
@@ -663,8 +666,22 @@ class Brief(Api):
             {"kind": "Table", "metadata": meta, "columnDefinitions": columns, "rows": rows}
         )
 
+    async def unfinished(self, request: web.Request) -> web.StreamResponse:
+        """Answer a list of what has no final phase."""
+        if not self.selects:
+            return status(400, "BadRequest", "field label not supported: status.phase")
+        self.asked.append("unfinished")
+        all_of_them = self.objects
+        self.objects = [o for o in all_of_them if o["status"]["phase"] not in TERMINAL_PHASES]
+        try:
+            return await super().list(request)
+        finally:
+            self.objects = all_of_them
+
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer a list, a watch, or with one object."""
+        if request.query.get("fieldSelector") == UNFINISHED:
+            return await self.unfinished(request)
         if request.path.endswith("/notificationrequests"):
             return await super().__call__(request)
         return await self.get(request)
@@ -689,6 +706,31 @@ async def test_what_is_finished_comes_in_brief(tmp_path: Path) -> None:
     assert mirror.calls == ["upsert uid-a 1", "upsert uid-c 3", "upsert uid-b 2"]
     shown = {o.name: (o.status.phase, bool(o.raw)) for o in mirror.objects.values()}
     assert shown == {"a": ("Sent", False), "b": ("Sending", True), "c": ("Failed", False)}
+
+
+async def test_what_is_unfinished_comes_in_pages_where_it_can_be_selected(tmp_path: Path) -> None:
+    """None of it is read by itself but what became unfinished since."""
+    api = Brief(phased("a", 1, "Sent"), *(phased(f"n{n}", n + 2, "Sending") for n in range(5)))
+    api.selects = True
+    new = phased("new", 101, "")
+
+    def create() -> None:
+        api.objects, api.version = [*api.objects, new], 101
+
+    whole = api.unfinished
+
+    async def unfinished(request: web.Request) -> web.StreamResponse:
+        answer = await whole(request)
+        if "continue" in request.query:
+            create()
+        return answer
+
+    api.unfinished = unfinished  # type: ignore[method-assign]  # what happens right after its last page
+    async with mirroring(api, tmp_path, brief=lambda: True, page_size=3) as (reflector, mirror, _):
+        await eventually(lambda: reflector.synced)
+    assert api.asked == ["unfinished", "unfinished", "brief", "brief", "brief", "new"]
+    assert {o.name for o in mirror.objects.values() if not o.raw} == {"a"}
+    assert len(mirror.objects) == 7
 
 
 async def test_where_much_is_unfinished_whole_objects_are_listed(tmp_path: Path) -> None:

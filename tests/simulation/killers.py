@@ -100,7 +100,7 @@ FIRST: Final = {
     "stale read at the claim": 30,
     "failover without re-claim": 64,
     "no stamp": 44,
-    "no resync": 72,
+    "no resync": 258,
     "hand-over waits for what backs off": 46,
     "shards taken before the session is ended": 84,
     "session that ended goes on": 246,
