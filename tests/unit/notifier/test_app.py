@@ -22,9 +22,10 @@ from notifier.reconciler.controller import make_manager
 from notifier.settings import Environment, Loaded, Settings
 from notifier.version import __version__
 from syncer.configfile import build as build_settings
+from syncer.kube.errors import BAD_REQUEST
 from syncer.kube.reflector import Reflector
 from syncer.ledger.connection import CLOCK
-from syncer.model.errors import Unavailable
+from syncer.model.errors import Rejected, Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.beside import beside, eventually
 from tests.fakes.memorylog import MemoryClient
@@ -46,14 +47,18 @@ def built(outside: Outside | None = None, **members: Any) -> Parts:
 
 
 class Listing(NoCluster):
-    """A cluster that notes which lists it is asked for, and how."""
+    """A cluster of Kubernaut's definition that notes which lists it is asked for, and how."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[str, str]] = []
 
-    async def request(self, method: str, path: str, *_: Any, accept: str = "", **__: Any) -> Any:
-        """Not now."""
+    async def request(
+        self, method: str, path: str, *_: Any, accept: str = "", params: Any = None, **__: Any
+    ) -> Any:
+        """Not now; and never, where a phase is selected."""
+        if "fieldSelector" in (params or {}):
+            raise Rejected("field label not supported: status.phase", reason=BAD_REQUEST)
         self.asked.append((path, accept))
         raise Unavailable("not now")
 
