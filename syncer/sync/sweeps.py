@@ -160,7 +160,6 @@ class Resync:
         )
 
 
-logger = logging.getLogger("ledger.claim")
 
 
 class FinishedSweep(NamedTuple):

@@ -17,9 +17,9 @@ from typing import Any, Final
 from syncer.model.resource import Json
 from tests.fakes.apischema import FieldError
 
-#: A term of a label selector, of those that are supported.
-#: A term of a label selector: a key that has one value, or one of several.
+#: A term of a field selector, of those that are supported.
 _FIELD: Final = re.compile(r"(metadata|status)\.(name|phase)(!?)=(.*)")
+#: A term of a label selector: a key that has one value, or one of several.
 _EQUALS: Final = re.compile(r"([A-Za-z0-9./_-]+)==?([A-Za-z0-9._-]*)")
 _ONE_OF: Final = re.compile(r"([A-Za-z0-9./_-]+) in \(([A-Za-z0-9._,-]*)\)")
 _MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
