@@ -160,8 +160,6 @@ class Resync:
         )
 
 
-
-
 class FinishedSweep(NamedTuple):
     """
     What is left to do for finished notifications.
