@@ -46,7 +46,7 @@ _NO_VERB: Final = re.compile(
 _REQUEST_TOO_LARGE: Final = ("request is too large", "larger than max")
 #: Reason of an error about an answer that is larger than the caller allows.
 OVERSIZED: Final = "Oversized"
-#: Reason of a refusal of what cannot be asked, such as a selector of a field that the definition does not name.
+#: Reason of a refusal of what cannot be asked, such as a field selector that the definition does not know.
 BAD_REQUEST: Final = "BadRequest"
 #: A member of etcd that lags shows an older state for a moment, one that was restored until versions have
 #: caught up. Processes that start anew begin with what there is.
