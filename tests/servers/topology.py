@@ -331,9 +331,10 @@ class RedisCluster(Started):
         """First slot, last slot and owner's port of each range, by the words of one node."""
         return sorted((int(r[0]), int(r[1]), int(r[2][1])) for r in call(port, "CLUSTER", "SLOTS"))
 
-    def owner(self, slot: int) -> int:
-        """Port of the node that holds a slot."""
-        return next(p for first, last, p in self.owners(self.ports[0]) if first <= slot <= last)
+    def owner(self, slot: int, *, asked: int | None = None) -> int:
+        """Port of the node that holds a slot, by the words of one node: the first, unless told."""
+        ranges = self.owners(asked or self.ports[0])
+        return next(port for first, last, port in ranges if first <= slot <= last)
 
     def begin_move(self, slot: int, source: int, target: int) -> None:
         """Declare that a slot is on its way from one node to another."""
