@@ -12,7 +12,6 @@ No text made here quotes a value: values may be secrets.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import types
@@ -49,6 +48,7 @@ _HINTS: Final = 100
 _MAX_SECRET: Final = 1 << 16
 
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_PARTS: Final = re.compile(rf"\+?(?:{_PART.pattern})+")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{0,9})?")
 _UNIT: Final = {
     "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0,
@@ -66,18 +66,13 @@ def parse_duration(value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(_DURATION_HELP)  # noqa: TRY004 - pydantic reports ValueError with its path
-    if isinstance(value, str):
-        seconds = _text_duration(value.strip())
-    else:
-        try:
-            seconds = float(value)
-        except OverflowError:
-            seconds = math.inf
-    if math.isnan(seconds) or seconds < 0:
+    seconds = _text_duration(value.strip()) if isinstance(value, str) else value
+    # Neither is a number that is none.
+    if not seconds >= 0:
         raise ValueError("must not be negative")
     if seconds > _MAX_SECONDS:
         raise ValueError("must not exceed ten years")
-    return seconds
+    return float(seconds)
 
 
 def _text_duration(text: str) -> float:
@@ -87,18 +82,10 @@ def _text_duration(text: str) -> float:
         return float(text)
     if text.startswith("-"):
         raise ValueError("must not be negative")
-    text = text.removeprefix("+")
-    end = 0
-    seconds = 0.0
-    for part in _PART.finditer(text):
-        if part.start() != end:
-            break
-        seconds += float(part[1]) * _UNIT[part[2]]
-        end = part.end()
-    if not text or end != len(text):
+    if not _PARTS.fullmatch(text):
         raise ValueError(_DURATION_HELP)
     # Sums of decimal fractions: 500ms + 1s is 1.5, not 1.5000000000000002.
-    return round(seconds, 9)
+    return round(sum(float(number) * _UNIT[unit] for number, unit in _PART.findall(text)), 9)
 
 
 def _upper(value: object) -> object:
