@@ -111,7 +111,7 @@ class Session:
     @property
     def current_state(self) -> tuple[_FileState, ...]:
         """State of the files as they are now."""
-        return _state_of(self.files)
+        return tuple(map(_state_of, self.files))
 
     def equals(self, other: Session) -> bool:
         """Whether it was made from the same files as another one, unchanged, with the same credentials."""
@@ -141,7 +141,7 @@ class SessionSource:
             named = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
             files += [Path(name) for name in named if name]
             # Taken before the files are read into the TLS context: a change in between is seen.
-            state = _state_of(tuple(files))
+            state = tuple(map(_state_of, files))
             base = URL(configuration.host or "")
             configuration.connection_pool_maxsize = self.connections  # noqa: V101 (vendor)
             proxy = _proxy_of(configuration, base)
@@ -246,24 +246,18 @@ def _is_there(path: str) -> bool:
     """Whether a file exists; assumed if that cannot be checked, because reading it gives the error."""
     try:
         Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)
     return True
 
 
-def _state_of(files: tuple[Path, ...]) -> tuple[_FileState, ...]:
-    # Links are followed: mounted secrets change by a change of a link.
-    out: list[_FileState] = []
-    for path in files:
-        try:
-            stat = path.stat()
-        except OSError:
-            out.append(None)
-        else:
-            out.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
-    return tuple(out)
+def _state_of(path: Path) -> _FileState:
+    try:
+        # Links are followed: mounted secrets change by a change of a link.
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _kind_of(error: Exception) -> str:

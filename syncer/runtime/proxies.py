@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -77,11 +78,8 @@ def proxy_for(scheme: str, host: str, port: int, environment: Mapping[str, str])
 def _bypasses(entry: str, host: str, port: int, address: Address | None) -> bool:
     if entry == "*":
         return True
-    try:
+    with suppress(ValueError):
         network = ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        pass
-    else:
         return address is not None and network.version == address.version and address in network
     try:
         parts = urlsplit(f"//{entry}")
