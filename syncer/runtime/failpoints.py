@@ -1,8 +1,8 @@
 """
 Failpoints: named places at which a test may kill or stop the process.
 
-Off unless NOTIFICATION_LEDGER_FAILPOINTS is set when the process starts; then a call costs one
-dictionary look-up, otherwise an attribute that is None. The value is a list separated by commas:
+Off unless NOTIFICATION_LEDGER_FAILPOINTS is set when the process starts; a call costs one look-up in a
+dictionary, which is empty otherwise. The value is a list separated by commas:
 
     NAME=ACTION[@N]
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from enum import StrEnum
 from typing import Final
 
@@ -40,39 +41,34 @@ class Failpoint(StrEnum):
     AFTER_ACK = "after-ack"
 
 
-class _Armed:
-    def __init__(self, text: str) -> None:
-        self._actions: dict[str, tuple[str, int]] = {}
-        self._hits: dict[str, int] = {}
-        for part in filter(None, text.split(",")):
-            name, _, action = part.partition("=")
-            action, _, nth = action.partition("@")
-            self._actions[Failpoint(name)] = (action, int(nth or 1))
+def _read(text: str) -> dict[Failpoint, tuple[str, int]]:
+    """Return the action of each armed place, and at which call it acts."""
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, _, what = part.partition("=")
+        action, _, nth = what.partition("@")
+        found[Failpoint(name)] = (action, int(nth or 1))
+    return found
 
-    def hit(self, name: Failpoint) -> None:
-        found = self._actions.get(name)
-        if found is None:
-            return
-        action, nth = found
-        self._hits[name] = self._hits.get(name, 0) + 1
-        if self._hits[name] != nth:
-            return
-        sys.stderr.write(f'{{"failpoint":"{name}","action":"{action}"}}\n')
-        sys.stderr.flush()
-        os.kill(os.getpid(), _ACTIONS[action])
+
+_armed: Final = _read(os.environ.get(VARIABLE, ""))
+_hits: Final[Counter[Failpoint]] = Counter()
 
 
 def armed() -> str | None:
     """Say that this process will fail on purpose, None if it will not; for the log and readiness."""
-    if _armed is None:
+    if not _armed:
         return None
     return f"this process fails on purpose: {VARIABLE} is set, and only a test should set it"
 
 
-_armed = _Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
-
-
 def failpoint(name: Failpoint) -> None:
     """Act here if a test has armed this place."""
-    if _armed is not None:
-        _armed.hit(name)
+    if name not in _armed:
+        return
+    action, nth = _armed[name]
+    _hits[name] += 1
+    if _hits[name] == nth:
+        sys.stderr.write(f'{{"failpoint":"{name}","action":"{action}"}}\n')
+        sys.stderr.flush()
+        os.kill(os.getpid(), _ACTIONS[action])

@@ -16,7 +16,6 @@ from notifier.process.startup import StartUp
 from notifier.process.sweeps import Sweeps
 from notifier.progress import Progress, Takeover
 from syncer.model.errors import ConfigError, Unavailable
-from syncer.runtime import failpoints
 
 #: What a fit server says of itself.
 FIT: Final = {
@@ -153,11 +152,10 @@ async def test_a_start_passes_the_place_where_tests_end_a_process(
     """Once the lists are answered, and before a shard is asked for."""
     passed: list[tuple[str, set[str]]] = []
 
-    class Armed:
-        def hit(self, name: str) -> None:
-            passed.append((name, {t.get_name() for t in asyncio.all_tasks()} & {"shards"}))
+    def passing(name: str) -> None:
+        passed.append((name, {t.get_name() for t in asyncio.all_tasks()} & {"shards"}))
 
-    monkeypatch.setattr(failpoints, "_armed", Armed())
+    monkeypatch.setattr("notifier.process.startup.failpoint", passing)
     await process.start()
     assert passed == [("listed", set())]
 
