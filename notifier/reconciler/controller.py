@@ -219,14 +219,13 @@ def make_manager(
         margin=sharding.margin,
         send_timeout=loaded.settings.delivery.largest_timeout,
     )
-    installation = Installation(
-        outside.leases, namespace, sharding.lease_name, shards=sharding.shards
-    )
+    leases = Leases(outside.leases, namespace, (LABEL, sharding.lease_name))
+    installation = Installation(leases, namespace, sharding.lease_name, shards=sharding.shards)
     manager = ShardManager(
         shards,
         installation,
         owner,
-        Leases(outside.leases, namespace, (LABEL, sharding.lease_name)),
+        leases,
         Place(
             sharding.lease_name,
             outside.identity,

@@ -361,7 +361,7 @@ async def _owners(
 ) -> list[Result]:
     """Check that each shard has an owner, and say which."""
     name = at.settings.sharding.lease_name
-    sharding = sharding_of(await read_map(kube, _known(home), name) or {})
+    sharding = sharding_of(await read_map(kube, _known(home), name))
     numbers = range(sharding.shards if sharding else 0)
     for number, shard in zip(
         numbers,

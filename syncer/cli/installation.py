@@ -24,9 +24,9 @@ from syncer.cli.exits import Refused
 from syncer.cli.output import write_remark
 from syncer.cli.scan import Scan, walk
 from syncer.cli.times import now_here
-from syncer.kube.client import Json, KubeClient
+from syncer.kube.client import KubeClient
 from syncer.kube.delivery_holds import DeliveryHolds
-from syncer.kube.leases import lease_path
+from syncer.kube.leases import LeaseRecord, Leases
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.store import store_of
 from syncer.model.errors import ConfigError, Gone, LedgerError, PortError
@@ -34,6 +34,7 @@ from syncer.model.hold import Hold
 from syncer.rules.holds import unmatched
 from syncer.rules.recurrence import currently
 from syncer.settings import own_namespace
+from syncer.sharding.view import LABEL
 from syncer.yamlfile import read_file
 
 #: Seconds for whose a store is: a hung API server is not to keep back what Redis says.
@@ -65,7 +66,7 @@ class Store:
     text: str = ""
     home: str = ""
     lease: str = ""
-    map: Json | None = None
+    map: LeaseRecord | None = None
     error: PortError | None = None
 
     @property
@@ -118,7 +119,7 @@ async def check_store(at: Access, *, home: str = "") -> Store:
     except PortError as error:
         text = f"the Lease {namespace}/{name}-map could not be read: {error}"
         return Store(StoreState.UNCHECKED, text, namespace, name, error=error)
-    if found is None or (found.get("metadata") or {}).get("uid") != uid:
+    if found is None or found.uid != uid:
         raise ConfigError(
             f"keys with prefix {client.prefix!r} belong to installation {named!r}, and this cluster has no"
             f" such Lease ({namespace}/{name}-map): the Redis or the kubeconfig belongs to another cluster",
@@ -152,7 +153,7 @@ async def trusted_store(at: Access, *, writes: bool = False, new: bool = False) 
 
 async def read_map(
     kube: KubeClient, namespace: str, name: str, *, timeout: float = 5.0
-) -> Json | None:
+) -> LeaseRecord | None:
     """
     Read the Lease of an installation, None if there is none.
 
@@ -166,7 +167,7 @@ async def read_map(
         PortError: it could not be read.
     """
     try:
-        return await kube.request("GET", lease_path(namespace, f"{name}-map"), timeout=timeout)
+        return await Leases(kube, namespace, (LABEL, name)).get(f"{name}-map", timeout=timeout)
     except Gone:
         return None
 

@@ -9,15 +9,15 @@ second. What cannot be found out is reported with the reason; it is never taken 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.installation import Store, StoreState, read_map
-from syncer.kube.client import Json, KubeClient
-from syncer.kube.leases import LeaseRecord, lease_path
+from syncer.kube.client import KubeClient
+from syncer.kube.leases import LeaseRecord, Leases
 from syncer.model.conditions import LOG_UNAVAILABLE, find_condition
-from syncer.model.errors import ContractError, Gone, PortError, Unavailable
+from syncer.model.errors import Gone, PortError
 from syncer.model.journal import NOTE, Note, parse_note
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time, parse_time
@@ -25,7 +25,7 @@ from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.journal import BORN_MARGIN
 from syncer.rules.restore import missing_plan
 from syncer.rules.shards import Sharding
-from syncer.sharding.view import PROBLEM, SHARDS, session_name, session_of
+from syncer.sharding.view import LABEL, PROBLEM, SHARDS, session_name, session_of
 
 _TIMEOUT: Final = 5.0
 #: Seconds of silence of a session, at least, after which its replica counts as gone.
@@ -91,9 +91,9 @@ async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home
         unread.append("which namespace is watched is not known: it is the controller's own")
     if store.state is StoreState.NEW:
         return Owner(watched, unread=tuple(unread), missing=store.text)
-    sharding = sharding_of(store.map or {})
+    sharding = sharding_of(store.map)
     shard = -1 if sharding is None else sharding.of(uid)
-    found, problem = ShardHolder(None), store.text
+    found, problem = Owner(), store.text
     if store.map is not None:
         problem = "the installation does not say how many there are"
         if at.kube is not None and sharding is not None:
@@ -103,28 +103,17 @@ async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home
                 problem = str(error)
     if problem:
         unread.append(f"who owns its shard is not known: {problem}")
-    return Owner(watched, shard, found.holder, found.idle, tuple(unread), note=found.note)
+    return replace(found, watched=watched, shard=shard, unread=tuple(unread))
 
 
-def sharding_of(lease: Json) -> Sharding | None:
+def sharding_of(lease: LeaseRecord | None) -> Sharding | None:
     """Return how an installation is divided, by the Lease of its map; None if that does not say."""
-    annotations = (lease.get("metadata") or {}).get("annotations") or {}
-    return Sharding.read(str(annotations.get(SHARDS, "")))
+    return Sharding.read(lease.annotation(SHARDS)) if lease is not None else None
 
 
-class ShardHolder(NamedTuple):
-    """Who holds a shard's Lease; its members are as of `Owner`."""
-
-    holder: str | None
-    idle: str = ""
-    note: Note | None = None
-
-
-async def read_shard(
-    kube: KubeClient, namespace: str, installation: str, shard: int
-) -> ShardHolder:
+async def read_shard(kube: KubeClient, namespace: str, installation: str, shard: int) -> Owner:
     """
-    Read who holds a shard, and what its Lease says of attempts that are journaled.
+    Read who holds a shard, and what its Lease says of attempts that are journaled; no more than that.
 
     Args:
         kube: The API server.
@@ -135,26 +124,23 @@ async def read_shard(
     Raises:
         PortError: its Lease, or the session of its holder, could not be read.
     """
-    path = lease_path(namespace, f"{installation}-{shard}")
+    leases = Leases(kube, namespace, (LABEL, installation))
     try:
-        lease = LeaseRecord.of(await kube.request("GET", path, timeout=_TIMEOUT))
+        lease = await leases.get(f"{installation}-{shard}", timeout=_TIMEOUT)
     except Gone:
-        return ShardHolder("")
-    except ContractError as error:
-        raise Unavailable(str(error)) from error
+        return Owner(holder="")
     note = parse_note(lease.annotation(NOTE))
     if note is not None and note.kept != lease.transitions:
         # The latest acquisition did not keep it.
         note = None
     if not (uid := session_of(lease)):
-        return ShardHolder("", note=note)
-    path = lease_path(namespace, session_name(installation, lease.holder))
+        return Owner(holder="", note=note)
     try:
-        session = LeaseRecord.of(await kube.request("GET", path, timeout=_TIMEOUT))
-    except (Gone, ContractError):
-        return ShardHolder("", note=note)
+        session = await leases.get(session_name(installation, lease.holder), timeout=_TIMEOUT)
+    except Gone:
+        return Owner(holder="", note=note)
     holder = holder_of(session, now=time.time()) if session.uid == uid else ""
-    return ShardHolder(holder, session.annotation(PROBLEM) if holder else "", note)
+    return Owner(holder=holder, idle=session.annotation(PROBLEM) if holder else "", note=note)
 
 
 def holder_of(lease: LeaseRecord, *, now: float) -> str:

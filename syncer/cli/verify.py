@@ -41,7 +41,6 @@ from syncer.model.attempt import (
 from syncer.model.errors import ContractError
 from syncer.model.record import Header, Kind, Record, attempt_record, plan_record, repair_record
 from syncer.model.resource import NotificationRequest
-from syncer.model.times import time_of
 from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import VERIFIED, Divergence, Finding, Remedy
 from syncer.rules.fold import LogView
@@ -346,8 +345,8 @@ async def run(options: argparse.Namespace) -> int:
     async with access(options) as at:
         store, scan = await trusted_store(at), Scan()
         # Since when it is alone here.
-        began = store.map["metadata"].get("creationTimestamp") if store.map else ""
-        since = at.settings.adoption.moment or time_of(began) or None
+        began = store.map.created if store.map is not None else 0
+        since = at.settings.adoption.moment or began or None
         bounds = replace(bounds_of(at), since=since)
         results = [r async for r in diverging(at, scan, bounds, namespaces_of(at, options))]
     rows = [(joined, finding) for joined, findings in results for finding in findings]

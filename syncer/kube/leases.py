@@ -28,6 +28,7 @@ from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.kube.errors import OLDER_STATE
 from syncer.model.errors import ContractError, Expired, PortError, Unavailable
 from syncer.model.resource import version_key
+from syncer.model.times import time_of
 from syncer.rules.backoff import equal_jitter, exponential, late_jitter
 
 _API: Final = "/apis/coordination.k8s.io/v1/namespaces"
@@ -57,6 +58,8 @@ class LeaseRecord:
     duration: float = 0.0
     renew_time: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    #: When it was created, in Unix milliseconds, 0 if that is not known.
+    created: int = 0
 
     @classmethod
     def of(cls, document: Json) -> Self:
@@ -72,6 +75,7 @@ class LeaseRecord:
                 duration=float(spec.get("leaseDurationSeconds") or 0),
                 renew_time=str(spec.get("renewTime") or ""),
                 annotations={str(k): str(v) for k, v in (meta.get("annotations") or {}).items()},
+                created=time_of(meta.get("creationTimestamp")),
             )
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ContractError("a lease cannot be read") from error

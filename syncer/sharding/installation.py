@@ -18,12 +18,10 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from syncer.kube.client import MERGE_PATCH, Json, KubeClient
-from syncer.kube.leases import lease_path
-from syncer.model.errors import ConfigError, Conflict, Gone, Unavailable
-from syncer.model.times import time_of
+from syncer.kube.leases import LeaseRecord, Leases
+from syncer.model.errors import ConfigError, Conflict, Gone
 from syncer.rules.shards import Sharding
-from syncer.sharding.view import LABEL, SHARDS
+from syncer.sharding.view import SHARDS
 
 logger = logging.getLogger("ledger.shards")
 
@@ -33,15 +31,10 @@ _TIMEOUT: Final = 5.0
 class Installation:
     """One replica's view of the map Lease; `sharding` is as `found` has found it."""
 
-    def __init__(self, client: KubeClient, namespace: str, name: str, *, shards: int) -> None:
-        """
-        Prepare; no request is sent yet.
-
-        The client is the one for leases; `shards` is as configured.
-        """
-        self._client = client
-        self._leases = lease_path(namespace)
-        self._path = lease_path(namespace, f"{name}-map")
+    def __init__(self, leases: Leases, namespace: str, name: str, *, shards: int) -> None:
+        """Prepare; no request is sent yet. `shards` is as configured."""
+        self._leases = leases
+        self._map = f"{name}-map"
         self._name = name
         self._namespace = namespace
         self.sharding = Sharding(shards)
@@ -64,39 +57,20 @@ class Installation:
             PortError: the API server did not answer, or with something else; call again.
         """
         try:
-            return await self._find()
-        except (AttributeError, KeyError, TypeError) as error:
-            raise Unavailable(f"what answers for the Lease {self._name}-map is none") from error
-
-    async def _find(self) -> str:
-        try:
-            lease = await self._client.request("GET", self._path, timeout=_TIMEOUT)
+            lease = await self._leases.get(self._map, timeout=_TIMEOUT)
         except Gone:
             lease = await self._create()
-        uid = self._uid = lease["metadata"]["uid"]
-        self.since = time_of(lease["metadata"].get("creationTimestamp"))
-        if (lease["metadata"].get("labels") or {}).get(LABEL) != self._name:
-            lease = await self._patch()
-        self.agree((lease["metadata"].get("annotations")) or {})
-        self.id = f"{self._namespace}/{self._name}@{uid}"
+        self._uid, self.since = lease.uid, lease.created
+        self.agree(lease.annotations)
+        self.id = f"{self._namespace}/{self._name}@{lease.uid}"
         return self.id
 
-    async def _create(self) -> Json:
-        body = {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {
-                "name": f"{self._name}-map",
-                "namespace": self._namespace,
-                "labels": {LABEL: self._name},
-                "annotations": {SHARDS: str(self.sharding)},
-            },
-            "spec": {"holderIdentity": self._name},
-        }
+    async def _create(self) -> LeaseRecord:
+        shards, spec = {SHARDS: str(self.sharding)}, {"holderIdentity": self._name}
         try:
-            made = await self._client.request("POST", self._leases, body=body, timeout=_TIMEOUT)
+            made = await self._leases.create(self._map, shards, spec, timeout=_TIMEOUT)
         except Conflict:
-            return await self._client.request("GET", self._path, timeout=_TIMEOUT)
+            return await self._leases.get(self._map, timeout=_TIMEOUT)
         self.new = True
         return made
 
@@ -105,9 +79,9 @@ class Installation:
         text = annotations.get(SHARDS)
         if text != str(self.sharding):
             raise ConfigError(
-                f"is {self.sharding.shards}, but the Lease {self._name}-map says {text}; to change the"
+                f"is {self.sharding.shards}, but the Lease {self._map} says {text}; to change the"
                 f" number scale to 0 first, then: kubectl annotate lease --overwrite -n {self._namespace}"
-                f" {self._name}-map {SHARDS}={self.sharding}",
+                f" {self._map} {SHARDS}={self.sharding}",
                 path="shards",
             )
 
@@ -116,7 +90,7 @@ class Installation:
         problem = None
         if uid != self._uid:
             problem = (
-                f"the Lease {self._name}-map was {'made anew' if uid else 'deleted'}, so a replica that"
+                f"the Lease {self._map} was {'made anew' if uid else 'deleted'}, so a replica that"
                 " starts does not own the logs in Redis, and exits; see 'etcd was restored' in recovery.md"
             )
             if problem != self.problem:
@@ -126,16 +100,7 @@ class Installation:
     async def put_label(self) -> None:
         """Restore the label that makes the Lease visible to all, after somebody has removed it."""
         try:
-            await self._patch()
+            await self._leases.put_label(self._map, timeout=_TIMEOUT)
         except Gone:
             self.compare("")
             raise
-
-    async def _patch(self) -> Json:
-        return await self._client.request(
-            "PATCH",
-            self._path,
-            body={"metadata": {"labels": {LABEL: self._name}}},
-            content_type=MERGE_PATCH,
-            timeout=_TIMEOUT,
-        )

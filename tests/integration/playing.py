@@ -74,13 +74,14 @@ async def playing(
 ) -> AsyncIterator[Player]:
     """Run a replica for the time of the context; it ends without a word."""
     player = Player(identity, clock=clock, able=able)
-    installation = Installation(client, namespace, "nl", shards=1)
+    leases = Leases(client, namespace, (LABEL, "nl"))
+    installation = Installation(leases, namespace, "nl", shards=1)
     await installation.found()
     player.manager = ShardManager(
         player.shards,
         installation,
         player,
-        Leases(client, namespace, (LABEL, "nl")),
+        leases,
         Place("nl", identity, incarnation, clock, wall),
         timings=timings,
         able=lambda: player.able,

@@ -8,7 +8,7 @@ import pytest
 
 from syncer.cli import doctor
 from syncer.cli.doctor import Grade
-from syncer.cli.owner import ShardHolder
+from syncer.cli.owner import Owner
 from syncer.model.errors import Gone, Unauthorised
 from syncer.rules.shards import Sharding
 from tests.unit.syncer.cli.world import Objects, World, named, page
@@ -43,11 +43,11 @@ async def test_each_shard_has_an_owner(case: str, monkeypatch: pytest.MonkeyPatc
     """A shard without one is a failure, and which it is."""
     holders, grade, said = OWNED[case]
 
-    async def read_shard(*where: Any) -> ShardHolder:
-        return ShardHolder(holders[where[-1]])
+    async def read_shard(*where: Any) -> Owner:
+        return Owner(holder=holders[where[-1]])
 
-    async def read_map(*_: Any) -> dict[str, Any]:
-        return {}
+    async def read_map(*_: Any) -> None:
+        """No Lease is read."""
 
     monkeypatch.setattr(doctor, "read_shard", read_shard)
     monkeypatch.setattr(doctor, "read_map", read_map)

@@ -10,7 +10,7 @@ import pytest
 
 from syncer.cli.installation import Store, StoreState
 from syncer.cli.owner import (
-    ShardHolder,
+    Owner,
     find_owner,
     holder_of,
     read_shard,
@@ -50,24 +50,24 @@ JOURNALED: Final = Note("0.7-1", since=1000, kept=3)
 #: Seconds since the session of `a` was renewed, None without one, and its problem; holder, transitions and
 #: annotations of the shard's Lease, where UID is that of the session; who holds it.
 HELD: Final[
-    dict[str, tuple[int | None, str, tuple[str, int, dict[str, str]], ShardHolder]]
+    dict[str, tuple[int | None, str, tuple[str, int, dict[str, str]], Owner]]
 ] = {
-    "its session is renewed": (0, "", ("a", 0, {SESSION: "UID"}), ShardHolder("a")),
-    "its session has run out": (60, "", ("a", 0, {SESSION: "UID"}), ShardHolder("")),
-    "its session was another one": (0, "", ("a", 0, {SESSION: "another"}), ShardHolder("")),
-    "its session is gone": (None, "", ("a", 0, {SESSION: "UID"}), ShardHolder("")),
-    "it opens no attempt": (0, IDLE, ("a", 0, {SESSION: "UID"}), ShardHolder("a", IDLE)),
-    "it did not, and is gone": (60, IDLE, ("a", 0, {SESSION: "UID"}), ShardHolder("")),
-    "it was released": (0, "", ("", 0, {SESSION: "UID"}), ShardHolder("")),
-    "somebody else wrote it": (0, "", ("a", 0, {}), ShardHolder("")),
+    "its session is renewed": (0, "", ("a", 0, {SESSION: "UID"}), Owner(holder="a")),
+    "its session has run out": (60, "", ("a", 0, {SESSION: "UID"}), Owner(holder="")),
+    "its session was another one": (0, "", ("a", 0, {SESSION: "another"}), Owner(holder="")),
+    "its session is gone": (None, "", ("a", 0, {SESSION: "UID"}), Owner(holder="")),
+    "it opens no attempt": (0, IDLE, ("a", 0, {SESSION: "UID"}), Owner(holder="a", idle=IDLE)),
+    "it did not, and is gone": (60, IDLE, ("a", 0, {SESSION: "UID"}), Owner(holder="")),
+    "it was released": (0, "", ("", 0, {SESSION: "UID"}), Owner(holder="")),
+    "somebody else wrote it": (0, "", ("a", 0, {}), Owner(holder="")),
     "attempts are journaled": (
-        0, "", ("a", 3, {SESSION: "UID", NOTE: JOURNALED.text()}), ShardHolder("a", note=JOURNALED),
+        0, "", ("a", 3, {SESSION: "UID", NOTE: JOURNALED.text()}), Owner(holder="a", note=JOURNALED),
     ),
     "nobody is there to journal": (
-        None, "", ("", 3, {NOTE: JOURNALED.text()}), ShardHolder("", note=JOURNALED),
+        None, "", ("", 3, {NOTE: JOURNALED.text()}), Owner(holder="", note=JOURNALED),
     ),
     "an acquisition that knows no notes has not kept it": (
-        0, "", ("a", 4, {SESSION: "UID", NOTE: JOURNALED.text()}), ShardHolder("a"),
+        0, "", ("a", 4, {SESSION: "UID", NOTE: JOURNALED.text()}), Owner(holder="a"),
     ),
 }  # fmt: skip
 
@@ -142,7 +142,13 @@ class Kube:
         return self.answer
 
 
-SHARDS: Final = {"metadata": {"annotations": {"notification-ledger/shards": "1-fnv1a"}}}
+MAP: Final = {
+    "metadata": {
+        "name": "nl-map", "uid": "m", "resourceVersion": "1",
+        "annotations": {"notification-ledger/shards": "1-fnv1a"},
+    },
+}  # fmt: skip
+SHARDS: Final = LeaseRecord.of(MAP)
 #: A shard's Lease and its session's in one.
 LEASE: Final = {
     "metadata": {
@@ -169,7 +175,8 @@ OWNED: Final[dict[str, tuple[Any, Any, tuple[int, str | None], str, str]]] = {
         SHARDS, {"metadata": 7}, (0, None), "a lease cannot be read", "",
     ),
     "the installation does not say how many": (
-        {"metadata": {}}, LEASE, (-1, None), "the installation does not say how many there are", "",
+        LeaseRecord("nl-map", "m", "1"), LEASE, (-1, None),
+        "the installation does not say how many there are", "",
     ),
     "the map could not be read": (None, LEASE, (-1, None), NEW, ""),
     "nobody has used the store": (StoreState.NEW, LEASE, (-1, None), "", NEW),
@@ -198,9 +205,9 @@ async def test_who_owns_a_shard(case: str) -> None:
 AWAY: Final = Unavailable("the API server is away")
 #: What the API server answers, None without a way to it; the controller's namespace; what is said.
 WITHOUT_REDIS: Final[dict[str, tuple[Any, str, str]]] = {
-    "its map is there": (SHARDS, "home", "Redis is away"),
+    "its map is there": (MAP, "home", "Redis is away"),
     "its map is not": (Gone("no Lease"), "home", "there is no Lease home/nl-map"),
-    "where it would be is not known": (SHARDS, "", "the controller's namespace is not known"),
+    "where it would be is not known": (MAP, "", "the controller's namespace is not known"),
     "there is no way to the API server": (None, "home", "no kubeconfig"),
     "neither server answers": (AWAY, "home", "the API server is away"),
 }
@@ -216,7 +223,7 @@ async def test_the_installation_by_the_settings(case: str) -> None:
     else:
         world.kube, world.problem = Kube(answer), ""
     store = await store_without_redis(world.at, home=home, reason="Redis is away")
-    found = answer if said == "Redis is away" else None
+    found = SHARDS if said == "Redis is away" else None
     assert (store.state, store.text, store.map) == (StoreState.UNCHECKED, said, found)
     assert (store.lease, store.error) == ("nl", answer if answer is AWAY else None)
     if home and world.kube:

@@ -8,17 +8,17 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.kube.client import KubeClient
+from syncer.kube.leases import Leases
 from syncer.model.errors import ConfigError, Conflict, Gone, Unavailable
 from syncer.sharding.installation import Installation
 from syncer.sharding.view import LABEL, SHARDS
 
-OURS: Final = {LABEL: "n"}
 
-
-def lease(labels: Any = OURS, *, shards: str | None = "4-fnv1a") -> dict[str, Any]:
+def lease(*, shards: str | None = "4-fnv1a") -> dict[str, Any]:
     """The Lease as it is stored."""
     annotations = {SHARDS: shards} if shards else {}
-    return {"metadata": {"uid": "u", "labels": labels, "annotations": annotations}}
+    meta = {"name": "n-map", "uid": "u", "resourceVersion": "1", "annotations": annotations}
+    return {"metadata": meta}
 
 
 def installation(*answers: Any) -> tuple[Installation, list[str]]:
@@ -33,7 +33,7 @@ def installation(*answers: Any) -> tuple[Installation, list[str]]:
         return answer
 
     client = cast("KubeClient", SimpleNamespace(request=request))
-    return Installation(client, "ns", "n", shards=4), asked
+    return Installation(Leases(client, "ns", (LABEL, "n")), "ns", "n", shards=4), asked
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,13 @@ def installation(*answers: Any) -> tuple[Installation, list[str]]:
 async def test_what_is_no_lease_is_waited_for(answer: Any) -> None:
     """The start tries again; any other error would end it."""
     made, _ = installation(answer)
-    with pytest.raises(Unavailable, match="what answers for the Lease n-map is none"):
+    with pytest.raises(Unavailable, match="a lease cannot be read"):
         await made.found()
 
 
 #: What the server answers in turn, and what it is asked.
 FOUND: Final[dict[str, tuple[list[Any], list[str]]]] = {
-    "its label is there": ([lease()], ["GET"]),
-    "it has others": ([lease({}), lease()], ["GET", "PATCH"]),
-    "it has none": ([lease(None), lease()], ["GET", "PATCH"]),
+    "it is there": ([lease()], ["GET"]),
     "another replica was first to make it": (
         [Gone("none"), Conflict("there is one"), lease()], ["GET", "POST", "GET"],
     ),
@@ -59,7 +57,7 @@ FOUND: Final[dict[str, tuple[list[Any], list[str]]]] = {
 
 @pytest.mark.parametrize("case", FOUND)
 async def test_it_is_named_by_its_lease(case: str) -> None:
-    """Namespace, name and uid; it is followed by its label, and not written where it has that."""
+    """Namespace, name and uid; it is not written where it is there."""
     answers, calls = FOUND[case]
     made, asked = installation(*answers)
     assert await made.found() == "ns/n@u"

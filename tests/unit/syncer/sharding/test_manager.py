@@ -59,11 +59,12 @@ class Replica:
         self.quiet = asyncio.Event()
         self.quiet.set()
         self.shards = Shards(town.shards)
+        leases = Leases(self.kube, "default", (LABEL, "nl"))
         self.manager = ShardManager(
             self.shards,
-            Installation(self.kube, "default", "nl", shards=town.shards),
+            Installation(leases, "default", "nl", shards=town.shards),
             self,
-            Leases(self.kube, "default", (LABEL, "nl")),
+            leases,
             Place("nl", name, 0, town.clock, lambda: datetime.fromtimestamp(town.clock(), UTC)),
             timings=TIMINGS,
             able=lambda: self.able,
