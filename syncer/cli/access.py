@@ -14,7 +14,7 @@ import argparse
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,7 +24,7 @@ from syncer.kube.client import Json, KubeClient, Method
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
-from syncer.ledger.lua import Script
+from syncer.ledger.pipeline import Call
 from syncer.model.errors import ConfigError, PortError
 from syncer.runtime.supervise import end
 from syncer.settings import SyncerSettings, load
@@ -81,19 +81,9 @@ class _Redis(LedgerClient):
 
     where = "Redis"
 
-    async def evaluate(
-        self, script: Script, key: str, args: Sequence[bytes | str | int], **options: Any
-    ) -> Any:
+    async def _submit(self, call: Call, at: str | None = None) -> Any:
         with _naming(self.where):
-            return await super().evaluate(script, key, args, **options)
-
-    async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
-        with _naming(self.where):
-            return await super().command(*args, at=at)
-
-    async def gather(self, commands: Sequence[tuple[bytes | str | int, ...]]) -> list[Any]:
-        with _naming(self.where):
-            return await super().gather(commands)
+            return await super()._submit(call, at)
 
 
 class _Kube(KubeClient):

@@ -144,7 +144,7 @@ class LedgerClient(RedisState):
         command = ("EVALSHA", script.sha, 1, key, *args)
         primary = self._servers.primary_of(key)
         try:
-            reply = await self._servers.submit(Call(command, script, wait), None)
+            reply = await self._submit(Call(command, script, wait))
         except (PortError, TimeoutError) as error:
             self.writes.on_error(primary, script, error)
             self._note_forbidden(script, error)
@@ -203,7 +203,10 @@ class LedgerClient(RedisState):
 
     async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
         """Run one command; `at` is one of `primaries`. Errors as for `evaluate`."""
-        return await self._servers.submit(Call(args), at)
+        return await self._submit(Call(args), at)
+
+    async def _submit(self, call: Call, at: str | None = None) -> Any:
+        return await self._servers.submit(call, at)
 
     async def gather(self, commands: Sequence[tuple[bytes | str | int, ...]]) -> list[Any]:
         """
@@ -216,7 +219,7 @@ class LedgerClient(RedisState):
             return await asyncio.gather(*(self.command(*c) for c in commands))
         groups = [commands[n : n + _TOGETHER] for n in range(0, len(commands), _TOGETHER)]
         replies = await asyncio.gather(
-            *(self._servers.submit(Call(g[0], more=tuple(g[1:])), None) for g in groups)
+            *(self._submit(Call(g[0], more=tuple(g[1:]))) for g in groups)
         )
         return [
             reply

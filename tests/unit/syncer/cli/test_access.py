@@ -19,6 +19,7 @@ from syncer.cli.access import (
     operator_name,
 )
 from syncer.ledger.client import LedgerClient
+from syncer.ledger.lua import PROBE
 from syncer.model.errors import ConfigError, Unavailable
 
 
@@ -116,26 +117,21 @@ async def test_whether_the_settings_are_the_controller_s(given: bool, tmp_path: 
 
 @pytest.mark.parametrize("call", ["evaluate", "command", "gather"])
 async def test_an_error_of_redis_names_it(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, whatever passes it on; an answer is passed on as it is."""
+    """Once, whatever asks."""
     client = _Redis("redis://127.0.0.1:1", prefix="nl")
     client.where = "Redis at h"
     arguments: dict[str, tuple[Any, ...]] = {
-        "evaluate": ("script", "key", ()), "command": ("PING",), "gather": ([],),
+        "evaluate": (PROBE, "key", ()), "command": ("PING",), "gather": ([("PING",)],),
     }  # fmt: skip
-    answers: list[Any] = ["an answer", Unavailable("away"), TimeoutError()]
+    errors: list[Exception] = [Unavailable("away"), TimeoutError()]
 
-    async def answer(*_: object, **__: object) -> object:
-        found = answers.pop(0)
-        if isinstance(found, Exception):
-            raise found
-        return found
+    async def refuse(*_: object) -> object:
+        raise errors.pop(0)
 
-    monkeypatch.setattr(LedgerClient, call, answer)
-    made = getattr(client, call)
-    assert await made(*arguments[call]) == "an answer"
+    monkeypatch.setattr(LedgerClient, "_submit", refuse)
     for error in (Unavailable, TimeoutError):
         with pytest.raises(error) as caught:
-            await made(*arguments[call])
+            await getattr(client, call)(*arguments[call])
         assert caught.value.__notes__ == ["Redis at h"]
 
 
