@@ -53,12 +53,10 @@ _SELDOM: Final = 60.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class _NoBadRequests(logging.Filter):
-    """Leaves out requests that are not HTTP: their senders are answered, and a line may hold a secret."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        return not (isinstance(error, HttpProcessingError) or _expected(error))
+def _is_fit(record: logging.LogRecord) -> bool:
+    """Whether it is of no request that is not HTTP: its sender is answered, and it may hold a secret."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, HttpProcessingError) or _expected(error))
 
 
 def _expected(error: BaseException | None) -> bool:
@@ -83,7 +81,7 @@ class _Seldom(logging.Filter):
 
 
 _logger: Final = logging.getLogger("ledger.http")
-_logger.addFilter(_NoBadRequests())
+_logger.addFilter(_is_fit)
 logging.getLogger("asyncio").addFilter(_Seldom())
 
 

@@ -54,58 +54,46 @@ PAUSE: Final = 0.5
 HEARTBEAT: Final = 15.0
 
 
-class Client:
-    """One open page; `key` is the only notification that it is about, empty for all."""
-
-    def __init__(self, key: str) -> None:
-        """Nothing has changed yet."""
-        self._key = key
-        self._changed = asyncio.Event()
-
-    def tell(self, key: str) -> None:
-        """Note a change of one notification, or of any with an empty key."""
-        if not (self._key and key) or key == self._key:
-            self._changed.set()
-
-    async def events(self) -> AsyncIterator[bytes]:
-        """Yield what is sent, without end."""
-        yield b"retry: 3000\nevent: hello\ndata: {}\n\n"
-        while True:
-            await elapse(HEARTBEAT, self._changed)
-            if not self._changed.is_set():
-                # Times on a page grow old, and logs grow without a change of the object.
-                yield b"event: tick\ndata: {}\n\n"
-                continue
-            await asyncio.sleep(GATHERED)
-            self._changed.clear()
-            yield b"event: change\ndata: {}\n\n"
-            await asyncio.sleep(PAUSE - GATHERED)
+async def _events_of(changed: asyncio.Event) -> AsyncIterator[bytes]:
+    """Yield what is sent to an open page, without end; the event is set when something has changed."""
+    yield b"retry: 3000\nevent: hello\ndata: {}\n\n"
+    while True:
+        await elapse(HEARTBEAT, changed)
+        if not changed.is_set():
+            # Times on a page grow old, and logs grow without a change of the object.
+            yield b"event: tick\ndata: {}\n\n"
+            continue
+        await asyncio.sleep(GATHERED)
+        changed.clear()
+        yield b"event: change\ndata: {}\n\n"
+        await asyncio.sleep(PAUSE - GATHERED)
 
 
 class Updates:
-    """The open pages."""
+    """The open pages, each with the only notification that it is about, empty for all."""
 
     def __init__(self) -> None:
         """Begin without any."""
-        self._clients: set[Client] = set()
+        self._pages: dict[asyncio.Event, str] = {}
 
     def tell(self, key: str) -> None:
         """Notify the pages about a notification that it has changed; all pages with an empty key."""
-        for client in self._clients:
-            client.tell(key)
+        for changed, about in self._pages.items():
+            if not (about and key) or key == about:
+                changed.set()
 
     @contextmanager
-    def join(self, key: str) -> Iterator[Client | None]:
-        """Follow changes while the block runs; None if there are too many clients."""
-        if len(self._clients) >= MOST:
+    def join(self, key: str) -> Iterator[AsyncIterator[bytes] | None]:
+        """Yield what a page is sent while the block runs; None if there are too many pages."""
+        if len(self._pages) >= MOST:
             yield None
             return
-        client = Client(key)
-        self._clients.add(client)
+        changed = asyncio.Event()
+        self._pages[changed] = key
         try:
-            yield client
+            yield _events_of(changed)
         finally:
-            self._clients.discard(client)
+            del self._pages[changed]
 
 
 T = TypeVar("T")
@@ -452,15 +440,15 @@ class Explorer:
         return web.Response(body=self._assets[name], headers=headers)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        with self._updates.join(request.query.get("key", "")) as client:
-            if client is None:
+        with self._updates.join(request.query.get("key", "")) as events:
+            if events is None:
                 return _problem(503, "Too many pages", "This one is not live.")
             answer = web.StreamResponse(headers={**_HEADERS, "Content-Type": "text/event-stream"})
             await answer.prepare(request)
             if request.method == "HEAD":
                 return answer
             try:
-                async for event in client.events():
+                async for event in events:
                     await answer.write(event)
                     self._connections.on_request(request.transport)
             except ConnectionError:

@@ -229,7 +229,7 @@ async def test_open_pages_are_told_and_bounded(site: Site, monkeypatch: pytest.M
             assert b"change" in await one.content.readuntil(b"\n\n")
             assert not one.content._buffer
         # Those that were closed give up their places.
-        while site.explorer._updates._clients:
+        while site.explorer._updates._pages:
             await asyncio.sleep(0.05)
         streams = [await session.get("/events") for _ in range(MOST + 1)]
         assert [s.status for s in streams] == [200] * MOST + [503]
@@ -243,9 +243,8 @@ async def test_a_sign_of_life_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "GATHERED", 0.01)
     monkeypatch.setattr(server, "PAUSE", 0.02)
     updates = Updates()
-    with updates.join("") as client:
-        assert client is not None
-        events = client.events()
+    with updates.join("") as events:
+        assert events is not None
         assert b"hello" in await anext(events)
         assert b"tick" in await anext(events)
         for _ in range(100):
@@ -390,7 +389,7 @@ async def test_a_page_that_is_closed_ends_its_stream(monkeypatch: pytest.MonkeyP
     explorer = Site().explorer
     answer = await explorer._events(make_mocked_request("GET", "/events"))
     assert (answer.status, answer.content_type) == (200, "text/event-stream")
-    assert not explorer._updates._clients
+    assert not explorer._updates._pages
 
 
 async def test_the_head_of_the_stream_ends(site: Site) -> None:
