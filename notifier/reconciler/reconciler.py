@@ -188,8 +188,6 @@ class Reconciler:
         It waits in the receiver's queue and does not count as an attempt.
         """
         reason = refusal(channel, rejection)
-        if notification.view.last_skip.get(channel) == reason:
-            return
         if await self.ports.notifications.note(notification, channel, reason):
             made = sum(map(counts, notification.view.of_channel(channel)))
             self.ports.reporter.rejected(notification.request, channel, reason, made)

@@ -11,6 +11,7 @@ another process (intent, recover), needs a current claim.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections import defaultdict
@@ -167,16 +168,15 @@ class Recorder:
         Record why a due attempt is not made, unless the channel's last record has the same reason.
 
         Returns:
-            False if Redis did not answer.
+            Whether it is recorded now: not while Redis is away, nor in a log that is full of them.
         """
         view, now = notification.view, self.time.now()
-        if view.last_skip.get(channel) != why and view.skips < MAX_SKIPS:
-            record = skip_record(f"skip:{view.position + 1}:{now}", channel, at=now, why=why)
-            try:
-                await self._note(notification, record)
-            except PortError:
-                return False
-        return True
+        if view.last_skip.get(channel) == why or view.skips >= MAX_SKIPS:
+            return False
+        record = skip_record(f"skip:{view.position + 1}:{now}", channel, at=now, why=why)
+        with contextlib.suppress(PortError):
+            await self._note(notification, record)
+        return notification.view.last_skip.get(channel) == why
 
     async def _note(self, notification: Notification, record: Record) -> None:
         try:
