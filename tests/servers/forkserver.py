@@ -155,7 +155,7 @@ def _become(start: dict[str, Any], files: list[int]) -> None:
     # The one module that reads the environment when it is imported and keeps the result.
     failpoints = sys.modules["syncer.runtime.failpoints"]
     if text := os.environ.get(failpoints.VARIABLE):
-        failpoints._armed = failpoints._Armed(text)  # type: ignore[attr-defined]  # as its import does
+        failpoints._armed.update(failpoints._read(text))  # as its import does
     sys.argv = ["-m", *start["arguments"]]
     sys.path[0] = start["cwd"]
 

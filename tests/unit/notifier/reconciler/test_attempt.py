@@ -15,8 +15,7 @@ from syncer.model.attempt import AttemptState, Epoch, FailureClass
 from syncer.model.errors import PortError, Unavailable
 from syncer.model.resource import parse_object
 from syncer.rules.plan import Await, Deliver
-from syncer.runtime import failpoints
-from syncer.runtime.failpoints import Failpoint
+from tests.fakes.failpoints import watch_failpoints
 from tests.fakes.memorylog import MemoryLog
 from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, World
@@ -54,11 +53,10 @@ async def test_an_attempt_passes_the_places_where_tests_end_a_process(
     """Before and after the intent, after the send, after the outcome: each with what is done by then."""
     passed: list[tuple[str, int, list[str]]] = []
 
-    class Armed:
-        def hit(self, name: Failpoint) -> None:
-            passed.append((name, case.receiver.sent, [a.state.word for a in case.attempts]))
+    def note(name: str) -> None:
+        passed.append((name, case.receiver.sent, [a.state.word for a in case.attempts]))
 
-    monkeypatch.setattr(failpoints, "_armed", Armed())
+    watch_failpoints(monkeypatch, note)
     await case.attempt()
     assert passed == [
         ("before-intent", 0, []),

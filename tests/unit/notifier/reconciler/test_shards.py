@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -13,8 +12,8 @@ from notifier.outside import Stop
 from notifier.progress import Takeover
 from notifier.reconciler.controller import ShardWork
 from syncer.model.errors import ConfigError
-from syncer.runtime import failpoints
 from syncer.sharding.ownership import Shards
+from tests.fakes.failpoints import watch_failpoints
 
 
 class Controller:
@@ -46,10 +45,10 @@ async def test_the_work_on_a_shard_begins_and_ends(monkeypatch: pytest.MonkeyPat
     assert len(controller.uids) == 4
     passed: list[tuple[Any, ...]] = []
 
-    def hit(name: str) -> None:
+    def note(name: str) -> None:
         passed.append((name, takeover.owning.is_set(), list(controller.begun)))
 
-    monkeypatch.setattr(failpoints, "_armed", SimpleNamespace(hit=hit))
+    watch_failpoints(monkeypatch, note)
     work = ShardWork(shards, cast("Any", controller), takeover)
     assert not takeover.waiting
     work.begin(2)
