@@ -22,10 +22,10 @@ from typing import Any, Final
 
 from notifier.gateway.draft import Refused, cut
 from notifier.gateway.identity import hashed
-from notifier.gateway.manifest import PRIORITIES, line, object_of
+from notifier.gateway.manifest import PRIORITIES, line
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.submit import Submitted, Submitter
-from notifier.gateway.translation import Conditional, Desired, Source
+from notifier.gateway.translation import Conditional, Desired, Source, own_notice
 from syncer.model.errors import Unavailable
 from syncer.model.incident import OWN, RESOLVED
 from syncer.model.resource import Json
@@ -221,10 +221,7 @@ def digest_of(source: str, members: Sequence[Desired]) -> Desired:
     for key in ("severity", "retryPolicy", "retentionDays", "clusterID"):
         if key in worst:
             spec[key] = worst[key]
-    namespace = members[0].namespace
-    event = f"digest of {len(specs)}"
-    manifest = object_of(identity, source=source, namespace=namespace, event=event, spec=spec)
-    return Desired(namespace, identity, manifest, repeat=False)
+    return own_notice(identity, source, members[0].namespace, f"digest of {len(specs)}", spec)
 
 
 def _common(specs: Sequence[Json]) -> dict[str, str]:

@@ -20,14 +20,13 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from notifier.gateway.identity import hashed
-from notifier.gateway.manifest import line, object_of
+from notifier.gateway.manifest import line
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.submit import CALL, Submitter
-from notifier.gateway.translation import Desired, Source
+from notifier.gateway.translation import Desired, Source, own_notice
 from syncer.kube.leases import LeaseRecord, Leases
 from syncer.model.errors import Conflict, Gone
 from syncer.model.incident import FIRING, INCIDENT, RESOLVED, STATE
@@ -52,44 +51,36 @@ def grace(every: float) -> float:
     return max(_LEAST, min(every / 10, _MOST))
 
 
-class Step(Enum):
-    """What is to be done."""
-
-    WAIT = "nothing"
-    RECORD = "write to the Lease that the source was heard"
-    REPORT = "report that it is silent"
-    REPORT_BACK = "report that it is heard again"
-
-
 @dataclass(slots=True)
 class View:
     """
-    What a replica knows of a source; times are monotonic seconds.
+    What a replica knows of a source's signs of life; times are monotonic seconds.
 
     Attributes:
-        listening: Since when it has listened, and read the Lease, without a gap.
+        every: Seconds within which the source is expected to send.
+        listening: Since when the replica has listened, and read the Lease, without a gap.
         sent: When the source has sent to it.
         changed: When it saw the Lease change, or changed it.
-        silent: The name of the notification that tells of the silence; empty while there is none.
     """
 
+    every: float
     listening: float
     sent: float = -math.inf
     changed: float = -math.inf
-    silent: str = ""
+
+    @property
+    def unrecorded(self) -> bool:
+        """Whether the Lease has yet to say that the source has sent."""
+        # False as well where neither has happened: there is no difference between the two.
+        return self.sent - self.changed >= grace(self.every) / 2
 
     def unheard(self, now: float) -> float:
         """Return the seconds for which there has been no sign of life."""
         return max(0.0, now - max(self.listening, self.sent, self.changed))
 
-    def step(self, every: float, now: float) -> Step:
-        """Return what is to be done about a source that is expected to send within `every` seconds."""
-        # False as well where neither has happened: there is no difference between the two.
-        if self.sent - self.changed >= grace(every) / 2:
-            return Step.REPORT_BACK if self.silent else Step.RECORD
-        if not self.silent and self.unheard(now) >= every + grace(every):
-            return Step.REPORT
-        return Step.WAIT
+    def overdue(self, now: float) -> bool:
+        """Whether the source is silent."""
+        return self.unheard(now) >= self.every + grace(self.every)
 
 
 class Expectation:
@@ -112,13 +103,14 @@ class Expectation:
         `clock` gives monotonic seconds, `now` Unix seconds.
         """
         self._source = source
-        self._every = every
         self._leases = leases
         self._name = f"{leases.label[1]}-{source.name}"
         self._submitter = submitter
         self._clock = clock
         self._now = now
-        self._view = View(listening=clock())
+        self._view = View(every, listening=clock())
+        #: When it was heard, for the Lease, in Unix seconds; until it has sent, it was not expected before.
+        self._heard_at = now()
         self._read_at = -math.inf
         self._last = ""
         #: Until the Lease says so: the last sign of life before a silence that was reported.
@@ -129,11 +121,11 @@ class Expectation:
     @property
     def step(self) -> float:
         """Seconds between two rounds."""
-        return grace(self._every) / 2
+        return grace(self._view.every) / 2
 
     def heard(self) -> None:
         """Note that the source has sent."""
-        self._view.sent = self._clock()
+        self._view.sent, self._heard_at = self._clock(), self._now()
 
     async def round(self) -> None:
         """
@@ -146,111 +138,89 @@ class Expectation:
         # A conflict: another replica was quicker, and the next round sees what it wrote.
         with contextlib.suppress(Conflict):
             lease = await self._read()
-            self._see(lease)
+            self._see(lease.renew_time)
             await self._act(lease)
 
     async def _read(self) -> LeaseRecord:
-        # Until it has one, the source was not expected.
-        spec = self._renewed(self._view.sent)
         try:
             lease = await self._leases.get(self._name, timeout=CALL)
         except Gone:
-            return await self._leases.create(self._name, {}, spec, timeout=CALL)
-        return lease if lease.renew_time else await self._patch(lease, {}, spec)
+            return await self._leases.create(self._name, {}, self._renewed(), timeout=CALL)
+        return lease if lease.renew_time else await self._patch(lease, {}, self._renewed())
 
-    def _see(self, lease: LeaseRecord) -> None:
-        """Note the contents of the Lease."""
-        now, view = self._clock(), self._view
-        if now - self._read_at > grace(self._every):
+    def _see(self, last: str) -> None:
+        """Note when the source was heard last, as the Lease has it."""
+        now = self._clock()
+        if now - self._read_at > 2 * self.step:
             # Others may have heard the source and had no way to say so.
-            view.listening = now
-        if self._last not in {"", lease.renew_time}:
-            view.changed = now
-        view.silent = lease.annotation(SILENT)
-        self._read_at, self._last = now, lease.renew_time
+            self._view.listening = now
+        if self._last not in {"", last}:
+            self._view.changed = now
+        self._read_at, self._last = now, last
 
     async def _act(self, lease: LeaseRecord) -> None:
-        view, sent = self._view, self._view.sent
-        step = view.step(self._every, self._clock())
-        if self._reported not in {"", lease.renew_time} and not view.silent:
-            # It was heard by another replica while this one reported the silence.
-            await self._report_back(self._reported)
-        if step is Step.REPORT:
-            self._reported = lease.renew_time
-            desired = silence_notice(self._source, self._reported, self._every)
-            await self._report("a source is silent", desired, self._reported)
-            await self._patch(lease, {SILENT: desired.identity.name}, {})
+        last, silent = lease.renew_time, lease.annotation(SILENT)
+        if silent:
             self._reported = ""
-        elif step is Step.REPORT_BACK:
-            await self._report_back(lease.renew_time)
-        if step in {Step.REPORT_BACK, Step.RECORD}:
-            written = await self._patch(lease, {SILENT: None}, self._renewed(sent))
-            view.changed, self._last = self._clock(), written.renew_time
+        elif self._reported not in {"", last}:
+            # It was heard by another replica while this one reported the silence.
+            await self._report("heard", self._reported)
+            self._reported = ""
+        if self._view.unrecorded:
+            if silent:
+                await self._report("heard", last)
+            written = await self._patch(lease, {SILENT: None}, self._renewed())
+            self._view.changed, self._last = self._clock(), written.renew_time
+        elif not silent and self._view.overdue(self._clock()):
+            self._reported = last
+            await self._patch(lease, {SILENT: await self._report("silent", last)}, {})
 
-    async def _patch(
-        self, lease: LeaseRecord, annotations: dict[str, str | None], spec: Json
-    ) -> LeaseRecord:
+    async def _patch(self, lease: LeaseRecord, annotations: Json, spec: Json) -> LeaseRecord:
         return await self._leases.patch(
             self._name, lease.resource_version, annotations, spec, timeout=CALL
         )
 
-    def _renewed(self, sent: float) -> Json:
-        """Return when a source has sent, as a Lease has it: now if it has not."""
-        ago = self._clock() - sent if math.isfinite(sent) else 0.0
-        return {"renewTime": format_time(round((self._now() - ago) * 1000)).replace("Z", "000Z")}
+    def _renewed(self) -> Json:
+        return {"renewTime": format_time(round(self._heard_at * 1000)).replace("Z", "000Z")}
 
-    async def _report_back(self, last: str) -> None:
-        desired = recovery_notice(self._source, last)
-        await self._report("a silent source is heard again", desired, last)
-        self._reported = ""
-
-    async def _report(self, event: str, desired: Desired, last: str) -> None:
-        """Make a notification exist."""
+    async def _report(self, status: str, last: str) -> str:
+        """Make a notification exist; returns its name."""
+        desired = notice(self._source, status, last, self._view.every)
         made = await self._submitter.submit(desired, asyncio.get_running_loop().time() + _PATIENCE)
         logger.warning(
-            event,
+            "a source is silent" if status == "silent" else "a silent source is heard again",
             extra={
                 "source": self._source.name, "last": last, "namespace": made.namespace,
                 "notification": made.name,
             },
         )  # fmt: skip
+        return desired.identity.name
 
 
-def silence_notice(source: Source, last: str, every: float) -> Desired:
+def notice(source: Source, status: str, last: str, every: float) -> Desired:
     """
-    Return the notification that a source is silent.
+    Return the notification that a source is `silent`, or `heard` again.
 
     Args:
         source: The source.
-        last: When it was heard last, as the Lease has it.
+        status: Which of the two.
+        last: When it was heard before the silence, as the Lease has it.
         every: Seconds within which it is expected to send.
     """
-    seconds = round(every)
-    shown = f"{seconds} s" if seconds % 60 else f"{seconds // 60} min"
-    return _notice(
-        source, "silent", last,
-        type_="Escalation", priority="Critical",
-        subject=f"[SILENT] {source.name} has stopped sending",
-        body=f"The source {source.name} ({source.kind.name}) is expected to send at least every"
-        f" {shown}. Nothing has come since {last}.\n\nEither its program does not run, or its"
-        " requests do not arrive: then what else it would tell is missing, too.",
-    )  # fmt: skip
-
-
-def recovery_notice(source: Source, last: str) -> Desired:
-    """Return the notification that a source is heard again, which had been heard `last` before."""
-    return _notice(
-        source, "heard", last,
-        type_="Completion", priority="Low",
-        subject=f"[HEARD] {source.name} sends again",
-        body=f"The source {source.name} ({source.kind.name}) was silent since {last} and sends again.",
-    )  # fmt: skip
-
-
-def _notice(
-    source: Source, status: str, last: str, *, type_: str, priority: str, subject: str, body: str
-) -> Desired:
-    identity = hashed(f"{status[0]}{status[-1]}", source.name, status, last)
+    named, seconds = f"The source {source.name} ({source.kind.name})", round(every)
+    if status == "silent":
+        type_, priority, state = "Escalation", "Critical", FIRING
+        subject = f"[SILENT] {source.name} has stopped sending"
+        shown = f"{seconds} s" if seconds % 60 else f"{seconds // 60} min"
+        body = (
+            f"{named} is expected to send at least every {shown}. Nothing has come since {last}.\n\n"
+            "Either its program does not run, or its requests do not arrive: then what else it would"
+            " tell is missing, too."
+        )
+    else:
+        type_, priority, state = "Completion", "Low", RESOLVED
+        subject = f"[HEARD] {source.name} sends again"
+        body = f"{named} was silent since {last} and sends again."
     spec: Json = {
         "type": type_,
         "priority": priority,
@@ -258,14 +228,11 @@ def _notice(
         "subject": line(subject),
         "body": body,
         "extensions": {
-            "source": source.name,
-            "status": status,
+            "source": source.name, "status": status, STATE: state,
             INCIDENT: f"gw/{source.name}/silence",
-            STATE: FIRING if status == "silent" else RESOLVED,
         },
-    }
+    }  # fmt: skip
     if source.rules.retry_policy:
         spec["retryPolicy"] = dict(source.rules.retry_policy)
-    namespace, event = source.namespaces[0], f"gateway:{source.name}"
-    manifest = object_of(identity, source=source.name, namespace=namespace, event=event, spec=spec)
-    return Desired(namespace, identity, manifest, repeat=False)
+    identity = hashed("st" if status == "silent" else "hd", source.name, status, last)
+    return own_notice(identity, source.name, source.namespaces[0], f"gateway:{source.name}", spec)

@@ -12,7 +12,7 @@ from functools import partial
 
 from notifier.gateway.draft import Draft, Incoming, Kind, Options
 from notifier.gateway.identity import Identity, hashed, identity_of
-from notifier.gateway.manifest import Reading, Rules, manifest
+from notifier.gateway.manifest import Reading, Rules, manifest, object_of
 from syncer.model.incident import INCIDENT, incident_label, incident_of
 from syncer.model.resource import Json
 from syncer.model.trace import TRACE, trace_of
@@ -152,3 +152,11 @@ def _desired(source: Source, incoming: Incoming, now: float, draft: Draft) -> De
     if trace := trace_of(incoming.header("traceparent")):
         body["metadata"]["annotations"][TRACE] = trace
     return Desired(namespace, identity, body, draft.repeat, opposite)
+
+
+def own_notice(
+    identity: Identity, source: str, namespace: str, event: str, spec: Json
+) -> Desired:
+    """Return a notification that the gateway itself makes about a source, with this spec."""
+    manifest = object_of(identity, source=source, namespace=namespace, event=event, spec=spec)
+    return Desired(namespace, identity, manifest, repeat=False)
