@@ -26,6 +26,7 @@ import orjson
 from notifier.channels.dialling import NoThread
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message, Outcome
+from notifier.templates.text import json_bytes
 from syncer.model.resource import Json
 from syncer.runtime.offload import offload
 
@@ -223,11 +224,7 @@ def cut(text: str, excess: int) -> str:
         return text
     kept = text.removesuffix(TRUNCATED)
     marked = 0 if kept != text else len(TRUNCATED)
-    limit = _json_size(kept) - excess - marked
+    limit = json_bytes(kept) - excess - marked
     # The size of a prefix only grows with its length, so the longest that fits can be searched for.
-    fits = bisect_right(range(len(kept)), limit, key=lambda n: _json_size(kept[:n]))
+    fits = bisect_right(range(len(kept)), limit, key=lambda n: json_bytes(kept[:n]))
     return kept[: max(0, fits - 1)] + TRUNCATED
-
-
-def _json_size(text: str) -> int:
-    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))

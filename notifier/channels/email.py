@@ -264,10 +264,12 @@ async def _session(
     protocol = cast("SMTPProtocol", client.protocol)
     try:
         request_state.step = "EHLO"
-        await _hello(client, relay)
+        await client.ehlo()
         if relay.security is Security.STARTTLS:
             request_state.step = "STARTTLS"
-            await _protect(client, relay)
+            if not client.supports_extension("starttls"):
+                raise _Refused("email server does not offer STARTTLS")
+            await client.starttls(server_hostname=relay.host)
             request_state.step = "EHLO"
             await client.ehlo()
         yield client, protocol
@@ -279,21 +281,6 @@ async def _session(
         # A graceful end of TLS would wait for the peer.
         drop(transport)
         raise
-
-
-async def _hello(client: aiosmtplib.SMTP, relay: EmailConfig) -> None:
-    try:
-        await client.ehlo()
-    except aiosmtplib.SMTPHeloError:
-        if relay.security is Security.STARTTLS or relay.username or not client.is_connected:
-            raise
-        await client.helo()
-
-
-async def _protect(client: aiosmtplib.SMTP, relay: EmailConfig) -> None:
-    if not client.supports_extension("starttls"):
-        raise _Refused("email server does not offer STARTTLS")
-    await client.starttls(server_hostname=relay.host)
 
 
 async def _authenticate(

@@ -54,11 +54,11 @@ from notifier.channels.base import WITHHELD, Judge, Withheld, broken_off, classi
 from notifier.channels.dialling import Names, socket_for, tls_context
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.http_answers import BODY_BYTES, parse_retry_after, status_of, text_of
-from notifier.channels.targets import Target, is_confidential, parse_target, secrets_of
+from notifier.channels.targets import Target, parse_target, secrets_of
 from notifier.channels.transport_errors import chain_of, describe, excerpt, lasting_fault
 from notifier.contract import Outcome
 from notifier.version import USER_AGENT
-from syncer.runtime.proxies import literal, proxy_for
+from syncer.runtime.proxies import in_clear, literal, proxy_for
 
 _log = logging.getLogger("ledger.delivery")
 
@@ -78,7 +78,6 @@ class _RequestState:
 
     may_leave: Callable[[], bool] = lambda: True
     written: bool = False
-    connected: bool = False
     resolved: bool = False
     code: int = 0
     retry_after: float | None = None
@@ -200,8 +199,6 @@ class HttpClient:
         tls = tls or tls_context(ca_file)
         tls.set_alpn_protocols(["http/1.1"])
         trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(_mark_connected)
-        trace.on_connection_reuseconn.append(_mark_connected)
         # Called before they are written, whatever its name says.
         trace.on_request_headers_sent.append(_mark_written)
         connector = aiohttp.TCPConnector(
@@ -297,7 +294,7 @@ class HttpClient:
         except ValueError as exc:
             return Outcome.mistaken(f"{kind} webhook URL is not usable: {exc}")
         credentials = "Authorization" in headers or url.raw_user or url.raw_password
-        if credentials and not (target.in_clear or is_confidential(url)):
+        if credentials and in_clear(str(url)) and not target.in_clear:
             return Outcome.mistaken(f"{kind} credentials are not sent over http://: use https://")
         token = _REQUEST_STATE.set(request_state)
         try:
@@ -419,10 +416,6 @@ class _GuardedResolver(AbstractResolver):
         self.names.close()
 
 
-async def _mark_connected(*_: object) -> None:
-    _REQUEST_STATE.get().connected = True
-
-
 async def _mark_written(*_: object) -> None:
     request_state = _REQUEST_STATE.get()
     if not request_state.may_leave():
@@ -452,8 +445,7 @@ def _describe(
             return f"timeout: no answer within {timeout_s:g} s"
         if not request_state.resolved:
             return f"timeout: the host name did not resolve within {timeout_s:g} s"
-        stage = "connected, not sent" if request_state.connected else "not connected"
-        return f"timeout: {stage} within {timeout_s:g} s"
+        return f"timeout: not connected within {timeout_s:g} s"
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return f"the proxy refused with {exc.status}"
     if isinstance(exc, aiohttp.ClientResponseError):

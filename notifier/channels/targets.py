@@ -13,8 +13,6 @@ from typing import Final
 
 from yarl import URL
 
-from syncer.runtime.proxies import is_loopback
-
 _BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
 #: Parts of a URL shorter than this are words, not secrets.
 _SECRET_CHARS: Final = 8
@@ -62,12 +60,6 @@ def parse_target(text: str) -> URL:
     if not host or not port:
         raise ValueError("no host")
     return url
-
-
-def is_confidential(url: URL) -> bool:
-    """Whether what is sent cannot be read on the way: https, or this machine, which is never proxied."""
-    host = url.raw_host or ""
-    return url.scheme == "https" or host == "localhost" or is_loopback(host)
 
 
 def secrets_of(target: Target) -> set[str]:

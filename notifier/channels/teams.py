@@ -14,7 +14,7 @@ from notifier.channels.base import Provider, cut_to_size, encode
 from notifier.channels.http import HttpClient
 from notifier.channels.vendor import VendorChannel
 from notifier.content.links import only_safe_links
-from notifier.content.trim import TRUNCATED
+from notifier.content.trim import head
 from notifier.contract import Channel, Message
 from syncer.model.resource import Json
 
@@ -115,9 +115,7 @@ def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
 
 def _shown(text: str) -> str:
     """A text as it is shown; of one longer than a card may be, the rest is neither read nor weighed."""
-    if len(text) > BODY_BYTES:
-        text = text[: BODY_BYTES - len(TRUNCATED)] + TRUNCATED
-    return only_safe_links(text)
+    return only_safe_links(head(text, BODY_BYTES))
 
 
 def _by_type(message: Message) -> list[Json]:

@@ -24,6 +24,7 @@ from notifier.channels.egress import EgressDenied
 from notifier.content.redaction import REDACTED
 from notifier.content.sanitise import sanitise_head
 from notifier.contract import Outcome
+from syncer.model.conditions import bounded
 from syncer.rules.text import neutral
 
 #: Bytes of the sanitised excerpt.
@@ -106,11 +107,7 @@ def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
         text = text[: end if end > 0 else _READ_CHARS]
     if known := frozenset(secrets) - {""}:
         text = _finder(known).sub(REDACTED, text)
-    text = neutral(sanitise_head(text, EXCERPT_BYTES))
-    raw = text.encode()
-    if len(raw) <= EXCERPT_BYTES:
-        return text
-    return raw[: EXCERPT_BYTES - 3].decode("utf-8", "ignore") + "…"
+    return bounded(neutral(sanitise_head(text, EXCERPT_BYTES)), EXCERPT_BYTES)
 
 
 @lru_cache(maxsize=64)

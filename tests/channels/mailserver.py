@@ -152,7 +152,6 @@ HANG: Final = "hang"
 FINE: Final[Mapping[str, str]] = {
     "connect": "220 scripted",
     "EHLO": "250-scripted\r\n250 8BITMIME",
-    "HELO": "250 scripted",
     "STARTTLS": "220 go on",
     "AUTH": "235 accepted",
     "MAIL": "250 fine",

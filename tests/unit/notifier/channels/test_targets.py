@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.channels.targets import Target, is_confidential, parse_target, secrets_of
+from notifier.channels.targets import Target, parse_target, secrets_of
 
 GOOD = [
     "https://hooks.example/services/T0/B0/x",
@@ -44,20 +44,6 @@ def test_text_that_is_no_target(text: str) -> None:
     with pytest.raises(ValueError, match=f"^{BAD[text]}$") as found:
         parse_target(text)
     assert found.value.__suppress_context__ or found.value.__context__ is None
-
-
-@pytest.mark.parametrize(
-    ("url", "wanted"),
-    [
-        ("https://hooks.example/x", True), ("https://10.0.0.1/x", True),
-        ("http://localhost/x", True), ("http://127.0.0.1:8080/x", True), ("http://[::1]/x", True),
-        ("http://hooks.example/x", False), ("http://10.0.0.1/x", False),
-        ("http://localhost.example/x", False),
-    ],
-)  # fmt: skip
-def test_what_nobody_reads_on_the_way(url: str, wanted: bool) -> None:
-    """TLS hides what is sent, and so does the way to this machine."""
-    assert is_confidential(parse_target(url)) is wanted
 
 
 def test_a_target_shows_nothing() -> None:
