@@ -28,17 +28,17 @@ SPEC_FIELDS: Final[Mapping[str, str]] = {
     "review-source": "reviewSource",
     "priority": "priority",
 }
-#: Attributes of what is about an incident.
-_INCIDENT: Final = ("incident", "state")
-_ALWAYS_WORDS: Final = ("verificationAssessed", "verificationDegraded", "circuitBreakerActivated")
 #: Every attribute that is not an author's own choice.
 KNOWN: Final = tuple(
     dict.fromkeys(
         (
             *RESERVED,
             *SPEC_FIELDS,
-            *_INCIDENT,
-            *_ALWAYS_WORDS,
+            "incident",
+            "state",
+            "verificationAssessed",
+            "verificationDegraded",
+            "circuitBreakerActivated",
             *CONTEXT_KEYS,
         )
     )

@@ -125,7 +125,8 @@ class Routing:
         self._poll = poll
         self._quiet = quiet
         self._look_timeout = look_timeout
-        self._snapshot = Snapshot(console_fallback(native), Credentials(), 0)
+        #: The snapshot in force. Read it once per decision.
+        self.current = Snapshot(console_fallback(native), Credentials(), 0)
         self._thread: PollingThread | None = None
         #: Second at which what the thread does now began, and whether that has been reported as slow.
         self._began: float | None = None
@@ -135,12 +136,7 @@ class Routing:
         self._looks = 0
         self._warned: tuple[str, ...] = ()
 
-    @property
-    def current(self) -> Snapshot:
-        """The snapshot in force. Read it once per decision."""
-        return self._snapshot
-
-    def load_initial(self) -> Snapshot:
+    def load_initial(self) -> None:
         """
         Read everything for the first time; blocks.
 
@@ -173,7 +169,6 @@ class Routing:
             logger.warning("%s", self.problem)
         self._tell(config, reading.text or "")
         self._swap(config, reading.credentials.values)
-        return self._snapshot
 
     async def run(self) -> None:
         """
@@ -220,8 +215,8 @@ class Routing:
         return True
 
     def _take(self, candidate: RoutingConfig | ConfigError, seen: Look) -> None:
-        config = self._snapshot.config if isinstance(candidate, ConfigError) else candidate
-        values = merge(self._snapshot.credentials, seen, needed=config.credential_refs())
+        config = self.current.config if isinstance(candidate, ConfigError) else candidate
+        values = merge(self.current.credentials, seen, needed=config.credential_refs())
         self._warn(config, seen)
         if isinstance(candidate, ConfigError):
             problem = f"routing not reloaded, the last good one stays: {candidate}"
@@ -234,7 +229,7 @@ class Routing:
             self.problem = None
             if self._taken is not None and (self._taken.text or "").strip():
                 self._tell(config, self._taken.text or "")
-        if (config, values) != (self._snapshot.config, self._snapshot.credentials):
+        if (config, values) != (self.current.config, self.current.credentials):
             self._swap(config, values)
 
     def _tell(self, config: RoutingConfig, text: str) -> None:
@@ -244,10 +239,10 @@ class Routing:
         )
 
     def _swap(self, config: RoutingConfig, values: Credentials) -> None:
-        self._snapshot = Snapshot(config, values, self._snapshot.generation + 1)
+        self.current = Snapshot(config, values, self.current.generation + 1)
         logger.info(
             "routing in force: generation=%d receivers=%d credentials=%d",
-            self._snapshot.generation,
+            self.current.generation,
             len(config.receivers),
             len(values),
         )
@@ -302,7 +297,7 @@ class Routing:
         """Return the routing that should be in force, or what is wrong with the files."""
         try:
             emptied = reading.text is not None and not reading.text.strip()
-            config = self._snapshot.config if emptied else self._candidate(reading)
+            config = self.current.config if emptied else self._candidate(reading)
             self._check_refs(config, reading.credentials)
         except ConfigError as error:
             return error

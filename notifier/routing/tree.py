@@ -15,7 +15,7 @@ cut first are the attributes; which rules matched and which channels follow stay
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -75,7 +75,7 @@ def resolve(
     config: RoutingConfig,
     attributes: Mapping[str, str],
     *,
-    clean: Callable[[str], str] | None = None,
+    clean: Callable[[str], str] = str,
 ) -> Resolution:
     """
     Decide where a notification goes.
@@ -83,7 +83,7 @@ def resolve(
     Args:
         config: The routing in force.
         attributes: From `routing.attributes`; matched as they are.
-        clean: Removes secrets from each `key=value` of the message. Without it they are shown raw.
+        clean: Removes secrets from each `key=value` of the message. By default they are shown raw.
     """
     ways = _walk(config.route, attributes)
     receivers = [r for r in map(config.receiver, ways) if r is not None]
@@ -180,25 +180,29 @@ def leads_to(config: RoutingConfig) -> dict[str, tuple[str, ...]]:
 
 
 def matched_message(
-    rules: Iterable[str],
-    channels: Iterable[str],
+    rules: Collection[str],
+    channels: Collection[str],
     attributes: Mapping[str, str],
-    clean: Callable[[str], str] | None,
-    fallbacks: Iterable[str] = (),
+    clean: Callable[[str], str],
+    fallbacks: Collection[str],
 ) -> str:
     """Text of the condition RoutingResolved where a rule matched."""
-    head = f"Matched rules [{_listed(rules)}] "
     tail = f" → channels: {_listed(channels)}"
-    if others := _listed(fallbacks):
-        tail += f"; fallback: {others}"
-    budget = MESSAGE_BYTES - len((head + tail).encode("utf-8", "replace"))
-    return bounded(head + _shown(attributes, budget, clean) + tail, MESSAGE_BYTES)
+    if fallbacks:
+        tail += f"; fallback: {_listed(fallbacks)}"
+    return _message(f"Matched rules [{_listed(rules)}] ", tail, attributes, clean)
 
 
-def fallback_message(attributes: Mapping[str, str], clean: Callable[[str], str] | None) -> str:
+def fallback_message(attributes: Mapping[str, str], clean: Callable[[str], str]) -> str:
     """Text of the condition RoutingResolved where no rule matched."""
-    head, tail = "No routing rules matched ", ", using console fallback"
-    budget = MESSAGE_BYTES - len(head) - len(tail)
+    return _message("No routing rules matched ", ", using console fallback", attributes, clean)
+
+
+def _message(
+    head: str, tail: str, attributes: Mapping[str, str], clean: Callable[[str], str]
+) -> str:
+    """A text with the attributes in its midst, as far as they fit."""
+    budget = MESSAGE_BYTES - len((head + tail).encode("utf-8", "replace"))
     return bounded(head + _shown(attributes, budget, clean) + tail, MESSAGE_BYTES)
 
 
@@ -211,8 +215,11 @@ def _walk(
         if not matches(child, attributes):
             if seen is not None:
                 key = next(_unmet(child, attributes))
-                known = f"{key} is {quoted(attributes[key])}" if key in attributes else ""
-                seen.passed[child.path] = known or f"there is no {key}"
+                known = f"{key} is {quoted(value)}" if (value := attributes.get(key)) else ""
+                absent = (
+                    f"{key} is present, and empty" if key in attributes else f"there is no {key}"
+                )
+                seen.passed[child.path] = known or absent
             continue
         ways = _walk(child, attributes, seen) if child.routes else {}
         if not ways and child.receiver:
@@ -266,20 +273,24 @@ def _slips(route: Route, attributes: Mapping[str, str]) -> Iterator[str]:
                 yield f"{child.path} matches {quoted(key)}, where {meant} may be meant"
 
 
-def _listed(names: Iterable[str]) -> str:
-    """Names joined by commas; whole ones as far as they fit, then how many are left out."""
-    parts = [bounded(name, _LIST_BYTES // 2) for name in names]
-    kept, size = 0, 0
-    for part in parts:
-        size += len(part.encode()) + 2
-        if size > _LIST_BYTES:
+def _listed(names: Collection[str]) -> str:
+    """Names joined by commas, as far as they fit."""
+    # More would not fit, however short they are.
+    parts = [bounded(name, _LIST_BYTES // 2) for name in islice(names, _LIST_BYTES // 3)]
+    return _fitting(parts, len(names), _LIST_BYTES)
+
+
+def _fitting(parts: Sequence[str], count: int, budget: int) -> str:
+    """As many parts as fit, joined by commas; then how many of all are left out."""
+    text = ""
+    for kept in range(len(parts), -1, -1):
+        text = ", ".join([*parts[:kept], *([f"… (+{count - kept})"] if kept < count else [])])
+        if len(text.encode()) <= budget:
             break
-        kept += 1
-    more = len(parts) - kept
-    return ", ".join(parts[:kept] + ([f"… (+{more})"] if more else []))
+    return text
 
 
-def _shown(attributes: Mapping[str, str], budget: int, clean: Callable[[str], str] | None) -> str:
+def _shown(attributes: Mapping[str, str], budget: int, clean: Callable[[str], str]) -> str:
     known = attributes.keys() - set(RESERVED)
     if not known:
         return "(no attributes)"
@@ -287,21 +298,12 @@ def _shown(attributes: Mapping[str, str], budget: int, clean: Callable[[str], st
     names = heapq.nsmallest(_PAIRS, known)
     # Cleaned far beyond what is shown: a secret of which only the head is shown must be recognised too.
     chars = _CLEAN_CHARS // len(names)
-    pairs = [f"{key[:chars]}={attributes[key][:chars]}" for key in names]
-    if clean is not None:
-        pairs = [clean(pair) for pair in pairs]
     # The condition ends up on terminals.
-    pairs = [escaped(pair) for pair in pairs]
+    pairs = [escaped(clean(f"{key[:chars]}={attributes[key][:chars]}")) for key in names]
     budget -= len("(attributes: )")
-    for limit in _PAIR_BYTES if len(names) == len(known) else ():
-        text = ", ".join(bounded(pair, limit) for pair in pairs)
-        if len(text.encode()) <= budget:
-            return f"(attributes: {text})"
-    shown: list[str] = []
-    for pair in pairs:
-        part = bounded(pair, _PAIR_BYTES[-1])
-        text = ", ".join([*shown, part, f"… (+{len(known) - len(shown) - 1})"])
-        if len(text.encode()) > budget:
+    parts = pairs
+    for limit in _PAIR_BYTES:
+        parts = [bounded(pair, limit) for pair in pairs]
+        if len(", ".join(parts).encode()) <= budget:
             break
-        shown.append(part)
-    return f"(attributes: {', '.join([*shown, f'… (+{len(known) - len(shown)})'])})"
+    return f"(attributes: {_fitting(parts, len(known), budget)})"

@@ -136,6 +136,21 @@ TESTS: Final[dict[str, tuple[str, str]]] = {
         channels:  slack:payments, pagerduty:pager
         """,
     ),
+    "one with an attribute that is there and empty": (
+        "priority=Critical,team=,namespace=a,type=Approval",
+        """\
+        everything → chat                            yes
+        ├─ namespace=payments (continue) → payments  no: namespace is "a"
+        ├─ priority=Critical → pager                 yes, gets it
+        │  ├─ team=~"^(db|storage)$" → databases     no: team is present, and empty
+        │  └─ priority=High → gone                   no: priority is "Critical"
+        ├─ priority=Critical team=web → gone         not tried
+        └─ type=Simple → nobody                      not tried
+
+        receivers: pager
+        channels:  pagerduty:pager
+        """,
+    ),
     "one that ends nowhere": (
         "priority=Low,namespace=a,type=Simple",
         """\

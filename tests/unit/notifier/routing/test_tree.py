@@ -422,7 +422,7 @@ def test_names_that_are_listed() -> None:
     assert _listed(["x" * 160, "b"]) == "x" * 160 + ", b"
     assert len(_listed(["x" * 161])) <= 160
     assert _listed([f"name-{n:03}" for n in range(100)]) == ", ".join(
-        [*(f"name-{n:03}" for n in range(32)), "… (+68)"]
+        [*(f"name-{n:03}" for n in range(31)), "… (+69)"]
     )
 
 
