@@ -16,10 +16,10 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from notifier.audit.feed import AuditFeed, FeedLimits
+from notifier.audit.feed import AuditFeed
 from notifier.audit.gate import HealthGate
 from notifier.audit.metrics import AuditMetrics
-from notifier.audit.sinks import FileSink, Sink, StoreSink, WebhookSink
+from notifier.audit.sinks import FileSink, Sink, store_sink, webhook_sink
 from notifier.channels.dialling import tls_context
 from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpClient
@@ -57,7 +57,7 @@ class Outlets:
             self.http_client = HttpClient(guard=guard, tls=tls, connections=_CONNECTIONS)
         if webhook is not None and self.http_client is not None:
             self.sinks.append(
-                WebhookSink(
+                webhook_sink(
                     self.http_client,
                     webhook.url,
                     timeout_s=webhook.timeout,
@@ -67,7 +67,7 @@ class Outlets:
         if store is not None and self.http_client is not None:
             self.gate = HealthGate(self.http_client, store.health_url, timeout_s=store.timeout)
             self.sinks.append(
-                StoreSink(
+                store_sink(
                     self.http_client, store.url, timeout_s=store.timeout, token_file=store.token
                 )
             )
@@ -102,7 +102,6 @@ def feed_of(
         registry: Where its metrics are kept.
         now: Ledger time in Unix milliseconds.
     """
-    buffer = settings.buffer
     return AuditFeed(
         cache=cache,
         log=log,
@@ -110,12 +109,8 @@ def feed_of(
         sinks=outlets.sinks,
         metrics=AuditMetrics(registry),
         now=now,
-        limits=FeedLimits(
-            batch_events=buffer.batch_size,
-            flush_interval=buffer.flush_interval,
-            max_retries=buffer.max_retries,
-            max_age=settings.audit.max_age,
-        ),
+        buffer=settings.buffer,
+        max_age=settings.audit.max_age,
         at_most_once=settings.delivery.guarantee == "atMostOnce",
     )
 

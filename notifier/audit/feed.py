@@ -35,6 +35,7 @@ from typing import Final
 from notifier.audit.events import AuditEvent, events_of
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import Result, Sink, Written
+from notifier.settings import BufferSettings
 from syncer.ledger.answers import AUDITED, Mark, Snapshot
 from syncer.ledger.log import RedisLog
 from syncer.model.errors import ContractError, PortError
@@ -57,26 +58,6 @@ _WRITE: Final = 60.0
 #: Seconds before a refused notification is offered again, at first and at most.
 _REFUSED_FIRST: Final = 2.0
 _REFUSED_MOST: Final = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class FeedLimits:
-    """
-    Bounds of the feed.
-
-    Attributes:
-        batch_events: Events in one request.
-        flush_interval: Seconds between two looks at what waits.
-        max_retries: How often a batch is sent again before it is read anew.
-        max_age: Seconds after which an event that cannot be handed over is given up.
-        batch_bytes: Bytes in one request, unless a single event is larger.
-    """
-
-    batch_events: int
-    flush_interval: float
-    max_retries: int
-    max_age: float
-    batch_bytes: int = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +107,14 @@ class AuditFeed:
     metrics: AuditMetrics
     #: Ledger time in Unix milliseconds.
     now: Callable[[], int]
-    limits: FeedLimits
+    #: Events of a request, retries of a batch, seconds between two looks at what waits.
+    buffer: BufferSettings
+    #: Seconds after which an event that cannot be handed over is given up.
+    max_age: float
     #: As for delivery: an unknown outcome ends a channel.
     at_most_once: bool
+    #: Bytes in one request, unless a single event is larger.
+    batch_bytes: int = 4 << 20
     #: Factor of a pause.
     jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1)  # noqa: S311 - pauses
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -155,7 +141,7 @@ class AuditFeed:
             await self._pause(
                 exponential(_PAUSE_FIRST, _PAUSE_MOST, self._failures + 1)
                 if held_up
-                else self.limits.flush_interval
+                else self.buffer.flush_interval
             )
         # `drain` sends what is left; this task ends with the process.
         await asyncio.Event().wait()
@@ -193,8 +179,10 @@ class AuditFeed:
 
     async def round(self) -> bool:
         """Process the backlog once; False if a sink or Redis stopped it."""
-        self._drop_settled()
-        waiting = [e for e in self.cache.unaudited.values() if not self._backs_off(e)]
+        unaudited = self.cache.unaudited
+        self._backing_off = {u: p for u, p in self._backing_off.items() if u in unaudited}
+        self._taken = {k: p for k, p in self._taken.items() if k[1] in unaudited}
+        waiting = [e for e in unaudited.values() if not self._backs_off(e)]
         batch: list[LogPart] = []
         for start in range(0, len(waiting), _READ_AHEAD):
             if not self.log.available:
@@ -238,11 +226,6 @@ class AuditFeed:
             if len(await self._give_up_expired(parts)) == len(parts):
                 return
 
-    def _drop_settled(self) -> None:
-        unaudited = self.cache.unaudited
-        self._backing_off = {u: p for u, p in self._backing_off.items() if u in unaudited}
-        self._taken = {k: p for k, p in self._taken.items() if k[1] in unaudited}
-
     def _backs_off(self, notification: Notification) -> bool:
         backoff = self._backing_off.get(notification.uid)
         return backoff is not None and backoff.due > self.cache.monotonic()
@@ -250,7 +233,7 @@ class AuditFeed:
     def _fits(self, batch: Sequence[LogPart], part: LogPart) -> bool:
         events = sum(len(p.events) for p in batch) + len(part.events)
         size = sum(p.size for p in batch) + part.size
-        return events <= self.limits.batch_events and size <= self.limits.batch_bytes
+        return events <= self.buffer.batch_size and size <= self.batch_bytes
 
     async def _read(self, notification: Notification) -> Snapshot | None:
         """The log of a notification; None if its shard is not ours, or it cannot be read now or is gone."""
@@ -280,7 +263,8 @@ class AuditFeed:
         last = len(snapshot.records)
         events = await self._events(notification, snapshot)
         if events:
-            return parts_of(notification, snapshot, events, self.limits)
+            most = self.buffer.batch_size
+            return parts_of(notification, snapshot, events, most, self.batch_bytes)
         if notification.view.position <= last:
             if notification.ends_at(last) and not notification.deleted and last:
                 return [LogPart(notification, (), last, snapshot.records[-1].chain)]
@@ -314,7 +298,7 @@ class AuditFeed:
         if not parts:
             return True
         written = Written(Result.STORED)
-        for retry in range(self.limits.max_retries + 1):
+        for retry in range(self.buffer.max_retries + 1):
             if retry:
                 await self._pause(exponential(_PAUSE_FIRST, _PAUSE_MOST, retry) * self.jitter())
             written = await self._write(parts)
@@ -374,7 +358,7 @@ class AuditFeed:
 
     async def _give_up_expired(self, parts: Sequence[LogPart]) -> list[LogPart]:
         """Give up parts that are wholly older than `max_age`; returns the others."""
-        horizon = self.now() - self.limits.max_age * 1000
+        horizon = self.now() - self.max_age * 1000
         old: list[LogPart] = []
         kept: list[LogPart] = []
         for part in parts:
@@ -448,7 +432,11 @@ class AuditFeed:
 
 
 def parts_of(
-    notification: Notification, snapshot: Snapshot, events: Sequence[AuditEvent], limits: FeedLimits
+    notification: Notification,
+    snapshot: Snapshot,
+    events: Sequence[AuditEvent],
+    most: int,
+    most_bytes: int,
 ) -> list[LogPart]:
     """
     Cut the events of one log into parts that fit a request.
@@ -460,15 +448,16 @@ def parts_of(
         notification: The notification.
         snapshot: Its log.
         events: Of the records above `audited`, in order.
-        limits: Bounds of a request, in events and bytes.
+        most: Events of a request.
+        most_bytes: Bytes of one.
     """
     parts: list[LogPart] = []
     rest = list(events)
     while rest:
         count, size = 0, 0
-        for event in rest[: limits.batch_events]:
+        for event in rest[:most]:
             size += len(event.line) + 1
-            if count and size > limits.batch_bytes:
+            if count and size > most_bytes:
                 break
             count += 1
         taken, rest = tuple(rest[:count]), rest[count:]

@@ -22,7 +22,6 @@ from syncer.model.attempt import AttemptState
 #: Failures in a row that close an open gate.
 PATIENCE: Final = 3
 PERIOD: Final = 2.0
-_NO_SUCH_PAGE: Final = 404
 
 
 class HealthGate:
@@ -69,7 +68,7 @@ class HealthGate:
         outcome = await self._http_client.post(
             self._target, None, {}, timeout_s=self._timeout_s, kind="audit health", method="GET"
         )
-        absent = outcome.code == _NO_SUCH_PAGE
+        absent = outcome.code == 404
         self.remark = (
             "its health is not known: datastorage.healthUrl answers 404" if absent else None
         )

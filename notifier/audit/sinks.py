@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -22,13 +22,13 @@ from typing import Final, Protocol
 from notifier.audit.events import cloud_event
 from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target
+from syncer.configfile import secret_of
 from syncer.model.attempt import AttemptState
-from syncer.model.errors import reason_of
+from syncer.model.errors import ConfigError, reason_of
 
 BATCH_PATH: Final = "/api/v1/audit/events/batch"
 #: Codes by which a store speaks of the events sent, not of itself or of our rights.
 _REFUSALS: Final = frozenset({400, 409, 413, 422})
-_TOKEN_BYTES: Final = 64 * 1024
 
 
 class Result(Enum):
@@ -61,40 +61,41 @@ class Sink(Protocol):
         """Release what is held."""
 
 
-class _HttpSink:
+@dataclass(frozen=True, slots=True)
+class HttpSink:
     """
     Another program: a JSON list by POST, any 2xx is a receipt.
 
-    Args:
-        http_client: Whose TLS and guard apply.
+    Attributes:
+        name: For logs.
+        http_client: Whose TLS and guard apply; its owner closes it.
         url: Where to.
         timeout_s: Of one request.
         token_file: With a token, sent as bearer where the file exists; None for none. It is read for
             each request, since the kubelet rotates it.
+        content_type: Of the list.
+        event: Makes an event of a line.
     """
 
-    _content_type = "application/json"
-    _path = ""
-
-    def __init__(
-        self, http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None = None
-    ) -> None:
-        self._http_client = http_client
-        self._url = url.rstrip("/") + self._path if self._path else url
-        self._timeout_s = timeout_s
-        self._token_file = token_file
+    name: str
+    http_client: HttpClient
+    url: str
+    timeout_s: float
+    token_file: Path | None
+    content_type: str = "application/json"
+    event: Callable[[bytes], bytes] = bytes
 
     async def write(self, lines: Sequence[bytes]) -> Written:
         """Send one batch."""
-        headers = {"Content-Type": self._content_type}
+        headers = {"Content-Type": self.content_type}
         token = self._token()
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        outcome = await self._http_client.post(
-            Target(self._url, secrets=(token,) if token else ()),
-            b"[" + b",".join(lines) + b"]",
+        outcome = await self.http_client.post(
+            Target(self.url, secrets=(token,) if token else ()),
+            b"[" + b",".join(map(self.event, lines)) + b"]",
             headers,
-            timeout_s=self._timeout_s,
+            timeout_s=self.timeout_s,
             kind="audit",
         )
         if outcome.state is AttemptState.SUCCESS:
@@ -103,41 +104,37 @@ class _HttpSink:
         return Written(Result.REFUSED if refused else Result.RETRY, outcome.error)
 
     def close(self) -> None:
-        """Nothing is held; the HTTP client is closed by its owner."""
+        """Nothing is held."""
 
     def _token(self) -> str:
-        if self._token_file is None:
+        if self.token_file is None:
             return ""
         try:
-            with self._token_file.open(encoding="ascii") as file:
-                token = file.read(_TOKEN_BYTES).strip()
-        except (OSError, ValueError):
+            token = secret_of(str(self.token_file), "")
+        except ConfigError:
             return ""
         # Anything else could not stand in a header.
-        return token if token.isprintable() and " " not in token else ""
+        return token if token.isascii() and token.isprintable() and " " not in token else ""
+
+
+def store_sink(
+    http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None
+) -> HttpSink:
+    """Return the sink of the audit store, of which `url` is the base."""
+    return HttpSink("datastorage", http_client, url.rstrip("/") + BATCH_PATH, timeout_s, token_file)
+
+
+def webhook_sink(
+    http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None
+) -> HttpSink:
+    """Return the sink of any program that takes batches of CloudEvents in JSON."""
+    kind = "application/cloudevents-batch+json; charset=utf-8"
+    return HttpSink("audit.webhook", http_client, url, timeout_s, token_file, kind, cloud_event)
 
 
 def _private(path: str, flags: int) -> int:
     """Open a file; one that is made is for this user alone, one that is there keeps its mode."""
     return os.open(path, flags, 0o600)
-
-
-class StoreSink(_HttpSink):
-    """The audit store, of which `url` is the base."""
-
-    name = "datastorage"
-    _path = BATCH_PATH
-
-
-class WebhookSink(_HttpSink):
-    """Any program that takes batches of CloudEvents in JSON."""
-
-    name = "audit.webhook"
-    _content_type = "application/cloudevents-batch+json; charset=utf-8"
-
-    async def write(self, lines: Sequence[bytes]) -> Written:
-        """Send one batch."""
-        return await super().write([cloud_event(line) for line in lines])
 
 
 class FileSink:

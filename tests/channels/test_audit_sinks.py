@@ -14,7 +14,7 @@ import pytest
 from notifier.audit.assembly import store_tls
 from notifier.audit.events import events_of
 from notifier.audit.gate import PATIENCE, HealthGate
-from notifier.audit.sinks import FileSink, Result, StoreSink, WebhookSink
+from notifier.audit.sinks import FileSink, Result, store_sink, webhook_sink
 from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpClient
 from notifier.settings import Settings
@@ -49,7 +49,7 @@ async def test_a_batch_is_one_json_list(http_client: HttpClient, tmp_path: Path)
     token = tmp_path / "token"
     token.write_text("first\n")
     async with receiving(Step(201)) as receiver:
-        sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=token)
+        sink = store_sink(http_client, receiver.url("/"), timeout_s=2, token_file=token)
         assert (await sink.write(LINES)).result is Result.STORED
         token.write_text("rotated")
         assert (await sink.write(LINES)).result is Result.STORED
@@ -72,7 +72,7 @@ async def test_a_webhook_gets_a_batch_of_cloudevents(
     )
     lines = [event.line for event in events_of(records, notification())]
     async with receiving(Step(202)) as receiver:
-        sink = WebhookSink(http_client, receiver.url("/in?x=1"), timeout_s=2, token_file=token)
+        sink = webhook_sink(http_client, receiver.url("/in?x=1"), timeout_s=2, token_file=token)
         assert (await sink.write(lines)).result is Result.STORED
     (request,) = receiver.requests
     assert request.line == "POST /in?x=1 HTTP/1.1"
@@ -103,7 +103,7 @@ async def test_without_a_usable_token_none_is_sent(
     if content is not None:
         token.write_text(content)
     async with receiving(Step(200)) as receiver:
-        sink = StoreSink(http_client, receiver.url(), timeout_s=2, token_file=token)
+        sink = store_sink(http_client, receiver.url(), timeout_s=2, token_file=token)
         assert (await sink.write(LINES)).result is Result.STORED
     assert "authorization" not in receiver.requests[0].headers
 
@@ -112,7 +112,7 @@ async def test_a_token_is_not_sent_in_the_clear(http_client: HttpClient, tmp_pat
     """Whatever the settings let through: over http:// no token leaves, and the reason is told."""
     token = tmp_path / "token"
     token.write_text("canary")
-    sink = StoreSink(http_client, "http://store.invalid", timeout_s=2, token_file=token)
+    sink = store_sink(http_client, "http://store.invalid", timeout_s=2, token_file=token)
     written = await sink.write(LINES)
     assert written.result is Result.RETRY
     assert "credentials are not sent over http://" in written.reason
@@ -162,7 +162,7 @@ VERDICTS = {
 async def test_what_an_answer_means(http_client: HttpClient, step: Step, result: Result) -> None:
     """Only answers that speak of the events refuse them; everything else may be tried again."""
     async with receiving(step) as receiver:
-        sink = StoreSink(http_client, receiver.url("/"), timeout_s=0.5, token_file=NO_TOKEN)
+        sink = store_sink(http_client, receiver.url("/"), timeout_s=0.5, token_file=NO_TOKEN)
         written = await sink.write(LINES)
     assert written.result is result
     assert written.reason
@@ -175,7 +175,7 @@ async def test_the_token_does_not_come_back_in_a_reason(
     token = tmp_path / "token"
     token.write_text("canary-of-a-token-1234567890")
     async with receiving(Step(500, body=token.read_bytes())) as receiver:
-        sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=token)
+        sink = store_sink(http_client, receiver.url("/"), timeout_s=2, token_file=token)
         written = await sink.write(LINES)
     assert "canary" not in written.reason
     assert "500" in written.reason
@@ -187,7 +187,7 @@ async def test_the_guard_holds_for_the_store() -> None:
         for allowed, result in (((), Result.RETRY), (("127.0.0.1",), Result.STORED)):
             guard = EgressGuard("strict", allowed)
             async with HttpClient(guard=guard, environment={}) as http_client:
-                sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
+                sink = store_sink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
                 assert (await sink.write(LINES)).result is result
     assert len(receiver.requests) == 1
 
@@ -199,7 +199,7 @@ async def test_the_store_has_authorities_of_its_own(certificates: Certificates) 
         for ca_file, result in ((None, Result.RETRY), (str(certificates.ca), Result.STORED)):
             context = store_tls(settings_with(tlsProfile="Modern"), ca_file)
             async with HttpClient(tls=context, environment={}) as http_client:
-                sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
+                sink = store_sink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
                 assert (await sink.write(LINES)).result is result
     assert len(receiver.requests) == 1
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.audit.feed import AuditFeed, FeedLimits
+from notifier.audit.feed import AuditFeed
 from notifier.audit.metrics import AuditMetrics
-from notifier.audit.sinks import Result, Sink, StoreSink, Written
+from notifier.audit.sinks import HttpSink, Result, Sink, Written, store_sink
 from notifier.channels.http import HttpClient
+from notifier.settings import BufferSettings
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
@@ -41,7 +42,7 @@ from tests.fakes.ownership import Held, Ours
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
 EPOCH = Epoch("0.7")
-QUICK = FeedLimits(batch_events=100, flush_interval=0.02, max_retries=0, max_age=7 * 86400.0)
+QUICK = BufferSettings().model_copy(update={"flush_interval": 0.02, "max_retries": 0})
 SUCCESS, FAILED = AttemptState.SUCCESS, AttemptState.FAILED
 
 
@@ -117,7 +118,8 @@ class World:
             sinks=sinks,
             metrics=AuditMetrics(CollectorRegistry()),
             now=self.time.now,
-            limits=QUICK,
+            buffer=QUICK,
+            max_age=7 * 86400.0,
             at_most_once=False,
             jitter=lambda: 1.0,
         )
@@ -214,9 +216,9 @@ async def http_client() -> AsyncIterator[HttpClient]:
         yield opened
 
 
-def store(http_client: HttpClient, url: str, *, timeout_s: float = 2.0) -> StoreSink:
+def store(http_client: HttpClient, url: str, *, timeout_s: float = 2.0) -> HttpSink:
     """The sink of an audit store, without a token."""
-    return StoreSink(http_client, url, timeout_s=timeout_s, token_file=Path("/nonexistent/token"))
+    return store_sink(http_client, url, timeout_s=timeout_s, token_file=Path("/nonexistent/token"))
 
 
 # -- the end of a log -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from notifier.audit.assembly import Outlets, feed_of, store_tls
 from notifier.audit.feed import AuditFeed
-from notifier.audit.sinks import StoreSink
+from notifier.audit.sinks import HttpSink
 from notifier.channels.egress import EgressGuard
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
@@ -86,7 +86,7 @@ async def test_a_store_brings_a_gate_and_a_file_does_not(make: Make, tmp_path: P
     assert file_outlets.gate is None
     both, both_outlets = make(audit=file, datastorage=store)
     assert [s.name for s in both.sinks] == ["audit.file", "datastorage"]
-    assert both.limits.batch_events == 7
+    assert both.buffer.batch_size == 7
     assert both_outlets.gate is not None
     assert (both_outlets.gate.asking, both_outlets.gate.problem) == (False, None)
     _, asked_outlets = make(datastorage={**store, "healthUrl": "http://127.0.0.1:1/readyz"})
@@ -128,7 +128,7 @@ async def test_which_token_the_store_gets(
     named = {"tokenFile": str(tmp_path / file)} if file else {}
     _, outlets = make(datastorage={"url": url, **named})
     (sink,) = outlets.sinks
-    assert isinstance(sink, StoreSink)
+    assert isinstance(sink, HttpSink)
     assert sink._token() == sent
 
 

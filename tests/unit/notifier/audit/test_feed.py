@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from notifier.audit import feed as module
 from notifier.audit.events import AuditEvent, EventKind
-from notifier.audit.feed import AuditFeed, FeedLimits, parts_of
+from notifier.audit.feed import AuditFeed, parts_of
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import Result, Sink, Written
+from notifier.settings import BufferSettings
 from syncer.ledger.answers import Mark, Snapshot
 from syncer.ledger.codec import decode_header, encode_element, encode_log
 from syncer.model.attempt import AttemptState, Epoch
@@ -34,9 +35,9 @@ from tests.fakes.ownership import Ours
 from tests.unit.notifier.audit.told import BEGUN, log_of, opened, planned, settled
 
 FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
-LIMITS: Final = FeedLimits(batch_events=100, flush_interval=1.0, max_retries=3, max_age=3600.0)
+LIMITS: Final = BufferSettings()
 #: A batch is tried once; the next round is soon.
-ONCE: Final = replace(LIMITS, max_retries=0, flush_interval=0.25)
+ONCE: Final = LIMITS.model_copy(update={"max_retries": 0, "flush_interval": 0.25})
 DAY: Final = 86_400
 
 
@@ -91,13 +92,13 @@ class World:
         self.real_pause = AuditFeed._pause
         monkeypatch.setattr(AuditFeed, "_pause", pause)
 
-    def feed(self, *sinks: Sink, limits: FeedLimits = LIMITS, **more: Any) -> AuditFeed:
+    def feed(self, *sinks: Sink, buffer: BufferSettings = LIMITS, **more: Any) -> AuditFeed:
         """A feed into some sinks, the collector by default."""
         self.registry = CollectorRegistry()
         return AuditFeed(
             cache=self.cache, log=self.log, ownership=self.owner,
             sinks=sinks or (self.sink,), metrics=AuditMetrics(self.registry),
-            now=lambda: self.now, limits=limits, at_most_once=False,
+            now=lambda: self.now, buffer=buffer, max_age=3600.0, at_most_once=False,
             **({"jitter": lambda: 1.0} | more),
         )  # fmt: skip
 
@@ -369,8 +370,7 @@ def test_events_of_a_log_are_cut_to_requests(case: str) -> None:
     sizes, count, size, wanted = CUTS[case]
     records = log_of(planned("c"), *(opened(n) for n in range(1, 2 * len(sizes) + 2)))
     snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), records, fold(records))
-    limits = replace(LIMITS, batch_events=count, batch_bytes=size)
-    parts = parts_of(cast("Notification", None), snapshot, events(*sizes), limits)
+    parts = parts_of(cast("Notification", None), snapshot, events(*sizes), count, size)
     assert [len(part.events) for part in parts] == wanted
     assert [e.id for part in parts for e in part.events] == [f"e{n}" for n in range(len(sizes))]
     ends = [2 * sum(wanted[: n + 1]) + 1 for n in range(len(wanted) - 1)]
@@ -386,7 +386,7 @@ async def test_notifications_share_a_request_up_to_its_bound(
     """As many events as the settings allow, and no more."""
     for n in range(4):
         world.put(f"u{n}")
-    assert await world.feed(limits=replace(LIMITS, batch_events=count)).round()
+    assert await world.feed(buffer=LIMITS.model_copy(update={"batch_size": count})).round()
     assert [len(batch) for batch in world.sink.batches] == batches
 
 
@@ -400,13 +400,8 @@ async def test_a_request_is_bounded_in_bytes(world: World, more: int, batches: l
         assert snapshot is not None
         (part,) = await world.feed()._parts(entry, snapshot)
         sizes.append(part.size)
-    assert await world.feed(limits=replace(LIMITS, batch_bytes=sum(sizes) + more)).round()
+    assert await world.feed(batch_bytes=sum(sizes) + more).round()
     assert [len(batch) for batch in world.sink.batches] == batches
-
-
-def test_a_request_holds_four_mebibytes() -> None:
-    """Unless it is told otherwise."""
-    assert LIMITS.batch_bytes == 4 * 1024 * 1024
 
 
 # -- a sink that is away --------------------------------------------------------------------------
@@ -451,7 +446,7 @@ async def test_what_was_held_up_and_has_left_is_no_lag(world: World, result: Res
     """Its shard is another replica's by now, or its log is gone; the sink need not be back."""
     world.put("a")
     world.sink.answers = [Written(result)]
-    feed = world.feed(limits=ONCE)
+    feed = world.feed(buffer=ONCE)
     await feed.round()
     assert world.lag(feed) == 58.75
     world.cache.unaudited.clear()
@@ -466,7 +461,7 @@ async def test_a_sink_that_takes_something_holds_nothing_up(
     for n in range(20):
         world.put(f"u{n}")
     world.sink.answers = away(1)
-    feed = world.feed(limits=replace(ONCE, batch_events=1))
+    feed = world.feed(buffer=ONCE.model_copy(update={"batch_size": 1}))
     assert not await feed.round()
     calls = world.redis.calls
     calls.clear()
@@ -481,7 +476,7 @@ async def test_a_round_ends_at_the_first_batch_that_is_not_taken(world: World) -
     for n in range(3):
         world.put(f"u{n}")
     world.sink.answers = [Written(Result.STORED), *away(1)]
-    assert not await world.feed(limits=replace(ONCE, batch_events=1)).round()
+    assert not await world.feed(buffer=ONCE.model_copy(update={"batch_size": 1})).round()
     assert world.sink.batches == [["u0/0.7-1/failed"]]
     assert list(world.cache.unaudited) == ["u1", "u2"]
 
@@ -491,7 +486,7 @@ def test_pauses_differ_a_little(world: World) -> None:
     feed = world.feed()
     own = AuditFeed(
         cache=world.cache, log=world.log, ownership=world.owner, sinks=(),
-        metrics=feed.metrics, now=lambda: 0, limits=LIMITS, at_most_once=False,
+        metrics=feed.metrics, now=lambda: 0, buffer=LIMITS, max_age=3600.0, at_most_once=False,
     )  # fmt: skip
     drawn = [own.jitter() for _ in range(200)]
     assert 0.9 <= min(drawn) < 0.95
@@ -502,7 +497,7 @@ async def test_each_sink_gets_what_it_lacks(world: World) -> None:
     """What one has taken is not sent to it again because of the other, and later events are."""
     world.put("a")
     file, store = Collector("file"), Collector("store")
-    feed = world.feed(file, store, limits=ONCE)
+    feed = world.feed(file, store, buffer=ONCE)
     store.answers = away(1)
     assert not await feed.round()
     assert world.audited("a") == 0
@@ -576,7 +571,7 @@ async def test_later_events_do_not_overtake_refused_ones(world: World) -> None:
     world.put("a", *done())
     world.put("b")
     world.sink.answers = [Written(Result.REFUSED, "not like this")]
-    assert await world.feed(limits=replace(LIMITS, batch_events=1)).round()
+    assert await world.feed(buffer=LIMITS.model_copy(update={"batch_size": 1})).round()
     assert world.sink.batches == [["b/0.7-1/failed"]]
     assert world.audited("a") == 0
 
@@ -600,7 +595,7 @@ async def test_an_event_that_is_held_up_for_too_long_is_given_up(
     world.put("a")
     world.now = round(BEGUN + 1_250 + age * 1000)
     world.sink.answers = [Written(result)]
-    feed = world.feed(limits=ONCE)
+    feed = world.feed(buffer=ONCE)
     assert await feed.round() is (result is Result.REFUSED)
     assert ("a" not in world.cache.unaudited) is given_up
     assert world.dropped() == (1 if given_up else 0)
@@ -621,8 +616,7 @@ async def test_age_alone_gives_nothing_up(world: World) -> None:
     assert (world.sink.batches, world.dropped()) == ([["a/0.7-1/failed"]], 0)
     snapshot = await world.log.read(world.put("b").uid)
     young, old = (replace(e, at=at) for e, at in zip(events(9, 9), (world.now, BEGUN), strict=True))
-    limits = replace(LIMITS, batch_events=1)
-    parts = parts_of(world.cache.entries["b"], cast("Snapshot", snapshot), [young, old], limits)
+    parts = parts_of(world.cache.entries["b"], cast("Snapshot", snapshot), [young, old], 1, 1 << 20)
     assert await world.feed()._give_up_expired(parts) == parts
 
 
@@ -633,8 +627,8 @@ async def test_all_that_is_too_old_is_given_up_at_once(world: World, batch: int)
         world.put(f"u{n}")
     world.now += 3_600_000
     world.sink.answers = away(1)
-    limits = replace(ONCE, batch_events=batch)
-    assert not await world.feed(limits=limits).round()
+    buffer = ONCE.model_copy(update={"batch_size": batch})
+    assert not await world.feed(buffer=buffer).round()
     assert (world.dropped(), world.cache.unaudited) == (40, {})
 
 
@@ -643,8 +637,8 @@ async def test_giving_up_ends_where_nothing_is_too_old(world: World) -> None:
     for n in range(60):
         world.put(f"u{n}")
     world.sink.answers = away(1)
-    limits = replace(ONCE, batch_events=4)
-    assert not await world.feed(limits=limits).round()
+    buffer = ONCE.model_copy(update={"batch_size": 4})
+    assert not await world.feed(buffer=buffer).round()
     assert (world.dropped(), len(world.cache.unaudited)) == (0, 60)
     assert len(world.redis.calls) == 2 * 16
 
@@ -740,7 +734,7 @@ async def test_a_mark_that_could_not_be_set(
     assert first == second
     world.now += 3_600_000
     world.sink.answers = away(1)
-    assert not await world.feed(limits=ONCE).round()
+    assert not await world.feed(buffer=ONCE).round()
     assert (world.dropped(), list(world.cache.unaudited)) == (0, ["a"])
 
 
@@ -802,7 +796,7 @@ async def test_rounds_that_fail_are_further_and_further_apart(world: World) -> N
     """Half a minute at most; those that do not fail have the interval of the settings between them."""
     world.put("a")
     world.sink.answers = away(7)
-    pauses = await running(world.feed(limits=ONCE), world, 9)
+    pauses = await running(world.feed(buffer=ONCE), world, 9)
     assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 0.25, 0.25]
 
 
@@ -812,7 +806,7 @@ async def test_a_sink_that_takes_something_is_tried_as_soon_as_before(world: Wor
         world.put(f"u{n}")
     stored = Written(Result.STORED)
     world.sink.answers = [*away(1), stored, *away(1), stored, *away(2), stored, stored]
-    pauses = await running(world.feed(limits=replace(ONCE, batch_events=1)), world, 5)
+    pauses = await running(world.feed(buffer=ONCE.model_copy(update={"batch_size": 1})), world, 5)
     assert pauses == [2.0, 2.0, 2.0, 4.0, 0.25]
 
 
