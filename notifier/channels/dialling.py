@@ -193,12 +193,9 @@ def _zone_of(host: str) -> str:
 def _ask(question: _Question) -> Sequence[Found]:
     host, port, family = question
     try:
-        found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     except UnicodeError as exc:
         raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
-    if not found:
-        raise socket.gaierror(socket.EAI_NONAME, "no addresses")
-    return found
 
 
 def socket_for(family: int, kind: int, protocol: int) -> socket.socket:

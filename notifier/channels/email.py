@@ -267,9 +267,7 @@ async def _session(
         await client.ehlo()
         if relay.security is Security.STARTTLS:
             request_state.step = "STARTTLS"
-            if not client.supports_extension("starttls"):
-                raise _Refused("email server does not offer STARTTLS")
-            await client.starttls(server_hostname=relay.host)
+            await _protect(client, relay)
             request_state.step = "EHLO"
             await client.ehlo()
         yield client, protocol
@@ -281,6 +279,12 @@ async def _session(
         # A graceful end of TLS would wait for the peer.
         drop(transport)
         raise
+
+
+async def _protect(client: aiosmtplib.SMTP, relay: EmailConfig) -> None:
+    if not client.supports_extension("starttls"):
+        raise _Refused("email server does not offer STARTTLS")
+    await client.starttls(server_hostname=relay.host)
 
 
 async def _authenticate(

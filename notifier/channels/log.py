@@ -49,11 +49,7 @@ class LogChannel(Channel):
         line = build(message, now)
         stream = self._stream or sys.stdout
         try:
-            try:
-                stream.write(f"{line}\n")
-            except UnicodeEncodeError:
-                # An output that takes ASCII only gets the same line, spelt in ASCII.
-                stream.write(f"{_ascii(line, self._form)}\n")
+            stream.write(f"{line}\n")
             stream.flush()
         except ValueError as exc:
             return Outcome.transient(f"failed to write log line: {type(exc).__name__}")
@@ -100,9 +96,3 @@ def log_text(message: Message, now: int) -> str:
     """
     spec = message.spec
     return escaped(f"[{format_time(now)}] {message.key} {spec.subject}: {spec.body}")
-
-
-def _ascii(line: str, form: str) -> str:
-    if form == "text":
-        return line.encode("ascii", "backslashreplace").decode()
-    return json.dumps(json.loads(line))

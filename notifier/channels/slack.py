@@ -26,8 +26,6 @@ SECTION_CHARS: Final = 3000
 SOURCE_CHARS: Final = 4 * SECTION_CHARS
 
 _EMOJI: Final = {"Critical": "🚨", "High": "⚠️", "Medium": "ℹ️", "Low": "💬"}  # noqa: RUF001 - upstream's
-_OTHER_EMOJI: Final = "📢"
-_RESOLVED_EMOJI: Final = "✅"
 #: Buttons of a message, and characters of one.
 BUTTONS: Final = 10
 BUTTON_CHARS: Final = 75
@@ -52,7 +50,7 @@ def slack_section(body: str) -> str:
 def slack_payload(message: Message) -> dict[str, Any]:
     """Header, section and context block of a message, and its links as buttons."""
     spec = message.spec
-    emoji = _RESOLVED_EMOJI if message.resolved else _EMOJI.get(spec.priority, _OTHER_EMOJI)
+    emoji = "✅" if message.resolved else _EMOJI.get(spec.priority, "📢")
     words = message.words
     if words and words.payload is not None:
         return {"blocks": words.payload}

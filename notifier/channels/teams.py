@@ -24,7 +24,6 @@ BODY_BYTES: Final = 28 * 1024
 #: Links of a card, and characters of the text of one.
 ACTIONS: Final = 6
 ACTION_CHARS: Final = 75
-_RESOLVED: Final = ("", "good")
 _HEADLINE: Final = {"Critical": ("CRITICAL: ", "attention"), "High": ("HIGH: ", "warning")}
 
 
@@ -38,7 +37,7 @@ def teams_channel(http_client: HttpClient, url: Provider, *, timeout_s: float) -
 def teams_payload(message: Message) -> Json:
     """The card before it is cut to size."""
     spec = message.spec
-    prefix, color = _RESOLVED if message.resolved else _HEADLINE.get(spec.priority, ("", ""))
+    prefix, color = ("", "good") if message.resolved else _HEADLINE.get(spec.priority, ("", ""))
     headline: Json = {
         "type": "TextBlock",
         "text": f"{prefix}{_shown(spec.subject)}",

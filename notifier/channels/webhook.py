@@ -44,11 +44,9 @@ from syncer.model.attempt import AttemptState, FailureClass
 KIND: Final = "webhook"
 #: Lengths in bytes that a signing secret may have.
 SECRET_BYTES: Final = range(24, 65)
-_PREFIX: Final = "whsec_"
 _IN_PROGRESS: Final = 409
 #: Characters from which the value of a header may be a secret.
 _SECRET_CHARS: Final = 8
-_JSON: Final = "application/json"
 #: Bytes of a body.
 _BODY_BYTES: Final = 1 << 20
 #: Printable ASCII without blanks.
@@ -145,7 +143,7 @@ class WebhookChannel(Channel):
         if isinstance(url, Outcome):
             return url
         made = message.words.payload if message.words else None
-        made = made if isinstance(made, Made) else Made("POST", "", "", None, _JSON)
+        made = made if isinstance(made, Made) else Made("POST", "", "", None, "application/json")
         body = rendered(KIND, lambda m: body_of(made, m), message)
         if isinstance(body, Outcome):
             return body
@@ -289,7 +287,7 @@ def parse_secret(text: str) -> bytes:
         ValueError: not base64, or not 24 to 64 bytes; the text does not show the secret.
     """
     try:
-        key = base64.b64decode(text.strip().removeprefix(_PREFIX), validate=True)
+        key = base64.b64decode(text.strip().removeprefix("whsec_"), validate=True)
     except ValueError:
         raise ValueError("not base64") from None
     if len(key) not in SECRET_BYTES:

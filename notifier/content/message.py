@@ -54,7 +54,6 @@ _DATA_CHARS: Final = 16 * 1024
 #: Alerts that templates see, which may look at each for each; no gateway hands on more in so few bytes.
 _ALERTS: Final = 256
 _DATA_MAPS: Final = ("groupLabels", "commonLabels", "commonAnnotations")
-_IDENTITY: Final = ("name", "namespace", "uid")
 
 
 def compose(
@@ -158,7 +157,9 @@ def sanitised_document(
         },
         clean=_cleaner(breath),
     )
-    document["metadata"].update({k: metadata[k] for k in _IDENTITY if k in metadata})
+    document["metadata"].update(
+        {k: metadata[k] for k in ("name", "namespace", "uid") if k in metadata}
+    )
     return document
 
 

@@ -28,7 +28,6 @@ _HEADERS: Final[dict[str, str]] = {
     "grafana": "x-grafana-alerting-signature",
     "standard-webhooks": "webhook-signature",
 }
-_WHSEC: Final = b"whsec_"
 #: Seconds by which a signed time may be off.
 TOLERANCE: Final = 300.0
 
@@ -119,7 +118,7 @@ def standard_key(key: bytes) -> bytes:
 
     None may be empty: anybody can sign with an empty key.
     """
-    found = base64.b64decode(key.removeprefix(_WHSEC), validate=True)
+    found = base64.b64decode(key.removeprefix(b"whsec_"), validate=True)
     if not found:
         raise ValueError("is empty")
     return found

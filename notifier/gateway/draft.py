@@ -298,10 +298,11 @@ def priority_of(severity: str) -> str:
 
 def worst_of(severities: Iterable[str]) -> str:
     """Return the most urgent of some severities, the first of equals; there must be one."""
-    return min(dict.fromkeys(severities), key=lambda each: _RANK.index(priority_of(each)))
+    return min(
+        dict.fromkeys(severities), key=lambda each: ALWAYS["priority"].index(priority_of(each))
+    )
 
 
-_RANK: Final = ALWAYS["priority"]
 _PRIORITIES: Final = {
     word: priority
     for priority, words in {

@@ -16,7 +16,10 @@ from notifier.gateway.sources import (
     plain,
 )
 
-_SOURCES: Final = (argocd, cloudevents, flux, github, heartbeat, notification, plain)
 KINDS: Final[dict[str, Kind]] = {
-    kind.name: kind for kind in (ALERTMANAGER, GRAFANA, *(source.KIND for source in _SOURCES))
-}
+    kind.name: kind
+    for kind in (
+        ALERTMANAGER, GRAFANA, argocd.KIND, cloudevents.KIND, flux.KIND, github.KIND, heartbeat.KIND,
+        notification.KIND, plain.KIND,
+    )
+}  # fmt: skip

@@ -42,7 +42,6 @@ _FAULT: Final = 1024
 _LINKS: Final = 16
 _URL: Final = 2048
 _DAYS: Final = (1, 90)
-_LABEL: Final = "label_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,4 +289,4 @@ def _bounded(text: str) -> str:
 
 def _key(label: str) -> str:
     own = label in KNOWN or label == "source" or label.startswith(OWN)
-    return f"{_LABEL}{label}" if own else label
+    return f"label_{label}" if own else label

@@ -132,27 +132,26 @@ class Objects(Protocol):
         """Read the objects that a label selector selects."""
 
 
+@dataclass(frozen=True, slots=True)
 class KubeObjects:
-    """`Objects` of an API server."""
+    """`Objects` of an API server; the owner of the client closes it."""
 
-    def __init__(self, client: KubeClient) -> None:
-        """Use a client; its owner closes it."""
-        self._client = client
+    client: KubeClient
 
     async def create(self, namespace: str, body: Json) -> Json:
         """See `Objects.create`."""
-        return await self._client.request("POST", list_path(namespace), body=body, timeout=CALL)
+        return await self.client.request("POST", list_path(namespace), body=body, timeout=CALL)
 
     async def get(self, namespace: str, name: str) -> Json:
         """See `Objects.get`."""
-        return await self._client.request("GET", object_path(namespace, name), timeout=CALL)
+        return await self.client.request("GET", object_path(namespace, name), timeout=CALL)
 
     async def select(self, namespace: str, selector: str) -> list[Json]:
         """See `Objects.select`."""
         found: list[Json] = []
         params = {"labelSelector": selector, "limit": str(_PAGE)}
         for _ in range(_PAGES):
-            page = await self._client.request(
+            page = await self.client.request(
                 "GET", list_path(namespace), params=params, timeout=CALL
             )
             found += page.get("items") or []

@@ -154,9 +154,7 @@ def _desired(source: Source, incoming: Incoming, now: float, draft: Draft) -> De
     return Desired(namespace, identity, body, draft.repeat, opposite)
 
 
-def own_notice(
-    identity: Identity, source: str, namespace: str, event: str, spec: Json
-) -> Desired:
+def own_notice(identity: Identity, source: str, namespace: str, event: str, spec: Json) -> Desired:
     """Return a notification that the gateway itself makes about a source, with this spec."""
     manifest = object_of(identity, source=source, namespace=namespace, event=event, spec=spec)
     return Desired(namespace, identity, manifest, repeat=False)

@@ -126,8 +126,7 @@ def _compiled(pattern: str) -> Any:
 
 
 _TABLE: Final = _Functions.FUNCTION_TABLE
-_FUNCTIONS: Final = _Functions()
-_RUN: Final = visitor.TreeInterpreter(jmespath.Options(custom_functions=_FUNCTIONS))
+_RUN: Final = visitor.TreeInterpreter(jmespath.Options(custom_functions=_Functions()))
 
 
 def is_true(value: Any) -> bool:

@@ -156,21 +156,6 @@ async def test_log_on_a_full_disk_may_come_out_later() -> None:
     assert disk.lines == 2
 
 
-@pytest.mark.parametrize("form", ["json", "text"])
-async def test_log_to_an_output_that_takes_ascii_only(form: str) -> None:
-    """A letter that the output cannot take is spelt out, and the line stays what it is."""
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
-    outcome = await LogChannel(form, stream=stream).send(message(body="é 🚨"))
-    assert outcome == Outcome.success()
-    line = raw.getvalue().decode("ascii")
-    assert line.count("\n") == 1
-    if form == "json":
-        assert json.loads(line)["body"] == "é 🚨"
-    else:
-        assert line.endswith("\\xe9 \\U0001f6a8\n")
-
-
 def _files(directory: Path) -> list[str]:
     return sorted(p.name for p in directory.iterdir())
 

@@ -28,7 +28,6 @@ from notifier.gateway.draft import (
 from syncer.model.resource import Json
 
 _PREFIX: Final = "ce-"
-_BATCH: Final = "application/cloudevents-batch"
 _OWN: Final = frozenset({
     "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema",
     "data", "data_base64",
@@ -38,7 +37,7 @@ _OWN: Final = frozenset({
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
     """Make a draft of an event; Refused for a batch, another version, or what lacks a required member."""
     content = incoming.header("content-type").lower()
-    if content.startswith(_BATCH):
+    if content.startswith("application/cloudevents-batch"):
         raise Refused("batches are not taken: send events one by one", status=415)
     if _PREFIX + "specversion" in incoming.headers:
         if options.body_alone:

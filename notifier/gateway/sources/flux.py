@@ -19,7 +19,6 @@ from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, json_
 from syncer.model.incident import FIRING, RESOLVED
 from syncer.model.times import format_time
 
-_SEVERITIES: Final = ("info", "error", "trace")
 #: Reasons by which an object says that it is as it should be. Not a rollback's success, which is none of
 #: the release's, nor what only goes on (`Progressing`, `DependencyNotReady`).
 _WELL: Final = frozenset({
@@ -34,7 +33,7 @@ def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
     about = event.object("involvedObject", required=True)
     kind, name = about.text("kind", None), about.text("name", None)
     namespace = about.text("namespace")
-    severity = event.choice("severity", _SEVERITIES)
+    severity = event.choice("severity", ("info", "error", "trace"))
     reason, message = event.text("reason", None), event.text("message")
     # Its pages show keys with a prefix, the program sends them without.
     metadata = {k.rpartition("/")[2]: v for k, v in event.texts("metadata").items()}

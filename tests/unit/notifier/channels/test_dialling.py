@@ -67,13 +67,6 @@ async def test_what_is_no_name(names: Names, host: str) -> None:
         await names.look_up(host, 25, timeout_s=9)
 
 
-async def test_a_name_without_addresses(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty answer is none."""
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
-    with pytest.raises(socket.gaierror, match="no addresses"):
-        await names.look_up("mail.example", 25, timeout_s=9)
-
-
 class Resolver:
     """
     In the place of `getaddrinfo`: look-ups that hang until they are let go, and what the others come to.
