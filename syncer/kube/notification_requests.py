@@ -84,13 +84,13 @@ class Meta:
         return f"{self.namespace}/{self.name}"
 
 
-def uid_of(document: Json) -> str:
-    """The uid of an object, empty if it has none: all that is read of what belongs to others."""
+def told_of(document: Json, member: str) -> str:
+    """A text in the metadata of an object, empty without: no more is read of what belongs to others."""
     try:
-        uid = document["metadata"]["uid"]
+        found = document["metadata"][member]
     except (KeyError, TypeError):
         return ""
-    return uid if isinstance(uid, str) else ""
+    return found if isinstance(found, str) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Unreadable(Meta):
 
 def excludes(ours: Ours, document: Json) -> bool:
     """Whether an object belongs to others; false for what has no uid."""
-    uid = uid_of(document)
+    uid = told_of(document, "uid")
     return bool(uid) and not ours(uid)
 
 

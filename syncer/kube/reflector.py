@@ -44,7 +44,7 @@ from syncer.kube.errors import OversizedLine
 from syncer.kube.following import Following, Owned
 from syncer.kube.listing import PAGE_BYTES, Listed, Lister
 from syncer.kube.mirror import Mirror, Shared, Sink
-from syncer.kube.notification_requests import Meta, list_path, parse, uid_of
+from syncer.kube.notification_requests import Meta, list_path, parse, told_of
 from syncer.kube.scope import Scope
 from syncer.model.errors import (
     ContractError,
@@ -414,16 +414,13 @@ class Reflector:
 
     def _event(self, scope: Scope, line: bytes) -> None:
         kind, document = event_of(line)
+        version, uid = told_of(document, "resourceVersion"), told_of(document, "uid")
         if kind == "BOOKMARK":
-            meta = document.get("metadata") if isinstance(document, dict) else None
-            version = meta.get("resourceVersion") if isinstance(meta, dict) else None
-            if isinstance(version, str):
-                self._advance(scope, version)
+            self._advance(scope, version)
             return
-        if uid := uid_of(document):
-            version = document["metadata"].get("resourceVersion")
+        if uid and version:
             shard = self._shard_of(uid)
-            if isinstance(version, str) and not scope.following.lacks(shard, version):
+            if not scope.following.lacks(shard, version):
                 self.foreign += not scope.following.follows(shard)
                 self._advance(scope, version)
                 return

@@ -29,7 +29,7 @@ from syncer.cli.exits import reason_of
 from syncer.cli.rows import Placed, Row, row_of
 from syncer.cli.web.search import Position, Search, position_of
 from syncer.kube.answers import event_of
-from syncer.kube.notification_requests import Unreadable, list_path, parse
+from syncer.kube.notification_requests import Unreadable, list_path, parse, told_of
 from syncer.model.errors import Expired, LedgerError, Unavailable
 from syncer.model.resource import NotificationRequest
 from syncer.rules.backoff import exponential
@@ -267,10 +267,9 @@ class Follower:
     def _take(self, line: bytes) -> str:
         """Take what a watch brings; returns the version up to which everything is known with it."""
         kind, document = event_of(line)
-        try:
-            version = str(document["metadata"]["resourceVersion"])
-        except (KeyError, TypeError):
-            raise Expired("an event about an object without a version") from None
+        version = told_of(document, "resourceVersion")
+        if not version:
+            raise Expired("an event about an object without a version")
         # A bookmark is only a sign of life.
         found = None if kind == "BOOKMARK" else parse(document)
         if found is not None and kind == "DELETED":
