@@ -51,33 +51,27 @@ class Kubeconfig:
         self._files = files
         self._entries: dict[str, dict[str, _Entry]] = {section: {} for section in _SECTIONS}
         self._current = ""
-        empty = True
-        for file in files:
-            values = read_file(file, max_bytes=_MAX_FILE).values
-            empty = empty and not values
+        found = {file: read_file(file, max_bytes=_MAX_FILE).values for file in files}
+        _demand(
+            any(found.values()),
+            f"{self._named} is empty: write the access to the cluster into it, or name another file",
+        )
+        for file, values in found.items():
             current = values.get("current-context") or ""
             _demand(isinstance(current, str), f"{file}: current-context must be a text")
             self._current = self._current or current
             for section in _SECTIONS:
                 self._read(file, section, values.get(section))
-        _demand(
-            not empty,
-            f"{self._named} is empty: write the access to the cluster into it, or name another file",
-        )
 
     @property
     def _named(self) -> str:
         """The files, as they are named."""
         return os.pathsep.join(map(str, self._files))
 
-    def _read(self, file: Path, section: str, items: object) -> None:
-        if items is None:
-            return
-        kind = _SECTIONS[section]
-        if not isinstance(items, list):
-            raise ConfigError(f"{file}: {section} must be a list")
-        here = set()
-        for n, item in enumerate(items):
+    def _read(self, file: Path, section: str, items: Any) -> None:
+        kind, here = _SECTIONS[section], set[str]()
+        _demand(items is None or isinstance(items, list), f"{file}: {section} must be a list")
+        for n, item in enumerate(items or ()):
             at = f"{file}: {section}[{n}]"
             _demand(isinstance(item, dict), f"{at} must be a mapping with name and {kind}")
             name, values = item.get("name"), item.get(kind)
@@ -85,8 +79,9 @@ class Kubeconfig:
             # `user: {}` is often written as `user:`.
             fits = isinstance(values, dict) or (values is None and kind == "user")
             _demand(fits, f"{at}.{kind} must be a mapping")
-            again = name in here
-            _demand(not again, f"{file}: {section} has two entries {_quoted(name)}: keep one")
+            _demand(
+                name not in here, f"{file}: {section} has two entries {_quoted(name)}: keep one"
+            )
             here.add(name)
             self._entries[section].setdefault(name, _Entry(file, values or {}))
 
