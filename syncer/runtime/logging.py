@@ -32,12 +32,6 @@ import orjson
 from syncer.rules.text import escaped, escaped_json
 from syncer.runtime.places import spare
 
-_LEVELS: Final = {
-    "DEBUG": logging.DEBUG,
-    "INFO": logging.INFO,
-    "WARN": logging.WARNING,
-    "ERROR": logging.ERROR,
-}
 _FOREIGN: Final = ("error", "reason", "exception", "detail", "event")
 _TRACEBACK: Final = "exception"
 #: Member of `extra` by which a caller marks that it has redacted its texts itself.
@@ -123,12 +117,8 @@ def configure(
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter)
-    root = logging.getLogger()
-    for old in list(root.handlers):
-        root.removeHandler(old)
-    root.addHandler(handler)
-    root.setLevel(_LEVELS[level])
+    logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in _QUIET:
-        logging.getLogger(name).setLevel(max(logging.INFO, _LEVELS[level]))
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
     # The log channel's and archive's lines are products, not chatter: always on.
     logging.getLogger("ledger.archive").setLevel(logging.INFO)
