@@ -171,16 +171,14 @@ async def _main(product: Coroutine[Any, Any, None], watch: LoopWatch) -> None:
     """Set the process up for many connections, and run a product, which closes the watch."""
     from syncer.runtime.connections import raise_descriptor_limit
     from syncer.runtime.offload import SWITCH_INTERVAL
+    from syncer.runtime.supervise import beside
 
     asyncio.get_running_loop().set_default_executor(_Threads(thread_name_prefix="loop"))
     sys.setswitchinterval(SWITCH_INTERVAL)
     watch.look_from_outside()
     raise_descriptor_limit()
-    pulse = asyncio.create_task(watch.pulse(), name="loop-watch")
-    try:
+    async with beside(watch.pulse(), "loop-watch"):
         await product
-    finally:
-        pulse.cancel()
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -36,7 +36,7 @@ from syncer.runtime.clock import monotonic_clock
 from syncer.runtime.connections import binding
 from syncer.runtime.health import AdminServer, process_registry
 from syncer.runtime.stalls import LoopWatch
-from syncer.runtime.supervise import end, restarting
+from syncer.runtime.supervise import beside, restarting
 from syncer.settings import own_namespace
 
 logger = logging.getLogger("ledger.gateway")
@@ -101,10 +101,10 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         )
         stack.push_async_callback(gateway.close)
         for name, expectation in expectations.items():
-            task = asyncio.create_task(
-                restarting(f"the watch for {name}", expectation.round, every=expectation.step)
+            watching = restarting(
+                f"the watch for {name}", expectation.round, every=expectation.step
             )
-            stack.push_async_callback(end, task)
+            await stack.enter_async_context(beside(watching))
         with binding(settings.listen, "listen"):
             port = await gateway.bind(*settings.listen)
         listening = True

@@ -26,7 +26,7 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.pipeline import Call
 from syncer.model.errors import ConfigError, PortError
-from syncer.runtime.supervise import end
+from syncer.runtime.supervise import beside
 from syncer.settings import SyncerSettings, load
 
 #: Seconds for which a call to Redis is repeated, and for one to the API server.
@@ -149,7 +149,7 @@ async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
     )
     named_by = options.redis_from if options.redis_url else options.config
     client.where = f"Redis at {client.place}, by {named_by}"
-    async with opened(client), AsyncExitStack() as stack:
+    async with beside(client.run()), AsyncExitStack() as stack:
         kube, problem = None, ""
         kubeconfig, source = kubeconfig_of(options.kubeconfig)
         try:
@@ -165,16 +165,6 @@ async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
             settings, client, RedisLog(client, patience=_PATIENCE), kube, store, problem,
             configured=options.config is not None, warnings=loaded.warnings,
         )  # fmt: skip
-
-
-@asynccontextmanager
-async def opened(client: LedgerClient) -> AsyncIterator[None]:
-    """Serve a client's calls while the block runs."""
-    task = asyncio.create_task(client.run())
-    try:
-        yield
-    finally:
-        await end(task)
 
 
 def operator_name(given: str | None) -> str:

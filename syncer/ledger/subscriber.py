@@ -28,7 +28,7 @@ from redis.exceptions import RedisError
 
 from syncer.model.errors import LedgerError
 from syncer.rules.backoff import exponential
-from syncer.runtime.supervise import end
+from syncer.runtime.supervise import beside
 
 logger = logging.getLogger("ledger.redis")
 
@@ -118,13 +118,10 @@ class Subscriber:
             self.listening, self._problem = True, ""
             self.count += 1
             self._on_message(LISTENING)
-            beat = asyncio.create_task(self._beat(connection), name="redis-subscriber-beat")
-            try:
+            async with beside(self._beat(connection), "redis-subscriber-beat"):
                 while self._servers.serves_subscriber(connection):
                     async with asyncio.timeout(_SILENCE):
                         self._take(await connection.read_response())
-            finally:
-                await end(beat)
         finally:
             await connection.disconnect(nowait=True)
 

@@ -4,7 +4,7 @@ Task ownership: what must run is restarted, or ends the process; nothing stops u
 `critical` tasks run for ever; if one ends, for whatever reason, the process ends, because a
 controller that has lost a loop seems alive and does nothing. `restarting` wraps work that may fail
 for a while (sweeps, feeds): it is started again after a growing pause, and its last error is
-reported.
+reported. What is needed for a while only runs `beside` that.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 from syncer.rules.backoff import exponential
+
+T = TypeVar("T")
 
 logger = logging.getLogger("ledger.supervise")
 
@@ -77,6 +79,18 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def beside(
+    work: Coroutine[Any, Any, T], name: str | None = None
+) -> AsyncIterator[asyncio.Task[T]]:
+    """Have work go on while the block runs, as a task of this name; what ends it before is the task's."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        await end(task)
 
 
 async def elapse(seconds: float, sooner: asyncio.Event) -> None:

@@ -22,7 +22,6 @@ from typing import Any, Final
 
 import redis.asyncio as redis_asyncio
 
-from syncer.cli.access import opened
 from syncer.ledger.answers import Answer, Proof
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_record
@@ -30,6 +29,7 @@ from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
 from syncer.rules.fold import ROOT_CHAIN
+from syncer.runtime.supervise import beside
 from tests.benchmarks.load import spread
 from tests.benchmarks.report import Report, in_ms
 from tests.servers.redis import Fsync, RedisServer, find_binary
@@ -159,7 +159,7 @@ async def _bench(fsync: Fsync, numbers: Iterator[int]) -> AsyncIterator[Bench]:
     async with RedisServer(find_binary("redis-server"), appendfsync=fsync) as server:
         client = LedgerClient(server.url)
         async with (
-            opened(client),
+            beside(client.run()),
             redis_asyncio.Redis.from_url(server.url, max_connections=64) as bare,
         ):
             await client.open("bench")

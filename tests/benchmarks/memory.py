@@ -30,13 +30,13 @@ from typing import Any, Final
 
 import redis.asyncio as redis_asyncio
 
-from syncer.cli.access import opened
 from syncer.ledger.answers import Answer, Mark, Proof
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
 from syncer.model.resource import RetryPolicy
+from syncer.runtime.supervise import beside
 from tests.benchmarks.load import (
     Json,
     SteadyReceiver,
@@ -201,7 +201,7 @@ async def books(url: str) -> AsyncIterator[Books]:
     """Open a server that nothing else uses."""
     client = LedgerClient(url)
     async with (
-        opened(client),
+        beside(client.run()),
         redis_asyncio.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5) as bare,
     ):
         await client.open("bench")

@@ -21,10 +21,10 @@ from typing import Final
 import pytest
 import redis
 
-from syncer.cli.access import opened
 from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, make_epoch
 from syncer.model.record import Plan, attempt_record, intent_record, plan_record, skip_record
+from syncer.runtime.supervise import beside
 from tests.fakes.claimedlog import ClaimedLog
 from tests.servers.redis import RedisServer
 from tests.servers.users import acl_rule
@@ -75,7 +75,7 @@ async def _fill(url: str) -> None:
     the plan. u-open: an intent stands open. u-other: another namespace, only planned, the oldest.
     """
     client = LedgerClient(url, prefix="nl", timeout=3.0)
-    async with opened(client):
+    async with beside(client.run()):
         log = ClaimedLog(client)
         await client.open("ledger/notification-ledger@cluster")
         for n, (uid, name) in enumerate(

@@ -21,7 +21,7 @@ from syncer.cli.output import write_lines
 from syncer.cli.web.index import Follower, Index
 from syncer.cli.web.server import ADDRESS, Explorer
 from syncer.model.errors import ConfigError
-from syncer.runtime.supervise import end
+from syncer.runtime.supervise import beside
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -34,21 +34,20 @@ async def run(options: argparse.Namespace) -> int:
         namespaces, index = namespaces_of(at, options), Index()
         follower = Follower(at, index, namespaces)
         explorer = Explorer(at, index, follower, namespaces=namespaces, home=home)
-        following = asyncio.create_task(follower.run())
-        following.add_done_callback(lambda _task: stopped.set())
-        try:
+        async with beside(follower.run()) as following:
+            following.add_done_callback(lambda _task: stopped.set())
             try:
-                if options.health_address:
-                    await explorer.listen_for_probes(*options.health_address)
-                port = await explorer.listen(options.port)
-            except (OSError, OverflowError) as error:
-                raise ConfigError(f"the port cannot be opened: {error}") from None
-            write_lines([f"http://{ADDRESS}:{port}/"])
-            sys.stdout.flush()
-            await stopped.wait()
-            if following.done():
-                following.result()
-        finally:
-            await end(following)
-            await explorer.close()
+                try:
+                    if options.health_address:
+                        await explorer.listen_for_probes(*options.health_address)
+                    port = await explorer.listen(options.port)
+                except (OSError, OverflowError) as error:
+                    raise ConfigError(f"the port cannot be opened: {error}") from None
+                write_lines([f"http://{ADDRESS}:{port}/"])
+                sys.stdout.flush()
+                await stopped.wait()
+                if following.done():
+                    following.result()
+            finally:
+                await explorer.close()
     return OK

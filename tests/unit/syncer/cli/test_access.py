@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
@@ -15,7 +13,6 @@ from syncer.cli.access import (
     _Redis,
     access,
     kubeconfig_of,
-    opened,
     operator_name,
 )
 from syncer.ledger.client import LedgerClient
@@ -141,19 +138,3 @@ def test_who_an_operator_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert operator_name("x" * 129) == "x" * 128
     monkeypatch.setenv("LOGNAME", "y" * 200)
     assert operator_name(None) == "y" * 128
-
-
-async def test_nothing_serves_a_client_behind_its_block() -> None:
-    """What serves it has ended when the block has."""
-    ended: list[bool] = []
-
-    async def run() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0)
-            ended.append(True)
-
-    async with opened(cast("LedgerClient", SimpleNamespace(run=run))):
-        await asyncio.sleep(0)
-    assert ended == [True]

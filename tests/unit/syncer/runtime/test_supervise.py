@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from syncer.runtime import supervise
 from syncer.runtime.supervise import TaskEndedError, critical, restarting
 from tests.beside import beside
 from tests.simulation.loop import SimLoop, simulate
@@ -83,3 +84,19 @@ async def test_what_must_not_end_is_an_error_when_it_does() -> None:
         await critical("redis", ends)
     with pytest.raises(ValueError, match="broken"):
         await critical("redis", fails)
+
+
+async def test_what_runs_beside_a_block_has_ended_when_that_has() -> None:
+    """It is cancelled, and waited for."""
+    ended: list[bool] = []
+
+    async def run() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    async with supervise.beside(run()):
+        await asyncio.sleep(0)
+    assert ended == [True]
