@@ -168,8 +168,8 @@ class Claimer:
             notification, term
         )
         if usable:
-            if notification.reread:
-                await self._catch_up(notification)
+            if notification.reread and await self.recorder.reread(notification):
+                self.cache.mark_dirty(notification)
             if notification.abandoned:
                 # An INTENT arrived after its caller had given it up: only a claim settles it.
                 self.recorder.lose_claim(notification, "abandoned")
@@ -266,13 +266,6 @@ class Claimer:
                 },
             )
         notification.epochs(distrusted=True)
-
-    async def _catch_up(self, notification: Notification) -> None:
-        """Read what others have appended."""
-        known = notification.view.position
-        await self.recorder.reread(notification)
-        if notification.view.position != known:
-            self.cache.mark_dirty(notification)
 
     # -- notifications that are gone, or another replica's ----------------------------------------
 
@@ -664,7 +657,11 @@ class Claimer:
         if not await self.recorder.record_kept(notification):
             return False
         await self._recover(notification, term)
-        if self._awaits_audit(notification):
+        if self.cache.auditing and notification.audited < notification.view.position:
+            # The feed has not read it to its end: it is left to the feed.
+            if self.cache.audit_capacity:
+                self.cache.mark_unaudited(notification)
+            self.cache.forget(notification.uid)
             return True
         archive.info(
             "notification deleted; its log",
@@ -681,15 +678,6 @@ class Claimer:
         if answer is not Answer.OK:
             return False
         self.metrics.orphans.inc()
-        self.cache.forget(notification.uid)
-        return True
-
-    def _awaits_audit(self, notification: Notification) -> bool:
-        """Whether the audit feed has not read the log to its end; if so, leave the log to the feed."""
-        if not self.cache.auditing or notification.audited >= notification.view.position:
-            return False
-        if self.cache.audit_capacity:
-            self.cache.mark_unaudited(notification)
         self.cache.forget(notification.uid)
         return True
 

@@ -232,8 +232,8 @@ class Judged:
         """The verdict holds; returns whether the status has to show something else now."""
         if judged.verdict is not Verdict.DISREGARDED:
             self.own = None
-        elif self.own is None:
-            self.own = NO_STATUS
+        else:
+            self.disregard(NO_STATUS)
         doubted = judged.reason if judged.verdict is Verdict.DOUBTED else ""
         known, self.untrusted = self.untrusted, doubted
         return known != doubted or self.own is not None

@@ -293,25 +293,27 @@ class Recorder:
             self.cache.mark_unaudited(notification)
         return True
 
-    async def reread(self, notification: Notification) -> None:
+    async def reread(self, notification: Notification) -> bool:
         """
-        Read and fold the log again.
+        Read and fold the log again; returns whether it ends elsewhere than the view did.
 
         If the log no longer holds what the view has seen, the claim is given up and the view kept:
         the next claim offers it to the log as seeds.
         """
         heard, told = self.log.client.subscriptions, notification.told
+        known = notification.view.position
         try:
             snapshot = await self.log.read(notification.uid)
         except ContractError as error:
             self.put_in_quarantine(notification, str(error))
-            return
+            return notification.view.position != known
         notification.caught_up(told)
         if snapshot is None or not notification.view.begins(snapshot.records):
             self.lose_claim(notification, "history")
-            return
-        self.adopt(notification, snapshot)
-        notification.hear(heard)
+        else:
+            self.adopt(notification, snapshot)
+            notification.hear(heard)
+        return notification.view.position != known
 
     def adopt(self, notification: Notification, snapshot: Snapshot) -> None:
         """Replace the view by the fold of a log as it was read."""
