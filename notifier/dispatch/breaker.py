@@ -82,27 +82,10 @@ def evidence_of(channel: str, outcome: Outcome | None) -> Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Allow:
-    """
-    A call may go; pass this to `release` when it has ended, whatever its result.
-
-    Attributes:
-        generation: The breaker's when the call was allowed.
-        probe: Whether it alone decides on the receiver's health.
-        first: Whether it is its notification's first attempt there.
-    """
-
-    generation: int
-    probe: bool
-    first: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Reject:
     """No call now: again at boot-clock second `until`, or when a probe ends if that is None."""
 
     until: float | None
-    reason: str
     #: The receiver refuses what an operator has configured.
     refused: bool = False
 
@@ -155,55 +138,61 @@ class Breaker:
         if self.until is None:
             return None
         if now < self.until:
-            return Reject(self.until, "open", self.refused)
+            return Reject(self.until, self.refused)
         if self._probing:
-            return Reject(None, "half-open, and its probe is under way", self.refused)
+            return Reject(None, self.refused)
         if first and self.wants_retry and now < self.until + PATIENCE:
-            return Reject(self.until + PATIENCE, "half-open, and a retry is to probe")
+            # A retry is to probe.
+            return Reject(self.until + PATIENCE)
         return None
 
-    def acquire(self, now: float, *, first: bool = False) -> Allow | Reject:
-        """Allow one call of a notification, or reject it; an allowed one must be released."""
-        rejection = self.check(now, first=first)
-        if rejection is not None:
-            return rejection
+    def begin(self) -> int:
+        """
+        Begin a call that `check` lets go; unless the breaker is closed, it is a probe.
+
+        Returns:
+            The generation, to be passed to `release` when the call has ended, whatever its result.
+        """
         self._probing = self.until is not None
-        return Allow(self.generation, probe=self._probing, first=first)
+        return self.generation
 
     def release(
         self,
-        allowed: Allow,
+        generation: int,
         uid: str,
         evidence: Evidence,
         now: float,
         *,
+        first: bool = False,
         retry_after: float | None = None,
     ) -> Change | None:
         """
-        Process the result of an allowed call.
+        Process the result of a call.
 
         Args:
-            allowed: What `acquire` has answered.
+            generation: What `begin` has answered.
             uid: The notification.
             evidence: What the call shows about the receiver.
             now: Boot-clock second.
+            first: It was its notification's first attempt there.
             retry_after: Wait in seconds that the receiver asked for, or None.
 
         Returns:
             The change of state that follows, None if there is none.
         """
-        if allowed.generation != self.generation:
+        if generation != self.generation:
             return None
+        self._probing = False
+        if evidence is Evidence.REFUSED:
+            return self._open(now, now, evidence.value, refused=True)
         quiet = now if retry_after is None else now + retry_after
-        if allowed.probe:
-            return self._probed(allowed, uid, evidence, now, quiet)
+        if self.until is not None:
+            return self._probed(uid, evidence, now, quiet, first=first)
         return self._called(uid, evidence, now, quiet)
 
     def _called(self, uid: str, evidence: Evidence, now: float, quiet: float) -> Change | None:
         if evidence is Evidence.UP:
             self._success = now
-        if evidence is Evidence.REFUSED:
-            return self._open(now, now, evidence.value, refused=True)
         if evidence is not Evidence.DOWN:
             return None
         # The latest failure stands last; three are remembered.
@@ -218,14 +207,11 @@ class Breaker:
         return self._open(now, asked, f"{FAILURES} notifications failed and none succeeded")
 
     def _probed(
-        self, allowed: Allow, uid: str, evidence: Evidence, now: float, quiet: float
+        self, uid: str, evidence: Evidence, now: float, quiet: float, *, first: bool
     ) -> Change | None:
-        self._probing = False
-        if evidence is Evidence.REFUSED:
-            return self._open(now, now, evidence.value, refused=True)
         if evidence is Evidence.DOWN:
             self.suspect = uid
-            self.wants_retry = allowed.first or not self.wants_retry
+            self.wants_retry = first or not self.wants_retry
             if self._succeeded:
                 # It is not down: something was delivered a moment ago.
                 self._openings = 0

@@ -27,10 +27,8 @@ from itertools import count
 from typing import Final
 
 from notifier.contract import Outcome
-from notifier.dispatch.alarm import Alarm
 from notifier.dispatch.breaker import (
     LOCAL,
-    Allow,
     Breakers,
     Reject,
     State,
@@ -39,7 +37,9 @@ from notifier.dispatch.breaker import (
 )
 from notifier.dispatch.receiver_queue import Job, Pace, ReceiverQueue
 from syncer.model.resource import rank_of
+from syncer.runtime.alarm import Alarm
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
+from syncer.runtime.supervise import end
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -177,14 +177,12 @@ class Dispatcher:
         return job
 
     def _start(self, queue: ReceiverQueue, job: Job, now: float) -> None:
-        allowed = queue.breaker.acquire(now, first=not job.tried)
-        if isinstance(allowed, Reject):
-            return
+        generation = queue.breaker.begin()
         queue.pace.on_call(now)
         queue.start(job)
         task = asyncio.create_task(self._run_job(job, queue), name=f"attempt-{job.uid}")
         self._tasks.add(task)
-        task.add_done_callback(lambda t: self._done(t, queue, job, allowed, now))
+        task.add_done_callback(lambda t: self._done(t, queue, job, generation, now))
 
     def refill(self) -> None:
         """
@@ -214,7 +212,7 @@ class Dispatcher:
         task: asyncio.Task[Outcome | None],
         queue: ReceiverQueue,
         job: Job,
-        allowed: Allow,
+        generation: int,
         began: float,
     ) -> None:
         self._tasks.discard(task)
@@ -231,7 +229,7 @@ class Dispatcher:
                 outcome = task.result()
         if outcome is not None:
             self._adapt(queue, outcome, began)
-        self._release(queue, allowed, job, outcome)
+        self._release(queue, generation, job, outcome)
         self.refill()
         if not queue.running and queue.head() is None:
             queue.alarm.cancel()
@@ -250,14 +248,15 @@ class Dispatcher:
             )
 
     def _release(
-        self, queue: ReceiverQueue, allowed: Allow, job: Job, outcome: Outcome | None
+        self, queue: ReceiverQueue, generation: int, job: Job, outcome: Outcome | None
     ) -> None:
         """Report the end of a call to the breaker, and act on its decision."""
         evidence = evidence_of(queue.channel, outcome)
         retry_after = outcome.retry_after if outcome is not None else None
         change = queue.breaker.release(
-            allowed, job.uid, evidence, self._monotonic(), retry_after=retry_after
-        )
+            generation, job.uid, evidence, self._monotonic(),
+            first=not job.tried, retry_after=retry_after,
+        )  # fmt: skip
         queue.on_evidence(job, evidence)
         if change is None:
             return
@@ -283,15 +282,8 @@ class Dispatcher:
         for queue in self._queues.values():
             queue.clear()
 
-    async def drain(self, seconds: float) -> bool:
-        """Wait for running attempts; False if some were still running at the end."""
+    async def drain(self, seconds: float) -> None:
+        """Wait for running attempts; those that have not ended by then are cancelled, and end."""
         if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=seconds)
-        return not self._tasks
-
-    async def abort(self) -> None:
-        """Cancel the running attempts and wait for them."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            _, late = await asyncio.wait(list(self._tasks), timeout=seconds)
+            await end(*late)

@@ -36,9 +36,9 @@ from operator import attrgetter
 from typing import Final
 
 from notifier.contract import Outcome
-from notifier.dispatch.alarm import Alarm
 from notifier.dispatch.breaker import Breaker, Evidence
 from syncer.model.attempt import AttemptState
+from syncer.runtime.alarm import Alarm
 
 #: Status code by which a receiver says that it is called too often.
 TOO_MANY: Final = 429

@@ -21,8 +21,8 @@ import heapq
 from collections.abc import Callable
 from typing import Final
 
-from notifier.dispatch.alarm import Alarm
 from syncer.rules.backoff import exponential
+from syncer.runtime.alarm import Alarm
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
 

@@ -7,15 +7,15 @@ While the log is away, a status write takes the place of INTENT (`syncer.sync.jo
 known about the notification. After an accepted INTENT, every way out records an outcome: answered,
 unclear, or not sent after all (`syncer.sync.attempts`).
 
-`Sender` sends one attempt whose INTENT was accepted; it always ends with an outcome.
+`Sender` composes and sends one attempt whose INTENT was accepted; it always ends with an outcome.
 What stops a send before its first byte also gives an outcome: a missing channel, a receiver that does not
 accept the namespace, a message that cannot be composed, a deletion, a lease that would end too early. The
 lease is checked last, right before the send, and by the channel again before the first byte: a process
 that is frozen while it connects finds its connection ready before it finds that its time is over.
 
-`Composer` composes the messages, off the event loop if they are large. The spec of an object never
-changes, so the sanitised spec of a large one is kept for a while: its channels are tried one after the
-other, and sanitising costs more than the rest of an attempt.
+Messages are composed off the event loop if they are large. The spec of an object never changes, so the
+sanitised spec of a large one is kept for a while: its channels are tried one after the other, and
+sanitising costs more than the rest of an attempt.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from notifier.content.message import compose
 from notifier.contract import GRACE, Channel, Message, Outcome
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.reconciler.decisions import Decisions, DeliveryBounds
-from notifier.reconciler.holds import Holds
 from notifier.reconciler.incidents import Incidents
 from notifier.reporter import EventReporter
 from notifier.router import Router
@@ -42,7 +41,6 @@ from syncer.model.rendering import render_status
 from syncer.model.resource import Json, Spec
 from syncer.rules.merge import merge
 from syncer.rules.plan import Deliver
-from syncer.runtime.clock import MonotonicClock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.offload import SMALL, Breath, offload
 from syncer.sync.notifications import Notification, Notifications
@@ -59,7 +57,7 @@ class Ports:
         router: Chooses and knows channels.
         reporter: Reports steps of the delivery.
         bounds: Bounds of delivery.
-        incidents: Looks up what else is about an incident; None where nothing is.
+        incidents: Looks up what else is about an incident.
         installation: Returns the installation's id, by which receivers tell incidents apart.
         explorer: Address of the explorer, empty if no message is to have a link there.
     """
@@ -69,7 +67,7 @@ class Ports:
     router: Router
     reporter: EventReporter
     bounds: DeliveryBounds
-    incidents: Incidents | None = None
+    incidents: Incidents
     installation: Callable[[], str] = lambda: ""
     explorer: str = ""
 
@@ -80,13 +78,16 @@ _SECONDS: Final = 10.0
 _KEPT: Final = 16
 
 
+logger = logging.getLogger("ledger.delivery")
+
+
 @dataclass(eq=False)
-class Composer:
-    """Composes messages, and keeps the sanitised specs of large ones."""
+class Sender:
+    """Composes and sends the message of an attempt."""
 
     ports: Ports
     decisions: Decisions
-    #: By uid and generation: the spec may come after the object.
+    #: Sanitised specs of large ones, by uid and generation: the spec may come after the object.
     _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, init=False)
 
     async def compose(
@@ -146,18 +147,6 @@ class Composer:
         )
         return replace(message, spec=replace(message.spec, action_links=links))
 
-
-logger = logging.getLogger("ledger.delivery")
-
-
-@dataclass(eq=False)
-class Sender:
-    """Composes and sends the message of an attempt."""
-
-    router: Router
-    composer: Composer
-    monotonic: MonotonicClock
-
     async def send(  # noqa: PLR0911 (one outcome for each thing that stops a send)
         self,
         notification: Notification,
@@ -182,12 +171,10 @@ class Sender:
                 f"channel not registered: {intent.channel}"
                 " (DD-NOT-007: use RegisterChannel() to register)"
             )
-        if reason := self.router.denial(intent.channel, notification.request.namespace):
+        if reason := self.ports.router.denial(intent.channel, notification.request.namespace):
             return Outcome.denied(reason)
         try:
-            message = await self.composer.compose(
-                notification, intent, with_status=channel.shows_status
-            )
+            message = await self.compose(notification, intent, with_status=channel.shows_status)
         except ValueError as error:
             return Outcome.permanent(f"the message cannot be composed ({type(error).__name__})")
         except TimeoutError:
@@ -195,12 +182,11 @@ class Sender:
         if notification.cancelled:
             return Outcome.not_sent("the notification was deleted before it was sent")
         # The last check here: nothing but the send itself may follow it.
-        if not term.may_send(self.monotonic(), channel.timeout_s):
+        monotonic = self.ports.notifications.cache.monotonic
+        if not term.may_send(monotonic(), channel.timeout_s):
             return Outcome.not_sent("the lease would not have covered the send")
         notification.in_flight.leave(intent.attempt_id)
-        message = replace(
-            message, answer=answer, may_leave=lambda: term.may_send(self.monotonic(), 0.0)
-        )
+        message = replace(message, answer=answer, may_leave=lambda: term.may_send(monotonic(), 0.0))
         try:
             async with asyncio.timeout(channel.timeout_s + GRACE):
                 return await channel.send(message)
@@ -233,7 +219,6 @@ class Attempts:
     """Makes attempts."""
 
     ports: Ports
-    holds: Holds
     decisions: Decisions
     sender: Sender
     #: Why Redis is unfit for attempts, as last logged.
@@ -268,7 +253,7 @@ class Attempts:
             self.ports.queue.add(uid)
             return None
         journaled = self.journal.applies(notification, term)
-        if self.holds.placed.unknown() or not (journaled or self._fit()):
+        if self.decisions.holds.placed.unknown() or not (journaled or self._fit()):
             # The due time is kept: an attempt that waits for the holds, or the log, is due nevertheless.
             self.ports.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
@@ -310,12 +295,12 @@ class Attempts:
         elif key not in self._waiting:
             self._waiting.add(key)
 
-            def given(_: asyncio.Future[None]) -> None:
+            def given() -> None:
                 self._waiting.discard(key)
                 self._turns.add(key)
                 submit()
 
-            self.journal.turn(notification, channel).add_done_callback(given)
+            self.journal.turn(notification, channel, given)
 
     def waits(self, uid: str, channel: str) -> bool:
         """Whether an attempt waits for its turn to be journaled."""
@@ -342,17 +327,14 @@ class Attempts:
         self, notification: Notification, term: LeaseTerm, intent: Record, via: Channel | None
     ) -> Outcome:
         """Send an attempt whose intent is recorded, unless another one of its incident goes before it."""
-        others, answer = self.ports.incidents, ""
-        if others is not None:
-            ahead = intent.attempt_id in notification.in_flight.ahead
-            tried = notification.view.of_channel(intent.channel)
-            known = await others.before_send(
-                notification.request, intent, via, tried, journaled=ahead
-            )
-            if isinstance(known, Outcome):
-                return known
-            answer = known
-        sent = await self.sender.send(notification, term, intent, via, answer=answer)
+        ahead = intent.attempt_id in notification.in_flight.ahead
+        tried = notification.view.of_channel(intent.channel)
+        known = await self.ports.incidents.before_send(
+            notification.request, intent, via, tried, journaled=ahead
+        )
+        if isinstance(known, Outcome):
+            return known
+        sent = await self.sender.send(notification, term, intent, via, answer=known)
         if via is not None and sent.answer:
             sent = replace(sent, answer=f"{via.keeps_state}/{sent.answer}")
         return sent
@@ -411,7 +393,7 @@ class Attempts:
         It is given up then; where that cannot be recorded, or the other is on the wire, it waits.
         """
         incidents, first = self.ports.incidents, not notification.view.of_channel(channel)
-        if incidents is None or channel in notification.view.ordered:
+        if channel in notification.view.ordered:
             return False
         via = self.ports.router.channel(channel)
         if not incidents.may_be_late(notification.request, channel, via, first=first):

@@ -8,9 +8,10 @@ namespace. Waiting costs nothing.
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 
 from syncer.rules.bucket import TokenBucket
+from syncer.runtime.alarm import Alarm
 from syncer.runtime.clock import MonotonicClock
 from syncer.runtime.turns import Turns
 
@@ -26,41 +27,29 @@ class Allowance:
         self._monotonic = monotonic
         self._bucket = TokenBucket(per_second, max(1.0, per_second), monotonic())
         #: By namespace; of equally urgent ones the first to arrive comes first.
-        self._waiting: Turns[tuple[Urgency, int, asyncio.Future[None]]] = Turns()
+        self._waiting: Turns[tuple[Urgency, int, Callable[[], object]]] = Turns()
         self._arrivals = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(monotonic, self._give)
 
-    def turn(self, namespace: str, urgency: Urgency) -> asyncio.Future[None]:
-        """Ask for a turn, which comes after everything more urgent in the namespace."""
-        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def turn(self, namespace: str, urgency: Urgency, given: Callable[[], object]) -> None:
+        """Have a function called in its turn, after everything more urgent in the namespace."""
         self._arrivals += 1
         self._waiting.insert(namespace, (urgency, self._arrivals, given))
         self._give()
-        return given
 
     def open(self) -> None:
         """Give everyone who waits a turn at once: the limit no longer applies."""
         while self._waiting:
-            self._let_go()
+            self._call_first()
 
     def _give(self) -> None:
-        """Give the turns that there are; the timer brings the next one."""
-        while self._waiting:
-            if wait := self._bucket.wait(self._monotonic()):
-                loop = asyncio.get_running_loop()
-                self._timer = self._timer or loop.call_later(wait, self._on_timer)
-                return
-            if self._let_go():
-                self._bucket.take(self._monotonic())
+        """Give the turns that there are; the alarm brings the next one."""
+        now = self._monotonic()
+        while self._waiting and self._bucket.take(now):
+            self._call_first()
+        if self._waiting:
+            self._alarm.set(now + self._bucket.wait(now))
 
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._give()
-
-    def _let_go(self) -> bool:
-        """Let the first one go; false if that was cancelled while it waited."""
+    def _call_first(self) -> None:
         _, _, given = self._waiting.popleft()
-        waited = not given.done()
-        if waited:
-            given.set_result(None)
-        return waited
+        given()

@@ -214,15 +214,15 @@ class Journal:
         now = self.recorder.time.now()
         return replace(shown, ended=now, due=now + wait, error=SENDER_ENDED)
 
-    def turn(self, notification: Notification, channel: str) -> asyncio.Future[None]:
+    def turn(self, notification: Notification, channel: str, given: Callable[[], object]) -> None:
         """
-        Ask for a turn to journal an attempt.
+        Ask for a turn to journal an attempt; `given` is called when it has come.
 
         Namespaces take turns; within one, the order is by priority, then by due time.
         """
         due = notification.due.get(channel, self.recorder.cache.monotonic())
         urgency = (rank_of(notification.request.priority), due)
-        return self.allowance.turn(notification.request.namespace, urgency)
+        self.allowance.turn(notification.request.namespace, urgency, given)
 
     async def open(
         self,

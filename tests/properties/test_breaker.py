@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,6 @@ from notifier.dispatch.breaker import (
     REFUSED_FIRST,
     REFUSED_MOST,
     WINDOW,
-    Allow,
     Breaker,
     Change,
     Evidence,
@@ -52,9 +52,8 @@ def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) ->
     history: list[tuple[float, str, Evidence]] = []
     for step, uid, evidence in events:
         now += step
-        allowed = breaker.acquire(now)
-        assert isinstance(allowed, Allow)
-        change = breaker.release(allowed, uid, evidence, now)
+        assert breaker.check(now) is None
+        change = breaker.release(breaker.begin(), uid, evidence, now)
         history.append((now, uid, evidence))
         recent = [e for e in history if now - e[0] <= WINDOW]
         failed = {u for _, u, e in recent if e is Evidence.DOWN}
@@ -65,6 +64,15 @@ def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) ->
         if change is not None:
             assert change.state is State.OPEN
             return
+
+
+class Call(NamedTuple):
+    """A call under way: of which generation and whom, and whether it is a probe, and a first attempt."""
+
+    generation: int
+    uid: str
+    probe: bool
+    first: bool
 
 
 @given(RACES)
@@ -81,14 +89,16 @@ def test_any_course(
     """
     breaker = Breaker()
     now = 0.0
-    flying: list[tuple[Allow, str]] = []
+    flying: list[Call] = []
     for step, uid, evidence, which, end, first, wish in events:
         now += step
         if end and flying:
-            allowed, who = flying.pop(which % len(flying))
+            call = flying.pop(which % len(flying))
             before = breaker.state(now)
-            change = breaker.release(allowed, who, evidence, now, retry_after=wish)
-            check(change, before, allowed, evidence)
+            change = breaker.release(
+                call.generation, call.uid, evidence, now, first=call.first, retry_after=wish
+            )
+            check(change, before, call, evidence)
             if change is not None and change.state is State.OPEN:
                 assert breaker.until is not None
                 least, most = max(OPEN_FIRST, min(wish or 0, OPEN_MOST)), OPEN_MOST
@@ -97,29 +107,29 @@ def test_any_course(
                 assert least <= breaker.until - now <= most
             continue
         untouched = copy.deepcopy(breaker)
-        answer = breaker.acquire(now, first=first)
-        if isinstance(answer, Allow):
-            flying.append((answer, uid))
-            assert answer.probe == (breaker.state(now) is State.HALF_OPEN)
+        answer = breaker.check(now, first=first)
+        assert breaker == untouched, "a question leaves no trace"
+        if answer is None:
+            probe = breaker.state(now) is State.HALF_OPEN
+            flying.append(Call(breaker.begin(), uid, probe, first))
         else:
-            assert breaker == untouched, "a refusal leaves no trace"
             assert breaker.state(now) is not State.CLOSED, "a closed breaker refuses nobody"
             assert answer.until is None or now < answer.until <= now + REFUSED_MOST
-        current = [p for p, _ in flying if p.probe and p.generation == breaker.generation]
+        current = [p for p in flying if p.probe and p.generation == breaker.generation]
         assert len(current) <= 1
-    for allowed, who in flying:
-        breaker.release(allowed, who, Evidence.NONE, now)
+    for call in flying:
+        breaker.release(call.generation, call.uid, Evidence.NONE, now, first=call.first)
     late = now + REFUSED_MOST + PATIENCE
-    assert isinstance(breaker.acquire(late, first=True), Allow), "there is always a way out"
+    assert breaker.check(late, first=True) is None, "there is always a way out"
 
 
-def check(change: Change | None, before: State, allowed: Allow, evidence: Evidence) -> None:
+def check(change: Change | None, before: State, call: Call, evidence: Evidence) -> None:
     """Judge one change of state."""
     if change is None:
         return
     if change.state is State.OPEN:
         assert evidence in {Evidence.DOWN, Evidence.REFUSED}
-        assert before is (State.HALF_OPEN if allowed.probe else State.CLOSED)
+        assert before is (State.HALF_OPEN if call.probe else State.CLOSED)
     else:
         assert (change.state, evidence) == (State.CLOSED, Evidence.UP)
-        assert allowed.probe
+        assert call.probe

@@ -10,7 +10,6 @@ from prometheus_client import generate_latest
 from notifier.app import Parts
 from notifier.dispatch.breaker import (
     OPEN_FIRST,
-    Allow,
     Breaker,
     Change,
     Evidence,
@@ -26,11 +25,10 @@ from tests.fakes.outside import unreachable
 UP, DOWN = Evidence.UP, Evidence.DOWN
 
 
-def allowed(breaker: Breaker, now: float, *, first: bool = False) -> Allow:
+def allowed(breaker: Breaker, now: float, *, first: bool = False) -> int:
     """A call that is allowed."""
-    found = breaker.acquire(now, first=first)
-    assert isinstance(found, Allow), found
-    return found
+    assert breaker.check(now, first=first) is None
+    return breaker.begin()
 
 
 def opened(at: float = 0.0) -> Breaker:
@@ -42,11 +40,10 @@ def opened(at: float = 0.0) -> Breaker:
     return breaker
 
 
-def probe(breaker: Breaker, now: float, *, first: bool = False) -> Allow:
+def probe(breaker: Breaker, now: float, *, first: bool = False) -> int:
     """Get a probe."""
-    found = allowed(breaker, now, first=first)
-    assert found.probe
-    return found
+    assert breaker.state(now) is State.HALF_OPEN
+    return allowed(breaker, now, first=first)
 
 
 def test_who_probed_in_vain_is_remembered() -> None:
@@ -63,7 +60,7 @@ def test_who_probed_in_vain_is_remembered() -> None:
 def test_a_first_attempt_leaves_the_probe_to_a_refused_one() -> None:
     """For a moment: whose back-off is as long as the breaker's wait comes right after its end."""
     breaker = opened()
-    assert breaker.acquire(1, first=True) == Reject(1.5, "half-open, and a retry is to probe")
+    assert breaker.check(1, first=True) == Reject(1.5)
     assert breaker.check(1) is None
     probe(breaker, 1.1)
     breaker = opened()
@@ -99,16 +96,15 @@ def test_a_mistake_opens_at_once_and_is_asked_for_by_one_call() -> None:
     for _ in range(8):
         change = breaker.release(allowed(breaker, now), "a", Evidence.REFUSED, now)
         assert change == Change(State.OPEN, Evidence.REFUSED.value)
-        rejection = breaker.acquire(now)
-        assert isinstance(rejection, Reject)
-        assert rejection == Reject(breaker.until, "open", refused=True)
+        rejection = breaker.check(now)
+        assert rejection == Reject(breaker.until, refused=True)
         assert refusal("slack:ops", rejection).startswith("slack:ops refuses what an operator")
         assert rejection.until is not None
         waits.append(rejection.until - now)
         now = rejection.until
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300]
     last = probe(breaker, now)
-    assert breaker.check(now) == Reject(None, "half-open, and its probe is under way", refused=True)
+    assert breaker.check(now) == Reject(None, refused=True)
     assert breaker.release(last, "a", UP, now) == Change(
         State.CLOSED, "what was configured is accepted"
     )

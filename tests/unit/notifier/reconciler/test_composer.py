@@ -10,7 +10,7 @@ import pytest
 
 from notifier.content.message import compose
 from notifier.reconciler import attempt as module
-from notifier.reconciler.attempt import Composer
+from notifier.reconciler.attempt import Sender
 from syncer.model.attempt import AttemptId
 from syncer.model.record import intent_record
 from syncer.model.resource import RetryPolicy, parse_object
@@ -39,7 +39,7 @@ def notification(n: int, *, size: int = 10, generation: int = 1) -> Notification
 
 
 class World:
-    """A composer, and how often it has a spec sanitised."""
+    """A sender, and how often it has a spec sanitised."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sanitised: list[str] = []
@@ -61,18 +61,18 @@ class World:
         self.ports = SimpleNamespace(
             notifications=SimpleNamespace(time=time), installation=lambda: "nl@1", explorer=""
         )
-        self.composer = Composer(cast("Any", self.ports), cast("Any", facts))
+        self.sender = Sender(cast("Any", self.ports), cast("Any", facts))
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    """A composer that has composed nothing."""
+    """A sender that has composed nothing."""
     return World(monkeypatch)
 
 
 async def test_a_message_is_that_of_the_attempt(world: World) -> None:
     """Its channel, its attempt, its object."""
-    message = await world.composer.compose(notification(1), INTENT, with_status=False)
+    message = await world.sender.compose(notification(1), INTENT, with_status=False)
     assert (message.uid, message.key, message.attempt_id) == ("uid-1", "n/a1", "0.7-1")
     assert message.spec.subject == "s"
     assert world.offloaded == [(10.0, "n")]
@@ -80,9 +80,9 @@ async def test_a_message_is_that_of_the_attempt(world: World) -> None:
 
 async def test_a_message_leads_to_its_page(world: World) -> None:
     """Where the explorer's address is configured; behind its author's links."""
-    plain = await world.composer.compose(notification(1), INTENT, with_status=False)
+    plain = await world.sender.compose(notification(1), INTENT, with_status=False)
     world.ports.explorer = "https://ledger.example/x/"
-    linked = await world.composer.compose(notification(1), INTENT, with_status=False)
+    linked = await world.sender.compose(notification(1), INTENT, with_status=False)
     assert linked.spec.action_links == (
         *plain.spec.action_links,
         ("explorer", "https://ledger.example/x/n/n/a1", "What happened to this notification"),
@@ -94,7 +94,7 @@ async def test_a_status_is_shown_as_it_is_now(world: World) -> None:
     """Merged with the log, since the object's own lags behind; where nobody shows it, it is not made."""
     found = notification(1)
     shows(found, generation=7)
-    shown = (await world.composer.compose(found, INTENT, with_status=True)).document()
+    shown = (await world.sender.compose(found, INTENT, with_status=True)).document()
     assert shown["status"]["phase"] == "Sending"
     assert "observedGeneration" in shown["status"]
 
@@ -103,10 +103,10 @@ async def test_the_spec_of_a_large_notification_is_sanitised_once(world: World) 
     """Its channels are tried one after the other; another generation may hold another spec."""
     large = notification(1, size=SMALL + 100)
     for _ in range(3):
-        await world.composer.compose(large, INTENT, with_status=False)
+        await world.sender.compose(large, INTENT, with_status=False)
     assert world.sanitised == ["uid-1"]
     again = notification(1, size=SMALL + 100, generation=2)
-    await world.composer.compose(again, INTENT, with_status=False)
+    await world.sender.compose(again, INTENT, with_status=False)
     assert world.sanitised == ["uid-1"] * 2
 
 
@@ -115,17 +115,17 @@ async def test_nothing_is_kept_of_a_small_notification(world: World) -> None:
     small = notification(1)
     shows(small, raw=small.request.raw.ljust(SMALL))
     for _ in range(2):
-        await world.composer.compose(small, INTENT, with_status=False)
+        await world.sender.compose(small, INTENT, with_status=False)
     assert world.sanitised == ["uid-1"] * 2
 
 
 async def test_a_few_large_notifications_are_kept(world: World) -> None:
     """The sixteen that came last; the bound holds whatever comes."""
     for n in range(17):
-        await world.composer.compose(notification(n, size=SMALL + 100), INTENT, with_status=False)
+        await world.sender.compose(notification(n, size=SMALL + 100), INTENT, with_status=False)
     world.sanitised.clear()
     for n in range(1, 17):
-        await world.composer.compose(notification(n, size=SMALL + 100), INTENT, with_status=False)
+        await world.sender.compose(notification(n, size=SMALL + 100), INTENT, with_status=False)
     assert world.sanitised == []
-    await world.composer.compose(notification(0, size=SMALL + 100), INTENT, with_status=False)
+    await world.sender.compose(notification(0, size=SMALL + 100), INTENT, with_status=False)
     assert world.sanitised == ["uid-0"]

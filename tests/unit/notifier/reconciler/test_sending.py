@@ -55,11 +55,12 @@ class World:
         self.covered, self.deleted = True, False
         self.now = 100.0
         self.asked: list[tuple[Any, ...]] = []
-        self.sender = Sender(
-            cast("Any", SimpleNamespace(denial=self._denial)),
-            cast("Any", SimpleNamespace(compose=self._compose)),
-            lambda: self.now,
+        cache = SimpleNamespace(monotonic=lambda: self.now)
+        ports = SimpleNamespace(
+            router=SimpleNamespace(denial=self._denial), notifications=SimpleNamespace(cache=cache)
         )
+        self.sender = Sender(cast("Any", ports), cast("Any", None))
+        self.sender.compose = self._compose  # type: ignore[method-assign] # raises as a test wants
 
     def _denial(self, channel: str, namespace: str) -> str | None:
         self.asked.append((channel, namespace))

@@ -247,7 +247,7 @@ async def test_what_a_log_was_given_meanwhile_is_not_forgotten(away: Away, writt
 async def test_the_end_waits_for_nobody_who_has_not_begun(away: Away) -> None:
     """Whoever waits for a turn to be journaled gives up; the next owner finds the attempt due."""
     away.journal.allowance = Allowance(0.1, lambda: away.now)
-    await away.journal.turn(away.notification, "d")
+    away.journal.turn(away.notification, "d", lambda: None)
     attempts, submitted = away.controller.attempts, list[str]()
     attempts.submit_in_turn(away.notification, "c", lambda: submitted.append("c"))
     assert attempts.waits("uid-a", "c")
@@ -263,7 +263,7 @@ async def test_what_is_urgent_waits_behind_no_slots(away: Away) -> None:
     """Hundreds of a lower priority came first: they wait for their turns and occupy no slot meanwhile."""
     away.journal.allowance = Allowance(1.0, lambda: away.now)
     attempts, submitted = away.controller.attempts, list[str]()
-    await away.journal.turn(away.notification, "first")
+    away.journal.turn(away.notification, "first", lambda: None)
     for n in range(200):
         low = Notification(replace(away.notification.request, uid=f"low-{n}", priority="Low"))
         for _ in range(2):
@@ -498,12 +498,13 @@ async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture)
             await away.journal.look()
         assert journals(away)
         assert (said(caplog, "no replica reaches Redis"), away.changes) == (outage, 2 * outage - 1)
-        await away.journal.allowance.turn("first", (0, 0.0))
-        second = away.journal.allowance.turn("second", (0, 0.0))
-        assert not second.done()
+        turns = list[str]()
+        for name in ("first", "second"):
+            away.journal.allowance.turn(name, (0, 0.0), partial(turns.append, name))
+        assert turns == ["first"]
         away.log.client.problem = None
         await away.journal.look()
-        assert (journals(away), second.done()) == (False, True)
+        assert (journals(away), turns) == (False, ["first", "second"])
         assert (said(caplog, "Redis is back"), away.changes) == (outage, 2 * outage)
 
 
