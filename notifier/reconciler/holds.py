@@ -105,21 +105,17 @@ class Holds:
         return (self.placed.time.now() - min(created)) / 1000 if created else 0.0
 
     def _reason(self, notification: Notification) -> str:
-        if notification.quarantine:
-            return HoldReason.QUARANTINED
-        if notification.violation:
-            return HoldReason.SELF_AUDIT
-        if notification.fenced:
-            return HoldReason.FENCED
-        if notification.judged.untrusted or notification.distrusted:
-            return HoldReason.UNTRUSTED if notification.judged.untrusted else HoldReason.EPOCH_AHEAD
-        if notification.outage.since:
-            return HoldReason.NO_LOG
-        if find_condition(notification.status.conditions, ATTEMPTS_NOT_SENT):
-            return HoldReason.NOT_SENT
-        if hold_of(notification.request.hold, paused=False):
-            return HoldReason.ON_HOLD
-        placed = (
-            HoldReason.PLACED if self.placed.of(notification.request, notification.withheld) else ""
+        unsent = find_condition(notification.status.conditions, ATTEMPTS_NOT_SENT)
+        reasons = (
+            (notification.quarantine, HoldReason.QUARANTINED),
+            (notification.violation, HoldReason.SELF_AUDIT),
+            (notification.fenced, HoldReason.FENCED),
+            (notification.judged.untrusted, HoldReason.UNTRUSTED),
+            (notification.distrusted, HoldReason.EPOCH_AHEAD),
+            (notification.outage.since, HoldReason.NO_LOG),
+            (unsent, HoldReason.NOT_SENT),
+            (hold_of(notification.request.hold, paused=False), HoldReason.ON_HOLD),
+            (self.paused, HoldReason.PAUSED),
+            (self.placed.of(notification.request, notification.withheld), HoldReason.PLACED),
         )
-        return HoldReason.PAUSED if self.paused else placed
+        return next((reason for holds, reason in reasons if holds), "")

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -57,7 +57,7 @@ class PlacedHolds:
     #: The same without secrets that somebody has typed into a reason; each with its present or next window.
     _clean: tuple[Hold, ...] = field(default=(), init=False)
     _typed: tuple[Hold, ...] = field(default=(), init=False)
-    #: The holds that were in force at the last call of `take`, by key.
+    #: The holds that were in force at the last call of `obey`, by key.
     _acting: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
     #: Those that were at a decision since then: a clock that is set back lets an ended one hold again.
     _seen: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
@@ -66,20 +66,12 @@ class PlacedHolds:
     _allowed: dict[tuple[str, str], float] = field(default_factory=dict, init=False)
     _at: float = field(default=0.0, init=False)
 
-    def obey(self, holds: Sequence[Hold]) -> None:
-        """Take these holds, and have the notifications reconciled that a change concerns."""
-        begun, ended = self.take(holds)
-        for hold in begun:
-            logger.warning("a hold is in force: %s", selector_of(hold), extra=_about(hold))
-        for hold in ended:
-            logger.warning("a hold has ended: %s", selector_of(hold), extra=_about(hold))
-        changed = (*begun, *ended)
-        for uid, notification in self.cache.entries.items() if changed else ():
-            if any(concerns(hold, notification.request) for hold in changed):
-                self.cache.check(uid)
+    def obey(self, holds: Iterable[Hold]) -> None:
+        """
+        Take these holds, and have the notifications reconciled that a change concerns.
 
-    def take(self, holds: Iterable[Hold]) -> tuple[tuple[Hold, ...], tuple[Hold, ...]]:
-        """Replace the known holds; returns those that have begun, or hold less now, and that have ended."""
+        That is one that has begun or ended, by itself too, and one that holds less now.
+        """
         before, now = self.known, self.time.certain()
         self.known = tuple(holds)
         if self.known != before:
@@ -95,7 +87,15 @@ class PlacedHolds:
         begun = [
             h for k, h in acting.items() if k not in was or h.drop_before != was[k].drop_before
         ]
-        return tuple(begun), tuple(h for k, h in over.items() if k not in acting)
+        ended = [h for k, h in over.items() if k not in acting]
+        for hold in begun:
+            logger.warning("a hold is in force: %s", selector_of(hold), extra=_about(hold))
+        for hold in ended:
+            logger.warning("a hold has ended: %s", selector_of(hold), extra=_about(hold))
+        changed = (*begun, *ended)
+        for uid, notification in self.cache.entries.items() if changed else ():
+            if any(concerns(hold, notification.request) for hold in changed):
+                self.cache.check(uid)
 
     def of(self, request: NotificationRequest, channels: Iterable[str]) -> Mapping[str, Held]:
         """Which of the channels of a notification are held back now."""
@@ -106,12 +106,11 @@ class PlacedHolds:
         self._seen.update((h.key, h) for h in holds if h.in_force(now))
         return held_channels(request, channels, holds, now=now, clock=self.cache.monotonic())
 
-    def let_go(self, share: float) -> list[str]:
+    def let_go(self, share: float) -> None:
         """Let go what may go since the last call, of a share of all notifications that is ours."""
         notifications = self.cache.entries
         now = self.cache.monotonic()
         passed, self._at = min(now - self._at, 2.0), now
-        gone: list[str] = []
         for hold in self._acting.values():
             if not hold.rate:
                 continue
@@ -131,10 +130,8 @@ class PlacedHolds:
             oldest = heapq.nsmallest(int(allowed), waiting, key=lambda e: e.request.created)
             self._allowed[hold.key] = allowed - len(oldest)
             let_go.update(e.uid for e in oldest)
-            gone += [e.uid for e in oldest]
-        for uid in gone:
-            self.cache.check(uid)
-        return gone
+            for notification in oldest:
+                self.cache.check(notification.uid)
 
     def in_force(self) -> int:
         """How many holds are in force."""
