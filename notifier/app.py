@@ -20,7 +20,7 @@ from notifier.metrics import DeliveryMetrics
 from notifier.outside import Outside
 from notifier.progress import Progress, Takeover
 from notifier.reconciler.attempt import Ports
-from notifier.reconciler.controller import Controller, ShardWork, make_manager
+from notifier.reconciler.controller import Controller, make_manager
 from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reconciler.incidents import Incidents
 from notifier.reconciler.operator_holds import HoldKeeper
@@ -52,7 +52,7 @@ from syncer.sync.notifications import Notifications
 from syncer.sync.recorder import Recorder
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
-from syncer.sync.status_writer import Limits, StatusWriter
+from syncer.sync.status_writer import StatusWriter
 from syncer.sync.sweeps import Resync, Sweeper
 
 #: Seconds for which a call to Redis is repeated: if attempts wait for it, and if they are journaled. A
@@ -156,7 +156,7 @@ class Parts:
         self.breakers: Final = Breakers()
         self.status_writer: Final = StatusWriter(
             recorder, self.objects, self.shards, self.metrics,
-            limits=Limits(sync.writers, sync.max_status_bytes, at_most_once=at_most_once),
+            writers=sync.writers, status_bytes=sync.max_status_bytes, at_most_once=at_most_once,
             on_settled=reporter.status_written,
         )  # fmt: skip
         self.journal: Final = Journal(
@@ -193,7 +193,9 @@ class Parts:
             on_opened=lambda channel: self.delivery_metrics.breaker_openings.labels(channel).inc(),
             monotonic=self.monotonic,
         )  # fmt: skip
-        self.controller: Final[Controller] = Controller(ports, dispatcher)
+        self.controller: Final[Controller] = Controller(
+            ports, dispatcher, self.shards, self.takeover
+        )
         self.controller.pause(delivery.paused)
         self.hold_keeper: Final = HoldKeeper(
             loaded, outside, self.controller.placed, self.shards,
@@ -201,18 +203,12 @@ class Parts:
         )  # fmt: skip
 
         # What finds what a lost event would have reported.
-        self.resync: Final = Resync(
-            recorder, self.shards, self.metrics,
-            bounds=Bounds(period=sync.resync),
-            waits=self.controller.waits,
-            journals=lambda: self.journal.active,
-            journaled=self.journal.applies,
-        )  # fmt: skip
+        self.resync: Final = Resync(self.claimer, Bounds(period=sync.resync), self.controller.waits)
         self.sweeper: Final = Sweeper(self.claimer)
         self.retention: Final = Retention(self.log, self.objects, self.shards, time, self.metrics)
-        self.scrubber: Final = Scrubber(
-            recorder, self.objects, self.shards, self.status_writer, self.metrics, rate=sync.scrub_rate,
-        ) if sync.scrub_rate else None  # fmt: skip
+        self.scrubber: Final = (
+            Scrubber(self.status_writer, sync.scrub_rate) if sync.scrub_rate else None
+        )
         self.reflector: Final[Reflector] = Reflector(
             outside.objects,
             None if loaded.namespaces is None else list(loaded.namespaces),
@@ -227,8 +223,7 @@ class Parts:
         )
         # Without writes nothing can be sent, without lists nothing is known: shards are left to others.
         self.installation, self.manager = make_manager(
-            loaded, outside, self.shards,
-            owner=ShardWork(self.shards, self.controller, self.takeover),
+            loaded, outside, self.shards, owner=self.controller,
             able=lambda: self.client.able and self._serving(),
             # A Redis that refuses writes takes outcomes, or can be read.
             without_writes=lambda: (self.journal.enabled or self.log.available) and self._serving(),

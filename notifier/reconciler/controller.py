@@ -6,7 +6,8 @@ A version of an object arrives at `notifications`, which put its uid into the wo
 once what they come to is on record, the notification is reconciled again. `holds` and `overdue` answer
 what readiness, metrics and the resync ask. docs/architecture.md follows one attempt through all of it.
 
-`ShardWork` and `make_manager` have the process compete for shards, and begin and end the work on one.
+As the `Owner` of shards it begins and ends the work on one; `make_manager` has the process compete for
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from notifier.contract import Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.outside import Outside
 from notifier.progress import Takeover
-from notifier.reconciler.attempt import Attempts, Composer, Ports, Sender
+from notifier.reconciler.attempt import Attempts, Ports, Sender
 from notifier.reconciler.decisions import Decisions, Overdue, expected
 from notifier.reconciler.holds import Holds
 from notifier.reconciler.operator_holds import PlacedHolds
@@ -46,11 +47,26 @@ Run = Callable[[str, str], Awaitable[Outcome | None]]
 
 
 class Controller:
-    """Delivers every notification in the cache that is ours."""
+    """Delivers every notification in the cache that is ours; see `syncer.sharding.manager.Owner`."""
 
-    def __init__(self, ports: Ports, dispatcher: Callable[[Run], Dispatcher]) -> None:
-        """Wire the parts; the dispatcher is made with the function that makes one attempt."""
+    def __init__(
+        self,
+        ports: Ports,
+        dispatcher: Callable[[Run], Dispatcher],
+        shards: Shards,
+        takeover: Takeover,
+    ) -> None:
+        """
+        Wire the parts; nothing is owned yet.
+
+        Args:
+            ports: What it works with.
+            dispatcher: Makes the dispatcher, with the function that makes one attempt.
+            shards: Tell which notifications belong to a shard.
+            takeover: Starts sweeps for each acquired shard.
+        """
         self.queue, self.notifications = ports.queue, ports.notifications
+        self.shards, self.takeover = shards, takeover
         time, ownership = ports.notifications.time, ports.notifications.ownership
         self.cache = cache = ports.notifications.cache
         cache.check, cache.check_at = ports.queue.add, ports.queue.add_at
@@ -58,21 +74,22 @@ class Controller:
         self.placed = PlacedHolds(cache, time)
         self.holds = Holds(cache, ownership, self.placed)
         self.decisions = Decisions(cache, time, self.holds, ports.bounds)
-        self.overdue = Overdue(cache, ownership, time, self.decisions, self.holds)
-        sender = Sender(ports.router, Composer(ports, self.decisions), cache.monotonic)
-        self.attempts = Attempts(ports, self.holds, self.decisions, sender)
+        self.overdue = Overdue(self.decisions, ownership)
+        self.attempts = Attempts(ports, self.decisions, Sender(ports, self.decisions))
         self.dispatcher = dispatcher(self.attempts.run)
         self.reconciler = Reconciler(ports, self.decisions, self.attempts, self.dispatcher)
 
-    def on_started_leading(self, ours: Callable[[str], bool]) -> None:
+    def begin(self, shard: int) -> None:
         """
-        Reconcile our notifications that are already known, under a new epoch.
+        Reconcile the notifications of a shard that are already known, under a new epoch.
 
         Others may have published meanwhile what an earlier lease term saw for the first time.
         """
-        mine = [e for e in self.cache.entries.values() if ours(e.uid)]
+        failpoint(Failpoint.LEASE_ACQUIRED)
+        self.takeover.owning.set()
+        self.takeover.start_sweeps()
         # The longest waiting first: after a long absence, thousands may have to be claimed.
-        for notification in sorted(mine, key=expected):
+        for notification in sorted(self._known_of(shard), key=expected):
             notification.lead()
             self.queue.add(notification.uid)
 
@@ -92,9 +109,13 @@ class Controller:
             logger.warning("deliveries are paused" if paused else "deliveries are resumed")
             self.reconcile_all()
 
-    async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
+    def _known_of(self, shard: int) -> list[Notification]:
+        of = self.shards.sharding.of
+        return [e for e in self.cache.entries.values() if of(e.uid) == shard]
+
+    async def quiesce(self, shard: int, seconds: float) -> bool:
         """
-        Wait until none of our work is under way that can end; False if that takes longer than `seconds`.
+        Wait until no work in a shard is under way that can end; False if that takes longer than `seconds`.
 
         Then no send is on the wire, all outcomes are in the log, and the statuses are written. It does not
         wait for what backs off: a status that the API server refuses or has no time for, or an outcome that
@@ -105,7 +126,7 @@ class Controller:
         """
         deadline = self.cache.monotonic() + seconds
         while (left := deadline - self.cache.monotonic()) > 0:
-            mine = [e for e in self.cache.entries.values() if ours(e.uid)]
+            mine = self._known_of(shard)
             for notification in mine:
                 if notification.publication.pending and not (
                     notification.publication.failures or notification.publication.urgent
@@ -134,8 +155,7 @@ class Controller:
         self.dispatcher.close()
         # An attempt that waits for its turn to be journaled has begun nothing, and gives up.
         self.notifications.journal.allowance.open()
-        if not await self.dispatcher.drain(sending):
-            await self.dispatcher.abort()
+        await self.dispatcher.drain(sending)
         return await self.notifications.outcomes.drain(recording)
 
 
@@ -153,36 +173,6 @@ def _under_way(
     return not notification.publication.failures and (
         notification.publication.writing or (notification.publication.pending and not paused)
     )
-
-
-class ShardWork:
-    """Begins and ends the work on a shard; see `syncer.sharding.manager.Owner`."""
-
-    def __init__(self, shards: Shards, controller: Controller, takeover: Takeover) -> None:
-        """
-        Wire; nothing is owned yet.
-
-        Args:
-            shards: Tell which notifications belong to a shard.
-            controller: Works on them.
-            takeover: Starts sweeps for each acquired shard.
-        """
-        self._shards = shards
-        self._controller = controller
-        self._takeover = takeover
-
-    def begin(self, shard: int) -> None:
-        """Reconcile the notifications of a shard that are already known."""
-        failpoint(Failpoint.LEASE_ACQUIRED)
-        self._takeover.owning.set()
-        self._takeover.start_sweeps()
-        self._controller.on_started_leading(lambda uid: self._shards.sharding.of(uid) == shard)
-
-    async def quiesce(self, shard: int, seconds: float) -> bool:
-        """Let work in a shard end and be published; False if that took longer than `seconds`."""
-        return await self._controller.quiesce(
-            lambda uid: self._shards.sharding.of(uid) == shard, seconds
-        )
 
 
 def make_manager(

@@ -113,11 +113,8 @@ class Decisions:
 class Overdue:
     """Measures and marks our due attempts that wait."""
 
-    cache: Cache
-    ownership: Ownership
-    time: LedgerTime
     decisions: Decisions
-    holds: Holds
+    ownership: Ownership
 
     def mark_without_log(
         self, notifications: Iterable[Notification], *, available: bool, notice: float
@@ -127,7 +124,7 @@ class Overdue:
 
         They say so after `notice` seconds. A journaled attempt does not wait for the log.
         """
-        now = self.cache.monotonic()
+        now = self.decisions.cache.monotonic()
         for notification in notifications:
             outage = notification.outage
             since = (outage.since or now) if not available and self._waits(notification) else 0.0
@@ -135,7 +132,7 @@ class Overdue:
             if (since, shown) != (outage.since, outage.shown):
                 notification.held(since, shown=shown)
             if shown != outage.shown or (shown and _gives_another_reason(notification)):
-                self.cache.mark_dirty(notification)
+                self.decisions.cache.mark_dirty(notification)
 
     def _waits(self, notification: Notification) -> bool:
         if notification.outage.note and notification.outage.missing is None:
@@ -152,7 +149,7 @@ class Overdue:
             and notification.view.position == 0
             and not notification.outage.note
         ):
-            return _shows_due(notification.status, self.time.now())
+            return _shows_due(notification.status, self.decisions.time.now())
         # An attempt that still waits for its INTENT counts as due, like any other.
         asking = {
             c
@@ -163,7 +160,7 @@ class Overdue:
 
     def oldest(self, notifications: Iterable[Notification]) -> float:
         """Seconds for which the longest waiting attempt of ours has been due, 0 if none is."""
-        now = self.time.now()
+        now = self.decisions.time.now()
         oldest = 0.0
         for notification in notifications:
             if notification.cancelled or self.ownership.term_of(notification.uid) is None:
@@ -177,8 +174,8 @@ class Overdue:
 
         Any answer up to `least` serves, whether exact or not.
         """
-        view, request = notification.view, notification.request
-        if notification.status.terminal or hold_of(request.hold, paused=self.holds.paused):
+        view, request, holds = notification.view, notification.request, self.decisions.holds
+        if notification.status.terminal or hold_of(request.hold, paused=holds.paused):
             return 0.0
         if (notification.claim is None and not notification.outage.note) or view.plan is None:
             # Not claimed yet: its first attempt has been due since its creation, a later one since the time
@@ -191,7 +188,7 @@ class Overdue:
             for i, c in notification.in_flight.executing.items()
             if i not in notification.in_flight.never_sent
         }
-        held = self.holds.placed.of(request, view.plan.channels).keys()
+        held = holds.placed.of(request, view.plan.channels).keys()
         executing |= held
         stands_by = {each.channel: each.of for each in view.plan.fallbacks}
         executing |= {channel for channel, others in stands_by.items() if held >= set(others)}

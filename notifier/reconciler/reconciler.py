@@ -102,8 +102,7 @@ class Reconciler:
                 return self._decided(notification, Await("the object has no spec yet"))
             now = self.ports.notifications.time.now()
             plan, doubts = await self.ports.router.plan(notification.request, now)
-            if self.ports.incidents is not None:
-                plan = await self.ports.incidents.routed(notification.request, plan)
+            plan = await self.ports.incidents.routed(notification.request, plan)
             await self.ports.notifications.freeze(notification, plan, journaled=ready.journaled)
             if doubts:
                 self.ports.reporter.routed_in_doubt(notification.request, plan.channels, doubts)

@@ -41,6 +41,7 @@ from syncer.model.trace import trace_id
 from syncer.rules.backoff import MISTAKE_PATIENCE, delay, mistake_delay, unsent_delay
 from syncer.rules.channel_state import counts, uncounted_run
 from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.runtime.supervise import end
 from syncer.sync.claim import Claimer
 from syncer.sync.notification import Notification
 
@@ -184,12 +185,6 @@ class Outcomes:
             error=outcome.error.removeprefix(PERMANENT),
         )
 
-    def attempt(
-        self, notification: Notification, term: LeaseTerm, channel: str, *, limit: int | None
-    ) -> Permit:
-        """Return an attempt, to be entered; without `limit`, it is recorded in the status first."""
-        return Permit(self, notification, term, channel, limit)
-
     async def give_up(
         self,
         notification: Notification,
@@ -214,7 +209,7 @@ class Outcomes:
         Raises:
             PortError: Redis did not answer; the claim is given up.
         """
-        permit = self.attempt(notification, term, channel, limit=limit)
+        permit = Permit(self, notification, term, channel, limit)
         if self.claimer.may_open(notification, term) and await permit.open():
             logger.info(
                 "a notification is given up",
@@ -246,9 +241,7 @@ class Outcomes:
             async with asyncio.timeout_at(give_up):
                 await self.claimer.settle(list(self.cache.entries.values()))
         left = list(self.recording)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await end(*left)
         return len(left)
 
     async def record(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 
 from syncer.kube.notification_requests import Unreadable
 from syncer.model.resource import NotificationRequest, version_key
@@ -46,7 +47,7 @@ class Notifications:
             self.claimer.ready, self.claimer.accepts, self.claimer.may_open,
         )  # fmt: skip
         self.freeze, self.note = self.recorder.freeze, self.recorder.note
-        self.attempt, self.give_up = self.outcomes.attempt, self.outcomes.give_up
+        self.attempt, self.give_up = partial(Permit, self.outcomes), self.outcomes.give_up
 
     # -- what the reflector reports -----------------------------------------------------------------
 

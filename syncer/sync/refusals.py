@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from syncer.model.errors import NOT_CORRECTED, OF_ONE_OBJECT, Rejected, Unauthorised
@@ -26,14 +25,6 @@ from syncer.sync.notification import Notification
 
 #: Seconds between tries whether a permission is back.
 _PROBE: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Missing:
-    """What the API server says, and the second at which it is asked again."""
-
-    error: str
-    until: float
 
 
 class MissingPermissions:
@@ -51,7 +42,8 @@ class MissingPermissions:
         self._cache = cache
         self._refused = refused
         self._waiting = waiting
-        self._missing: dict[str, _Missing] = {}
+        #: What the API server says, and the second at which it is asked again, by namespace.
+        self._missing: dict[str, tuple[str, float]] = {}
 
     @property
     def problem(self) -> str | None:
@@ -59,10 +51,10 @@ class MissingPermissions:
         if self._missing:
             live = {e.request.namespace for e in self._cache.entries.values() if self._waiting(e)}
             self._missing = {n: m for n, m in self._missing.items() if n in live}
-        for namespace, missing in self._missing.items():
+        for namespace, (error, _) in self._missing.items():
             more = len(self._missing) - 1
             others = f" and {more} more" if more else ""
-            return f"{self._refused} are refused in namespace {namespace}{others} ({missing.error})"
+            return f"{self._refused} are refused in namespace {namespace}{others} ({error})"
         return None
 
     def waits(self, namespace: str) -> bool:
@@ -70,10 +62,10 @@ class MissingPermissions:
         missing = self._missing.get(namespace)
         if missing is None:
             return False
-        now = self._cache.monotonic()
-        if now < missing.until:
+        (error, until), now = missing, self._cache.monotonic()
+        if now < until:
             return True
-        self._missing[namespace] = _Missing(missing.error, now + _PROBE)
+        self._missing[namespace] = error, now + _PROBE
         return False
 
     def withheld(self, namespace: str, error: Exception) -> bool:
@@ -81,7 +73,7 @@ class MissingPermissions:
         if not isinstance(error, Unauthorised) or error.reason in OF_ONE_OBJECT:
             return False
         if namespace not in self._missing:
-            self._missing[namespace] = _Missing(str(error), self._cache.monotonic() + _PROBE)
+            self._missing[namespace] = str(error), self._cache.monotonic() + _PROBE
             logger.error(
                 "a permission is missing in a namespace; calls that need it are tried again",
                 extra={"namespace": namespace, "refused": self._refused, "error": str(error)},

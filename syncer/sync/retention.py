@@ -23,8 +23,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
+from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import (
@@ -37,7 +38,7 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.model.ports import ObjectClient, Ownership
+from syncer.model.ports import Ownership
 from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.rules.retention import retention_seconds
@@ -50,28 +51,12 @@ logger = logging.getLogger("ledger.retention")
 _PAGE: Final = 256
 
 
-class Remover(ObjectClient, Protocol):
-    """A store that can also delete."""
-
-    async def delete(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
-        """
-        Delete an object that still has this uid and this resourceVersion.
-
-        Raises:
-            Conflict: it has others; nothing was deleted.
-            Gone: there is no such object.
-            Unauthorised: deleting is not allowed.
-            Ambiguous: may have been deleted.
-            Unavailable: not deleted.
-        """
-
-
 @dataclass(eq=False)
 class Retention:
     """Deletes finished objects whose retention time is over."""
 
     log: RedisLog
-    objects: Remover
+    objects: NotificationRequestClient
     ownership: Ownership
     #: Redis time, in which the retention is counted, checked against the API server's.
     time: LedgerTime

@@ -17,19 +17,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from syncer.ledger.answers import Snapshot
-from syncer.metrics import SyncMetrics
 from syncer.model.errors import ContractError, PortError
-from syncer.model.ports import ObjectClient, Ownership
-from syncer.model.resource import NotificationRequest
 from syncer.rules.advice import ADVICE
 from syncer.rules.divergence import Divergence, examine
 from syncer.sync.notification import Notification
-from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 
 logger = logging.getLogger("ledger.scrub")
@@ -52,19 +48,15 @@ class Result(StrEnum):
 class Scrubber:
     """Checks live notifications again and again."""
 
-    recorder: Recorder
-    objects: ObjectClient
-    ownership: Ownership
     #: Knows what it would write.
     sync: StatusWriter
-    metrics: SyncMetrics
-    _: KW_ONLY
     #: Checks per second at most.
     rate: float
 
     def __post_init__(self) -> None:
         """Show the time since the last round, or the start."""
-        self.cache = self.recorder.cache
+        self.recorder, self.cache = self.sync.recorder, self.sync.cache
+        self.ownership, self.metrics = self.sync.ownership, self.sync.metrics
         self._ended = self.cache.monotonic()
         self.metrics.scrub_age.set_function(lambda: max(0.0, self.cache.monotonic() - self._ended))
 
@@ -89,7 +81,6 @@ class Scrubber:
         before = self._state(notification)
         if term is None or before is None:
             return Result.PASSED
-        snapshot: Snapshot | None = None
         try:
             snapshot = await self.recorder.log.read(notification.uid)
         except ContractError as error:
@@ -99,7 +90,9 @@ class Scrubber:
             return self._found(notification, (Divergence.UNREADABLE,), None)
         except (PortError, TimeoutError):
             return Result.UNANSWERED
-        current = await self._object(notification)
+        current, request = None, notification.request
+        with contextlib.suppress(PortError, ContractError, TimeoutError):
+            current = await self.sync.objects.get(request.namespace, request.name)
         other = current is not None and (current.uid != notification.uid or current.deleting)
         if other or self._state(notification) != before:
             return Result.PASSED
@@ -121,12 +114,6 @@ class Scrubber:
             notification.take(current, since=notification.request.resource_version)
             self.recorder.compare(notification, shown)
         return self._found(notification, found, snapshot)
-
-    async def _object(self, notification: Notification) -> NotificationRequest | None:
-        request = notification.request
-        with contextlib.suppress(PortError, ContractError, TimeoutError):
-            return await self.objects.get(request.namespace, request.name)
-        return None
 
     def _state(self, notification: Notification) -> tuple[object, ...] | None:
         """What must be the same before and after the reads; None if it is not at rest."""

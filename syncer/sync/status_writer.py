@@ -27,7 +27,6 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -71,7 +70,7 @@ class Shares:
         self._writers = writers
         self._clock = clock
         self._under_way: Counter[str] = Counter()
-        #: Second of the last slow write, by namespace, the latest last.
+        #: Second of the last slow write, by namespace.
         self._slow: dict[str, float] = {}
 
     def may(self, namespace: str) -> bool:
@@ -94,11 +93,8 @@ class Shares:
         self._under_way -= Counter((namespace,))
         if seconds >= _SLOW:
             now = self._clock()
-            self._slow.pop(namespace, None)
+            self._slow = {n: at for n, at in self._slow.items() if now - at <= _LATELY}
             self._slow[namespace] = now
-            first, since = next(iter(self._slow.items()))
-            if now - since > _LATELY:
-                del self._slow[first]
 
 
 #: Conflicts that are resolved at once; after these the notification backs off.
@@ -124,15 +120,6 @@ class Flushed(StrEnum):
     NOT_OURS = "not ours"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of the writer: writes at once, bytes of JSON, and whether an unknown result ends a channel."""
-
-    writers: int = 8
-    status_bytes: int = SOFT_LIMIT
-    at_most_once: bool = False
-
-
 logger = logging.getLogger("ledger.sync")
 
 #: What a write shows that shows nothing of the log.
@@ -151,25 +138,37 @@ class StatusWriter:
         ownership: Ownership,
         metrics: SyncMetrics,
         *,
-        limits: Limits | None = None,
+        writers: int = 8,
+        status_bytes: int = SOFT_LIMIT,
+        at_most_once: bool = False,
         on_settled: Callable[[Notification, Status, Merged], None] = lambda _e, _s, _m: None,
     ) -> None:
         """
         Publish the views in the recorder's cache.
 
-        `on_settled` is called after each successful write with the notification (which holds the stored
-        object), the status before, and the merge that was written.
+        Args:
+            recorder: Has the cache, and reads logs again.
+            objects: Reads and writes objects.
+            ownership: Knows which notifications are ours.
+            metrics: Count writes.
+            writers: Writes at once.
+            status_bytes: Bytes of JSON that a status may take.
+            at_most_once: An unknown result ends a channel.
+            on_settled: Called after each successful write with the notification (which holds the stored
+                object), the status before, and the merge that was written.
         """
         self.recorder = recorder
         self.cache: Cache = recorder.cache
         self.objects = objects
         self.ownership = ownership
         self.metrics = metrics
-        self.limits = limits or Limits()
+        self.writers = writers
+        self.status_bytes = status_bytes
+        self.at_most_once = at_most_once
         self._written_patches = metrics.patches.labels("written")
         self._on_settled = on_settled
         self.refusals = Refusals(self.cache)
-        self._shares = Shares(self.limits.writers, self.cache.monotonic)
+        self._shares = Shares(writers, self.cache.monotonic)
         self._serving = False
         #: One writer at a time waits until something is due.
         self._turn = asyncio.Lock()
@@ -180,8 +179,7 @@ class StatusWriter:
         """Serve until cancelled; writes under way are cancelled with it."""
         self._serving = True
         writers = [
-            asyncio.create_task(self._serve(), name="status-writer")
-            for _ in range(self.limits.writers)
+            asyncio.create_task(self._serve(), name="status-writer") for _ in range(self.writers)
         ]
         try:
             ended, _ = await asyncio.wait(writers, return_when=asyncio.FIRST_COMPLETED)
@@ -307,8 +305,8 @@ class StatusWriter:
         )
         return notification.claim is not None or bool(stopped or notification.outage.note)
 
-    async def _publish(self, notification: Notification, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
-        limit = self.limits.status_bytes
+    async def _publish(self, notification: Notification, term: LeaseTerm) -> Flushed:  # noqa: C901, PLR0912 (one loop of tries, whose order is the proof)
+        limit = self.status_bytes
         tries = 0
         reread = False
         # The status before a write whose answer was lost: if that write turns out to have been stored, it
@@ -348,7 +346,7 @@ class StatusWriter:
             if stored is not None:
                 return await self._written(notification, known, merged, stored, mark, own=own)
             if result is Flushed.TOO_LARGE:
-                if limit == self.limits.status_bytes:
+                if limit == self.status_bytes:
                     limit //= 4
                     continue
                 return await self._write_least(notification, merged)
@@ -356,7 +354,9 @@ class StatusWriter:
                 return result
             unclear = before if result is Flushed.UNCLEAR else None
             tries += 1
-            self._count_conflict(result, tries)
+            if result is Flushed.CONFLICT:
+                outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
+                self.metrics.conflicts.labels(outcome).inc()
             if tries > MAX_CONFLICTS:
                 return result
             if await self._refresh(notification):
@@ -387,7 +387,7 @@ class StatusWriter:
         notification.publication.begin()
         try:
             merged = self._merged(notification, term, journal=journal)
-            wanted = compact(merged.status, limit=self.limits.status_bytes)
+            wanted = compact(merged.status, limit=self.status_bytes)
             result, stored = await self._write(
                 notification, wanted, difference(known.status, wanted)
             )
@@ -409,24 +409,17 @@ class StatusWriter:
 
     async def _read_again(self, notification: Notification, term: LeaseTerm) -> bool:
         """Read the log again; False if it holds another history, perhaps with a success."""
-        position = notification.view.position
-        await self.recorder.reread(notification)
-        if notification.view.position != position:
+        if await self.recorder.reread(notification):
             # Sooner than by the resync: a resend request may be among the new records.
             self.cache.check(notification.uid)
         return self.recorder.claimed(notification, term) or bool(notification.quarantine)
-
-    def _count_conflict(self, result: Flushed, tries: int) -> None:
-        if result is Flushed.CONFLICT:
-            outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
-            self.metrics.conflicts.labels(outcome).inc()
 
     def weigh(
         self, notification: Notification, shown: NotificationRequest, term: LeaseTerm
     ) -> tuple[bool, tuple[ChannelState, ...]]:
         """Whether a write of the view would change an object as read just now, and its channels."""
         merged = self._merged(notification, term, shown)
-        wanted = compact(merged.status, limit=self.limits.status_bytes)
+        wanted = compact(merged.status, limit=self.status_bytes)
         return bool(difference(shown.status, wanted)), merged.channel_states
 
     def _merged(
@@ -443,7 +436,7 @@ class StatusWriter:
         facts = Facts(
             request.generation,
             request.policy,
-            self.limits.at_most_once,
+            self.at_most_once,
             held=held_because(outage.missing) if outage.shown else None,
             violation=notification.violation,
             untrusted=notification.judged.untrusted,

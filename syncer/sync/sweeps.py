@@ -25,12 +25,11 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from syncer.metrics import SyncMetrics
 from syncer.model.errors import ContractError, Gone, PortError
-from syncer.model.ports import LeaseTerm, Ownership
+from syncer.model.ports import Ownership
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence
 from syncer.rules.resync import Bounds, Reason, reason_of
@@ -38,11 +37,10 @@ from syncer.runtime.slices import slices
 from syncer.sync.cache import Finished
 from syncer.sync.claim import Claimer
 from syncer.sync.notification import Notification
-from syncer.sync.recorder import Recorder
 from syncer.sync.retention import due
 from syncer.sync.scrubber import report
 
-logger = logging.getLogger("ledger.resync")
+logger = logging.getLogger("ledger.claim")
 
 #: Notifications without a log that one sweep names; all of them are counted.
 _NAMED: Final = 20
@@ -53,22 +51,16 @@ class Resync:
     """Requests a check of every live notification of ours that needs one."""
 
     #: Its cache is what is walked.
-    recorder: Recorder
-    ownership: Ownership
-    #: Show missing checks and their age.
-    metrics: SyncMetrics
-    _: KW_ONLY
+    claimer: Claimer
     bounds: Bounds
     #: Whether a per-receiver queue holds a channel of a notification.
     waits: Callable[[str, str], bool]
-    #: Whether attempts are journaled, as the log is away.
-    journals: Callable[[], bool] = lambda: False
-    #: Whether those of a notification are.
-    journaled: Callable[[Notification, LeaseTerm], bool] = lambda _e, _t: False
 
     def __post_init__(self) -> None:
         """Show the age of the oldest missing check."""
-        self.cache = self.recorder.cache
+        self.cache, self.recorder = self.claimer.cache, self.claimer.recorder
+        self.ownership, self.journal = self.claimer.ownership, self.claimer.journal
+        self.metrics = self.claimer.metrics
         self._rounded = self.cache.monotonic()
         #: Second at which Redis last did not answer: that is not a time without a check.
         self._away = 0.0
@@ -82,7 +74,7 @@ class Resync:
     async def round(self) -> None:
         """Walk once over all that is live."""
         away = not self.recorder.log.available
-        if away and not self.journals():
+        if away and not self.journal.active:
             self._away = self.cache.monotonic()
             self._end(0, 0.0)
             return
@@ -130,7 +122,7 @@ class Resync:
             # knows is recorded until the log takes it.
             return None if notification.busy else Reason.STALE
         if not self.ownership.accepts(notification.uid) or (
-            away and not self.journaled(notification, term)
+            away and not self.journal.applies(notification, term)
         ):
             return None
         last_check, executing = notification.last_check, notification.in_flight.executing
@@ -214,7 +206,9 @@ class Sweeper:
                 namespace, _, name = header.object.partition("/")
                 if not watched(namespace):
                     continue
-                notification = Notification(tombstone(uid, namespace, name), deleted=True)
+                # In the place of the object, as far as its log names it.
+                gone = NotificationRequest(uid, namespace, name, resource_version="", deleting=True)
+                notification = Notification(gone, deleted=True)
                 if head.ttl >= 0:
                     if header.audited < head.length - 1 and self.cache.audit_capacity:
                         self.cache.mark_unaudited(notification)
@@ -298,8 +292,3 @@ class Sweeper:
             elif notification.abandoned:
                 found.append(notification.uid)
         return found
-
-
-def tombstone(uid: str, namespace: str, name: str) -> NotificationRequest:
-    """Return a request in the place of an object that is gone, as far as its log names it."""
-    return NotificationRequest(uid, namespace, name, resource_version="", deleting=True)

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 NO_JOURNAL: Final = cast(
     "Any",
     SimpleNamespace(
+        active=False,
         patience=None,
         blocks=lambda _uid: False,
         applies=lambda _entry, _term: False,

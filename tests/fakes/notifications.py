@@ -1,9 +1,15 @@
-"""The border of the record, of parts that a test has made."""
+"""The border of the record, of parts that a test has made, and the controller behind it."""
 
 from __future__ import annotations
 
 from typing import Any, cast
 
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.progress import Takeover
+from notifier.reconciler.attempt import Ports
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.decisions import DeliveryBounds
+from notifier.reconciler.incidents import Incidents
 from syncer.sync.attempts import Outcomes
 from syncer.sync.claim import Claimer
 from syncer.sync.notifications import Notifications
@@ -48,3 +54,17 @@ def notifications(
     started = reporter.started if reporter is not None else lambda _: None
     made = claimer(recorder, objects, ownership, backoff=backoff, on_started=started)
     return Notifications(Outcomes(made, **more))
+
+
+def controller(
+    known: Notifications,
+    queue: WorkQueue,
+    router: Any = NONE,
+    reporter: Any = NONE,
+    dispatcher: Any = lambda _: NONE,
+) -> Controller:
+    """Delivers what is known, within no bounds; of incidents nobody is asked."""
+    bounds = DeliveryBounds(at_most_once=False, max_age=0)
+    incidents = Incidents(NONE, NONE, router, NONE, at_most_once=False)
+    ports = Ports(queue, known, router, reporter, bounds, incidents)
+    return Controller(ports, dispatcher, cast("Any", known.ownership), Takeover())

@@ -20,9 +20,6 @@ from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.attempt import Ports
-from notifier.reconciler.controller import Controller
-from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reporter import EventReporter
 from notifier.router import Routed
 from syncer.ledger.client import LedgerClient
@@ -37,7 +34,7 @@ from syncer.runtime.clock import LedgerTime, monotonic_clock
 from syncer.sync.cache import Cache
 from syncer.sync.recorder import Recorder
 from tests.beside import beside
-from tests.fakes.notifications import notifications
+from tests.fakes.notifications import controller, notifications
 from tests.fakes.ownership import Ours
 from tests.integration.scripted import ScriptedServer
 
@@ -91,21 +88,16 @@ class Delivery:
         self._channel = slack_channel(http_client, lambda: f"{url}/ops", timeout_s=5.0)
         nobody = cast("Any", SimpleNamespace(emit=lambda *_, **__: None))
         reporter = EventReporter(nobody, DeliveryMetrics(self.registry))
-        self.controller = Controller(
-            Ports(
-                queue=self.queue,
-                notifications=notifications(
-                    recorder,
-                    Ours(Epoch("0.7")),
-                    self.store,
-                    reporter,
-                    backoff=lambda p, n: delay(p, n, 0.0),
-                ),
-                router=self,
-                reporter=reporter,
-                bounds=DeliveryBounds(at_most_once=False, max_age=0),
-            ),
-            dispatcher=lambda run: Dispatcher(run, per_channel=8, total=64, breakers=Breakers(),
+        known = notifications(
+            recorder,
+            Ours(Epoch("0.7")),
+            self.store,
+            reporter,
+            backoff=lambda p, n: delay(p, n, 0.0),
+        )
+        self.controller = controller(
+            known, self.queue, self, reporter,
+            lambda run: Dispatcher(run, per_channel=8, total=64, breakers=Breakers(),
                 on_rejected=self.queue.add, monotonic=self.clock,
             ),
         )  # fmt: skip

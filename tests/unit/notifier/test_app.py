@@ -94,7 +94,7 @@ def test_what_the_settings_say_reaches_the_parts(tmp_path: Path) -> None:
     )
     for parts, once, limit in ((plain, False, None), (other, True, 10_000)):
         assert parts.controller.decisions.bounds.at_most_once is once
-        assert parts.status_writer.limits.at_most_once is once
+        assert parts.status_writer.at_most_once is once
         assert parts.cache.audit_limit == limit
         assert parts.controller.holds.paused is once
         assert (parts.scrubber is None) is once

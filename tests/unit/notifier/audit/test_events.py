@@ -19,7 +19,7 @@ from syncer.model.record import (
     read_attempt,
     skip_record,
 )
-from syncer.sync.sweeps import tombstone
+from syncer.model.resource import NotificationRequest
 from tests.unit.notifier.audit.told import (
     BEGUN,
     FAILED,
@@ -298,7 +298,8 @@ def test_texts_that_stores_refuse_are_replaced() -> None:
 def test_a_deleted_object_is_audited_without_its_content() -> None:
     """What only the log remembers is told with identity, channel and class."""
     records = log_of(planned("slack:ops"), opened(1), settled(1, FAILED))
-    told = body(events_of(records, tombstone("uid-1", "ops", "disk-full"))[0])
+    gone = NotificationRequest("uid-1", "ops", "disk-full", resource_version="", deleting=True)
+    told = body(events_of(records, gone)[0])
     assert (told["resource_id"], told["namespace"]) == ("disk-full", "ops")
     assert told["correlation_id"] == "uid-1"
     assert told["event_data"]["channel"] == "slack:ops"

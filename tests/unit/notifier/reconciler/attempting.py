@@ -10,9 +10,6 @@ from prometheus_client import CollectorRegistry
 
 from notifier.contract import Message, Outcome
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.reconciler.attempt import Ports
-from notifier.reconciler.controller import Controller
-from notifier.reconciler.decisions import DeliveryBounds
 from notifier.reporter import EventReporter
 from notifier.router import Routed
 from syncer.metrics import SyncMetrics
@@ -25,7 +22,7 @@ from syncer.sync.cache import Cache
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
-from tests.fakes.notifications import notifications
+from tests.fakes.notifications import controller, notifications
 from tests.fakes.ownership import Held
 
 NONE = cast("Any", None)
@@ -110,24 +107,12 @@ class World:
         self.reporter = Calls()
         get = AsyncMock(side_effect=lambda *_: self.notification.request)
         objects = cast("Any", SimpleNamespace(get=get))
-        self.controller = Controller(
-            Ports(
-                queue=WorkQueue(lambda: NOW),
-                notifications=notifications(
-                    recorder, self.shards, objects, self.reporter, patience=0.0
-                ),
-                router=cast(
-                    "Any",
-                    SimpleNamespace(
-                        channel=lambda _: self.receiver, not_ready=lambda _: None, denial=lambda *_: None,
-                        plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
-                    ),
-                ),
-                reporter=cast("Any", self.reporter),
-                bounds=DeliveryBounds(at_most_once=False, max_age=0),
-            ),
-            dispatcher=lambda _: NONE,
+        router = SimpleNamespace(
+            channel=lambda _: self.receiver, not_ready=lambda _: None, denial=lambda *_: None,
+            plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
         )  # fmt: skip
+        known = notifications(recorder, self.shards, objects, self.reporter, patience=0.0)
+        self.controller = controller(known, WorkQueue(lambda: NOW), router, self.reporter)
         self.controller.notifications.upsert(
             parse_object(
                 {

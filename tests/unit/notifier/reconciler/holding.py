@@ -8,9 +8,6 @@ from typing import Any, Final, cast
 from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.reconciler.attempt import Ports
-from notifier.reconciler.controller import Controller
-from notifier.reconciler.decisions import DeliveryBounds
 from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
@@ -23,10 +20,9 @@ from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Claim, Notification
 from syncer.sync.recorder import Recorder
-from tests.fakes.notifications import notifications
+from tests.fakes.notifications import controller, notifications
 from tests.fakes.ownership import Held
 
-NONE = cast("Any", None)
 NOTICE: Final = 60.0
 START: Final = 1_800_000_000_000
 
@@ -54,13 +50,9 @@ class World:
         )
         self.shards = Shards(1)
         self.shards.take(0, Held())
-        self.controller = Controller(
-            Ports(
-                queue=WorkQueue(lambda: self.now), notifications=notifications(recorder, self.shards),
-                router=NONE, reporter=NONE, bounds=DeliveryBounds(at_most_once=False, max_age=0),
-            ),
-            dispatcher=lambda _: NONE,
-        )  # fmt: skip
+        self.controller = controller(
+            notifications(recorder, self.shards), WorkQueue(lambda: self.now)
+        )
 
     def object(self, name: str, *channels: dict[str, Any]) -> Notification:
         """One object as the watch brings it."""

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from syncer.model.attempt import make_attempt_id
+from syncer.rules.shards import Sharding
 from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.holding import World as Still
 
@@ -29,7 +30,7 @@ class World(Still):
 
     def hand_over(self) -> asyncio.Task[bool]:
         """Quiesce the shard; whether it fell quiet in time."""
-        return asyncio.create_task(self.controller.quiesce(lambda _: True, 20.0))
+        return asyncio.create_task(self.controller.quiesce(0, 20.0))
 
 
 @pytest.fixture
@@ -63,3 +64,13 @@ async def test_a_send_is_waited_for_whatever_is_away(world: World) -> None:
     assert not task.done()
     notification.in_flight.executing.clear()
     assert await task
+
+
+async def test_another_shard_is_not_waited_for(world: World) -> None:
+    """Work goes on there."""
+    notification = world.claimed("a")
+    notification.in_flight.begin(make_attempt_id(Held().epoch, 2), "slack:ops")
+    world.shards.sharding = Sharding(2)
+    shard = world.shards.sharding.of("a")
+    assert await world.controller.quiesce(1 - shard, 20.0)
+    assert not await world.controller.quiesce(shard, 0.1)

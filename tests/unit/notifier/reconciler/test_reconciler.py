@@ -43,7 +43,7 @@ class Reports:
         return lambda _request, *given: self.seen.append((name, *given))
 
 
-OPEN: Final = Reject(NOW + 1, "open")
+OPEN: Final = Reject(NOW + 1)
 
 
 class Dispatcher:
@@ -393,20 +393,15 @@ async def test_a_notification_that_cannot_be_handled_costs_its_own_turn(
 # -- all of them ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ends", [True, False])
-async def test_the_end_lets_attempts_end(case: Case, ends: bool) -> None:
-    """Nothing begins any more; what takes too long is cut off; results get their own time."""
+async def test_the_end_lets_attempts_end(case: Case) -> None:
+    """Nothing begins any more; attempts and results get their own times."""
 
     class Ending:
         def close(self) -> None:
             case.done.append(("close",))
 
-        async def drain(self, seconds: float) -> bool:
+        async def drain(self, seconds: float) -> None:
             case.done.append(("drain", seconds))
-            return ends
-
-        async def abort(self) -> None:
-            case.done.append(("abort",))
 
     async def recorded(seconds: float) -> int:
         case.done.append(("record", seconds))
@@ -415,7 +410,5 @@ async def test_the_end_lets_attempts_end(case: Case, ends: bool) -> None:
     case.controller.dispatcher = cast("Any", Ending())
     case.controller.notifications.outcomes.drain = recorded  # type: ignore[method-assign] # two are left
     assert await case.controller.drain(sending=12.0, recording=5.0) == 2
-    assert case.done == [
-        ("close",), ("drain", 12.0), *([] if ends else [("abort",)]), ("record", 5.0),
-    ]  # fmt: skip
+    assert case.done == [("close",), ("drain", 12.0), ("record", 5.0)]
     assert not case.controller.notifications.accepts("uid-a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,9 +13,6 @@ from prometheus_client import CollectorRegistry
 from notifier.contract import Message, Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
-from notifier.reconciler.attempt import Ports
-from notifier.reconciler.controller import Controller
-from notifier.reconciler.decisions import DeliveryBounds
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptId, AttemptState, Epoch
@@ -30,7 +28,7 @@ from syncer.sync.recorder import Recorder
 from syncer.sync.sweeps import Resync
 from tests.beside import beside, eventually
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
-from tests.fakes.notifications import notifications
+from tests.fakes.notifications import controller, notifications
 
 CHANNEL = "webhook:a"
 PERIOD = 10.0
@@ -98,23 +96,14 @@ class World:
         self.store = Store(self)
         self.receiver = Receiver()
         self.queue = WorkQueue(clock)
-        self.controller = Controller(
-            Ports(
-                queue=self.queue,
-                notifications=notifications(
-                    recorder, self.shards, self.store, Nobody()
-                ),
-                router=cast("Any", self), reporter=cast("Any", Nobody()),
-                bounds=DeliveryBounds(at_most_once=False, max_age=0),
-            ),
-            dispatcher=lambda run: Dispatcher(run, per_channel=4, total=8, monotonic=clock),
+        self.controller = controller(
+            notifications(recorder, self.shards, self.store, Nobody()), self.queue, self, Nobody(),
+            lambda run: Dispatcher(run, per_channel=4, total=8, monotonic=clock),
         )  # fmt: skip
         self.asked: list[str] = []
         self.cache.check = self.request_check
-        self.resync = Resync(
-            recorder, self.shards, self.metrics, bounds=Bounds(period=PERIOD),
-            waits=self.controller.waits,
-        )  # fmt: skip
+        claimer = self.controller.notifications.claimer
+        self.resync = Resync(claimer, Bounds(period=PERIOD), self.controller.waits)
 
     # -- the router ------------------------------------------------------------------------------
 
@@ -200,7 +189,7 @@ async def world() -> AsyncIterator[World]:
     await made.log.client.open("one")
     async with beside(*(made.controller.reconciler.work() for _ in range(2))):
         yield made
-    await made.controller.dispatcher.abort()
+    await made.controller.dispatcher.drain(0.0)
     await made.controller.notifications.outcomes.drain(5.0)
 
 
@@ -456,12 +445,13 @@ async def test_in_an_outage_what_is_journaled_is_checked(world: World) -> None:
     with pytest.raises(Unavailable):
         await world.log.read_headers([one.uid])
     journaled = {one.uid}
-    world.resync.journaled = lambda notification, _term: notification.uid in journaled
+    journal = SimpleNamespace(active=False, applies=lambda it, _term: it.uid in journaled)
+    world.resync.journal = cast("Any", journal)
     for notification in (one, other):
         notification.lose()
         notification.checking()
     assert await world.round() == []
-    world.resync.journals = lambda: True
+    journal.active = True
     assert await world.round() == [one.uid]
     assert other.unchecked_since == 0.0
     journaled.add(other.uid)

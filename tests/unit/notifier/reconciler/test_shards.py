@@ -2,64 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
 from notifier.outside import Stop
 from notifier.progress import Takeover
-from notifier.reconciler.controller import ShardWork
 from syncer.model.errors import ConfigError
-from syncer.sharding.ownership import Shards
+from syncer.rules.shards import Sharding
 from tests.fakes.failpoints import watch_failpoints
+from tests.unit.notifier.reconciler.holding import World
 
 
-class Controller:
-    """Notes which of two notifications it is asked about."""
-
-    def __init__(self, shards: Shards) -> None:
-        uids = [str(UUID(int=n << 120 | n)) for n in range(256)]
-        self.uids = {shards.sharding.of(uid): uid for uid in uids}
-        self.begun: list[int] = []
-        self.asked: list[tuple[list[int], float]] = []
-
-    def _ours(self, ours: Callable[[str], bool]) -> list[int]:
-        return sorted(shard for shard, uid in self.uids.items() if ours(uid))
-
-    def on_started_leading(self, ours: Callable[[str], bool]) -> None:
-        """Begin."""
-        self.begun += self._ours(ours)
-
-    async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
-        """End."""
-        self.asked.append((self._ours(ours), seconds))
-        return len(self.asked) == 1
+@pytest.fixture
+def world() -> World:
+    """A controller of four shards, which knows two notifications of each."""
+    made = World()
+    made.shards.sharding, left = Sharding(4), dict.fromkeys(range(4), 2)
+    for uid in (str(UUID(int=n << 120 | n)) for n in range(256)):
+        shard = made.shards.sharding.of(uid)
+        if left[shard]:
+            left[shard] -= 1
+            made.object(uid)
+    return made
 
 
-async def test_the_work_on_a_shard_begins_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is known of it is looked at, the sweeps start early; its end is waited for, and it alone."""
-    shards, takeover = Shards(4), Takeover()
-    controller = Controller(shards)
-    assert len(controller.uids) == 4
-    passed: list[tuple[Any, ...]] = []
+async def test_the_work_on_a_shard_begins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of it, and of it alone, is looked at; the sweeps start early."""
+    controller, takeover = world.controller, world.controller.takeover
+    passed: list[tuple[str, bool]] = []
 
     def note(name: str) -> None:
-        passed.append((name, takeover.owning.is_set(), list(controller.begun)))
+        passed.append((name, takeover.owning.is_set()))
 
     watch_failpoints(monkeypatch, note)
-    work = ShardWork(shards, cast("Any", controller), takeover)
-    assert not takeover.waiting
-    work.begin(2)
-    assert passed == [("lease-acquired", False, [])]
-    assert controller.begun == [2]
+    begun: list[str] = []
+    monkeypatch.setattr(controller.queue, "add", begun.append)
+    controller.begin(2)
+    assert passed == [("lease-acquired", False)]
+    assert [world.shards.sharding.of(uid) for uid in begun] == [2, 2]
     assert [takeover.owning.is_set(), takeover.finished.is_set(), takeover.orphans.is_set()] == [
         True
     ] * 3
-    assert await work.quiesce(3, 8.0)
-    assert not await work.quiesce(3, 1.0)
-    assert controller.asked == [([3], 8.0), ([3], 1.0)]
 
 
 @pytest.mark.parametrize("first", ["finished", "orphans"])

@@ -53,7 +53,7 @@ async def test_what_has_waited_longest_is_claimed_first(controller: Controller) 
     ):
         listed(controller, parse_object(document(name, 1, due=due)))
     await drained(controller)
-    controller.on_started_leading(lambda uid: uid != "uid-x")
+    controller.begin(0)
     assert await drained(controller) == ["uid-new", "uid-early", "uid-late"]
 
 

@@ -69,15 +69,7 @@ async def here() -> AsyncIterator[Scene]:
         assert await made.sync.flush(notification) is Flushed.WRITTEN
         changed: list[str] = []
         made.cache.check = changed.append
-        scrubber = Scrubber(
-            made.recorder,
-            made.objects,
-            HELD,
-            made.sync,
-            made.sync.metrics,
-            rate=1000,
-        )
-        yield Scene(made, notification, scrubber, changed)
+        yield Scene(made, notification, Scrubber(made.sync, rate=1000), changed)
 
 
 async def test_what_agrees_is_left_alone(here: Scene) -> None:
