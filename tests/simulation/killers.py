@@ -97,7 +97,7 @@ KILLERS: Final = {
 FIRST: Final = {
     "no fence": 26,
     "every final phase supported": 228,
-    "stale read at the claim": 30,
+    "stale read at the claim": 217,
     "failover without re-claim": 64,
     "no stamp": 44,
     "no resync": 258,
