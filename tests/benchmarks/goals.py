@@ -176,11 +176,6 @@ TARGETS: Final = (
         r"\d+ replicas?: resident memory of the largest replica", Goal(80), _WINDOWS,
     ),
     Target(
-        "a replica gets SIGKILL: until all its shards are served, s", "replicas",
-        r"\d+ replicas: one killed, until all its shards are served", Goal(22, every=True),
-        "leases of the defaults",
-    ),
-    Target(
         "a replica of two ends, 50 by SIGKILL and 50 by a freeze: until all shards have an owner, s",
         "takeover", "(SIGKILL|freeze): until the last shard is acquired", Goal(22, every=True),
         "fifty of each with the leases of the defaults",
@@ -221,14 +216,6 @@ TARGETS: Final = (
         "gateway killed, API server away: groups of alerts not delivered, or twice", "gateway",
         "outage: groups (not delivered|delivered twice)", _NONE_LOST,
         "600 groups and a minute without API server",
-    ),
-    Target(
-        "a replica gets SIGKILL: notifications not sent, or not on record", "replicas",
-        r"\d+ replicas?: notifications not sent, or not on record", _NONE_LOST,
-    ),
-    Target(
-        "a replica gets SIGKILL: what book and record do not agree on", "replicas",
-        r"\d+ replicas?: what book and record do not agree on", _NONE_LOST,
     ),
 )  # fmt: skip
 

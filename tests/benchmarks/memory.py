@@ -7,8 +7,7 @@ expiries and the allocator's rounding are in it, buffers and tables that are the
 
 A replica: objects are put into etcd and logs into Redis, made by the product's own fold and merge, and a
 replica is started on them and left until it has looked at all of them. Its private memory with many, less
-that with few, is what each takes; what it takes by itself is what remains. At the end notifications come
-to a running replica the usual way and wait, which says how far the first way holds.
+that with few, is what each takes; what it takes by itself is what remains.
 
 Each figure stands beside what the formula (`sizing.py`) says.
 """
@@ -26,7 +25,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import redis.asyncio as redis_asyncio
 
@@ -39,15 +38,11 @@ from syncer.model.resource import RetryPolicy
 from syncer.runtime.supervise import beside
 from tests.benchmarks.load import (
     Json,
-    SteadyReceiver,
     at_rest,
-    create_all,
     notifier_of,
     pid_of,
     plane_of,
     programs,
-    receiver_of,
-    serving,
     spread,
 )
 from tests.benchmarks.recovery import (
@@ -69,7 +64,7 @@ from tests.benchmarks.sizing import (
     replica_bytes,
 )
 from tests.benchmarks.watching import unwatched
-from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, stage, until
+from tests.e2e.harness import CHANNEL, NotifierProcess, until
 from tests.integration.api import notification
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
@@ -366,18 +361,16 @@ class Scale:
         few: Unfinished notifications that a replica has done its warming up with.
         many: More of them.
         finished: Finished ones, few and many.
-        created: Notifications that come to a running replica, few and many; 0 for none.
     """
 
     bytes: int
     few: int
     many: int
     finished: tuple[int, int]
-    created: tuple[int, int]
 
 
-FULL: Final = Scale(1_500_000, 500, 4_000, (10_000, 50_000), (500, 2_500))
-QUICK: Final = Scale(400_000, 500, 1_500, (1_000, 6_000), (0, 0))
+FULL: Final = Scale(1_500_000, 500, 4_000, (10_000, 50_000))
+QUICK: Final = Scale(400_000, 500, 1_500, (1_000, 6_000))
 
 WAITING: Final = {
     "1 attempt": Shape(1, 1),
@@ -418,78 +411,7 @@ async def _replica(report: Report, plane: ControlPlane, folder: Path, scale: Sca
         if scale is FULL:
             # Tables grow by doubling: a few thousand more may cost nothing or too much.
             shares.append(each / FINISHED)
-        if scale.created[1]:
-            ran = folder / "created"
-            shares.append(await _created(report, plane, redis.url, ran, scale.created))
         _judge(report, "replica", shares)
-
-
-async def _created(
-    report: Report, plane: ControlPlane, redis_url: str, folder: Path, counts: tuple[int, int]
-) -> float:
-    """Notifications come to a running replica, fail once and wait; returns measured / formula."""
-    few, many = counts
-    # Now and then one succeeds, or the receiver's breaker would open.
-    async with (
-        stage(plane, redis_url, folder, sampled=False) as here,
-        receiver_of(here, lambda s: 200 if s.startswith("lucky") else 503) as receiver,
-    ):
-        process = await serving(notifier_of(here))
-        found: list[tuple[Held, int]] = []
-        lucky = 0
-        for begin, end in ((0, few), (few, many)):
-            # The breaker wants to have seen a success before failures come.
-            await here.wait_phase(await here.create(f"lucky-{begin}"))
-            names = [f"wait-{i}" for i in range(begin, end)]
-            for i in range(0, len(names), 50):
-                names.insert(i, f"lucky-{begin}-{i}")
-            await create_all(here.api, names, retryPolicy=_POLICY)
-            lucky += 1 + len(names) - (end - begin)
-            await _tried(process, receiver, end + lucky)
-            await _settled(process, (Crowd(end, Shape()), Crowd(lucky, Shape(), finished=True)))
-            used = int((await here.redis.info("memory"))["used_memory"])
-            found.append((held(pid_of(process)), used))
-        uid = next(u for u, v in here.watcher.versions.items() if v[-1].name == "wait-0")
-        shape = await _shape_of(here, uid)
-    grown = found[1][0].private - found[0][0].private
-    each = grown / (many - few)
-    report.add("replica, come to a running one, 1 attempt", "B", [each])
-    bottom = found[1][0].resident - many * each - lucky * FINISHED
-    report.add("replica, running, by itself: resident", "MiB", [bottom / 2**20])
-    report.add("replica, come to a running one: measured / formula", "", [each / live_bytes(shape)])
-    in_redis = (found[1][1] - found[0][1]) / (many - few)
-    report.add("Redis, written by a running one, 1 attempt", "B", [in_redis])
-    report.add(
-        "Redis, written by a running one: measured / formula", "", [in_redis / log_bytes(shape)]
-    )
-    return each / live_bytes(shape)
-
-
-async def _tried(process: NotifierProcess, receiver: SteadyReceiver, calls: int) -> None:
-    await until(
-        lambda: receiver.count >= calls,
-        lambda: f"{calls} calls, there are {receiver.count}; {process.tail()}",
-        within=180, every=0.2,
-    )  # fmt: skip
-
-
-async def _shape_of(here: Stage, uid: str) -> Shape:
-    """The shape of a notification that the product itself has written."""
-    log = (await here.logs([uid]))[uid]
-    plan = next(r for r in log.records if r.kind == "plan")
-    intent = next(r for r in log.records if r.kind == "intent")
-    failed = next(r for r in log.records if r.kind == "failed")
-    name = here.watcher.versions[uid][-1].name
-    object_ = await here.api.ask("GET", f"{here.api.requests}/{name}")
-
-    def size(value: Any) -> int:
-        return len(str(value).encode())
-
-    return Shape(
-        1, 1, 1, size(failed.body["error"]), size(f"{here.namespace}/{name}"), size(CHANNEL),
-        size(plan.body.get("why", "")), size(intent.body["by"]),
-        len(json.dumps(object_.body["spec"], separators=(",", ":"))),
-    )  # fmt: skip
 
 
 async def run(*, quick: bool) -> Report:

@@ -1,24 +1,16 @@
 """
-What replicas pay for each other, and what one's end costs.
+What replicas pay for each other's notifications.
 
-One, two and four replicas share the shards of an installation. Two things are measured on each.
-
-*What a replica pays for another's notifications.* All notifications of a load belong to one replica: they
-are put into etcd, where a uid can be chosen, and only those are that fall into a shard of that replica.
-So whatever CPU another replica spends, and whatever its watches bring, is for notifications of another's.
-What it spends at rest, taken in a window before the loads, is taken away: it is as much again.
+One, two and four replicas share the shards of an installation. All notifications of a load belong to one
+replica: they are put into etcd, where a uid can be chosen, and only those are that fall into a shard of
+it. So whatever CPU another replica spends, and whatever its watches bring, is for notifications of
+another's. What it spends at rest, taken in a window before the loads, is taken away: it is as much again.
 
 Each replica reaches the API server through a proxy of its own, which counts bytes by connection. A
 connection on which the replica sends nothing during a load, and is sent something, is a watch. The bytes
 are those on the wire, TLS included.
 
-*What the end of a replica costs.* Notifications are created steadily, by the API server and so in all
-shards, and meanwhile a replica gets SIGKILL. It is taken over when each of its shards has had a call
-about a notification that was created after the kill. A single replica is started again at once, as its
-kubelet would.
-
-At the end, everything that the receiver has booked is held against logs and statuses by the same checker as
-in the end-to-end tests, and each notification must have had a call that succeeded.
+What the end of a replica costs is another suite's (`takeover`).
 """
 
 from __future__ import annotations
@@ -40,10 +32,9 @@ import aiohttp
 from syncer.model.times import format_time
 from syncer.rules.shards import Sharding
 from tests.benchmarks.idle import share_out
-from tests.benchmarks.load import SHARED, at_rate, pid_of, progress, servers, spread
+from tests.benchmarks.load import SHARED, pid_of, progress, servers, spread
 from tests.benchmarks.recovery import put_of
 from tests.benchmarks.report import Measured, Report, cpu_seconds, resident_mib
-from tests.e2e.checker import Kind, check
 from tests.e2e.harness import (
     QUICK as POLICY,
 )
@@ -52,7 +43,6 @@ from tests.e2e.harness import (
     NotifierProcess,
     Stage,
     Step,
-    create_notification,
     stage,
     until,
 )
@@ -74,9 +64,6 @@ _PUTTERS: Final = 32
 #: Seconds; what is due after the last final phase belongs to the cost.
 _QUIET: Final = 2.0
 _SENT_WITHIN: Final = 180.0
-_TAKEN_WITHIN: Final = 120.0
-#: Seconds of steady work before a replica is killed.
-_BEFORE: Final = 2.0
 #: What the receiver takes.
 _ANSWER: Final = Step(delay=0.005)
 
@@ -90,23 +77,19 @@ class Scale:
         replicas: Numbers of replicas.
         notifications: Of one load.
         loads: Of each number of replicas.
-        kills: Of each number of replicas.
         rest: Seconds of the window at rest.
-        rate: Notifications per second while a replica is killed.
         settings: Of each replica.
     """
 
     replicas: tuple[int, ...]
     notifications: int
     loads: int
-    kills: int
     rest: float
-    rate: float
     settings: Mapping[str, Json] = field(default_factory=lambda: SHARED)
 
 
-FULL: Final = Scale((1, 2, 4), 1500, 3, 2, 20.0, 20.0)
-QUICK: Final = Scale((2,), 200, 1, 1, 4.0, 20.0, SHORT)
+FULL: Final = Scale((1, 2, 4), 1500, 3, 20.0)
+QUICK: Final = Scale((2,), 200, 1, 4.0, SHORT)
 
 
 @dataclass(slots=True)
@@ -338,81 +321,6 @@ async def _load(place: _Place, label: str, scale: Scale, rest: Sequence[float]) 
     return measured
 
 
-# -- the end of a replica --------------------------------------------------------------------------
-
-
-async def _kill(place: _Place, label: str, scale: Scale) -> float:
-    """Kill a replica under steady work; returns the seconds until all its shards are served."""
-    here, victim = place.here, place.processes[0]
-    shards = await place.shards_of(victim)
-    made: dict[str, float] = {}
-    enough = asyncio.Event()
-
-    async def create(name: str) -> None:
-        place.uids[name] = await create_notification(here.api, name)
-        made[name] = time.monotonic()
-
-    def names() -> Iterator[str]:
-        for n in range(round(_TAKEN_WITHIN * scale.rate)):
-            if enough.is_set():
-                return
-            yield f"{label}-{n}"
-
-    async def end() -> float:
-        await asyncio.sleep(_BEFORE)
-        killed = time.monotonic()
-        await asyncio.to_thread(victim.kill)
-        dead, booked, served = time.monotonic(), len(here.receiver.book), dict[int, float]()
-        if len(place.processes) == 1:
-            victim.start()
-
-        def taken() -> bool:
-            for call in here.receiver.book[booked:]:
-                # A call may be quicker than the answer to the creation: then it counts a look later.
-                if call.at > dead and made.get(call.subject, 0.0) > dead:
-                    served.setdefault(place.sharding.of(place.uids[call.subject]), call.at)
-            return shards <= served.keys()
-
-        await until(
-            taken,
-            lambda: f"{sorted(shards - served.keys())} are served; {place.processes[-1].tail()}",
-            within=_TAKEN_WITHIN, every=0.1,
-        )  # fmt: skip
-        enough.set()
-        return max(served[shard] for shard in shards) - killed
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(at_rate(create, names(), scale.rate))
-        ending = group.create_task(end())
-    await share_out(place.processes, SHARDS)
-    await _sent(place, list(made))
-    return ending.result()
-
-
-async def _book(place: _Place) -> tuple[int, int, int]:
-    """Hold the receiver's book against the record: unsent, violations, allowed repetitions."""
-    here = place.here
-    uids = list(place.uids.values())
-
-    async def acked() -> bool:
-        logs = await here.logs(uids)
-        return all(log.header.acked == len(log.records) for log in logs.values())
-
-    with contextlib.suppress(AssertionError):  # the checker says of which logs it is not so
-        await until(acked, "all logs are marked as published", within=60, every=1)
-    assert not here.watcher.gaps, "the watch has missed versions"
-    logs, versions = await here.logs(uids), here.watcher.versions
-    findings = check(here.receiver.book, logs, versions)
-    succeeded = {call.subject for call in here.receiver.book if call.processed}
-    unsent = sum(
-        name not in succeeded or here.watcher.phase(uid) != "Sent" or uid not in logs
-        for name, uid in place.uids.items()
-    )
-    for violation in findings.violations[:5]:
-        progress("replicas", str(violation))
-    return unsent, len(findings.violations), len(findings.of(Kind.EXPLAINED))
-
-
 # -- all of it -------------------------------------------------------------------------------------
 
 
@@ -420,7 +328,7 @@ async def measure(
     report: Report, plane: ControlPlane, redis_url: str, folder: Path, replicas: int, scale: Scale
 ) -> None:
     """
-    One installation, from its first start to its books.
+    Load one installation.
 
     Args:
         report: Gets its figures.
@@ -440,23 +348,9 @@ async def measure(
         for n in range(scale.loads):
             loads.append(await _load(place, f"load{n}", scale, rest))
             progress("replicas", f"{at}{loads[-1]['notifications/s']:.0f}/s")
-        takeovers = []
-        for n in range(scale.kills):
-            takeovers.append(await _kill(place, f"kill{n}", scale))
-            progress("replicas", f"{at}taken over in {takeovers[-1]:.1f} s")
-        unsent, violations, repeated = await _book(place)
     if replicas > 1:
         report.rows(_OTHERS, loads, at)
     report.rows(_OWN, loads, at)
-    killed = "one killed, until all its shards are served"
-    if replicas == 1:
-        killed = "killed and started again, until all shards are served"
-    report.add(at + killed, "s", takeovers)
-    report.add(f"{at}notifications not sent, or not on record", "", [unsent])
-    report.add(f"{at}what book and record do not agree on", "", [violations])
-    words = "calls repeated after a result that nobody could learn (allowed)"
-    report.add(f"{at}{words}", "", [repeated])
-    report.notes.append(f"{at}{len(place.uids):,} notifications held against the record")
 
 
 async def run(*, quick: bool) -> Report:
@@ -465,8 +359,7 @@ async def run(*, quick: bool) -> Report:
     report = Report("replicas")
     report.notes.append(
         f"{scale.loads} loads of {scale.notifications} notifications at once on each installation, all "
-        f"of one replica; then a replica gets SIGKILL {scale.kills} times while {scale.rate:g}/s are "
-        f"created; one channel, 200 after 5 ms, {SHARDS} shards, "
+        f"of one replica; one channel, 200 after 5 ms, {SHARDS} shards, "
         f"{'leases of 5.5 s' if quick else 'default settings'}, Events and audit off"
     )
     report.notes.append(
