@@ -46,7 +46,9 @@ from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import StatusWriter
 from tests.benchmarks.load import servers
 from tests.benchmarks.report import Measured, Report, percentile
+from tests.beside import beside
 from tests.fakes.notifications import recording
+from tests.fakes.ownership import Ours
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
 
@@ -90,9 +92,9 @@ QUICK: Final = Scale(4, 3)
 
 @dataclass(slots=True)
 class Costs:
-    """What a way has asked of the API server, by kind."""
+    """What a way has asked of the API server: writes, by object, and how many of them were refused."""
 
-    writes: int = 0
+    writes: Counter[str] = field(default_factory=Counter)
     conflicts: int = 0
 
 
@@ -142,7 +144,7 @@ class Naive:
         """Write the list that was read a moment before, and one line more."""
         path = f"{self.api.requests}/{created['metadata']['name']}"
         status = (await self.api.ask("GET", path)).body.get("status") or {}
-        self.costs.writes += 1
+        self.costs.writes[path] += 1
         reply = await self.api.ask("PATCH", f"{path}/status", {"status": _with(status, text)})
         # Where the server-side rules are on, they refuse a write that forgets attempts: lost, too.
         assert reply.code in (200, 422), reply.body
@@ -163,7 +165,7 @@ class Optimistic(Naive):
                 await asyncio.sleep(_RETRY_PAUSE * random.uniform(1.0, 1.1))  # noqa: S311 - jitter
 
     async def _written(self, path: str, current: Json, text: str) -> Json | None:
-        self.costs.writes += 1
+        self.costs.writes[path] += 1
         reply = await self.api.ask(
             "PATCH",
             f"{path}/status",
@@ -205,44 +207,27 @@ class Serialised(Optimistic):
                 self._newest[name] = dict((await self.api.ask("GET", path)).body)
 
 
-@dataclass(slots=True)
-class _Always:
-    """A lease term over everything that does not end; it is the ownership, too."""
-
-    epoch: Epoch = field(default_factory=lambda: Epoch("0.7"))
-    since: int = 0
-
-    def valid(self, now: float) -> bool:
-        return True
-
-    def may_send(self, now: float, send_timeout: float) -> bool:
-        return True
-
-    def term_of(self, uid: str) -> _Always:
-        return self
-
-    def accepts(self, uid: str) -> bool:
-        return True
-
-
 class _Counting(NotificationRequestClient):
     def __init__(self, client: KubeClient, costs: Costs) -> None:
         super().__init__(client)
         self._costs = costs
 
     async def patch(self, *args: Any, **options: Any) -> Any:
-        self._costs.writes += 1
+        self._costs.writes[args[1]] += 1
         return await super().patch(*args, **options)
 
 
 class Product:
     """Log, fold, batch, merge: the product's own parts, with nothing left out but the send."""
 
-    def __init__(self, recorder: Recorder, term: _Always, costs: Costs) -> None:
-        """`recorder` has a sync loop running over its cache."""
+    def __init__(
+        self, recorder: Recorder, term: Ours, costs: Costs, registry: CollectorRegistry
+    ) -> None:
+        """`recorder` has a sync loop running over its cache, and its metrics in `registry`."""
         self.recorder = recorder
         self.term = term
         self.costs = costs
+        self.registry = registry
 
     async def open(self, created: Json) -> None:
         """Claim the log, as a controller does when it first sees the object."""
@@ -307,7 +292,7 @@ async def measure(api: Api, strategy: Strategy, case: Case, objects: int, prefix
             await strategy.record(created, writer, f"503 busy: writer {writer}, attempt {n}")
             waits.append(time.monotonic() - began)
 
-    before = replace(strategy.costs)
+    writes, conflicts = strategy.costs.writes.total(), strategy.costs.conflicts
     began = time.monotonic()
     async with asyncio.timeout(_DEADLINE), asyncio.TaskGroup() as group:
         for created in made:
@@ -327,38 +312,38 @@ async def measure(api: Api, strategy: Strategy, case: Case, objects: int, prefix
         "recorded/s": (total - lost) / durable,
         "shown/s": (total - lost) / shown,
         "lost": lost,
-        "writes per attempt": (strategy.costs.writes - before.writes) / total,
-        "conflicts per attempt": (strategy.costs.conflicts - before.conflicts) / total,
+        "writes per attempt": (strategy.costs.writes.total() - writes) / total,
+        "conflicts per attempt": (strategy.costs.conflicts - conflicts) / total,
         "send to record p50": percentile(waits, 0.5) * 1000,
         "send to record p99": percentile(waits, 0.99) * 1000,
     }
 
 
 @asynccontextmanager
-async def product(plane: ControlPlane, redis_url: str) -> AsyncIterator[Product]:
-    """The product's recording side against these servers."""
+async def product(
+    plane: ControlPlane,
+    redis_url: str,
+    *,
+    prefix: str = "bench",
+    epoch: Epoch = Epoch("0.7"),  # noqa: B008 - a text
+    window: float = _WINDOW,
+) -> AsyncIterator[Product]:
+    """The product's recording side against these servers: log, recorder, cache and sync loop."""
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(
             await KubeClient.connect(str(plane.controller_kubeconfig), user_agent="bench")
         )
-        client = LedgerClient(redis_url, prefix="bench")
+        client = LedgerClient(redis_url, prefix=prefix)
+        await stack.enter_async_context(beside(client.run()))
+        await client.open("bench")
         registry = CollectorRegistry()
-        metrics = SyncMetrics(registry)
-        costs = Costs()
+        metrics, costs, term = SyncMetrics(registry), Costs(), Ours(epoch)
         recorder = Recorder(
-            RedisLog(client), Cache(window=_WINDOW), LedgerTime(), metrics, identity="bench"
+            RedisLog(client), Cache(window=window), LedgerTime(), metrics, identity="bench"
         )
-        term = _Always()
         sync = StatusWriter(recorder, _Counting(kube, costs), term, metrics)
-        tasks = [asyncio.create_task(client.run())]
-        try:
-            await client.open("bench")
-            tasks.append(asyncio.create_task(sync.run()))
-            yield Product(recorder, term, costs)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await stack.enter_async_context(beside(sync.run()))
+        yield Product(recorder, term, costs, registry)
 
 
 async def run(*, quick: bool) -> Report:

@@ -18,34 +18,19 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from syncer.kube.client import KubeClient
-from syncer.kube.notification_requests import NotificationRequestClient
-from syncer.ledger.answers import Answer
-from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
-from syncer.metrics import SyncMetrics
-from syncer.model.attempt import AttemptState, Epoch, FailureClass, attempt_epoch
-from syncer.model.record import read_attempt
-from syncer.model.resource import NotificationRequest, parse_object
-from syncer.runtime.clock import LedgerTime
-from syncer.sync.cache import Cache
-from syncer.sync.notification import Claim, Notification
-from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
+from syncer.model.attempt import AttemptState, Epoch, attempt_epoch
+from syncer.sync.status_writer import MAX_CONFLICTS
 from tests.benchmarks.naive import CHANNEL, RIVAL, WRITERS, Round, contend, naive_rounds
+from tests.benchmarks.strategies import Product, product
 from tests.beside import beside
 from tests.e2e.checker import Kind, Log, Version
 from tests.e2e.harness import BUSY, OK, QUICK, Stage, stage, until
-from tests.fakes.notifications import recording
-from tests.fakes.ownership import Ours
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -174,96 +159,32 @@ def _waited(logs: Mapping[str, Log]) -> None:
 # -- five concurrent status updates ---------------------------------------------------------------
 
 
-class CountingStore(NotificationRequestClient):
-    """The real store; counts status writes by object."""
-
-    def __init__(self, client: KubeClient) -> None:
-        super().__init__(client)
-        self.writes: Counter[str] = Counter()
-
-    async def patch(self, *args: Any, **options: Any) -> NotificationRequest:
-        """Count, and write."""
-        self.writes[args[1]] += 1
-        return await super().patch(*args, **options)
-
-
-@dataclass(slots=True)
-class Writer:
+@asynccontextmanager
+async def _writers(here: Stage) -> AsyncIterator[list[Product]]:
     """
-    One whole writing side: log, recorder, cache and sync loop, sharing nothing with the others.
+    Whole writing sides, which share nothing.
 
     Each has a log of its own (its own key prefix), so what it knows of the attempts of the others
     is what the object shows, and nothing else. That is the hardest case for the merge.
     """
-
-    term: Ours
-    recorder: Recorder
-    store: CountingStore
-    registry: CollectorRegistry
-
-    async def publish(self, created: dict[str, Any], together: asyncio.Barrier) -> None:
-        """Record one attempt, and have it published and acknowledged."""
-        notification = Notification(parse_object(created))
-        recorder, log = self.recorder, self.recorder.log
-        recorder.cache.entries[notification.uid] = notification
-        claimed = await log.claim(notification.uid, self.term.epoch, name=notification.request.key)
-        assert claimed.snapshot is not None
-        recorder.adopt(notification, claimed.snapshot)
-        notification.claimed(Claim(self.term.epoch, log.client.generation, claimed.stamp))
-        answer, intent = await recording(recorder).open(notification, self.term, CHANNEL, limit=10)
-        assert answer.answer is Answer.OK
-        now = recorder.time.now()
-        failed = replace(
-            read_attempt(intent), state=AttemptState.FAILED, ended=now, due=now + 300_000,
-            failure=FailureClass.TRANSIENT, code=503, error=ERROR,
-        )  # fmt: skip
-        await together.wait()
-        assert await recording(recorder).close(notification, failed, intent, patience=5)
-        await until(
-            lambda: (
-                notification.acked == notification.view.position
-                and not notification.publication.pending
-            ),
-            lambda: (
-                f"writer {self.term.epoch} has published: acked {notification.acked} of"
-                f" {notification.view.position}, {notification.publication.failures} failures in a row,"
-                f" {self.store.writes[notification.request.name]} writes"
-            ),
-            within=60,
-            every=0.01,
-        )
-        recorder.cache.forget(notification.uid)
-
-    def conflicts(self, result: str) -> float:
-        """Value of the conflict counter."""
-        name = "notification_ledger_status_conflicts_total"
-        return self.registry.get_sample_value(name, {"result": result}) or 0.0
-
-
-@asynccontextmanager
-async def _writers(here: Stage) -> AsyncIterator[list[Writer]]:
     async with AsyncExitStack() as stack:
-        made: list[Writer] = []
-        for n in range(WRITERS):
-            kube = await stack.enter_async_context(
-                await KubeClient.connect(
-                    str(here.plane.controller_kubeconfig), user_agent=f"writer-{n}"
+        yield [
+            await stack.enter_async_context(
+                product(
+                    here.plane, here.redis_url,
+                    prefix=f"{here.prefix}.{n}", epoch=Epoch(f"0.{101 + n}"), window=0.0,
                 )
             )
-            client = LedgerClient(here.redis_url, prefix=f"{here.prefix}.{n}")
-            await stack.enter_async_context(beside(client.run()))
-            await client.open(f"writer-{n}")
-            registry = CollectorRegistry()
-            metrics = SyncMetrics(registry)
-            term = Ours(Epoch(f"0.{101 + n}"))
-            recorder = Recorder(
-                RedisLog(client), Cache(window=0.0), LedgerTime(), metrics, identity=f"writer-{n}"
-            )
-            store = CountingStore(kube)
-            sync = StatusWriter(recorder, store, term, metrics)
-            await stack.enter_async_context(beside(sync.run()))
-            made.append(Writer(term, recorder, store, registry))
-        yield made
+            for n in range(WRITERS)
+        ]  # fmt: skip
+
+
+async def _publish(writer: Product, created: dict[str, Any], together: asyncio.Barrier) -> None:
+    """Record one attempt, and have it published and acknowledged."""
+    await writer.open(created)
+    await together.wait()
+    await writer.record(created, 0, ERROR)
+    await writer.settle()
 
 
 async def test_five_writers_and_a_rival_lose_nothing(
@@ -279,7 +200,7 @@ async def test_five_writers_and_a_rival_lose_nothing(
             together = asyncio.Barrier(WRITERS)
             async with slots:
                 return await contend(
-                    here.api, f"round-{n:03}", lambda k, c: writers[k].publish(c, together)
+                    here.api, f"round-{n:03}", lambda k, c: _publish(writers[k], c, together)
                 )
 
         rounds = await asyncio.gather(*(one(n) for n in range(ROUNDS)))
@@ -303,16 +224,21 @@ async def test_five_writers_and_a_rival_lose_nothing(
         assert not findings.of(Kind.REORDERED), str(findings)
 
 
-def _fought(writers: Sequence[Writer], rounds: Sequence[Round]) -> None:
+def _fought(writers: Sequence[Product], rounds: Sequence[Round]) -> None:
     """There were conflicts, all of them were settled, and none took many tries."""
+    metric = "notification_ledger_status_conflicts_total"
     retried, requeued = (
-        sum(w.conflicts(result) for w in writers) for result in ("retried", "requeued")
+        [w.registry.get_sample_value(metric, {"result": result}) or 0.0 for w in writers]
+        for result in ("retried", "requeued")
     )
-    assert retried > len(rounds), "hardly a conflict: the load proves nothing"
-    assert all(w.conflicts("retried") for w in writers)
+    assert sum(retried) > len(rounds), "hardly a conflict: the load proves nothing"
+    assert all(retried)
     assert sum(r.rival.conflicts for r in rounds) > 0, "the rival never lost a race"
-    costs = [n for w in writers for n in w.store.writes.values()]
-    text = f"{retried:g} retried, {requeued:g} requeued, {sum(costs)} writes, {max(costs)} at most"
+    costs = [n for w in writers for n in w.costs.writes.values()]
+    text = (
+        f"{sum(retried):g} retried, {sum(requeued):g} requeued, {sum(costs)} writes,"
+        f" {max(costs)} at most"
+    )
     assert max(costs) <= _MOST_WRITES, text
     assert sum(costs) <= len(costs) * 2 * (MAX_CONFLICTS + 1), text
 
