@@ -265,8 +265,7 @@ class NotifierProcess:
     to a file; `lines` reads it.
 
     Attributes:
-        module: What is run; a test may put another program of the same kind there.
-        command: Of the module.
+        command: Of the program.
         health_port: Serves /healthz and /readyz.
         metrics_port: Serves /metrics.
         log: The file with everything that all starts wrote.
@@ -275,7 +274,6 @@ class NotifierProcess:
     def __init__(
         self, config: Path, log: Path, env: Mapping[str, str], health: int, metrics: int
     ) -> None:
-        self.module = "notifier"
         self.command = "run"
         self.health_port = health
         self.metrics_port = metrics
@@ -309,7 +307,7 @@ class NotifierProcess:
     @property
     def _program(self) -> list[str]:
         """The module, and its arguments before the command."""
-        return [self.module]
+        return ["notifier"]
 
     async def wait_ready(self, within: float = _START) -> Self:
         """Wait until /readyz says yes."""
