@@ -197,11 +197,6 @@ def one_session() -> None:
     SessionLease._begin = broken  # type: ignore[method-assign]  # broken on purpose
 
 
-def journal_without_deadline() -> None:
-    """A journaled attempt is sent although its lease is over: nothing but the deadline fences it."""
-    _trust_the_clock()
-
-
 #: By name; what the simulation switches off likewise has its name there.
 BREAKS: Final[dict[str, Callable[[], None] | str]] = {
     "no-deadline": no_deadline,
@@ -221,8 +216,6 @@ BREAKS: Final[dict[str, Callable[[], None] | str]] = {
     "journal-without-write": "journaled after the send",
     "trust-every-object": "every object trusted",
     "note-stays": "log used under a note",
-    "journal-without-deadline": journal_without_deadline,
-    "journal-without-version": "no resourceVersion",
 }
 
 

@@ -368,27 +368,6 @@ async def _two_outages(world: World) -> None:
     await _phase(world, uid)
 
 
-async def _frozen_with_a_journaled_intent(world: World) -> None:
-    """Redis is away, and the owner freezes between write ahead and send; another one delivers."""
-    await _frozen_in_an_outage(world, "after-intent=stop", OK)
-
-
-async def _frozen_at_a_write_ahead(world: World) -> None:
-    """Redis is away, and the owner freezes before its write ahead; another one tries, and goes on."""
-    await _frozen_in_an_outage(world, "before-patch=stop", BUSY, OK)
-
-
-async def _frozen_in_an_outage(world: World, failpoint: str, *script: Step) -> None:
-    first, _ = await _both(world, failpoint)
-    await _without_redis(world)
-    await _journaling(first)
-    uid = await world.notify("n", "steady", *script, retryPolicy=_LONG)
-    await frozen(first, failpoint.partition("=")[0], within=_SOON)
-    await _phase(world, uid, "Sent")
-    await _woken(world, first)
-    await world.redis.start()
-
-
 SCHEDULES: Final[dict[str, Schedule]] = {
     "no-deadline": Schedule(_frozen_after_intent, (Kind.REPEATED,)),
     "no-fence": Schedule(_frozen_before_intent, (Kind.REPEATED,), ttl=2),
@@ -409,8 +388,4 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     ),
     "trust-every-object": Schedule(_killed_with_a_secret, (Kind.REPEATED,), journal=True),
     "note-stays": Schedule(_two_outages, (Kind.REPEATED,), journal=True),
-    "journal-without-deadline": Schedule(
-        _frozen_with_a_journaled_intent, (Kind.REPEATED,), journal=True
-    ),
-    "journal-without-version": Schedule(_frozen_at_a_write_ahead, (Kind.REGRESSED,), journal=True),
 }
