@@ -106,8 +106,8 @@ async def test_a_clock_that_is_ahead_ends_nothing(redis_url: str, tmp_path: Path
         new = await here.create("new")
         offset = await process.metric("notification_ledger_clock_offset_seconds")
         assert abs(offset - 8 * DAY) < 60
-        # Sweeps are a second apart.
-        await asyncio.sleep(4)
+        # Sweeps are a second apart, or a quarter more.
+        await asyncio.sleep(2.6)
         assert over not in here.watcher.deleted
         assert here.watcher.phase(new) not in ("Failed", "Sent")
         assert here.receiver.calls("new") == []

@@ -170,7 +170,7 @@ async def test_a_frozen_api_server_stops_all_sends(
 ) -> None:
     """The API server is frozen for longer than the lease: no send meanwhile, all goes on after."""
     process = await here.notifier(sharding=BRISK).start().wait_ready()
-    wait = {**QUICK, "initialBackoffSeconds": 5}
+    wait = {**QUICK, "initialBackoffSeconds": 4}
     # Two, since three notifications that fail would open the receiver's circuit breaker.
     uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
     await until(lambda: len(here.receiver.book) == 2, "both have failed once")
@@ -203,12 +203,13 @@ async def test_an_etcd_without_space_stops_all_sends(
     wait = {**QUICK, "initialBackoffSeconds": 6}
     uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
     await until(lambda: len(here.receiver.book) == 2, "both have failed once")
+    # Longer than the retries wait, by a tenth more at most.
+    due = time.monotonic() + 1.1 * wait["initialBackoffSeconds"] + 1
     await control_plane.full(True)
     try:
         await process.wait_says(503, "mvcc: database space exceeded")
         made = len(here.receiver.book)
-        # Longer than the retries wait.
-        await asyncio.sleep(8)
+        await asyncio.sleep(due - time.monotonic())
         assert len(here.receiver.book) == made
     finally:
         await control_plane.full(False)

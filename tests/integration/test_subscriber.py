@@ -117,7 +117,9 @@ async def test_a_silent_server_is_left(
         await both.poke_until_heard("first")
         before = subscribers(redis_server)
         await redis_server.pause()
-        await asyncio.sleep(5.0)
+        subscription = both.listener._listener
+        assert subscription is not None
+        await eventually(lambda: not subscription.listening)
         await redis_server.resume()
         await both.poke_until_heard("second")
         assert len(before) == 1
