@@ -408,7 +408,7 @@ def fallback_at_once(plan: Plan | None, *_: object) -> dict[str, int]:
 
 @replaces("no recovery", Recorder, "recover")
 async def no_recovery(*_: Any, **__: Any) -> bool:
-    """What an earlier owner left open stays open; the claim that is made anew for it comes a second later."""
+    """What an earlier owner left open stays open; the claim that is made anew for it waits a second."""
     await asyncio.sleep(1)
     return True
 
