@@ -8,6 +8,7 @@ of a command is imported when it runs.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -54,6 +55,15 @@ def count(text: str) -> int:
     if number < 0:
         raise ValueError(text)
     return number
+
+
+def rate(text: str) -> float:
+    """Parse a rate such as `5/s` or `30/m` as a number a second, for `type=`."""
+    number, _, unit = text.partition("/")
+    found = float(number) / {"": 1, "s": 1, "m": 60}.get(unit, math.inf)
+    if not 0.001 <= found <= 1000:
+        raise ValueError(text)
+    return found
 
 
 def attention(text: str) -> tuple[str, ...]:
@@ -178,7 +188,8 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "failed": {**_SWITCH, "help": "every notification that failed, on any receiver"},
     "even-dropped": {**_SWITCH, "help": "of several, also what an operator has dropped"},
     "rate": {
-        "metavar": "N/s", "help": "so many a second (`5/s`), or a minute (`30/m`), the oldest first",
+        "type": rate, "metavar": "N/s",
+        "help": "so many a second (`5/s`), or a minute (`30/m`), the oldest first",
     },
     "type": {**_MANY, "help": "notifications with this spec.type, ignoring case"},
     "severity": {**_MANY, "help": "notifications with this spec.severity, ignoring case"},

@@ -24,7 +24,7 @@ from syncer.cli.installation import holds_at, routed, watched
 from syncer.cli.output import Columns, Table, in_words, write_answer, write_remark
 from syncer.cli.resend import parse_reason
 from syncer.cli.scan import Joined, Scan, objects, read_logs
-from syncer.cli.times import end_of, now_here, rate_of
+from syncer.cli.times import end_of, now_here
 from syncer.kube.delivery_holds import DeliveryHolds
 from syncer.ledger.reading import read_log
 from syncer.model.errors import ConfigError, Conflict, Gone, LedgerError, Rejected
@@ -50,14 +50,13 @@ async def run(options: argparse.Namespace) -> int:
         raise Misused(
             "`hold end`, and nothing else, takes the names of holds; `hold list` shows them"
         )
-    rate = rate_of(options.rate) if options.rate else 0.0
     async with access(options) as at:
         holds = await holds_at(at)
         if not await holds.served():
             raise ConfigError(
                 "the kind DeliveryHold is not installed: apply the chart's crds/deliveryholds.yaml"
             )
-        return await work(_Here(at, holds, options, rate))
+        return await work(_Here(at, holds, options))
 
 
 class _Here(NamedTuple):
@@ -66,7 +65,6 @@ class _Here(NamedTuple):
     at: Access
     holds: DeliveryHolds
     options: argparse.Namespace
-    rate: float
 
 
 @dataclass
@@ -295,19 +293,20 @@ def _ending(here: _Here, hold: Hold, held: int | None, now: int) -> tuple[dict[s
         end = format_time(now + _DROPPING)
         spec = {"rate": None, "dropBefore": format_time(now), "until": end}
         return spec, f"{_many(held)} and fail, 'dropped with hold {hold.name}'; younger ones go on"
-    if here.rate and held != 0:
-        takes = 0 if held is None else round(held / here.rate * 1000)
+    rate = here.options.rate
+    if rate and held != 0:
+        takes = 0 if held is None else round(held / rate * 1000)
         until = now + 2 * takes + _MORE if takes else max(hold.until, now + _DROPPING)
         latest = hold.since + (LONGEST if hold.recurrence is None else LONGEST_RECURRING)
         if until > latest:
             raise Refused(
-                f"at {here.rate:g}/s that takes {in_words(takes)}, and {hold.name} lasts until"
+                f"at {rate:g}/s that takes {in_words(takes)}, and {hold.name} lasts until"
                 f" {format_time(latest, millis=False)} at most: name a higher rate"
             )
         over = f" over {in_words(takes)}" if takes else ""
-        text = f"{_many(held)} and go at {here.rate:g}/s{over}, the oldest first; it ends at"
+        text = f"{_many(held)} and go at {rate:g}/s{over}, the oldest first; it ends at"
         return (
-            {"rate": here.rate, "dropBefore": None, "until": format_time(until)},
+            {"rate": rate, "dropBefore": None, "until": format_time(until)},
             f"{text} {format_time(until, millis=False)}",
         )
     return {"until": format_time(max(now, hold.start))}, f"ended; {_many(held)} and go now"

@@ -25,7 +25,7 @@ from syncer.cli.installation import check_names, namespaces_of, trusted_store
 from syncer.cli.known import read_request
 from syncer.cli.output import age, cut, table, translated, write_answer, write_lines, write_remark
 from syncer.cli.scan import Scan, walk
-from syncer.cli.times import moment_of, rate_of
+from syncer.cli.times import moment_of
 from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_channel
@@ -327,7 +327,7 @@ async def _each(
 
     What an operator has dropped is a decision of a person, and left out unless that is asked for.
     """
-    pause, requested, unread, left_out, chosen = 1 / rate_of(options.rate), 0, 0, 0, []
+    pause, requested, unread, left_out, chosen = 1 / options.rate, 0, 0, 0, []
     now, scan = await at.now(), Scan()
     since = moment_of(options.since, "--since", now) if options.since else 0
     async for one in walk(at, namespaces_of(at, options), scan):

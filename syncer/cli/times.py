@@ -6,7 +6,6 @@ import re
 import time
 from typing import Final
 
-from syncer.cli.exits import Misused
 from syncer.configfile import parse_duration
 from syncer.model.errors import ConfigError
 from syncer.model.times import parse_time
@@ -72,15 +71,3 @@ def moment_of(text: str, option: str, now: int) -> int:
         return now - round(1000 * seconds_of(text, option))
     except ConfigError as error:
         raise ConfigError(f"{error}, or a time such as 2026-01-31T08:00:00Z") from None
-
-
-def rate_of(text: str) -> float:
-    """Return a rate such as `5/s` or `30/m` as a number a second; else Misused."""
-    number, _, unit = text.partition("/")
-    try:
-        rate = float(number) / {"": 1, "s": 1, "m": 60}[unit]
-    except (KeyError, ValueError):
-        rate = 0.0
-    if not 0.001 <= rate <= 1000:
-        raise Misused("--rate must be a number a second or a minute, such as 5/s or 30/m")
-    return rate

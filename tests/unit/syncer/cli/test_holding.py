@@ -37,9 +37,11 @@ BAD: Final = Unreadable("bad", "ns", "x", "1", problem="ValueError")
 ALL: Final = replace(HOLD, name="hold-3", receivers=(), namespaces=("ns",), until=NOW + 1)
 
 
-def here(at: Any = None, *, rate: float = 0.0, **options: Any) -> _Here:
+def here(at: Any = None, **options: Any) -> _Here:
     """What the command works with."""
-    return _Here(at, cast("Any", None), argparse.Namespace(config=None, **options), rate)
+    return _Here(
+        at, cast("Any", None), argparse.Namespace(**{"config": None, "rate": None, **options})
+    )
 
 
 #: Holds, what else is in force, and how many wait; without others also what waits in any case counts.
@@ -158,7 +160,7 @@ ENDINGS: Final[dict[str, tuple[float | None, Hold, int | None, dict[str, Any], s
 def test_how_a_hold_ends(case: str) -> None:
     """What is changed of it, and what is said; a rate by which it would take too long is refused."""
     rate, hold, held, spec, said = ENDINGS[case]
-    assert _ending(here(drop=rate is None, rate=rate or 0.0), hold, held, NOW) == (spec, said)
+    assert _ending(here(drop=rate is None, rate=rate), hold, held, NOW) == (spec, said)
     with pytest.raises(
         Refused, match=r"takes 23 days, and hold-1 lasts until .* name a higher rate"
     ):

@@ -238,7 +238,12 @@ UNUSABLE: Final[dict[str, tuple[list[str], str]]] = {
     ),
     "the end of no hold": (["hold", "end"], "`hold end`, and nothing else, takes the names of holds"),
     "a list of one hold": (["hold", "list", "h"], "`hold end`, and nothing else, takes the names of holds"),
-    "a rate that is none": (["hold", "end", "x", "--rate", "0"], "--rate must be a number a second"),
+    **{
+        f"{text!r} as a rate": (
+            ["resend", "--failed", f"--rate={text}"], f"--rate: invalid rate value: {text!r}",
+        )
+        for text in ("", "0/s", "fast", "5/h", "-1", "nan", "2000")
+    },
 }  # fmt: skip
 
 

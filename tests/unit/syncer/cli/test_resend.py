@@ -9,10 +9,8 @@ from typing import Final
 import pytest
 
 from syncer.cli import resend
-from syncer.cli.exits import Misused
 from syncer.cli.main import _parser
 from syncer.cli.scan import PAGE
-from syncer.cli.times import rate_of
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import Expired
 from syncer.model.hold import Hold
@@ -22,14 +20,6 @@ from syncer.model.resource import NotificationRequest
 from syncer.rules.holds import reason_of
 from tests.unit.syncer.cli.samples import A1, NOW, PLAN, C, elements, entry, failed, opened, request
 from tests.unit.syncer.cli.world import Held, Objects, World, page
-
-
-def test_a_rate() -> None:
-    """A number a second or a minute."""
-    assert [rate_of(text) for text in ("5", "0.5/s", "30/m")] == [5.0, 0.5, 0.5]
-    for text in ("", "0/s", "fast", "5/h", "-1", "nan", "2000"):
-        with pytest.raises(Misused, match="--rate must be a number a second"):
-            rate_of(text)
 
 
 def gave_up(uid: str) -> NotificationRequest:

@@ -13,7 +13,7 @@ from syncer.cli.known import Known
 from syncer.cli.owner import Owner
 from syncer.cli.receivers import Overview
 from syncer.cli.rows import Placed, row_of
-from syncer.cli.web.pages import Moment, page, tell
+from syncer.cli.web.pages import Moment, _environment, page, tell
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.record import (
@@ -177,7 +177,7 @@ def test_what_is_not_known_is_left_out() -> None:
 
 def test_a_long_story_says_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """How many moments, above those that are shown."""
-    monkeypatch.setattr("syncer.cli.web.pages.MOST", 1)
+    monkeypatch.setitem(_environment().globals, "most", 1)
     lines = the_page(known(None, PLAN, opened(A1), failed(A1), gone=True))
     assert lines[lines.index("## What happened") + 1] == "1 earlier moments are not shown."
     assert lines[lines.index("## What happened") + 2].startswith("- (bad) failed")
@@ -199,7 +199,7 @@ def test_who_ordered_it_and_why_not_is_told() -> None:
         skip_record("skip:1", C, at=NOW - 15_000, why="held: not now"),
         opened(A2, at=NOW - 10_000, order="order:1"),
     ))  # fmt: skip
-    *_, ordered, skipped, second = tell(request(), log).moments
+    *_, ordered, skipped, second = tell(request(), log)
     assert (ordered.title, ordered.by, ordered.detail) == (
         "resend requested", "ana@host", "the hook is back",
     )  # fmt: skip
@@ -213,7 +213,7 @@ def test_a_result_that_a_person_stated_is_theirs() -> None:
     """Nobody has seen how long the call took: the time between is that until somebody looked."""
     lost = Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
     said = resolution_record(lost, delivered=True, at=NOW, by="sam", why="seen")
-    told = tell(request(), read_log(elements(PLAN, opened(A1), said))).moments
+    told = tell(request(), read_log(elements(PLAN, opened(A1), said)))
     assert [(m.title, m.duration) for m in told if m.attempt] == [("success, resolved by sam", -1)]
 
 
