@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from syncer.cli.access import Access
 from syncer.cli.exits import reason_of
@@ -42,8 +42,6 @@ GROUPS: Final = 500
 _TURN: Final = 2_000
 #: Values that are shared by rows; what comes after them is not.
 _SHARED: Final = 8_192
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -164,11 +162,11 @@ class Index:
                     group.failed += row.lost
         return list(found.values())
 
-    def _share(self, value: T) -> T:
+    def _share(self, value: Any) -> Any:
         """Return one object for equal values: phases, namespaces, channels and errors repeat."""
         if len(self._shared) < _SHARED:
-            return self._shared.setdefault(value, value)  # type: ignore[no-any-return]  # of its own type
-        return self._shared.get(value, value)  # type: ignore[no-any-return]  # likewise
+            return self._shared.setdefault(value, value)
+        return self._shared.get(value, value)
 
     def _take_out(self, entry: Row) -> None:
         del self._order[bisect_left(self._order, position_of(entry), key=position_of)]

@@ -105,16 +105,8 @@ class Moment:
         return [text for text in said if text]
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What happened, the earliest first; `left_out` earlier moments are not among it."""
-
-    moments: tuple[Moment, ...]
-    left_out: int = 0
-
-
-def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
-    """Tell what happened from the object and its log, either None if it could not be read."""
+def tell(request: NotificationRequest | None, log: ReadLog | None) -> list[Moment]:
+    """Tell what happened, the earliest first; object and log are None if they could not be read."""
     view = log.view if log is not None else LogView()
     records = log.records if log is not None else ()
     moments: list[Moment] = []
@@ -134,8 +126,7 @@ def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
             Moment(status.completed_at, f"ended: {status.phase}", tone, detail=status.message)
         )
     # What has no time is older than what has one. Equal times keep their order.
-    moments.sort(key=lambda moment: moment.at)
-    return Story(tuple(moments[-MOST:]), max(0, len(moments) - MOST))
+    return sorted(moments, key=lambda moment: moment.at)
 
 
 def _noted(record: Record, held: Mapping[tuple[str, int], str]) -> Moment:
@@ -223,7 +214,8 @@ def _environment() -> Environment:
         "tones": _TONES, "phases": PHASES, "states": STATES, "ranges": RANGES, "next_step": next_step,
         "summary": summary, "final": final, "asked_by": asked_by, "of_deleted": of_deleted,
         "advice": ADVICE, "selector_of": selector_of, "receiver_of": receiver_of,
-        "quote": shlex.quote, "unread": UNREAD, "pairs": lambda names: [(name, name) for name in names],
+        "quote": shlex.quote, "unread": UNREAD, "most": MOST,
+        "pairs": lambda names: [(name, name) for name in names],
     })  # fmt: skip
     return made
 
