@@ -15,7 +15,7 @@ from typing import Final
 
 from notifier.cli.arguments import COMMANDS
 from syncer.cli.arguments import Version
-from syncer.cli.exits import OK, USAGE, begin, failed, finish
+from syncer.cli.exits import OK, USAGE, failed, finish
 from syncer.model.errors import LedgerError
 
 #: The grace period of the pods of the replaced controller, from which no argument of theirs tells.
@@ -46,9 +46,6 @@ def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -
         # It ends in its own way.
         lasting.append(options)
         return OK
-    if arguments is None:
-        # Of a process of its own.
-        begin()
     return _run(options)
 
 

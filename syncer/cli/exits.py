@@ -99,12 +99,6 @@ def exit_code_of(error: LedgerError | TimeoutError) -> int:
 _UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
-def begin() -> None:
-    """Have what a terminal has no character for written as an escape; an arrow would end the command."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
 def finish(program: str, work: Callable[[], int]) -> int:
     """
     Do what a command does, and hand on what it wrote; returns the exit code.
@@ -116,6 +110,9 @@ def finish(program: str, work: Callable[[], int]) -> int:
     # Whoever has closed standard output wants none; the interpreter then has no stream for it.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open to the end
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123 - likewise
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal has no character for is written as an escape; an arrow would end the command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return work()

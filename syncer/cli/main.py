@@ -19,21 +19,17 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from syncer.cli.arguments import COMMANDS, EVERYWHERE, SETTINGS_FILES, Version, add_options
-from syncer.cli.exits import EPILOG, begin, failed, finish
+from syncer.cli.exits import EPILOG, failed, finish
 from syncer.model.errors import ConfigError, LedgerError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None:
-        # Of a process of its own.
-        begin()
-    return finish("syncer", lambda: _main(words))
+    return finish("syncer", lambda: _main(arguments))
 
 
-def _main(words: Sequence[str]) -> int:
-    options = _parser().parse_args(words)
+def _main(arguments: Sequence[str] | None) -> int:
+    options = _parser().parse_args(arguments)
     import asyncio
     import logging
 

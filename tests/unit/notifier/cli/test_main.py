@@ -177,28 +177,3 @@ def test_a_terminal_without_a_character_is_no_error(
     said = answer.stdout.decode(encoding)
     assert [escape for escape in escapes if escape not in said] == []
     assert answer.stderr == b""
-
-
-#: Words of a command line, and whether its process is set up as one that is over soon.
-PROCESSES = {
-    "a short command": (["show", "crd"], True),
-    "the controller": (["run"], False),
-    "the gateway": (["gateway", "--config", "f"], False),
-    "a check for the gateway": (["gateway", "test", "--source", "s"], True),
-}
-
-
-@pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("case", PROCESSES)
-def test_a_process_that_is_over_soon_is_set_up_as_one(
-    case: str, own: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One that lasts is left alone, and so is the process of somebody who calls the function."""
-    words, short = PROCESSES[case]
-    begun: list[str] = []
-    monkeypatch.setattr(cli, "begin", lambda: begun.append(case))
-    monkeypatch.setattr(sys, "argv", ["notifier", *words])
-    for module in ("program", "preview", "show"):
-        monkeypatch.setattr(f"notifier.cli.{module}.run", lambda _options: 0)
-    assert cli.main(None if own else words) == 0
-    assert bool(begun) is (own and short)
