@@ -33,7 +33,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any, Final, Literal, Self
 
 import aiohttp
@@ -333,7 +332,7 @@ class KubeClient:
                     data=call.data,
                     headers=headers,
                     allow_redirects=False,
-                    timeout=_limits(call.timeout),
+                    timeout=aiohttp.ClientTimeout(None, connect=call.timeout * _CONNECT_SHARE),
                     server_hostname=configuration.tls_server_name,
                     proxy=session.proxy,
                 )
@@ -441,8 +440,3 @@ def _url_of(base: URL, call: _Call) -> URL:
     """URL of a call; its path is already quoted, so the library need not parse it."""
     url = base.with_path(base.raw_path.rstrip("/") + call.path, encoded=True)
     return url.with_query(call.params) if call.params else url
-
-
-@lru_cache(maxsize=64)
-def _limits(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, connect=seconds * _CONNECT_SHARE)
