@@ -24,7 +24,6 @@ since a log that is never audited would never expire.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -44,6 +43,7 @@ from syncer.rules.backoff import exponential
 from syncer.rules.fold import chain_at
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.offload import offload
+from syncer.runtime.supervise import elapse
 from syncer.sync.notifications import Cache, Notification
 
 logger = logging.getLogger("ledger.audit")
@@ -171,9 +171,7 @@ class AuditFeed:
         self.metrics.waiting.set(len(self.cache.unaudited))
 
     async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._draining.wait()
+        await elapse(seconds, self._draining)
 
     # -- one round ------------------------------------------------------------------------------
 

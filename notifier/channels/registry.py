@@ -70,11 +70,9 @@ class ChannelRegistry:
         self._mail = mail
         self._mail_timeout = mail_timeout
         self._dedup_namespace = dedup_namespace
-        self._local: dict[str, Channel] = {"console": ConsoleChannel()}
-        if file is not None:
-            self._local["file"] = file
-        if log is not None:
-            self._local["log"] = log
+        self._local: dict[str, Channel | None] = {
+            "console": ConsoleChannel(), "file": file, "log": log,
+        }  # fmt: skip
 
     def channel(self, name: str) -> Channel | None:
         """The channel of a name, None if there is none."""

@@ -9,7 +9,6 @@ How many wait at once is bounded; whoever comes above that gets at once what the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from typing import Final
 
@@ -20,6 +19,7 @@ from notifier.gateway.submit import Objects
 from notifier.gateway.translation import Source
 from syncer.model.errors import Gone, PortError, Unavailable
 from syncer.model.resource import Json
+from syncer.runtime.supervise import elapse
 
 #: Seconds that a request may wait.
 LONGEST: Final = 60
@@ -75,9 +75,7 @@ class Asking:
             left = until - asyncio.get_running_loop().time()
             if found["finished"] or left <= 0 or self._closing.is_set():
                 return found
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(pause, left)):
-                    await self._closing.wait()
+            await elapse(min(pause, left), self._closing)
             pause = min(pause * 1.5, _PAUSE_MOST)
 
     async def _look(self, source: Source, namespace: str, name: str) -> Json:

@@ -15,7 +15,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -31,7 +30,7 @@ from syncer.model.incident import OWN, RESOLVED
 from syncer.model.resource import Json
 from syncer.rules.bucket import TokenBucket
 from syncer.runtime.offload import offload
-from syncer.runtime.supervise import end
+from syncer.runtime.supervise import elapse, end
 
 logger = logging.getLogger("ledger.gateway")
 
@@ -186,9 +185,7 @@ class Rating:
         """Collect for a share of the patience, then create the object within the rest."""
         patience = self._source.patience
         until = asyncio.get_running_loop().time() + patience * 0.95
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience * _SHARE):
-                await digest.full.wait()
+        await elapse(patience * _SHARE, digest.full)
         if self._open.get(namespace) is digest:
             del self._open[namespace]
         members = list(digest.members.values())

@@ -334,7 +334,6 @@ def examine(
         listed = []
     elif len(listed) > MOST_SOURCES:
         faults.append(Fault("sources", f"must be at most {MOST_SOURCES}", GatewaySettings))
-        listed = []
     for number, entry in enumerate(listed):
         at = f"sources[{number}]"
         unknown += unknown_keys(SourceSettings, entry, source, at=at)

@@ -284,13 +284,6 @@ class RoutingConfig:
             " (allowedNamespaces)"
         )
 
-    def missing_refs(self) -> tuple[str, ...]:
-        """Entries that need a credential and name none, as `receiver "<r>" slackConfigs[<i>]`."""
-        return tuple(
-            f"receiver {name}" + (f" (line {line})" if line else "")
-            for name, _, line in self.without_credential()
-        )
-
     def without_credential(self) -> Iterator[tuple[str, str, int]]:
         """Yield the entries that need a credential and name none: receiver and place, path, line."""
         for receiver, kind, place, config in _entries(self.receivers):

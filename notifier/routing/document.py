@@ -131,16 +131,16 @@ class Reader:
         return root
 
     def warn(
-        self, path: str, message: str, fix: str, severity: Severity = Severity.WARNING
+        self,
+        path: str,
+        message: str,
+        fix: str,
+        severity: Severity = Severity.WARNING,
+        *,
+        doubt: bool = False,
     ) -> None:
-        """Say what is wrong with a key or a mapping, and what to do."""
-        self.warnings.append(Finding(severity, path, message, fix, self.line(path)))
-
-    def doubt(self, path: str, message: str, fix: str) -> None:
-        """Warn about a key that looks like a slip."""
-        self.warnings.append(
-            Finding(Severity.WARNING, path, message, fix, self.line(path), doubt=True)
-        )
+        """Say what is wrong with a key or a mapping, and what to do; a `doubt` looks like a slip."""
+        self.warnings.append(Finding(severity, path, message, fix, self.line(path), doubt=doubt))
 
     def refuse(self, text: str, path: str, fix: str) -> None:
         """Refuse the file; `text` is what a log says, with the path where it helps."""

@@ -59,7 +59,11 @@ def parse(text: str, *, native: frozenset[str] = frozenset()) -> RoutingConfig:
 def usable(text: str, *, native: frozenset[str] = frozenset()) -> RoutingConfig:
     """Read a routing file as the controller does, which also refuses entries that lack their credential."""
     config = parse(text, native=native)
-    if missing := config.missing_refs():
+    missing = [
+        f"receiver {name}" + (f" (line {line})" if line else "")
+        for name, _, line in config.without_credential()
+    ]
+    if missing:
         raise ConfigError(f"credentialRef is required: {'; '.join(missing[:_NAMED])}")
     return config
 
@@ -198,7 +202,7 @@ def _meant(reader: Reader, given: RouteSection, path: str) -> dict[str, str]:
         if likely := likely_meant(key):
             found[key] = likely
             message = f"is not a known attribute: did you mean {likely}?"
-            reader.doubt(at, message, f"write {likely} instead")
+            reader.warn(at, message, f"write {likely} instead", doubt=True)
         elif why := unseen(key):
             reader.warn(at, f"is not an attribute: {why}", _SEEN)
     for key, value in given.match.items():

@@ -14,7 +14,8 @@ along an expression is bounded when it is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
 from typing import Any, Final, TypeVar, cast
@@ -53,6 +54,15 @@ Find = Callable[[Any], Any]
 
 class Unfit(Exception):
     """A template that does not fit what it meets; the text quotes nothing of that."""
+
+
+@contextmanager
+def placed(place: str) -> Iterator[None]:
+    """Have a ValueError begin with the place of what cannot be used; with none as it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}" if place else str(error)) from None
 
 
 def _takes(*types: dict[str, list[str]]) -> Callable[[F], F]:

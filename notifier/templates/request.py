@@ -17,11 +17,19 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
-from notifier.templates.expressions import Find, Unfit, compiled, is_true
+from notifier.templates.expressions import Find, Unfit, compiled, is_true, placed
 from notifier.templates.places import LANGUAGES
 from notifier.templates.text import Limit, Template
 from notifier.templates.tree import Tree
-from notifier.templates.wording import ITEM, NAMES, Wording, digest_of, has_lists, texts_of
+from notifier.templates.wording import (
+    ITEM,
+    NAMES,
+    Wording,
+    digest_of,
+    has_lists,
+    template_at,
+    texts_of,
+)
 from syncer.configfile import Listed, Section, key, or_else
 
 Method = Annotated[Literal["POST", "PUT", "PATCH", "DELETE"], or_else("POST")]
@@ -59,11 +67,6 @@ class RequestSource(Section):
     )
     form: Words | None = key("The body as a form; templates.", None, typed=True)
     text: str | None = key("The body as plain text; a template.", None, typed=True)
-
-    @property
-    def written(self) -> dict[str, Any]:
-        """What the file says of it."""
-        return self.model_dump(include=set(WebhookSource.model_fields), exclude_unset=True)
 
 
 class FollowUp(RequestSource, extra="forbid"):
@@ -245,7 +248,8 @@ def requests_of(source: WebhookSource) -> Requests:
 def webhook_wording(source: WebhookSource, templates: Mapping[str, Any]) -> Wording:
     """Compile what words a webhook: its requests, and its receiver's templates; raises ValueError."""
     texts = texts_of("webhook", templates)
-    written = [source.written, dict(templates)]
+    own = source.model_dump(include=set(WebhookSource.model_fields), exclude_unset=True)
+    written = [own, dict(templates)]
     return Wording(digest_of(written), texts, requests_of(source), has_lists(written))
 
 
@@ -265,23 +269,22 @@ def _request(
     kind = given[0] if given else ""
     body: Any = None
     if source.payload is not None:
-        try:
+        with placed("payload"):
             body = Tree(
                 source.payload, names=NAMES, item=ITEM, limit=lambda path, _: limits.get(path),
                 language=lambda path, _: markup.get(path, "text"),
             )  # fmt: skip
-        except ValueError as error:
-            raise ValueError(f"payload: {error}") from None
     elif source.form is not None:
         body = tuple(
-            (key, _text(at, text, markup.get(at, "text"), limits.get(at)))
+            (key, template_at(at, text, markup.get(at, "text"), limits.get(at)))
             for key, text in source.form.items()
             for at in (f"form.{key}",)
         )
     elif source.text is not None:
-        body = _text(kind, source.text, markup.get(kind, "text"), limits.get(kind))
+        body = template_at(kind, source.text, markup.get(kind, "text"), limits.get(kind))
     query = tuple(
-        (key, _text(f"query.{key}", text, limit=_PARAMETER)) for key, text in source.query.items()
+        (key, template_at(f"query.{key}", text, limit=_PARAMETER))
+        for key, text in source.query.items()
     )
     # Without the requests that follow it.
     own = source.model_dump(include=set(RequestSource.model_fields), exclude_unset=True)
@@ -298,34 +301,19 @@ def _request(
 def _path(source: str | None) -> Template | None:
     if source is None:
         return None
-    template = _text("path", source, "segment", names=_IN_PATH)
+    template = template_at("path", source, "segment", names=_IN_PATH)
     own = re.sub(r"\{\{.*?\}\}", "x", source, flags=re.DOTALL)
     if not _PATH.fullmatch(own) or re.search(r"/\.\.?(?:/|$)", own):
         raise ValueError("path: must begin with a slash, and hold nothing that a path may not")
     return template
 
 
-def _text(
-    place: str,
-    source: str,
-    language: str = "text",
-    limit: Limit | None = None,
-    names: frozenset[str] = NAMES,
-) -> Template:
-    try:
-        return Template(source, names=names, item=ITEM, language=language, limit=limit)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
-
-
 def _expression(source: str | None, place: str, default: Any = None) -> Find:
     """Compile an expression over answers, which finds null in one that it does not fit."""
     if source is None:
         return lambda _: default
-    try:
+    with placed(place):
         look = compiled(source, None)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
 
     def find(answer: Any) -> Any:
         try:

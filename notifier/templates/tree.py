@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from notifier.templates.expressions import Find, Unfit, compiled, is_true
+from notifier.templates.expressions import Find, Unfit, compiled, is_true, placed
 from notifier.templates.text import Limit, Template, scopes, seen_in
 
 #: Values of a tree, as it is written and as it is rendered.
@@ -112,7 +112,7 @@ class Tree:
     def _text(self, source: str, path: str, around: Around, names: frozenset[str]) -> _Node:
         self.texts.add(path)
         language = self._language(path, around)
-        try:
+        with placed(path):
             template = Template(
                 source,
                 names=names,
@@ -120,8 +120,6 @@ class Tree:
                 language=language,
                 limit=self._limit(path, around),
             )
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}" if path else str(error)) from None
         plain, scalars = language == "text", self._scalars
 
         def node(view: Any, _: _Count) -> Any:
@@ -157,10 +155,8 @@ class Tree:
                 f"{path}: a mapping with a $ is {{$each, $do}} or {{$if, $then, $else}} and no more,"
                 " and $each and $if are expressions, as texts"
             )
-        try:
+        with placed(f"{path}.{head}".lstrip(".")):
             find = compiled(expression.strip().removeprefix("{{").removesuffix("}}"), names)
-        except ValueError as error:
-            raise ValueError(f"{path}.{head}: {error}".lstrip(".")) from None
         if head == "$if":
             then = self._node(source["$then"], path, around, names, depth + 1)
             other: _Node = lambda *_: _ABSENT  # noqa: E731 - one of two

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from notifier.templates.expressions import Unfit
+from notifier.templates.expressions import Unfit, placed
 from notifier.templates.text import Limit, Template
 from notifier.templates.tree import Around, Tree
 
@@ -96,10 +96,8 @@ def wording_of(kind: str, source: Mapping[str, Any]) -> Wording:
         ValueError: one cannot be used; the text begins with its name.
     """
     texts, place = texts_of(kind, source), PAYLOADS.get(kind, "")
-    try:
+    with placed(place):
         payload = _payload(kind, source[place]) if place in source else None
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}") from None
     return Wording(digest_of(source), texts, payload, has_lists(source))
 
 
@@ -110,13 +108,20 @@ def texts_of(kind: str, source: Mapping[str, Any]) -> dict[str, Template]:
         if name not in source:
             continue
         language, limit = _BODIES.get(kind, usual) if name == "body" else usual
-        try:
-            found[name] = Template(
-                source[name], names=NAMES, item=ITEM, language=language, limit=limit
-            )
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+        found[name] = template_at(name, source[name], language, limit)
     return found
+
+
+def template_at(
+    place: str,
+    text: str,
+    language: str = "text",
+    limit: Limit | None = None,
+    names: frozenset[str] = NAMES,
+) -> Template:
+    """Compile one template; the text of a ValueError begins with its place."""
+    with placed(place):
+        return Template(text, names=names, item=ITEM, language=language, limit=limit)
 
 
 def digest_of(source: Any) -> str:

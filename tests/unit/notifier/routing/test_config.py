@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from notifier.routing.config import RoutingConfig, console_fallback, named_credentials
 from notifier.routing.mail import recipient_tag
 from notifier.routing.models import EmailConfig, LocalConfig, PagerDutyConfig, WebhookConfig
-from notifier.routing.parse import parse
+from notifier.routing.parse import parse, usable
 from syncer.model.errors import ConfigError
 from syncer.runtime.proxies import in_clear
 from tests.examples import examples
@@ -477,16 +477,15 @@ def test_a_user_in_a_url_is_a_credential() -> None:
 
 def test_entries_without_credential_are_listed_as_upstream_does() -> None:
     """Each is named by receiver, key and index, then by its line."""
-    config = parse(
-        receivers(
-            "- {name: a, slackConfigs: [{credentialRef: s}, {channel: '#x'}]}\n"
-            "- {name: 'b c', teamsConfigs: [{}], pagerdutyConfigs: [{}], emailConfigs: [{to: x}]}"
-        )
+    text = receivers(
+        "- {name: a, slackConfigs: [{credentialRef: s}, {channel: '#x'}]}\n"
+        "- {name: 'b c', teamsConfigs: [{}], pagerdutyConfigs: [{}], emailConfigs: [{to: x}]}"
     )
-    assert config.missing_refs() == (
-        'receiver "a" slackConfigs[1] (line 3)',
-        'receiver "b c" pagerdutyConfigs[0] (line 4)',
-        'receiver "b c" teamsConfigs[0] (line 4)',
+    with pytest.raises(ConfigError) as caught:
+        usable(text)
+    assert str(caught.value) == (
+        'credentialRef is required: receiver "a" slackConfigs[1] (line 3); receiver "b c"'
+        ' pagerdutyConfigs[0] (line 4); receiver "b c" teamsConfigs[0] (line 4)'
     )
 
 
