@@ -227,8 +227,7 @@ class _Writer:
     def attempt(self, attempt: Attempt, settled: Record) -> AuditEvent:
         success = attempt.state is AttemptState.SUCCESS
         kind = EventKind.SENT if success else EventKind.FAILED
-        data = self._data("channel", "subject", "body", "priority")
-        data["channel"] = attempt.channel
+        data = self._data("subject", "body", "priority") | {"channel": attempt.channel}
         if success:
             data |= self._data("type")
         else:
@@ -258,7 +257,7 @@ class _Writer:
             "priority": spec.priority,
             "type": spec.type,
         }
-        return {m: content[m] for m in members if m in content}
+        return {m: content[m] for m in members}
 
     def _event(
         self, kind: EventKind, attempt: str, position: int, at: int, data: Json

@@ -77,20 +77,17 @@ class EgressGuard:
         self, mode: Literal["operator", "strict"] = "operator", allowed: Iterable[str] = ()
     ) -> None:
         self.mode = mode
-        networks: list[Network] = []
-        hosts: set[str] = set()
-        zones: list[str] = []
+        self._networks: list[Network] = []
+        self._hosts: set[str] = set()
+        self._zones: tuple[str, ...] = ()
         for entry in allowed:
             try:
-                networks.append(ipaddress.ip_network(entry, strict=False))
+                self._networks.append(ipaddress.ip_network(entry, strict=False))
             except ValueError:
                 if entry.startswith("*."):
-                    zones.append(fold(entry[1:]))
+                    self._zones += (fold(entry[1:]),)
                 else:
-                    hosts.add(fold(entry))
-        self._networks = tuple(networks)
-        self._hosts = frozenset(hosts)
-        self._zones = tuple(zones)
+                    self._hosts.add(fold(entry))
         # The same few receivers are dialled again and again, and the rules stay as they are.
         self._refusal = lru_cache(maxsize=_REMEMBERED)(self._reason)
         #: Addresses refused up to now.

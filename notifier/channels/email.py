@@ -39,7 +39,6 @@ import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 
 from notifier.channels.base import (
-    WITHHELD,
     Provider,
     Withheld,
     broken_off,
@@ -132,11 +131,12 @@ class MailClient:
         self._names.close()
 
 
+@dataclass(eq=False, repr=False)
 class EmailChannel(Channel):
     """
-    Sends to one recipient by one server.
+    Sends to one recipient by one server; its repr shows nothing.
 
-    Args:
+    Attributes:
         mail_client: Connects to the server.
         config: The entry, with its server and one recipient.
         password: Provider of the password, where the relay has a user.
@@ -144,33 +144,24 @@ class EmailChannel(Channel):
         clock: Unix milliseconds, for the date.
     """
 
-    def __init__(
-        self,
-        mail_client: MailClient,
-        config: EmailConfig,
-        *,
-        password: Provider | None,
-        timeout_s: float,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    ) -> None:
-        self._mail_client = mail_client
-        self._config = config
-        self._password = password
-        self._clock = clock
-        self.timeout_s = timeout_s
+    mail_client: MailClient
+    config: EmailConfig
+    password: Provider | None
+    timeout_s: float
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
     async def send(self, message: Message) -> Outcome:
         """Hand the message to the server."""
         password = ""
-        if self._config.username:
-            given = credential(KIND, self._password or str, "email password", message)
+        if self.config.username:
+            given = credential(KIND, self.password or str, "email password", message)
             if isinstance(given, Outcome):
                 return given
             password = given
-        now = self._clock() // 1000
+        now = self.clock() // 1000
 
         def build(m: Message, limit: int = MESSAGE_BYTES) -> bytes:
-            return mail(m, self._config, now, limit=limit)
+            return mail(m, self.config, now, limit=limit)
 
         loop = asyncio.get_running_loop()
         until = loop.time() + self.timeout_s
@@ -182,10 +173,10 @@ class EmailChannel(Channel):
         try:
             async with asyncio.timeout_at(until):
                 async with _session(
-                    self._mail_client, self._config, request_state, until - loop.time()
+                    self.mail_client, self.config, request_state, until - loop.time()
                 ) as (client, protocol):
-                    if self._config.username:
-                        await _authenticate(client, self._config.username, password, request_state)
+                    if self.config.username:
+                        await _authenticate(client, self.config.username, password, request_state)
                     limit = announced_size(client.esmtp_extensions.get("size", ""))
                     if limit < len(content):
                         left = until - loop.time()
@@ -196,7 +187,7 @@ class EmailChannel(Channel):
                             return smaller
                         content = smaller
                     code, text = await _transfer(
-                        client, protocol, self._config, content, request_state
+                        client, protocol, self.config, content, request_state
                     )
         except Exception as exc:  # noqa: BLE001 - what a server does is an outcome, never an error
             return self._failure(exc, request_state, password)
@@ -208,7 +199,7 @@ class EmailChannel(Channel):
         if request_state.written and 200 <= code <= 299:
             return Outcome.success(code)
         said = f"email server returned {code} to {request_state.step}"
-        shown = excerpt(text, secrets_of(self._config.username, password))
+        shown = excerpt(text, secrets_of(self.config.username, password))
         if 400 <= code <= 499:
             return Outcome.transient(f"{said} (retryable): {shown}", code=code)
         if 500 <= code <= 599:
@@ -218,8 +209,6 @@ class EmailChannel(Channel):
         return Outcome.unknown(reason) if request_state.written else Outcome.transient(reason)
 
     def _failure(self, exc: Exception, request_state: _RequestState, password: str) -> Outcome:
-        if isinstance(exc, Withheld):
-            return WITHHELD
         links = chain_of(exc)
         if fault := lasting_fault(links, written=request_state.written):
             return fault

@@ -50,7 +50,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from notifier.channels.base import WITHHELD, Judge, Withheld, broken_off, classify_http, drop
+from notifier.channels.base import Judge, Withheld, broken_off, classify_http, drop
 from notifier.channels.dialling import Names, socket_for, tls_context
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.http_answers import BODY_BYTES, parse_retry_after, status_of, text_of
@@ -348,11 +348,9 @@ class HttpClient:
         if not proxy:
             return None
         try:
-            proxy_host = URL(proxy).raw_host or ""
+            proxy_host = parse_target(proxy).raw_host or ""
         except ValueError:
             raise ValueError("the proxy in the environment is not a URL") from None
-        if not proxy_host:
-            raise ValueError("the proxy in the environment is not a URL")
         self._resolver.proxies.add(proxy_host)
         return proxy
 
@@ -425,8 +423,6 @@ async def _mark_written(*_: object) -> None:
 
 def _failure(exc: Exception, request_state: _RequestState, kind: str, timeout_s: float) -> Outcome:
     """Outcome of a request that got no status line."""
-    if isinstance(exc, Withheld):
-        return WITHHELD
     chain = chain_of(exc)
     if fault := lasting_fault(chain, written=request_state.written):
         return fault

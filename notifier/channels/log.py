@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from notifier.contract import Channel, Message, Outcome
@@ -18,36 +19,29 @@ from syncer.model.times import format_time
 from syncer.rules.text import escaped, escaped_json
 
 
+@dataclass(eq=False)
 class LogChannel(Channel):
     """
     Writes a line per notification.
 
-    Args:
+    Attributes:
         form: `json`, or `text`; any other word means `json`.
         clock: Unix milliseconds, for the line's time.
         stream: Where to; standard output as it is at the time of the send, by default.
     """
 
-    timeout_s = 1.0
-    shows_status = True
-
-    def __init__(
-        self,
-        form: str = "json",
-        *,
-        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        stream: TextIO | None = None,
-    ) -> None:
-        self._form = form
-        self._clock = clock
-        self._stream = stream
+    form: str = "json"
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    stream: TextIO | None = None
+    timeout_s: float = 1.0
+    shows_status: bool = True
 
     async def send(self, message: Message) -> Outcome:
         """Write the line."""
-        now = self._clock()
-        build = log_text if self._form == "text" else log_json
+        now = self.clock()
+        build = log_text if self.form == "text" else log_json
         line = build(message, now)
-        stream = self._stream or sys.stdout
+        stream = self.stream or sys.stdout
         try:
             stream.write(f"{line}\n")
             stream.flush()

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
+from notifier.channels.base import WITHHELD, Withheld
 from notifier.channels.dialling import NoThread
 from notifier.channels.egress import EgressDenied
 from notifier.content.redaction import REDACTED
@@ -71,11 +72,13 @@ def chain_of(exc: BaseException) -> list[BaseException]:
 
 def lasting_fault(links: Sequence[BaseException], *, written: bool) -> Outcome | None:
     """
-    The outcome of a call that no later one can better as things are; None if one may.
+    The outcome of a call that was ended here, or that no later one can better as things are; else None.
 
-    The address is denied or, where nothing was `written` yet, the certificate was not accepted, in
-    upstream's words.
+    It was withheld, the address is denied or, where nothing was `written` yet, the certificate was not
+    accepted, in upstream's words.
     """
+    if isinstance(links[0], Withheld):
+        return WITHHELD
     for link in links:
         if isinstance(link, EgressDenied):
             return Outcome.permanent(f"egress denied: {link}")

@@ -41,6 +41,8 @@ class WordedChannel(Channel):
     async def send(self, message: Message) -> Outcome:
         """Word and send; an outcome names the templates, and why they did not fit."""
         unworded = ""
+        # What the receiver of such requests takes is known to the entry alone.
+        own = isinstance(self._wording.payload, Requests)
         try:
             seen, size = message, message.size
             if self._wording.lists and size <= SMALL:
@@ -53,17 +55,16 @@ class WordedChannel(Channel):
                 seconds=_SECONDS,
                 author=message.namespace,
             )
+        except TimeoutError:
+            if own:
+                return Outcome.not_sent("the templates were not rendered in time")
+            unworded = "not rendered in time"
         except Exception as error:  # noqa: BLE001 - a poison message must not reach the worker
             unworded = str(error) if isinstance(error, Unfit) else type(error).__name__
-            late = isinstance(error, TimeoutError)
-            if late:
-                unworded = "not rendered in time"
-            if isinstance(self._wording.payload, Requests):
-                # What its receiver takes is known to the entry alone.
-                if late:
-                    return Outcome.not_sent("the templates were not rendered in time")
+            if own:
                 outcome = Outcome.mistaken(f"the request does not fit the notification: {unworded}")
                 return replace(outcome, digest=self._wording.digest, unworded=unworded)
+        if unworded:
             _log.warning(
                 "templates do not fit a notification, which is sent with its own text",
                 extra={"object": message.key, "templates": self._wording.digest, "error": unworded},

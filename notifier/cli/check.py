@@ -406,7 +406,7 @@ def _switched_off(config: RoutingConfig, settings: Settings) -> Iterator[Finding
 
 def _credentials(config: RoutingConfig, place: Path) -> Iterator[tuple[str, Finding]]:
     seen = look(place)
-    if not seen.exists:
+    if seen.fault:
         yield str(place), _found("no directory", "", fault=seen.fault)
         return
     refused = dict(seen.refused)

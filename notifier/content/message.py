@@ -84,7 +84,7 @@ def compose(
     """
     metadata = _mapping(document.get("metadata"))
     status = _mapping(document.get("status"))
-    clean = _cleaner(breath)
+    clean = _cleaner(breath or (lambda: None))
     try:
         spec = spec or _shown_spec(document, clean)
     except (TypeError, AttributeError, RecursionError) as exc:
@@ -263,14 +263,12 @@ def _shown_data(text: str, clean: Callable[[str], str]) -> Json:
     }
 
 
-def _cleaner(breath: Callable[[], None] | None) -> Callable[[str], str]:
+def _cleaner(breath: Callable[[], None]) -> Callable[[str], str]:
     """
     The sanitiser, and what takes out the characters that show a reader something else.
 
-    There is a breath between the pieces of what is long, if one is wanted.
+    There is a breath between the pieces of what is long.
     """
-    if breath is None:
-        return lambda text: printable(sanitise(text))
 
     def clean(text: str) -> str:
         breath()

@@ -203,12 +203,12 @@ class Reader:
             )
         return value
 
-    def choice(self, key: str, words: tuple[str, ...]) -> str:
-        """Return a text that must be one of these."""
-        value = self.text(key, None)
-        if value not in words:
+    def choice(self, key: str, words: tuple[str, ...], default: str | None = None) -> str:
+        """Return a text that must be one of these; without a default it must be there."""
+        value = self.text(key, default)
+        if value and value not in words:
             raise Refused(f"must be one of {', '.join(words)}", path=self.at(key))
-        return value
+        return value or default or ""
 
     def number(self, key: str) -> int:
         """Return a whole number that is not negative; 0 if it is absent."""
@@ -268,10 +268,12 @@ def json_value(body: bytes) -> Any:
         Refused: it is none, or of too many parts. Names the line and column where its text stops being
             JSON.
     """
-    if body.count(b"{") + body.count(b"[") > _PARTS:
-        raise Refused(f"the body has more than {_PARTS} objects and lists", status=413)
-    if body.count(b",") > _COMMAS:
-        raise Refused(f"the body has more than {_COMMAS} commas", status=413)
+    for count, most, what in (
+        (body.count(b"{") + body.count(b"["), _PARTS, "objects and lists"),
+        (body.count(b","), _COMMAS, "commas"),
+    ):
+        if count > most:
+            raise Refused(f"the body has more than {most} {what}", status=413)
     # Texts hold colons as well, so the exact number is found only where there are many.
     if body.count(b":") > _MEMBERS and any(islice(_MEMBER.finditer(body), _MEMBERS, None)):
         raise Refused(f"the body has more than {_MEMBERS} members", status=413)

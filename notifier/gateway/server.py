@@ -313,10 +313,7 @@ class Gateway:
         ends: tuple[Conditional, ...],
         until: float,
     ) -> list[Submitted]:
-        rating = self._ratings[label]
-        if len(wanted) == 1 and not ends:
-            return [await rating.submit(wanted[0], until)]
-        results = await rating.submit_all(wanted, ends, until)
+        results = await self._ratings[label].submit_all(wanted, ends, until)
         made = [result for result in results if isinstance(result, Submitted)]
         errors = [result for result in results if not isinstance(result, Submitted)]
         if errors:

@@ -48,13 +48,11 @@ class Look:
     What a directory held at one moment.
 
     Attributes:
-        exists: Whether the directory could be listed.
         values: What can be used.
         refused: Files that cannot be used, each with the reason.
         fault: Why the directory could not be listed, empty if it could.
     """
 
-    exists: bool
     values: Credentials = field(default_factory=Credentials)
     refused: tuple[tuple[str, str], ...] = ()
     fault: str = ""
@@ -81,7 +79,7 @@ def look(directory: Path) -> Look:
     try:
         names = _names(directory)
     except OSError as error:
-        return Look(exists=False, fault=reason_of(error))
+        return Look(fault=reason_of(error))
     values: dict[str, str] = {}
     refused: list[tuple[str, str]] = []
     for name in names[:MAX_ENTRIES]:
@@ -102,7 +100,7 @@ def look(directory: Path) -> Look:
             values[name] = value
     if len(names) > MAX_ENTRIES:
         refused.append((f"(beyond the first {MAX_ENTRIES})", "too many files"))
-    return Look(exists=True, values=Credentials(values), refused=tuple(refused))
+    return Look(Credentials(values), tuple(refused))
 
 
 def merge(old: Mapping[str, str], seen: Look, *, needed: Iterable[str] = ()) -> Credentials:

@@ -150,7 +150,7 @@ class Routing:
         reading = self._read()
         try:
             config = self._candidate(reading)
-            waiting = not reading.credentials.exists and config.credential_refs()
+            waiting = reading.credentials.fault and config.credential_refs()
             if not waiting:
                 self._check_refs(config, reading.credentials)
         except ConfigError as error:

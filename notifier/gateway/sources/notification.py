@@ -26,9 +26,6 @@ def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
         if name not in _MEMBERS:
             raise Refused("is no member of a notification", path=given.at(name) or repr(name))
 
-    def word(member: str, default: str, words: tuple[str, ...]) -> str:
-        return given.choice(member, words) if given.text(member) else default
-
     key, incident = given.text("key"), given.text("incident")
     links = given.objects("links") if given.members.get("links") is not None else ()
     return (
@@ -36,15 +33,15 @@ def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
             identity=("key", key) if key else None,
             view=given.members,
             event=f"notification:{key}" if key else "",
-            type=word("type", "Simple", ALWAYS["type"]),
-            priority=word("priority", "Medium", ALWAYS["priority"]),
+            type=given.choice("type", ALWAYS["type"], "Simple"),
+            priority=given.choice("priority", ALWAYS["priority"], "Medium"),
             subject=given.text("subject", None),
             body=given.text("body", None),
             severity=given.text("severity"),
             extensions=given.texts("extensions"),
             links=tuple((n.text("service"), n.text("url"), n.text("label")) for n in links),
             incident=(incident,) if incident else None,
-            state=word("state", "", STATES),
+            state=given.choice("state", STATES, ""),
         ),
     )
 

@@ -76,7 +76,7 @@ def test_only_regular_files_without_a_dot_count(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "link").symlink_to(tmp_path / "good")
     seen = look(tmp_path)
-    assert seen.exists
+    assert not seen.fault
     assert dict(seen.values) == {"good": "v", "link": "v"}
     assert seen.warnings == ()
 
@@ -114,7 +114,7 @@ def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
 def test_a_missing_directory_is_a_look_too(tmp_path: Path) -> None:
     """It holds nothing, and says why."""
     seen = look(tmp_path / "later")
-    assert not seen.exists
+    assert seen.fault
     assert seen.fault == "No such file or directory"
     assert dict(seen.values) == {}
 
@@ -136,32 +136,32 @@ def test_values_are_not_shown() -> None:
     """Neither repr nor str of anything that holds them."""
     held = Credentials({"a": CANARY})
     assert held["a"] == CANARY
-    assert CANARY not in f"{held} {held!r} {Look(exists=True, values=held)!r} {[held]}"
+    assert CANARY not in f"{held} {held!r} {Look(values=held)!r} {[held]}"
 
 
 MERGES: dict[str, tuple[dict[str, str], Look, tuple[str, ...], dict[str, str]]] = {
     "a new value replaces the old one": (
         {"a": "old"},
-        Look(exists=True, values=Credentials({"a": "new"})),
+        Look(values=Credentials({"a": "new"})),
         (),
         {"a": "new"},
     ),
     "a file that cannot be used keeps its old value": (
         {"a": "old"},
-        Look(exists=True, refused=(("a", "empty"),)),
+        Look(refused=(("a", "empty"),)),
         (),
         {"a": "old"},
     ),
     "a file that never could be used has none": (
         {},
-        Look(exists=True, refused=(("a", "empty"),)),
+        Look(refused=(("a", "empty"),)),
         ("a",),
         {},
     ),
-    "a removed file drops out": ({"a": "old"}, Look(exists=True), (), {}),
+    "a removed file drops out": ({"a": "old"}, Look(), (), {}),
     "a removed file that is needed serves on": (
         {"a": "old", "b": "old"},
-        Look(exists=True),
+        Look(),
         ("a", "z"),
         {"a": "old"},
     ),
@@ -188,7 +188,7 @@ def test_a_look_may_be_taken_twice(
     old: dict[str, str], new: dict[str, str], bad: set[str], needed: set[str]
 ) -> None:
     """Merging is idempotent, takes every new value and makes none up."""
-    seen = Look(exists=True, values=Credentials(new), refused=tuple((n, "empty") for n in bad))
+    seen = Look(values=Credentials(new), refused=tuple((n, "empty") for n in bad))
     once = merge(old, seen, needed=needed)
     assert dict(merge(once, seen, needed=needed)) == dict(once)
     assert dict(once).items() >= new.items()
