@@ -26,7 +26,7 @@ from notifier.audit.gate import HealthGate
 from notifier.process.gauges import refresh
 from notifier.process.pause import PauseSwitch
 from notifier.process.startup import StartUp
-from notifier.process.sweeps import Sweeps
+from notifier.process.sweeps import Sweep, Sweeps
 from syncer.runtime.failpoints import armed
 from syncer.runtime.supervise import critical, restarting
 from syncer.sharding.neighbours import Neighbours
@@ -135,9 +135,9 @@ class Lifecycle:
             ("routing", parts.outside.router.run),
             ("events", parts.events.run),
             ("hold-watch", parts.hold_keeper.watch.run),
+            *((f"worker-{n}", parts.controller.reconciler.work) for n in range(WORKERS)),
+            ("wake-ups", self._sweeps.follow_wake_ups),
         ]
-        loops += [(f"worker-{n}", parts.controller.reconciler.work) for n in range(WORKERS)]
-        loops.append(("wake-ups", self._sweeps.follow_wake_ups))
         if parts.loaded.path is not None:
             switch = PauseSwitch(parts.loaded.path, parts.controller.pause)
             loops.append(("pause-switch", switch.run))
@@ -152,13 +152,14 @@ class Lifecycle:
         """Start everything; one of the tasks of the group ends with `Stopped` after the drain."""
         for name, work in self.loops():
             group.create_task(critical(name, work), name=name)
-        for sweep in self._sweeps.rounds():
+        others = Sweep(
+            "neighbours", self._neighbours.round, self._parts.settings.sync.finished_sweep
+        )
+        for sweep in (*self._sweeps.rounds(), others):
             group.create_task(
                 restarting(sweep.name, sweep.work, every=sweep.every, sooner=sweep.sooner),
                 name=sweep.name,
             )
-        look, every = self._neighbours.round, self._parts.settings.sync.finished_sweep
-        group.create_task(restarting("neighbours", look, every=every), name="neighbours")
         group.create_task(self._start_up.run(group), name="bring-up")
         group.create_task(drain(self._parts), name="end")
 

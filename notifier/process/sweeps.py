@@ -33,7 +33,6 @@ from syncer.ledger.subscriber import LISTENING
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.resource import GROUP, VERSION
 from syncer.runtime.slices import slices
-from syncer.sync.notifications import Finished
 
 logger = logging.getLogger("ledger")
 _deletions = logging.getLogger("ledger.retention")
@@ -46,8 +45,6 @@ REFUSED: Final = (
     " each deletion as a cancellation by this controller; set it to asCancelled if that is wanted, or to"
     " false"
 )
-#: Logs in one question of a sweep: claims and intents wait behind it for a few milliseconds.
-_PAGE: Final = 256
 #: Finished notifications that were journaled and are claimed at once, the seconds that each may take before
 #: another one begins, and those between looks for them.
 _JOURNALED: Final = 64
@@ -125,15 +122,9 @@ class Sweeps:
         """Find records that other processes have appended to live logs."""
         await self._parts.takeover.owning.wait()
         self._parts.takeover.live.clear()
-        notifications = [e for e in self._parts.cache.entries.values() if e.claim is not None]
-        for start in range(0, len(notifications), _PAGE):
-            found = await self._parts.sweeper.live(notifications[start : start + _PAGE])
-            for uid in found:
-                self._parts.queue.add(uid)
-            if found:
-                logger.info(
-                    "found records that another process appended", extra={"logs": len(found)}
-                )
+        found = await self._parts.sweeper.live()
+        if found:
+            logger.info("found records that another process appended", extra={"logs": found})
 
     async def _until_listed(self) -> None:
         """Wait until this process has owned a shard, and knows the objects of all that it owns."""
@@ -151,20 +142,8 @@ class Sweeps:
         await self._until_listed()
         self._begin(_FINISHED, self._parts.takeover.finished)
         summaries = [s for s in self._parts.cache.finished.values() if not s.journaled]
-        lost: list[Finished] = []
-        left = self._parts.cache.audit_capacity
-        for start in range(0, len(summaries), _PAGE):
-            sweep = await self._parts.sweeper.finished(summaries[start : start + _PAGE])
-            lost += sweep.lost
-            for uid in sweep.reopened:
-                await self._reopen(uid)
-            for uid in sweep.unaudited[:left]:
-                await self._reopen(uid)
-            left = max(0, left - len(sweep.unaudited))
-        logger.debug(
-            "finished objects checked", extra={"objects": len(summaries), "no_log": len(lost)}
-        )
-        self._parts.sweeper.miss(lost)
+        lost = await self._parts.sweeper.finished(summaries, self._reopen)
+        logger.debug("finished objects checked", extra={"objects": len(summaries), "no_log": lost})
         self.looked_at[_FINISHED] = len(summaries)
 
     async def journaled(self) -> None:

@@ -24,9 +24,9 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.ports import Ownership
@@ -42,6 +42,8 @@ from syncer.sync.scrubber import report
 
 logger = logging.getLogger("ledger.claim")
 
+#: Logs in one question of a sweep: claims and intents wait behind it for a few milliseconds.
+_PAGE: Final = 256
 #: Notifications without a log that one sweep names; all of them are counted.
 _NAMED: Final = 20
 
@@ -152,21 +154,6 @@ class Resync:
         )
 
 
-class FinishedSweep(NamedTuple):
-    """
-    What is left to do for finished notifications.
-
-    Attributes:
-        reopened: Uids whose log must be claimed again.
-        unaudited: Uids whose log waits for the audit feed alone.
-        lost: Those that have no log.
-    """
-
-    reopened: list[str]
-    unaudited: list[str]
-    lost: list[Finished]
-
-
 class Sweeper:
     """Compares many logs at once with what this process knows."""
 
@@ -233,34 +220,50 @@ class Sweeper:
             return False
         return current.uid != uid
 
-    async def finished(self, summaries: Sequence[Finished]) -> FinishedSweep:
+    async def finished(
+        self, summaries: Sequence[Finished], reopen: Callable[[str], Awaitable[None]]
+    ) -> int:
         """
         Compare finished objects with the headers of their logs, one round trip for many.
 
-        A log that is marked as published to its end, or gone, needs nothing. One that holds more is
-        `reopened`: the caller claims it. One that waits for the audit feed alone is `unaudited`: the
-        caller keeps no more of these in memory than the feed can take.
-        """
-        reopened: list[str] = []
-        unaudited: list[str] = []
-        lost: list[Finished] = []
-        heads = await self.log.read_headers([s.uid for s in summaries])
-        for finished, head in zip(summaries, heads, strict=True):
-            if head.element is None:
-                if self.claimer.recorder.evidence.never_handled(finished):
-                    # Somebody else has written the phase.
-                    reopened.append(finished.uid)
-                lost.append(finished)
-                continue
-            header = head.header
-            if header is None or header.acked < head.length - 1:
-                reopened.append(finished.uid)
-            elif head.ttl == -1:
-                lagging = self.cache.auditing and header.audited < head.length - 1
-                (unaudited if lagging else reopened).append(finished.uid)
-        return FinishedSweep(reopened, unaudited, lost)
+        A log that is marked as published to its end, or gone, needs nothing. One that holds more is to be
+        claimed again. Of those that wait for the audit feed alone no more are held in memory than the feed
+        can take.
 
-    def miss(self, lost: Sequence[Finished]) -> None:
+        Args:
+            summaries: What is compared.
+            reopen: Called with each uid whose log is to be claimed.
+
+        Returns:
+            How many have no log.
+        """
+        lost: list[Finished] = []
+        left = self.cache.audit_capacity
+        for start in range(0, len(summaries), _PAGE):
+            page = summaries[start : start + _PAGE]
+            reopened: list[str] = []
+            unaudited: list[str] = []
+            heads = await self.log.read_headers([s.uid for s in page])
+            for finished, head in zip(page, heads, strict=True):
+                if head.element is None:
+                    if self.claimer.recorder.evidence.never_handled(finished):
+                        # Somebody else has written the phase.
+                        reopened.append(finished.uid)
+                    lost.append(finished)
+                    continue
+                header = head.header
+                if header is None or header.acked < head.length - 1:
+                    reopened.append(finished.uid)
+                elif head.ttl == -1:
+                    lagging = self.cache.auditing and header.audited < head.length - 1
+                    (unaudited if lagging else reopened).append(finished.uid)
+            for uid in (*reopened, *unaudited[:left]):
+                await reopen(uid)
+            left = max(0, left - len(unaudited))
+        self._miss(lost)
+        return len(lost)
+
+    def _miss(self, lost: Sequence[Finished]) -> None:
         """Report finished notifications of this installation whose logs are gone before their time."""
         recorder = self.claimer.recorder
         now, since = recorder.time.certain(), recorder.evidence.adopted_before()
@@ -270,25 +273,29 @@ class Sweeper:
         for finished in missed[:_NAMED]:
             report(finished.uid, f"{finished.namespace}/{finished.name}", Divergence.LOG_MISSING)
 
-    async def live(self, notifications: Sequence[Notification]) -> list[str]:
+    async def live(self) -> int:
         """
-        Read again every live log that another process has appended to.
+        Read again every claimed log that another process has appended to; returns how many are checked.
 
-        Returns the uids to be checked: of those logs, and of any with an open attempt that no task of this
-        process carries out (an INTENT that arrived after its caller had given it up).
+        That is those logs, and any with an open attempt that no task of this process carries out (an INTENT
+        that arrived after its caller had given it up).
         """
-        found: list[str] = []
-        heard = self.log.client.subscriptions
-        heads = await self.log.read_headers([e.uid for e in notifications])
-        for notification, head in zip(notifications, heads, strict=True):
-            if head.length - 1 == notification.view.position:
-                notification.hear(heard)
-            if notification.claim is None or notification.busy:
-                continue
-            if head.length - 1 != notification.view.position:
-                await self.claimer.recorder.reread(notification)
-                self.cache.mark_dirty(notification)
-                found.append(notification.uid)
-            elif notification.abandoned:
-                found.append(notification.uid)
+        found = 0
+        notifications = [e for e in self.cache.entries.values() if e.claim is not None]
+        for start in range(0, len(notifications), _PAGE):
+            page = notifications[start : start + _PAGE]
+            heard = self.log.client.subscriptions
+            heads = await self.log.read_headers([e.uid for e in page])
+            for notification, head in zip(page, heads, strict=True):
+                longer = head.length - 1 != notification.view.position
+                if not longer:
+                    notification.hear(heard)
+                if notification.claim is None or notification.busy:
+                    continue
+                if longer:
+                    await self.claimer.recorder.reread(notification)
+                    self.cache.mark_dirty(notification)
+                if longer or notification.abandoned:
+                    self.cache.check(notification.uid)
+                    found += 1
         return found

@@ -30,6 +30,7 @@ from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.clock import LedgerTime
 from syncer.runtime.slices import SLICE
+from syncer.sync import sweeps as pages
 from syncer.sync.cache import Cache, summary
 from syncer.sync.evidence import Evidence
 from syncer.sync.notification import Notification
@@ -73,6 +74,7 @@ class Process:
         self.log: Any = MemoryLog(self.redis)
         self.client: Any = self.log.client
         self.objects, self.cache, self.queue = Objects(), Cache(window=1.0), WorkQueue()
+        self.cache.check = self.queue.add
         self.shards = Ours(others=strangers)
         self.takeover = Takeover()
         self.takeover.owning.set()
@@ -195,7 +197,7 @@ async def test_what_waits_for_the_audit_alone_is_opened_as_the_feed_can_take_it(
     process: Process, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the bound of the feed, for all pages, a notification stays brief until a later sweep."""
-    monkeypatch.setattr(module, "_PAGE", page)
+    monkeypatch.setattr(pages, "_PAGE", page)
     process.cache.audit_limit = 2
     process.finish(*"abcd")
     for name in "abcd":

@@ -211,14 +211,17 @@ async def test_an_intent_that_came_in_late_is_settled(
     assert notification.claim is not None
     proof = Proof(EPOCH, notification.claim.stamp)
     await here.log.intent("u", proof, late, limit=5, guard=lambda: True)
-    assert await Sweeper(here.claimer).live([notification]) == ["u"]
+    checked: list[str] = []
+    here.cache.check = checked.append
+    assert await Sweeper(here.claimer).live() == 1
     assert [a.id for a in notification.abandoned] == [late.id]
-    assert await Sweeper(here.claimer).live([notification]) == ["u"]
+    assert await Sweeper(here.claimer).live() == 1
+    assert checked == ["u", "u"]
     verdict = await here.claimer.claim(notification, HELD)
     assert "left-open" in verdict.rows
     assert notification.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
     notification.hear(0)
-    assert await Sweeper(here.claimer).live([notification]) == []
+    assert await Sweeper(here.claimer).live() == 0
     assert notification.heard == here.log.client.subscriptions, (
         "it was compared, so nothing was unheard"
     )
