@@ -199,12 +199,7 @@ class Incidents:
         if RESOLVED in {request.state, *(m.state for m in newer)} or len(newer) > _READ:
             return False
         for mate in newer:
-            try:
-                view = await self._view(mate)
-            except PortError:
-                if not journaled:
-                    raise
-                view = None
+            view = await self._view(mate, lenient=journaled)
             if view is None or view.plan is None:
                 first = (await self.router.plan(mate, 0)).plan.first
             else:
@@ -236,10 +231,7 @@ class Incidents:
 
     async def _open_at(self, mate: NotificationRequest) -> tuple[list[str], bool]:
         """Channels where an incident is open by one notification of it, and whether none before matters."""
-        try:
-            view = await self._view(mate)
-        except PortError:
-            view = None
+        view = await self._view(mate, lenient=True)
         if view is None or view.plan is None:
             return list((await self.router.plan(mate, 0)).plan.first), False
         facts = Facts(mate.generation, mate.policy, self.at_most_once)
@@ -261,10 +253,13 @@ class Incidents:
             or any(a.state is AttemptState.UNKNOWN for a in view.of_channel(s.channel))
         ], False
 
-    async def _view(self, mate: NotificationRequest) -> LogView | None:
+    async def _view(self, mate: NotificationRequest, *, lenient: bool = False) -> LogView | None:
+        """What the log says of another one, None if it says nothing; if `lenient`, also if it is away."""
         try:
             snapshot = await self.log.read(mate.uid)
-        except ContractError:
+        except (ContractError, PortError) as error:
+            if isinstance(error, PortError) and not lenient:
+                raise
             return None
         return snapshot.view if snapshot is not None else None
 

@@ -45,17 +45,13 @@ class Reconciler:
     attempts: Attempts
     dispatcher: Dispatcher
 
-    def __post_init__(self) -> None:
-        """Have at hand what is asked most."""
-        self.cache = self.ports.notifications.cache
-
     async def work(self) -> None:
         """One worker: handle keys until cancelled."""
         while True:
             uid = await self.ports.queue.get()
             try:
                 decided = await self.reconcile(uid) is not None
-                if decided or uid not in self.cache.entries:
+                if decided or uid not in self.ports.notifications.cache.entries:
                     # Without a decision, the growing wait continues.
                     self.ports.queue.succeeded(uid)
             except PortError as error:
@@ -131,7 +127,7 @@ class Reconciler:
                 self.dispatcher.submit,
                 notification.uid,
                 channel,
-                due=notification.due.get(channel, self.cache.monotonic()),
+                due=notification.due.get(channel, self.ports.notifications.cache.monotonic()),
                 priority=notification.request.priority,
                 namespace=notification.request.namespace,
                 tried=sum(map(counts, notification.view.of_channel(channel))),
@@ -141,7 +137,7 @@ class Reconciler:
             elif (rejection := submit()) is not None:
                 rejected[channel] = rejection
         if isinstance(decision, Finish):
-            self.cache.mark_dirty(notification, urgent=True)
+            self.ports.notifications.cache.mark_dirty(notification, urgent=True)
         if decision.then is not None:
             self.ports.queue.add_at(notification.uid, decision.then)
         return rejected
@@ -150,7 +146,7 @@ class Reconciler:
         """Remember a decision: when the next is needed, and which channels are in progress or queued."""
         started = decision.channels if isinstance(decision, Deliver | GiveUp) else ()
         check = Check(
-            at=self.cache.monotonic(),
+            at=self.ports.notifications.cache.monotonic(),
             by=math.inf if decision.then is None else decision.then,
             version=notification.request.resource_version,
             position=notification.view.position,

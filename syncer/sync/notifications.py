@@ -15,7 +15,7 @@ without news: the version that an own write returned, and objects that have ende
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 from syncer.kube.notification_requests import Unreadable
@@ -34,7 +34,6 @@ class Notifications:
     """The notifications of this process, and their record; see `syncer.kube.reflector.Sink`."""
 
     outcomes: Outcomes
-    _: KW_ONLY
     #: Called with each version of an object that is handed over.
     on_shown: Callable[[NotificationRequest], None] = lambda _: None
 

@@ -168,6 +168,4 @@ def settled(header: Header | None, length: int, ttl: int) -> bool:
         length: Elements, the header included.
         ttl: Seconds until it expires, negative if it does not.
     """
-    if header is None or ttl < 0:
-        return False
-    return header.acked == length - 1 and header.audited == length - 1
+    return header is not None and ttl >= 0 and header.acked == header.audited == length - 1

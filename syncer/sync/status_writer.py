@@ -165,7 +165,6 @@ class StatusWriter:
         self.writers = writers
         self.status_bytes = status_bytes
         self.at_most_once = at_most_once
-        self._written_patches = metrics.patches.labels("written")
         self._on_settled = on_settled
         self.refusals = Refusals(self.cache)
         self._shares = Shares(writers, self.cache.monotonic)
@@ -528,7 +527,7 @@ class StatusWriter:
             return Flushed.UNCLEAR, None
         self.refusals.accepted(notification)
         failpoint(Failpoint.AFTER_PATCH)
-        self._written_patches.inc()
+        self.metrics.patches.labels("written").inc()
         return Flushed.WRITTEN, stored
 
     async def _write_least(self, notification: Notification, merged: Merged) -> Flushed:
