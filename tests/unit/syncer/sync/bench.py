@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -41,6 +41,7 @@ class Objects:
         request: As it is stored.
         refusals: What the next writes are answered, none of which is carried out.
         conflicts: What rivals do before the next ones.
+        answers: What is answered instead of the object, whether it was read or written.
         tried: How many writes were asked for.
         written: Those that were carried out.
     """
@@ -48,12 +49,13 @@ class Objects:
     request: NotificationRequest
     refusals: list[Exception] = field(default_factory=list)
     conflicts: list[Any] = field(default_factory=list)
+    answers: Callable[[NotificationRequest], NotificationRequest] = lambda stored: stored
     tried: int = 0
     written: list[dict[str, Any]] = field(default_factory=list)
 
     async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
         assert f"{namespace}/{name}" == self.request.key
-        return self.request
+        return self.answers(self.request)
 
     async def patch(
         self, namespace: str, name: str, status: dict[str, Any], *, resource_version: str
@@ -72,7 +74,7 @@ class Objects:
         document["status"] = {**document.get("status", {}), **status}
         document["metadata"]["resourceVersion"] = str(int(resource_version) + 1)
         self.request = parse_object(document)
-        return self.request
+        return self.answers(self.request)
 
 
 @dataclass

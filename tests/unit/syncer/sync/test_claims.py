@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -173,12 +173,7 @@ async def test_what_a_dead_sender_left_waits_by_the_tries_before(failed: int) ->
 async def test_another_object_of_the_name_gets_nothing() -> None:
     """The notification whose log is claimed is gone, and the other one's status is not its."""
     async with bench(shown()) as (here, notification):
-        get = here.objects.get
-
-        async def another(*names: Any) -> Any:
-            return replace(await get(*names), uid="v")
-
-        here.objects.get = another  # type: ignore[method-assign] # the reader of this test alone
+        here.objects.answers = lambda found: replace(found, uid="v")
         decision = await here.claimer.claim(notification, HELD)
         assert Action.ORPHAN in decision
         assert notification.deleted
@@ -322,6 +317,25 @@ def keys_of(here: Bench) -> ServerTwin:
     return cast("ServerTwin", cast("Any", here.log.client).redis.twin)
 
 
+#: What meets a log that cannot be read.
+MEETS: dict[str, Callable[[Bench, Notification], Awaitable[object]]] = {
+    "a look for what others have appended": lambda here, it: here.recorder.reread(it),
+    "a plan": lambda here, it: here.recorder.freeze(it, Plan(("console",), "r", "m", 1)),
+    "the reason for a skip": lambda here, it: here.recorder.note(it, "console", "because"),
+}
+
+
+@pytest.mark.parametrize("hand", HANDS)
+@pytest.mark.parametrize("what", MEETS)
+async def test_a_log_that_cannot_be_read_is_held(
+    here: Bench, notification: Notification, what: str, hand: Any
+) -> None:
+    """Whatever finds it; nothing gets behind what cannot be read."""
+    hand(keys_of(here))
+    await MEETS[what](here, notification)
+    assert (bool(notification.quarantine), notification.claim) == (True, None)
+
+
 @pytest.mark.parametrize("hand", HANDS)
 async def test_an_attempt_is_not_opened(here: Bench, notification: Notification, hand: Any) -> None:
     """Who asks for permission is refused, and the log is held at once."""
@@ -331,31 +345,6 @@ async def test_an_attempt_is_not_opened(here: Bench, notification: Notification,
     assert answer.answer is Answer.RECLAIM
     assert (bool(notification.quarantine), notification.claim) == (True, None)
     assert notification.in_flight.executing == {}
-
-
-@pytest.mark.parametrize("hand", HANDS)
-async def test_a_log_that_is_read_again_is_held(
-    here: Bench, notification: Notification, hand: Any
-) -> None:
-    """What looks whether other processes have appended finds it, too."""
-    hand(keys_of(here))
-    await here.recorder.reread(notification)
-    assert (bool(notification.quarantine), notification.claim) == (True, None)
-
-
-@pytest.mark.parametrize("hand", HANDS)
-async def test_a_note_is_not_taken(here: Bench, notification: Notification, hand: Any) -> None:
-    """Neither a plan nor the reason for a skip gets behind what cannot be read."""
-    for say in (
-        here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1)),
-        here.recorder.note(notification, "console", "because"),
-    ):
-        keys_of(here).logs.clear()
-        keys_of(here).strings.pop(KEY, None)
-        await here.claimer.claim(notification, HELD)
-        hand(keys_of(here))
-        await say
-        assert (bool(notification.quarantine), notification.claim) == (True, None)
 
 
 @pytest.mark.parametrize("hand", HANDS)

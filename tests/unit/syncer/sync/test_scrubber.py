@@ -47,6 +47,12 @@ class Scene:
             if s.name.endswith("_total") and s.value
         }
 
+    def rewrite(self, part: str, **members: Any) -> None:
+        """Change the object as nobody may."""
+        document = self.bench.objects.request.document()
+        document[part].update(members)
+        self.bench.objects.request = parse_object(document)
+
     @property
     def raw(self) -> list[bytes]:
         redis = cast("Any", self.bench.log.client).redis
@@ -107,18 +113,14 @@ async def unreadable(here: Scene) -> None:
 
 async def log_behind(here: Scene) -> None:
     """The object shows an attempt that the log does not know."""
-    document = here.bench.objects.request.document()
-    shown = document["status"]["deliveryAttempts"]
-    document["status"]["deliveryAttempts"] = [*shown, {**shown[0], "id": "0.7-77", "attempt": 2}]
-    document["status"]["totalAttempts"] = 2
-    here.bench.objects.request = parse_object(document)
+    (shown,) = here.bench.objects.request.document()["status"]["deliveryAttempts"]
+    other = {**shown, "id": "0.7-77", "attempt": 2}
+    here.rewrite("status", deliveryAttempts=[shown, other], totalAttempts=2)
 
 
 async def status_behind(here: Scene) -> None:
     """A counter of the object is another one."""
-    document = here.bench.objects.request.document()
-    document["status"]["failedDeliveries"] = 0
-    here.bench.objects.request = parse_object(document)
+    here.rewrite("status", failedDeliveries=0)
 
 
 async def acked(here: Scene) -> None:
@@ -141,16 +143,12 @@ async def two_open(here: Scene) -> None:
 
 async def spec(here: Scene) -> None:
     """The spec was changed although it must not be."""
-    document = here.bench.objects.request.document()
-    document["spec"] = {**document["spec"], "body": "another body"}
-    here.bench.objects.request = parse_object(document)
+    here.rewrite("spec", body="another body")
 
 
 async def phase(here: Scene) -> None:
     """The object is called failed, and four attempts are left."""
-    document = here.bench.objects.request.document()
-    document["status"]["phase"] = "Failed"
-    here.bench.objects.request = parse_object(document)
+    here.rewrite("status", phase="Failed")
 
 
 async def channels(here: Scene) -> None:

@@ -50,6 +50,16 @@ def notification(here: Bench) -> Notification:
     return here.cache.entries["u"]
 
 
+def gone(_stored: NotificationRequest) -> NotificationRequest:
+    """There is no object any more."""
+    raise Gone("gone")
+
+
+def another(stored: NotificationRequest) -> NotificationRequest:
+    """Another object has the name."""
+    return replace(stored, uid="v")
+
+
 def value(metric: Any, **labels: str) -> float:
     """What a counter or a gauge stands at."""
     return float((metric.labels(**labels) if labels else metric)._value.get())
@@ -137,17 +147,11 @@ async def test_conflicts_are_counted_by_what_comes_of_them(
 
 @pytest.mark.parametrize("how", ["deleted", "made anew"])
 async def test_an_object_that_is_gone_after_a_conflict(
-    here: Bench, notification: Notification, how: str, monkeypatch: pytest.MonkeyPatch
+    here: Bench, notification: Notification, how: str
 ) -> None:
     """The read after the conflict finds none, or another one under the name: nothing is written."""
     here.objects.refusals = [Conflict("first")]
-
-    async def get(*_: str) -> NotificationRequest:
-        if how == "deleted":
-            raise Gone("gone")
-        return replace(here.objects.request, uid="v")
-
-    monkeypatch.setattr(here.objects, "get", get)
+    here.objects.answers = gone if how == "deleted" else another
     assert await here.sync.flush(notification) is Flushed.GONE
     assert here.objects.written == []
 
@@ -204,9 +208,7 @@ async def test_a_deletion_found_by_a_write_is_told(here: Bench, notification: No
 
 
 async def test_a_lost_answer_reports_what_the_write_changed(
-    here: Bench,
-    notification: Notification,
-    monkeypatch: pytest.MonkeyPatch,
+    here: Bench, notification: Notification
 ) -> None:
     """The write was stored: it is reported once, with the status before it."""
     told: list[tuple[Notification, Status, Merged]] = []
@@ -214,16 +216,14 @@ async def test_a_lost_answer_reports_what_the_write_changed(
         here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
         on_settled=lambda *what: told.append(what),
     )  # fmt: skip
-    before, patch = notification.request.status, here.objects.patch
-    answers = [Ambiguous("no answer")]
+    before, lost = notification.request.status, [Ambiguous("no answer")]
 
-    async def unanswered(*args: Any, **options: Any) -> NotificationRequest:
-        stored = await patch(*args, **options)
-        if answers:
-            raise answers.pop()
+    def unanswered(stored: NotificationRequest) -> NotificationRequest:
+        if lost:
+            raise lost.pop()
         return stored
 
-    monkeypatch.setattr(here.objects, "patch", unanswered)
+    here.objects.answers = unanswered
     assert await sync.flush(notification) is Flushed.EQUAL
     ((who, was, merged),) = told
     assert (who is notification, was, merged.status.phase) == (True, before, "Sent")
@@ -517,18 +517,13 @@ async def test_what_no_log_has_is_shown_where_it_is_believed(
     assert bool(here.objects.request.status.attempts) is believed
 
 
-async def test_a_verdict_during_a_write_holds(
-    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_verdict_during_a_write_holds(here: Bench, notification: Notification) -> None:
     """What the write shows was disregarded before its answer came."""
-    patch = here.objects.patch
 
-    async def judged_meanwhile(*args: Any, **named: Any) -> NotificationRequest:
-        stored = await patch(*args, **named)
+    async def judged_meanwhile() -> None:
         notification.judged.conclude(Judgement(Verdict.DISREGARDED, "why"))
-        return stored
 
-    monkeypatch.setattr(here.objects, "patch", judged_meanwhile)
+    here.objects.conflicts.append(judged_meanwhile)
     assert await here.sync.flush(notification) is Flushed.WRITTEN
     assert notification.judged.own is not None
 
@@ -640,41 +635,28 @@ async def test_a_write_ahead_is_reported_and_remembered() -> None:
         assert attempt.state is AttemptState.UNKNOWN
 
 
-async def test_a_write_ahead_that_meets_another_object_sends_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_write_ahead_that_meets_another_object_sends_nothing() -> None:
     """Under its name and version, as after a restore of etcd: it is gone, and nothing is journaled."""
     async with bench(most=3) as (here, notification):
         sync, reported = await ahead(here, notification)
-        patch = here.objects.patch
-
-        async def another(*args: Any, **options: Any) -> NotificationRequest:
-            return replace(await patch(*args, **options), uid="v")
-
-        monkeypatch.setattr(here.objects, "patch", another)
+        here.objects.answers = another
         assert await sync.write_ahead(notification, HELD, NOTE_NAME) is Flushed.GONE
         assert (reported, notification.outage.note, notification.uid) == ([], "", "u")
 
 
-@pytest.mark.parametrize("gone", [True, False])
-async def test_a_write_ahead_is_not_repeated_after_a_conflict(
-    gone: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_a_write_ahead_is_not_repeated_after_a_conflict(deleted: bool) -> None:
     """The object is read once, for whoever decides anew; there may be none any more."""
     async with bench(most=3) as (here, notification):
         sync, reported = await ahead(here, notification)
         here.objects.refusals = [Conflict("first")]
         here.objects.request = replace(here.objects.request, resource_version="9")
-        if gone:
-
-            async def get(*_: object) -> NotificationRequest:
-                raise Gone("gone")
-
-            monkeypatch.setattr(here.objects, "get", get)
+        if deleted:
+            here.objects.answers = gone
         result = await sync.write_ahead(notification, HELD, NOTE_NAME)
-        assert result is (Flushed.GONE if gone else Flushed.CONFLICT)
+        assert result is (Flushed.GONE if deleted else Flushed.CONFLICT)
         assert (here.objects.tried, reported, notification.outage.note) == (1, [], "")
-        assert notification.request.resource_version == ("5" if gone else "9")
+        assert notification.request.resource_version == ("5" if deleted else "9")
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -694,16 +676,12 @@ async def test_what_is_acknowledged_already_is_not_acknowledged_again(finished: 
 
 @pytest.mark.parametrize("tries", [0, 2])
 async def test_a_write_that_another_object_answers_is_not_believed(
-    here: Bench, notification: Notification, tries: int, monkeypatch: pytest.MonkeyPatch
+    here: Bench, notification: Notification, tries: int
 ) -> None:
     """Under its name and version, as after a restore of etcd; the smallest write is no exception."""
     here.objects.refusals = [Rejected("no", reason="TooLarge")] * tries
-    patch, before = here.objects.patch, notification.request
-
-    async def another(*args: Any, **options: Any) -> NotificationRequest:
-        return replace(await patch(*args, **options), uid="v")
-
-    monkeypatch.setattr(here.objects, "patch", another)
+    before = notification.request
+    here.objects.answers = another
     assert await here.sync.flush(notification) is Flushed.GONE
     assert (notification.request, notification.acked) == (before, 0)
 
@@ -723,19 +701,16 @@ async def test_an_object_that_shows_the_least_already_is_not_written_again(
 
 
 async def test_what_an_unreadable_log_hid_is_not_acknowledged(
-    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+    here: Bench, notification: Notification
 ) -> None:
     """It is readable again while the status that says otherwise is being written."""
     here.recorder.put_in_quarantine(notification, "the checksum of a record is wrong")
-    patch = here.objects.patch
 
-    async def mended(*args: Any, **options: Any) -> NotificationRequest:
-        if notification.quarantine:
-            await here.claimer.claim(notification, HELD)
-            assert not notification.quarantine
-        return await patch(*args, **options)
+    async def mended() -> None:
+        await here.claimer.claim(notification, HELD)
+        assert not notification.quarantine
 
-    monkeypatch.setattr(here.objects, "patch", mended)
+    here.objects.conflicts.append(mended)
     await here.sync._one(notification)
     assert not notification.request.status.attempts
     assert notification.acked == 0
