@@ -251,32 +251,24 @@ def look_again(view: LeaseView, states: Iterable[ShardState], now: float) -> flo
     return min((t for t in (*(s.until for s in states), *ends) if t > now), default=math.inf)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Our last write of a shard's Lease: its resourceVersion and `leaseTransitions`."""
-
-    version: str
-    transitions: int
-
-
-def loss_of(view: LeaseView, n: int, held: Held, identity: str, session: str) -> str:
+def loss_of(view: LeaseView, n: int, held: LeaseRecord, identity: str, session: str) -> str:
     """
     Tell why a term of ours is over although its session is not; empty if it is not.
 
     Args:
         view: What is known; one that is behind our own write shows nothing.
         n: The shard.
-        held: Our last write of its Lease.
+        held: Its Lease as our last write has left it.
         identity: Our own.
         session: uid of our session.
     """
-    if not view.shows(held.version):
+    if not view.shows(held.resource_version):
         return ""
     seen = view.shard(n)
     if seen is None:
         return "the lease was deleted"
     lease = seen.lease
-    if version_key(lease.resource_version) <= version_key(held.version):
+    if version_key(lease.resource_version) <= version_key(held.resource_version):
         return ""
     if lease.holder != identity:
         return f"taken by {bounded(lease.holder, 100) or 'nobody'}"

@@ -31,7 +31,7 @@ from syncer.model.attempt import make_epoch
 from syncer.model.errors import Conflict, Gone, PortError, Unavailable
 from syncer.model.journal import MARKS_LEFT, NOTE, Note, note_after
 from syncer.model.lineage import STORE, UNKNOWN, Lineage, parse_lineage
-from syncer.sharding.assignment import Held, loss_of
+from syncer.sharding.assignment import loss_of
 from syncer.sharding.sessions import Place, TimesOfDay
 from syncer.sharding.view import FOREVER, RELEASED, SESSION, LeaseView, Sighting
 
@@ -78,8 +78,8 @@ class ShardLeases:
         #: What is known of the store by shard, and what the Leases of ours note of it.
         self._lineages: dict[int, Lineage] = {}
         self._noted: dict[int, str] = {}
-        #: Our last write of each Lease; kept after the term, as the view may be behind it.
-        self._written: dict[int, Held] = {}
+        #: Each Lease as our last write has left it; kept after the term, as the view may be behind it.
+        self._written: dict[int, LeaseRecord] = {}
         self._releasing: set[int] = set()
         #: Notes that are known to be in Leases of ours.
         self._notes: dict[int, Note] = {}
@@ -162,7 +162,7 @@ class ShardLeases:
         found = await self._read(n)
         if found is None or not self._is_ours(found, self._written[n]):
             return False
-        self._written[n] = Held(found.resource_version, found.transitions)
+        self._written[n] = found
         return True
 
     async def _read(self, n: int) -> LeaseRecord | None:
@@ -174,7 +174,7 @@ class ShardLeases:
             self.problem = f"lease {name}: {error}"
             return None
 
-    def _is_ours(self, found: LeaseRecord, held: Held) -> bool:
+    def _is_ours(self, found: LeaseRecord, held: LeaseRecord) -> bool:
         """Whether nobody has acquired a Lease since a write of ours."""
         return (found.holder, found.transitions) == (self._place.identity, held.transitions)
 
@@ -182,13 +182,13 @@ class ShardLeases:
         """Compare and swap; without a clear answer, the note stays in doubt."""
         held = self._written[n]
         self._doubted.add(n)
-        if not await self._write(n, held, held.version, annotations):
+        if not await self._write(n, held, held.resource_version, annotations):
             return False
         self._doubted.discard(n)
         return True
 
     async def _write(
-        self, n: int, held: Held, version: str, annotations: Mapping[str, str | None]
+        self, n: int, held: LeaseRecord, version: str, annotations: Mapping[str, str | None]
     ) -> bool:
         """
         Write annotations of a Lease of ours; whether that was answered, and nothing of ours came between.
@@ -208,7 +208,7 @@ class ShardLeases:
         if self._written[n] is not held:
             # Released meanwhile, and perhaps acquired again: what the Lease carries was decided there.
             return False
-        self._written[n] = Held(stored.resource_version, stored.transitions)
+        self._written[n] = stored
         return True
 
     def lineage(self, n: int) -> Lineage:
@@ -253,7 +253,9 @@ class ShardLeases:
     def settled(self, n: int) -> bool:
         """Whether the view shows what we wrote last, and nothing is being written."""
         written = self._written.get(n)
-        return n not in self._releasing and (written is None or self._view.shows(written.version))
+        return n not in self._releasing and (
+            written is None or self._view.shows(written.resource_version)
+        )
 
     def losses(self) -> dict[int, LeaseTerm]:
         """End the terms whose Leases have become somebody else's, or are gone; returns them."""
@@ -316,7 +318,7 @@ class ShardLeases:
             return None
         if taken is None or epoch is None:
             return None
-        self._written[n] = Held(taken.resource_version, taken.transitions)
+        self._written[n] = taken
         self._doubted.discard(n)
         self._notes.pop(n, None)
         self._marked.discard(n)
@@ -375,7 +377,7 @@ class ShardLeases:
 
     async def _free(self, n: int, name: str, timeout: float) -> bool:
         held = self._written[n]
-        version = held.version
+        version = held.resource_version
         spec = {
             "holderIdentity": "",
             "leaseDurationSeconds": RELEASED,
@@ -392,5 +394,5 @@ class ShardLeases:
                     return False
                 version = found.resource_version
             else:
-                self._written[n] = Held(freed.resource_version, freed.transitions)
+                self._written[n] = freed
                 return True

@@ -10,7 +10,6 @@ import pytest
 from syncer.kube.leases import LeaseRecord
 from syncer.sharding.assignment import (
     Fitness,
-    Held,
     Hold,
     ShardState,
     able_sessions,
@@ -201,7 +200,10 @@ def test_a_term_ends_with_its_lease(world: World) -> None:
     """By what the watch shows after our own write, and not by what it showed before."""
     for happens, reason in LOSSES:
         happens(world)
-        assert loss_of(world.view, 0, Held("20", 4), "me", "mine") == reason
+        assert (
+            loss_of(world.view, 0, LeaseRecord("nl-0", "u", "20", transitions=4), "me", "mine")
+            == reason
+        )
 
 
 # -- what is handed over --------------------------------------------------------------------------
