@@ -47,14 +47,14 @@ class Stop:
 class Admin(Protocol):
     """The admin server: readiness and metrics."""
 
+    #: Updates gauges right before a scrape.
+    refresh: Callable[[], Awaitable[float]] | None
+
     def check(self, name: str, check: Callable[[], str | None]) -> None:
         """Add a check that readiness depends on; replaces one with the same name."""
 
     def detail(self, name: str, check: Callable[[], str | None]) -> None:
         """Add a detail that readiness shows but does not depend on."""
-
-    def on_scrape(self, refresh: Callable[[], Awaitable[float]]) -> None:
-        """Register a function that updates gauges right before a scrape."""
 
 
 class RedisFactory(Protocol):

@@ -123,7 +123,7 @@ class Lifecycle:
         self._neighbours = _neighbours_of(parts)
         _register(parts, self._neighbours)
         parts.outside.admin.detail("retention", lambda: self._sweeps.not_deleted)
-        parts.outside.admin.on_scrape(partial(refresh, parts))
+        parts.outside.admin.refresh = partial(refresh, parts)
 
     def loops(self) -> list[Loop]:
         """Loops that must never end, with their names."""

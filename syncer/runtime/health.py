@@ -35,7 +35,7 @@ from syncer.runtime.offload import SMALL, offload
 
 #: Returns what is missing, None if nothing is.
 Check = Callable[[], "str | None"]
-#: Brings gauges up to date; returns for how many seconds that held the loop.
+#: Returns for how many seconds it held the loop.
 Refresh = Callable[[], Awaitable[float]]
 
 #: Share of the time that metrics of one format may take, and seconds of which it may be used ahead.
@@ -66,7 +66,8 @@ class AdminServer:
     ) -> None:
         """Show what is in the registry; `connections` bounds those of one address."""
         self._registry = registry
-        self._refresh: Refresh | None = None
+        #: Brings gauges up to date right before they are scraped.
+        self.refresh: Refresh | None = None
         self._checks: dict[str, Check] = {}
         self._details: dict[str, Check] = {}
         self._connections = connections
@@ -82,10 +83,6 @@ class AdminServer:
     def detail(self, name: str, check: Check) -> None:
         """Add something that readiness mentions but does not depend on."""
         self._details[name] = check
-
-    def on_scrape(self, refresh: Refresh) -> None:
-        """Have gauges brought up to date right before they are scraped."""
-        self._refresh = refresh
 
     def problems(self) -> Mapping[str, str]:
         """What keeps the process from being ready, by check."""
@@ -132,7 +129,7 @@ class AdminServer:
             used, body = self._made.get(content_type, (0.0, b""))
             began = clock()
             if used - began <= _AHEAD:
-                took = await self._refresh() if self._refresh else 0.0
+                took = await self.refresh() if self.refresh else 0.0
                 # Other work of the thread, for which this may wait, is no part of its share.
                 write = partial(_timed, partial(encode, self._registry))
                 body, wrote = await offload(write, size=SMALL + 1, seconds=_WRITE)

@@ -71,7 +71,7 @@ class Checks:
     def __init__(self) -> None:
         self.checks: dict[str, Callable[[], str | None]] = {}
         self.details: dict[str, Callable[[], str | None]] = {}
-        self.refresh: Callable[[], Awaitable[float]]
+        self.refresh: Callable[[], Awaitable[float]] | None = None
 
     def check(self, name: str, check: Callable[[], str | None]) -> None:
         """See `Admin.check`."""
@@ -80,10 +80,6 @@ class Checks:
     def detail(self, name: str, check: Callable[[], str | None]) -> None:
         """See `Admin.detail`."""
         self.details[name] = check
-
-    def on_scrape(self, refresh: Callable[[], Awaitable[float]]) -> None:
-        """See `Admin.on_scrape`."""
-        self.refresh = refresh
 
 
 def unreachable(admin: Checks | None = None, router: NoRouter | None = None) -> Outside:

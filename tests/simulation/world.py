@@ -333,13 +333,12 @@ class Dice:
 class _Admin:
     """Takes checks that nobody asks, and gauges that nobody scrapes."""
 
+    refresh: Callable[[], Awaitable[float]] | None = None
+
     def check(self, name: str, check: Callable[[], str | None]) -> None:
         pass
 
     def detail(self, name: str, check: Callable[[], str | None]) -> None:
-        pass
-
-    def on_scrape(self, refresh: Callable[[], Awaitable[float]]) -> None:
         pass
 
 

@@ -147,6 +147,7 @@ async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
     assert [name for name, _ in store.lifecycle.loops()][-2:] == ["audit", "audit-gate"]
     registry = store.parts.outside.registry
     store.parts.cache.unaudited["uid-a"] = Notification(parse_object(document("a", 1)))
+    assert store.admin.refresh is not None
     await store.admin.refresh()
     assert registry.get_sample_value("notification_ledger_audit_waiting_notifications") == 1
     for made in (silent, store):
