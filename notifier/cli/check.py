@@ -350,14 +350,12 @@ def _unused(config: RoutingConfig) -> Iterator[Finding]:
 
 def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
     for receiver in config.receivers:
-        entries = (
-            entry for kind, those in receiver.entries if kind == "webhook" for entry in those
-        )
-        for n, entry in enumerate(entries):
-            if isinstance(entry, WebhookConfig):
-                for key, kind, words in _of_webhook(entry):
-                    path = f"{receiver.path}.webhookConfigs[{n}].{key}"
-                    yield _found(kind, path, config.lines[path], **words)
+        entries = (entry for _, those in receiver.entries for entry in those)
+        webhooks = (entry for entry in entries if isinstance(entry, WebhookConfig))
+        for n, entry in enumerate(webhooks):
+            for key, kind, words in _of_webhook(entry):
+                path = f"{receiver.path}.webhookConfigs[{n}].{key}"
+                yield _found(kind, path, config.lines[path], **words)
 
 
 def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, dict[str, object]]]:

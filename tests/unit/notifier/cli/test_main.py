@@ -166,7 +166,7 @@ ESCAPED = {
 def test_a_terminal_without_a_character_is_no_error(
     words: str, text: str, read: str, escapes: tuple[str, ...], encoding: str, tmp_path: Path
 ) -> None:
-    """It is written as an escape, by `notifier gateway test` as well, but not by `notifier gateway`."""
+    """It is written as an escape, whatever the command."""
     file = tmp_path / "file.yaml"
     file.write_text(text, encoding="utf-8")
     answer = subprocess.run(
