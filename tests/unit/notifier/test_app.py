@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -196,18 +196,11 @@ def test_a_replica_is_able_to_work_where_it_can_send_and_knows_what(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without Redis, without a list, or while it ends, it leaves shards to others."""
-    asked: list[Callable[[], bool]] = []
-    make = make_manager
-
-    def made(*given: Any, able: Callable[[], bool], **more: Any) -> Any:
-        asked.append(able)
-        return make(*given, able=able, **more)
-
-    answered = True
+    made, answered = Mock(wraps=make_manager), True
     monkeypatch.setattr(composition, "make_manager", made)
     monkeypatch.setattr(Reflector, "answered", property(lambda _: answered))
     parts = built()
-    (able,) = asked
+    (able,) = [call.kwargs["able"] for call in made.call_args_list]
     client = cast("MemoryClient", parts.client)
     assert not able()
     client.problem = None

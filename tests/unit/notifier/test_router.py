@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -77,16 +78,12 @@ async def test_a_plan_that_is_not_made_in_time(
     router: LiveRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The notification is looked at again later, and nothing is decided."""
-    limits: list[tuple[float, str]] = []
-
-    async def late(*_: object, seconds: float, author: str, **__: object) -> object:
-        limits.append((seconds, author))
-        raise TimeoutError
-
+    late = AsyncMock(side_effect=TimeoutError)
     monkeypatch.setattr(module, "offload", late)
     with pytest.raises(Unavailable, match="earlier large notifications are still being routed"):
         await router.plan(requested(), 1234)
-    assert limits == [(30.0, "team-b")]
+    (asked,) = late.await_args_list
+    assert (asked.kwargs["seconds"], asked.kwargs["author"]) == (30.0, "team-b")
 
 
 async def test_the_files_are_followed(router: LiveRouter, tmp_path: Path) -> None:

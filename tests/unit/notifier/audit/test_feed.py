@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, cast
+from unittest.mock import DEFAULT, AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -291,11 +292,8 @@ async def test_others_run_between_two_logs(world: World) -> None:
         entries = list(world.cache.entries.values())
         snapshots = [await world.log.read(entry.uid) for entry in entries]
         feed, before = world.feed(), turns
-
-        async def read(entry: Notification) -> Snapshot | None:
-            return snapshots[entries.index(entry)]
-
-        cast("Any", feed)._read = read  # what is read takes no turn of its own
+        # What is read takes no turn of its own.
+        cast("Any", feed)._read = AsyncMock(side_effect=snapshots)
         await feed._read_some(entries)
         assert turns - before >= 10
 
@@ -305,13 +303,10 @@ async def test_an_object_that_cannot_be_composed_is_audited_without_its_content(
 ) -> None:
     """Its attempts are on record all the same, as those of a deleted object."""
     world.put("a")
-
-    async def broken(*_: object, seconds: float, **__: object) -> object:
-        assert seconds == 60.0
-        raise ValueError("not an object")
-
+    broken = AsyncMock(side_effect=ValueError("not an object"))
     monkeypatch.setattr(module, "offload", broken)
     assert await world.feed().round()
+    assert [call.kwargs["seconds"] for call in broken.await_args_list] == [60.0]
     assert world.sink.batches == [["a/0.7-1/failed"]]
     assert [(r.levelname, r.message) for r in caplog.records] == [
         ("ERROR", "a notification is audited without its content")
@@ -325,15 +320,7 @@ async def test_a_large_notification_that_takes_too_long_is_waited_for(
     caplog.set_level("INFO", "ledger.audit")
     world.put("a")
     world.put("b")
-    real, calls = offload, 0
-
-    async def late(*given: Any, **more: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            raise TimeoutError
-        return await real(*given, **more)
-
+    late = AsyncMock(wraps=offload, side_effect=[TimeoutError, DEFAULT])
     monkeypatch.setattr(module, "offload", late)
     assert await world.feed().round()
     assert world.sink.batches == [["b/0.7-1/failed"]]

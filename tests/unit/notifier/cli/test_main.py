@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
 from notifier.cli import main as cli
 from notifier.cli import program
 from notifier.cli.arguments import COMMANDS
-from notifier.settings import Loaded
 from notifier.version import __version__
 from syncer.kube.crd import render_crd
 
@@ -55,11 +55,7 @@ def test_it_starts_with_the_arguments_of_the_controller_that_it_replaces(
     written: list[str], variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their pods have ten seconds to end, of which the arguments say nothing; a variable may."""
-    found: list[Loaded] = []
-
-    async def start(loaded: Loaded, _watch: object) -> None:
-        found.append(loaded)
-
+    start = AsyncMock(return_value=None)
     monkeypatch.setattr("notifier.process.production.run", start)
     monkeypatch.setattr(program, "serve", lambda prepare: asyncio.run(prepare().start(None)) or 0)
     for name, value in {
@@ -71,7 +67,7 @@ def test_it_starts_with_the_arguments_of_the_controller_that_it_replaces(
     *words, last = written
     given = [*words, f"{last}{file}"] if last.endswith("=") else [*written, str(file)]
     assert cli.main(given) == 0
-    (loaded,) = found
+    ((loaded, _watch),) = [call.args for call in start.await_args_list]
     assert (loaded.path, loaded.settings.logging.level) == (file, "DEBUG")
     expected = None if written[0] == "run" else 10.0
     assert loaded.environment.grace_period == (25.0 if variable else expected)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -181,17 +182,13 @@ def test_what_is_odd_about_the_settings_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each warning is a line, in the form that the settings ask for; so is a process made to fail."""
-    ran: list[object] = []
-
-    async def product(*given: object) -> None:
-        ran.append(given)
-
+    product = AsyncMock(return_value=None)
     monkeypatch.setattr("notifier.process.production.run", product)
     monkeypatch.setattr("syncer.runtime.failpoints.armed", lambda: "this process fails on purpose")
     monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", "ns")
     settings = "redis: {url: 'redis://127.0.0.1:1'}\ncontroller: {leaderElection: true}\n"
     assert main(["run", "--config", _settings(tmp_path, settings)]) == 0
-    assert len(ran) == 1
+    product.assert_awaited_once()
     danger, warning = lines_of(capsys.readouterr().err)
     assert (danger["level"], danger["event"]) == ("critical", "this process fails on purpose")
     assert warning["level"] == "warning"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import AsyncMock
 
 import pytest
 import yaml
@@ -349,9 +350,5 @@ def test_an_attempt_as_a_line(case: str) -> None:
 
 def test_an_interrupt_ends_it_with_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was created goes on without it."""
-
-    async def send(_options: object) -> int:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("notifier.cli.send.send", send)
+    monkeypatch.setattr("notifier.cli.send.send", AsyncMock(side_effect=KeyboardInterrupt))
     assert main(["send", "--receiver", "chat"]) == 130

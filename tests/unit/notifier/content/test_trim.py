@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from typing import Any, Final
+from unittest.mock import Mock
 
 import pytest
 
@@ -158,21 +159,12 @@ def test_slack_converts_only_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_teams_weighs_only_what_it_may_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """The search for links, and that for the cut, work on texts no longer than a card."""
-    lengths: list[int] = []
-    real, real_links = cut, only_safe_links
-
-    def counted(text: str, excess: int) -> str:
-        lengths.append(len(text))
-        return real(text, excess)
-
-    def counted_links(text: str) -> str:
-        lengths.append(len(text))
-        return real_links(text)
-
-    monkeypatch.setattr(base, "cut", counted)
-    monkeypatch.setattr(teams, "only_safe_links", counted_links)
+    cuts, links = Mock(wraps=cut), Mock(wraps=only_safe_links)
+    monkeypatch.setattr(base, "cut", cuts)
+    monkeypatch.setattr(teams, "only_safe_links", links)
     assert len(teams.teams_body(untrimmed(body="é" * MIB))) <= teams.BODY_BYTES
-    assert max(lengths) <= teams.BODY_BYTES
+    for searched in (cuts, links):
+        assert max(len(call.args[0]) for call in searched.call_args_list) <= teams.BODY_BYTES
 
 
 def test_condition_of_many_attributes(cleaned: list[int]) -> None:

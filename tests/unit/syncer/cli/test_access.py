@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -89,15 +90,11 @@ async def test_a_context_is_of_a_kubeconfig(
 
 async def test_the_time_is_that_of_redis() -> None:
     """In whole milliseconds."""
-
-    class Client:
-        async def command(self, *words: str) -> list[bytes]:
-            assert words == ("TIME",)
-            return [b"1700000000", b"123999"]
-
     nothing: Any = None
-    at = Access(nothing, cast("Any", Client()), nothing, None, None)
+    client = Mock(command=AsyncMock(return_value=[b"1700000000", b"123999"]))
+    at = Access(nothing, client, nothing, None, None)
     assert await at.now() == 1_700_000_000_123
+    client.command.assert_awaited_once_with("TIME")
 
 
 @pytest.mark.parametrize("given", [True, False])
@@ -120,11 +117,7 @@ async def test_an_error_of_redis_names_it(call: str, monkeypatch: pytest.MonkeyP
     arguments: dict[str, tuple[Any, ...]] = {
         "evaluate": (PROBE, "key", ()), "command": ("PING",), "gather": ([("PING",)],),
     }  # fmt: skip
-    errors: list[Exception] = [Unavailable("away"), TimeoutError()]
-
-    async def refuse(*_: object) -> object:
-        raise errors.pop(0)
-
+    refuse = AsyncMock(side_effect=[Unavailable("away"), TimeoutError()])
     monkeypatch.setattr(LedgerClient, "_submit", refuse)
     for error in (Unavailable, TimeoutError):
         with pytest.raises(error) as caught:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -42,15 +43,9 @@ OWNED: Final[dict[str, tuple[list[str], Grade, str]]] = {
 async def test_each_shard_has_an_owner(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard without one is a failure, and which it is."""
     holders, grade, said = OWNED[case]
-
-    async def read_shard(*where: Any) -> Owner:
-        return Owner(holder=holders[where[-1]])
-
-    async def read_map(*_: Any) -> None:
-        """No Lease is read."""
-
-    monkeypatch.setattr(doctor, "read_shard", read_shard)
-    monkeypatch.setattr(doctor, "read_map", read_map)
+    read = AsyncMock(side_effect=[Owner(holder=each) for each in holders])
+    monkeypatch.setattr(doctor, "read_shard", read)
+    monkeypatch.setattr(doctor, "read_map", AsyncMock(return_value=None))
     monkeypatch.setattr(doctor, "sharding_of", lambda _: Sharding(2) if holders else None)
     owners: dict[str, list[int]] = {"a": [], "": []}
     (found,) = await doctor._owners(World(Objects()).at, Any, "h", owners)  # type: ignore[arg-type]  # not asked
@@ -63,12 +58,7 @@ async def test_each_shard_has_an_owner(case: str, monkeypatch: pytest.MonkeyPatc
 )
 async def test_where_anybody_may_write_statuses(name: str, grade: Grade, said: str) -> None:
     """It is said, and what to do; without the settings it is not known which policy it would be."""
-
-    class Kube:
-        async def request(self, *_: Any, **__: Any) -> None:
-            raise Gone("no such policy")
-
-    world, kube = World(Objects()), cast("Any", Kube())
+    world, kube = World(Objects()), Mock(request=AsyncMock(side_effect=Gone("no such policy")))
     world.settings.sync.status_policy = name
     (found,) = await doctor._status_policy(world.at, kube)
     assert (found.grade, said in found.text, bool(found.fix)) == (grade, True, True)
@@ -76,10 +66,7 @@ async def test_where_anybody_may_write_statuses(name: str, grade: Grade, said: s
 
 async def test_a_check_that_could_not_be_made_does_not_pass() -> None:
     """Each of its names is said to be unknown, and why."""
-
-    async def refused() -> list[doctor.Result]:
-        raise Unauthorised("may not")
-
+    refused = AsyncMock(side_effect=Unauthorised("may not"))
     found = await doctor._made(refused(), "a", "b")
     assert [(r.name, r.grade, r.text) for r in found] == [
         ("a", Grade.UNKNOWN, "may not"), ("b", Grade.UNKNOWN, "may not"),

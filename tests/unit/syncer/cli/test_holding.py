@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -172,9 +173,7 @@ async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
 ) -> None:
     """A hold that lets go is stopped first; no write undoes another."""
     kept, done = {"h": replace(HOLD, name="h", rate=5.0, reason="\u202e"), DEV.name: DEV}, []
-
-    async def listed() -> tuple[tuple[Hold, ...], str]:
-        return tuple(kept.values()), "1"
+    listed = AsyncMock(side_effect=lambda: (tuple(kept.values()), "1"))
 
     async def patch(name: str, body: Any) -> None:
         if body["metadata"]["resourceVersion"] != kept[name].resource_version:
@@ -200,11 +199,8 @@ async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
     trial = options | {"drop": False, "dry_run": True}
     assert await _end(here(at, **trial)._replace(holds=holds)) == 0
     assert done[3:] == [[("h", 0), (DEV.name, 0)]]
-
-    async def stale() -> tuple[tuple[Hold, ...], str]:
-        return (replace(kept["h"], resource_version="1"),), "1"
-
-    monkeypatch.setattr(holds, "list", stale)
+    stale = (replace(kept["h"], resource_version="1"),)
+    monkeypatch.setattr(holds, "list", AsyncMock(return_value=(stale, "1")))
     with pytest.raises(Refused, match="has changed meanwhile"):
         await _end(here(at, **options)._replace(holds=holds))
 
@@ -236,9 +232,7 @@ async def test_a_flood_does_not_wait_until_it_is_counted(
         done.append("counted")
         return _Count(NOW, Scan(channels={"slack:ops", "slack:dev"}))
 
-    async def listed() -> tuple[tuple[Hold, ...], str]:
-        return (HOLD, DEV), "1"
-
+    listed = AsyncMock(return_value=((HOLD, DEV), "1"))
     monkeypatch.setattr("syncer.cli.hold._counted", counted)
     monkeypatch.setattr("syncer.cli.hold.routed", lambda: {"slack:ops"})
     monkeypatch.setattr("syncer.cli.hold.watched", lambda _at: ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -284,7 +285,7 @@ async def test_while_redis_is_silent_the_status_speaks(
     """The object is shown and explained, nothing is compared, and the silence is a sentence."""
     monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", "home")
     world = world_of(request(entry("failed")))
-    silence(world, error, monkeypatch)
+    monkeypatch.setattr(world.client, "command", AsyncMock(side_effect=error))
     found = await known(world)
     why = str(error) or "no answer within 5 s"
     assert (found.unread, found.compared, found.differences) == (why, False, ())
@@ -296,19 +297,14 @@ async def test_while_redis_is_silent_the_status_speaks(
     assert (as_json(found)["log"], as_json(found)["logProblem"]) == (None, why)
 
 
-def silence(world: World, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have Redis raise."""
-
-    async def fails(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(world.client, "command", fails)
-
-
 async def test_a_refusal_of_redis_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials that Redis does not take are for the operator to mend; a page shows the rest."""
     world = world_of(request(entry("failed")))
-    silence(world, Unauthorised("Redis refuses", reason="NOPERM"), monkeypatch)
+    monkeypatch.setattr(
+        world.client,
+        "command",
+        AsyncMock(side_effect=Unauthorised("Redis refuses", reason="NOPERM")),
+    )
     with pytest.raises(Unauthorised):
         await known(world)
     shown = await known(world, strict=False)

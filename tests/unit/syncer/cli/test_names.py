@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, Final
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -37,10 +38,6 @@ async def test_a_name_that_nobody_has(
 ) -> None:
     """Known is what the routing file has, and any notification; what may be there is not refused."""
     words, refusal, remark = CASES[case]
-
-    async def none(_at: object) -> tuple[tuple[()], str]:
-        return (), ""
-
     a, b = (
         replace(request(channels=[{"name": channel, "state": "Pending"}]), uid=uid, namespace=place)
         for channel, uid, place in (("slack:ops", "a", "ns"), ("slack:night", "b", "dev"))
@@ -48,7 +45,7 @@ async def test_a_name_that_nobody_has(
     world = World(Held(a, b, sees="ns" if "may be seen" in case else None))
     world.put("a", elements(PLAN, opened(A1), failed(A1)))
     world.give(monkeypatch, rows, resend, tail)
-    monkeypatch.setattr(rows, "read_holds", none)
+    monkeypatch.setattr(rows, "read_holds", AsyncMock(return_value=((), "")))
     monkeypatch.setattr(installation, "routed", lambda: {"slack:routed"})
     options = _parser().parse_args(words.split())
     module: Any = {"list": rows, "resend": resend, "tail": tail}[options.command]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -160,17 +161,10 @@ def test_replicas_and_the_routing_that_they_have_in_force() -> None:
 
 async def test_a_server_that_hangs_keeps_nothing_back() -> None:
     """A part that is not to be had in time is a line of its own; so is one that fails."""
-
-    async def never() -> list[Line]:
-        await asyncio.Event().wait()
-        return []
-
-    async def fails() -> list[Line]:
-        raise Unavailable("away")
-
-    assert await _part("REDIS", never(), "doctor", within=0.01) == [
+    never = asyncio.get_running_loop().create_future()
+    assert await _part("REDIS", never, "doctor", within=0.01) == [
         Line("REDIS", None, "no answer within 0 s", "doctor")
     ]
-    assert await _part("HOLDS", fails(), "hold list") == [
+    assert await _part("HOLDS", AsyncMock(side_effect=Unavailable("away"))(), "hold list") == [
         Line("HOLDS", None, "not known: away", "hold list")
     ]

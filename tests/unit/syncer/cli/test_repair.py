@@ -6,7 +6,9 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
+from unittest.mock import AsyncMock, call
 
 import pytest
 
@@ -233,12 +235,7 @@ async def test_a_log_is_replaced_and_the_old_one_kept(world: World) -> None:
     """The new log stands in its place with its one note, the old one aside for a month."""
     result, steps = damaged(world)
     world.put("a", result.joined.elements)
-    times = iter(range(NOW + 1, NOW + 9))
-
-    async def now() -> int:
-        return next(times)
-
-    world.now = now  # type: ignore[method-assign]  # time goes on
+    world.now = AsyncMock(side_effect=count(NOW + 1))  # type: ignore[method-assign]  # time goes on
     assert [s.act for s in steps] == ["rebuild", "poke"]
     assert await carry_out(world.at, result, steps, by="me") == ""
     assert tuple(world.redis.twin.logs["nl:{a}"]) == steps[0].elements
@@ -271,20 +268,17 @@ async def test_a_log_that_takes_no_note_wakes_its_owner_all_the_same(world: Worl
 async def test_a_repair_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is checked again until all agrees; what still differs at the end is returned."""
     result = lagging(world)
-    found, pauses = [[result], [result], []], list[float]()
+    found, pause = [[result], [result], []], AsyncMock()
 
     async def check_again(*asked: Any) -> AsyncIterator[Result]:
         assert asked[2:] == (replace(BOUNDS, settle=0), [("a", "ns/na")])
         for one in found.pop(0):
             yield one
 
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
-
     monkeypatch.setattr(verify, "check_again", check_again)
     monkeypatch.setattr(asyncio, "sleep", pause)
     assert await wait_clean(world.at, world.scan, BOUNDS, [result], seconds=60) == []
-    assert (found, pauses) == ([], [verify._WAIT_STEP] * 2)
+    assert (found, pause.await_args_list) == ([], [call(verify._WAIT_STEP)] * 2)
     found.append([result])
     assert await wait_clean(world.at, world.scan, BOUNDS, [result], seconds=0) == [result]
     assert await wait_clean(world.at, world.scan, BOUNDS, [], seconds=60) == []

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -100,10 +101,7 @@ async def test_work_that_is_let_go_of_has_ended(pipe: BinaryIO) -> None:
 
 async def test_work_that_fails_first_has_its_own_error(pipe: BinaryIO) -> None:
     """Standard input may stay open."""
-
-    async def fails() -> int:
-        raise ValueError(-1)
-
+    fails = AsyncMock(side_effect=ValueError(-1))
     with pytest.raises(ValueError, match="-1"):
         await until_stdin_closes(fails())
     assert not pipe.closed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -264,11 +265,7 @@ async def test_a_sweep_that_fails_loses_nothing(
     following = tailed(world)
     assert await following.sweep() == []
     append(world, "1", PLAN, failed(A1))
-
-    async def away(*_: Any) -> Any:
-        raise Unavailable("away")
-
-    monkeypatch.setattr(tail, "read_ends", away)
+    monkeypatch.setattr(tail, "read_ends", AsyncMock(side_effect=Unavailable("away")))
     with pytest.raises(Unavailable):
         await following.sweep()
     monkeypatch.setattr(tail, "read_ends", read_ends)

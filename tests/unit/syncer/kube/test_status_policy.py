@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any, cast
+from unittest.mock import AsyncMock, Mock, call
 
 import pytest
 
@@ -12,34 +13,18 @@ from syncer.model.errors import Gone, KindMissing, Unauthorised, Unavailable
 from syncer.rules.status_policy import State
 from tests.unit.syncer.rules.policies import NAME, POLICY, binding
 
-
-class Server:
-    """Answers each question, by the last part but one of its path."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
-
-    async def request(self, method: str, path: str, *, timeout: float) -> Any:
-        assert (method, timeout) == ("GET", 10.0)
-        *_, kind, name = path.split("/")
-        assert name == NAME
-        if isinstance(answer := self.answers[kind], Exception):
-            raise answer
-        return answer
-
-
 POLICIES, BINDINGS = "validatingadmissionpolicies", "validatingadmissionpolicybindings"
 
 
 async def test_it_follows_what_is_there(caplog: pytest.LogCaptureFixture) -> None:
     """In force, absent or unknown, with the reason; a change is logged once, and silence is borne."""
     caplog.set_level(logging.INFO)
-    server, now = Server(), 0.0
-    policy = StatusPolicy(cast("Any", server), NAME, ("a",), lambda: now)
+    server, now = Mock(request=AsyncMock()), 0.0
+    policy = StatusPolicy(server, NAME, ("a",), lambda: now)
     assert (policy.found.state, policy.problem) == (State.UNKNOWN, "it was not looked at yet")
 
     async def look(policies: Any, bindings: Any = None) -> tuple[State, str | None]:
-        server.answers = {POLICIES: policies, BINDINGS: bindings}
+        server.request.side_effect = [policies, bindings]
         await policy.look()
         return policy.found.state, policy.problem
 
@@ -60,6 +45,9 @@ async def test_it_follows_what_is_there(caplog: pytest.LogCaptureFixture) -> Non
     assert [r.__dict__["state"] for r in caplog.records] == [
         "in-force", "unknown", "absent", "unknown", "absent",
     ]  # fmt: skip
+    group = "/apis/admissionregistration.k8s.io/v1"
+    asked = [call("GET", f"{group}/{kind}/{NAME}", timeout=10.0) for kind in (POLICIES, BINDINGS)]
+    assert server.request.await_args_list[-2:] == asked
 
 
 async def test_without_a_name_nobody_is_asked() -> None:

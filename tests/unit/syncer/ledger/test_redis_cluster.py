@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any, cast
+from unittest.mock import AsyncMock, call
 
 import pytest
 from redis.crc import key_slot
@@ -327,11 +328,7 @@ async def test_a_new_primary_that_cannot_be_connected_to(
     await here.cluster.probe()
     seen = here.identity.looked_at
     assert seen > 0
-
-    async def look() -> None:
-        raise error
-
-    monkeypatch.setattr(here.at(A), "look", look)
+    monkeypatch.setattr(here.at(A), "look", AsyncMock(side_effect=error))
     if isinstance(error, OSError):
         with pytest.raises(OSError, match="no memory"):
             await here.cluster.primaries()
@@ -347,16 +344,12 @@ async def test_connections_are_made_again_when_it_is_opened(
     """Those that are up might go to what was there before."""
     here = world(layout(A))
     await here.submit()
-    done: list[str] = []
-    for name in ("reset", "look"):
-
-        async def step(name: str = name) -> None:
-            done.append(name)
-
-        monkeypatch.setattr(here.at(A), name, step, raising=False)
+    steps = AsyncMock()
+    monkeypatch.setattr(here.at(A), "reset", steps.reset, raising=False)
+    monkeypatch.setattr(here.at(A), "look", steps.look)
     with pytest.raises(Unavailable, match="did not say whose it is"):
         await here.cluster.open()
-    assert done == ["reset", "look"]
+    assert steps.mock_calls == [call.reset(), call.look()]
 
 
 async def test_pipelines_of_before_are_served_when_it_runs(
