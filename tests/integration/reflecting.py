@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import web
 
 from syncer.kube.client import KubeClient
 from syncer.kube.reflector import Reflector, ReflectorTimings
+from syncer.model.resource import NotificationRequest
 from syncer.rules.shards import Sharding
 from syncer.runtime.clock import monotonic_clock
 from tests.beside import beside
@@ -20,12 +23,6 @@ from tests.integration.scripted import (
     send_lines,
     write_kubeconfig,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from pathlib import Path
-
-    from syncer.model.resource import NotificationRequest
 
 QUICK = ReflectorTimings(
     request_timeout=5, watch_timeout=30, idle_timeout=20, pause_min=0.05, pause_max=0.4, settled=0.3

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Self
 
 import yaml
 from aiohttp import web
 
+from tests.fakes.proxy import Proxy
 from tests.servers.ports import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-    from pathlib import Path
-    from typing import Self
-
-    from tests.fakes.proxy import Proxy
 
 
 def always(

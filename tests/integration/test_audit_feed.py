@@ -327,17 +327,13 @@ async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -
         assert await first.claimer.retire(entry, Held(EPOCH))
         assert not await first.expires("u")
     async with world_on(redis_url) as second:
-
-        def known(_: str) -> bool:
-            return False
-
-        await Sweeper(second.claimer).orphans(second.owner, known, lambda _: True)
+        await Sweeper(second.claimer).orphans(second.owner, lambda _: False, lambda _: True)
         sink = Collector()
         assert await second.feed(sink).round()
         assert sink.ids == ["u/0.7-1/failed"]
         assert (await second.header("u")).audited == entry.view.position
         assert not await second.expires("u")
-        await Sweeper(second.claimer).orphans(second.owner, known, lambda _: True)
+        await Sweeper(second.claimer).orphans(second.owner, lambda _: False, lambda _: True)
         assert not second.cache.unaudited
         assert await second.expires("u")
 

@@ -420,14 +420,9 @@ async def test_many_refusals_are_one_line(
     assert all(li["error"] and TOKEN not in li["error"] for li in lines)
 
 
-def test_a_line_about_a_refusal_is_short(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_line_about_a_refusal_is_short(caplog: pytest.LogCaptureFixture) -> None:
     """The reason may quote what a sender wrote."""
-    here = Mock(_quiet={})
-
-    async def log() -> None:
-        Gateway._log(here, "am", 422, "a request was refused", "x" * 5000)
-
-    asyncio.run(log())
+    Gateway._log(Mock(_quiet={}), "am", 422, "a request was refused", "x" * 5000)
     assert len(vars(caplog.records[-1])["error"]) == 500
 
 

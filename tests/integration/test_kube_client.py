@@ -11,8 +11,10 @@ import os
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import certifi
 import pytest
@@ -48,13 +50,8 @@ from tests.integration.scripted import (
     status,
     write_kubeconfig,
 )
+from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
-
-    from tests.servers.controlplane import ControlPlane
 
 CANARY = "canary-0d1f-secret"
 RELOADED = "credentials and configuration for the API server were reloaded"

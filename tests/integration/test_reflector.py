@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -14,26 +16,11 @@ from aiohttp import web
 from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.notification_requests import UNFINISHED, list_path
 from syncer.kube.reflector import Reflector
+from syncer.kube.scope import Scope
 from syncer.model.carried import fold
-from syncer.model.resource import TERMINAL_PHASES
+from syncer.model.resource import TERMINAL_PHASES, NotificationRequest
 from syncer.runtime.clock import monotonic_clock
 from tests.beside import beside, eventually
-from tests.integration.scripted import (
-    ScriptedServer,
-    always,
-    end,
-    send_lines,
-    status,
-    write_kubeconfig,
-)
-from tests.servers.controlplane import ControlPlane
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from pathlib import Path
-
-    from syncer.kube.scope import Scope
-    from syncer.model.resource import NotificationRequest
 from tests.integration.reflecting import (
     LOGGED,
     QUICK,
@@ -49,6 +36,15 @@ from tests.integration.reflecting import (
     obj,
     stay,
 )
+from tests.integration.scripted import (
+    ScriptedServer,
+    always,
+    end,
+    send_lines,
+    status,
+    write_kubeconfig,
+)
+from tests.servers.controlplane import ControlPlane
 
 __all__ = ["_logged"]
 

@@ -8,7 +8,8 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from aiohttp import web
@@ -36,11 +37,7 @@ from tests.integration.reflecting import (
 )
 from tests.integration.reflecting import Api as Script
 from tests.integration.scripted import write_kubeconfig
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.servers.controlplane import ControlPlane
+from tests.servers.controlplane import ControlPlane
 
 __all__ = ["_logged"]
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from aiohttp import web
@@ -32,14 +35,9 @@ from syncer.model.rendering import render_status
 from syncer.model.resource import NotificationRequest, version_key
 from tests.integration.playing import connect
 from tests.integration.scripted import ScriptedServer, abort, always, status, write_kubeconfig
+from tests.servers.controlplane import ControlPlane
 from tests.servers.webhook import webhook
 from tests.unit.syncer.model.documents import ODD_TIMES
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.servers.controlplane import ControlPlane
 
 
 def manifest(name: str, namespace: str = "ns", **metadata: Any) -> dict[str, Any]:
@@ -148,11 +146,7 @@ async def test_a_webhook_that_refuses_an_object_says_nothing_else(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     """Whatever its code: the object exists, the credentials hold, and no other call waits."""
-    said: dict[str, Any] | None = None
-
-    async def answer(_: str) -> dict[str, Any] | None:
-        return said
-
+    answer = AsyncMock(return_value=None)
     async with (
         await KubeClient.connect(
             str(control_plane.kubeconfig), user_agent="t", yields=True
@@ -162,7 +156,7 @@ async def test_a_webhook_that_refuses_an_object_says_nothing_else(
         store = NotificationRequestClient(client)
         await client.request("POST", list_path(namespace), body=manifest("a", namespace), timeout=5)
         found = await store.get(namespace, "a")
-        said = {"code": 403}
+        answer.return_value = {"code": 403}
         refused = False
         while not refused:
             try:
@@ -173,7 +167,8 @@ async def test_a_webhook_that_refuses_an_object_says_nothing_else(
                 refused = error.reason == DENIED
             await asyncio.sleep(0.1)
         session = client._session
-        for sentence, (said, wanted) in DENIALS.items():  # noqa: B007 (the webhook reads it)
+        for sentence, (said, wanted) in DENIALS.items():
+            answer.return_value = said
             with pytest.raises(PortError, match="denied the request") as caught:
                 await store.patch(
                     namespace, "a", {"phase": "Sent"}, resource_version=found.resource_version

@@ -7,7 +7,9 @@ import contextlib
 import re
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import chain, repeat
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 
@@ -77,19 +79,15 @@ async def test_connections_that_end_soon_are_made_ever_more_slowly(
     redis_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them costs a look at everything, so one that is cut again and again is not made at once."""
-    pauses: list[float] = []
-
-    def pause(_first: float, _most: float, failures: int) -> float:
-        pauses.append(failures)
-        return 0.01
-
+    pause = Mock(return_value=0.01)
     monkeypatch.setattr(subscriber, "exponential", pause)
     async with heard(redis_url) as both:
         for count in range(1, 4):
             await eventually(partial(lambda n: both.uids.count(LISTENING) >= n, count))
             call(port_of(redis_server), "CLIENT", "KILL", "TYPE", "pubsub")
-        await eventually(lambda: len(pauses) >= 3)
-    assert pauses == sorted(set(pauses))
+        await eventually(lambda: pause.call_count >= 3)
+    failures = [call.args[-1] for call in pause.call_args_list]
+    assert failures == sorted(set(failures))
 
 
 async def test_an_idle_client_notices_that_its_server_is_gone(
@@ -148,15 +146,8 @@ async def test_an_error_that_nobody_expected_is_said_and_survived(
     """Whatever ends listening is logged at once, and listening is begun again."""
     monkeypatch.setattr(supervise, "_PAUSE_FIRST", 0.05)
     async with heard(redis_url) as both:
-        hear = both.uids.append
-        failures: list[str] = []
-
-        def broken(uid: str) -> None:
-            if len(failures) < 2:
-                failures.append(uid)
-                raise LookupError("a fault of the hearer")
-            hear(uid)
-
+        fault = LookupError("a fault of the hearer")
+        broken = Mock(wraps=both.uids.append, side_effect=chain([fault] * 2, repeat(DEFAULT)))
         # Both clients begin with the first await below.
         both.listener.on_wake_up = broken
         await both.poke_until_heard("first")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Final, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -89,36 +90,21 @@ def test_a_command_imports_no_generated_client() -> None:
     }  # fmt: skip
 
 
-class Listing:
-    """Stands for a command: which options it was given, and how it ends."""
-
-    def __init__(self) -> None:
-        self.given: list[argparse.Namespace] = []
-        self.ends: int | BaseException = 0
-
-    async def run(self, options: argparse.Namespace) -> int:
-        """Run."""
-        self.given.append(options)
-        if isinstance(self.ends, BaseException):
-            raise self.ends
-        return self.ends
-
-
 @pytest.fixture
-def listing(monkeypatch: pytest.MonkeyPatch) -> Listing:
+def listing(monkeypatch: pytest.MonkeyPatch) -> AsyncMock:
     """What `list` does; no settings and no URL are at hand."""
-    made = Listing()
-    monkeypatch.setattr("syncer.cli.rows.run", made.run)
+    made = AsyncMock(return_value=0)
+    monkeypatch.setattr("syncer.cli.rows.run", made)
     monkeypatch.setattr(cli, "SETTINGS_FILES", ())
     monkeypatch.delenv("REDIS_URL", raising=False)
     return made
 
 
-def test_words_come_from_the_process(listing: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_come_from_the_process(listing: AsyncMock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none are given, without the name of the program."""
     monkeypatch.setattr(sys, "argv", ["syncer", "list", "--redis-url", "redis://h"])
     assert cli.main() == 0
-    assert [options.command for options in listing.given] == ["list"]
+    assert [call.args[0].command for call in listing.await_args_list] == ["list"]
 
 
 def noted(error: Exception, *notes: str) -> Exception:
@@ -151,10 +137,10 @@ ENDS: dict[str, tuple[BaseException, int, str]] = {
 
 @pytest.mark.parametrize("case", ENDS)
 def test_how_a_command_ends(
-    case: str, capsys: pytest.CaptureFixture[str], listing: Listing
+    case: str, capsys: pytest.CaptureFixture[str], listing: AsyncMock
 ) -> None:
     """Each kind of error has its exit code, and one sentence on standard error."""
-    listing.ends, code, text = ENDS[case]
+    listing.side_effect, code, text = ENDS[case]
     assert cli.main(["list", "--redis-url", "redis://h"]) == code
     assert capsys.readouterr() == ("", text)
 
@@ -185,7 +171,7 @@ SOURCES: dict[str, tuple[list[str], str | None, str, str | None, str | None]] = 
 @pytest.mark.parametrize("case", SOURCES)
 def test_where_redis_is_and_which_settings_file_is_read(
     case: str,
-    listing: Listing,
+    listing: AsyncMock,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -198,9 +184,10 @@ def test_where_redis_is_and_which_settings_file_is_read(
     monkeypatch.setattr(cli, "SETTINGS_FILES", ("first", "second"))
     if variable is not None:
         monkeypatch.setenv("REDIS_URL", variable)
-    listing.ends = 7
+    listing.return_value = 7
     assert cli.main(["list", *words]) == 7, "the answer is the code"
-    assert [(o.redis_url, o.config) for o in listing.given] == [(url, config)]
+    (given,) = [call.args[0] for call in listing.await_args_list]
+    assert (given.redis_url, given.config) == (url, config)
     assert capsys.readouterr().err == ""
 
 
@@ -292,7 +279,7 @@ def test_an_error_says_where_the_url_stands(
 
 
 def test_a_password_on_the_command_line_is_warned_about(
-    listing: Listing, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    listing: AsyncMock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is used all the same; in a file it is nobody's business, and not both may be given."""
     url = "redis://:hunter2@h"
@@ -302,7 +289,7 @@ def test_a_password_on_the_command_line_is_warned_about(
     assert "hunter2" not in said
     monkeypatch.setenv("REDIS_URL", url)
     assert cli.main(["list"]) == 0
-    assert [options.redis_url for options in listing.given] == [url, url]
+    assert [call.args[0].redis_url for call in listing.await_args_list] == [url, url]
     assert capsys.readouterr().err == ""
 
 
@@ -327,11 +314,11 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
 
 
 def test_what_is_written_after_a_pipe_has_broken_goes_nowhere(
-    listing: Listing, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    listing: AsyncMock, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Standard output leads to the null device from then on."""
     led: list[tuple[Path, int]] = []
-    listing.ends = BrokenPipeError()
+    listing.side_effect = BrokenPipeError
     monkeypatch.setattr(
         "os.dup2", lambda a, b: led.append((Path(f"/proc/self/fd/{a}").readlink(), b))
     )

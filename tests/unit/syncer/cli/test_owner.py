@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, Final
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -127,19 +129,9 @@ async def test_whether_a_namespace_is_watched(case: str) -> None:
     assert found.problem == (problem if wanted is False else "")
 
 
-class Kube:
-    """An API server that answers each path, or raises."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-        self.asked: list[str] = []
-
-    async def request(self, method: str, path: str, *, timeout: float) -> Any:
-        """Answer."""
-        self.asked.append(f"{method} {path}")
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+def kube(answer: Any) -> Mock:
+    """An API server that answers, or raises, for each path."""
+    return Mock(request=AsyncMock(side_effect=repeat(answer)))
 
 
 MAP: Final = {
@@ -188,7 +180,7 @@ async def test_who_owns_a_shard(case: str) -> None:
     """The Lease of the shard says it; what could not be found out is said with its reason."""
     shards, answer, wanted, unread, problem = OWNED[case]
     world = World(Objects())
-    world.kube = Kube(answer)
+    world.kube = kube(answer)
     store = Store(StoreState.OURS, NEW, "h", "nl", shards)
     if isinstance(shards, StoreState):
         store = Store(shards, NEW)
@@ -197,8 +189,8 @@ async def test_who_owns_a_shard(case: str) -> None:
     assert [text.partition("who owns its shard is not known: ")[2] for text in found.unread] == (
         [unread] if unread else []
     )
-    assert world.kube.asked[:1] == (
-        [] if wanted[0] < 0 else ["GET /apis/coordination.k8s.io/v1/namespaces/h/leases/nl-0"]
+    assert [call.args for call in world.kube.request.await_args_list[:1]] == (
+        [] if wanted[0] < 0 else [("GET", lease_path("h", "nl-0"))]
     )
 
 
@@ -221,12 +213,12 @@ async def test_the_installation_by_the_settings(case: str) -> None:
     if answer is None:
         world.problem = "no kubeconfig"
     else:
-        world.kube, world.problem = Kube(answer), ""
+        world.kube, world.problem = kube(answer), ""
     store = await store_without_redis(world.at, home=home, reason="Redis is away")
     found = SHARDS if said == "Redis is away" else None
     assert (store.state, store.text, store.map) == (StoreState.UNCHECKED, said, found)
     assert (store.lease, store.error) == ("nl", answer if answer is AWAY else None)
     if home and world.kube:
         assert store.home == home
-        path = lease_path("home", "nl-map")
-        assert world.kube.asked == [f"GET {path}"]
+        (call,) = world.kube.request.await_args_list
+        assert call.args == ("GET", lease_path("home", "nl-map"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 
 from syncer.kube import events
+from syncer.kube.client import KubeClient
 from syncer.kube.events import EventLimits, EventRecorder
 from syncer.model.errors import (
     DENIED,
@@ -21,11 +23,6 @@ from syncer.model.errors import (
 )
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.beside import beside, eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from syncer.kube.client import KubeClient
 
 QUICK = 0.02
 

@@ -6,16 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final
+from unittest.mock import AsyncMock, Mock, call
 
 import orjson
 import pytest
 
-from syncer.kube.client import KubeClient
 from syncer.kube.leases import LeaseRecord, Leases, LeaseWatch
 from syncer.model.errors import ContractError, Expired, Unavailable
-from tests.beside import beside
 
 LEASE: Final[dict[str, Any]] = {
     "metadata": {"name": "a", "uid": "u", "resourceVersion": "7"},
@@ -23,22 +21,10 @@ LEASE: Final[dict[str, Any]] = {
 }
 
 
-def leases(*answers: Any, over: asyncio.Event | None = None, **more: Any) -> Leases:
-    """Leases of a server that answers so in turn, and has a client wait when it is over."""
-    left = list(answers)
-
-    async def request(*_: object, **__: object) -> Any:
-        await asyncio.sleep(0)
-        if over is not None and not left:
-            over.set()
-            await asyncio.Event().wait()
-        answer = left.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    client = cast("KubeClient", SimpleNamespace(request=request, **more))
-    return Leases(client, "ns", ("key", "value"))
+def leases(*answers: Any, **more: Any) -> Leases:
+    """Leases of a server that answers so in turn; one more question ends who asks it."""
+    request = AsyncMock(side_effect=answers)
+    return Leases(Mock(request=request, **more), "ns", ("key", "value"))
 
 
 async def test_an_outage_is_told_once_for_each_reason(
@@ -47,25 +33,20 @@ async def test_an_outage_is_told_once_for_each_reason(
     """However often it is tried again; the server is asked less and less, by the failures in a row."""
     caplog.set_level(logging.INFO, "ledger.kube")
     answers = [Unavailable("away")] * 5 + [Unavailable("broken")] * 5
-    pauses, over = list[Any](), asyncio.Event()
-
-    def pause(*given: Any) -> float:
-        pauses.append(given)
-        return 0.0
-
+    pause = Mock(return_value=0.0)
     monkeypatch.setattr("syncer.kube.leases.exponential", pause)
-    unanswered = leases(*answers, over=over)
-    watch = LeaseWatch(unanswered, Sink(), lagging=lambda: False, patience=5.0)
-    async with beside(watch.run()):
-        await asyncio.wait_for(over.wait(), 30)
+    watch = LeaseWatch(leases(*answers), Mock(), lagging=lambda: False, patience=5.0)
+    async with asyncio.timeout(30):
+        with pytest.raises(StopAsyncIteration):
+            await watch.run()
     assert caplog.messages == [f"watch of leases interrupted: {r}" for r in ("away", "broken")]
-    assert pauses == [(0.1, 5.0, n) for n in range(1, 11)]
+    assert pause.call_args_list == [call(0.1, 5.0, n) for n in range(1, 11)]
 
 
 async def test_a_watch_that_shows_nothing_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """It opens and ends, as while nobody can write a Lease, until it has shown something between."""
     caplog.set_level(logging.INFO, "ledger.kube")
-    over, empty = asyncio.Event(), {"metadata": {"resourceVersion": "7"}, "items": []}
+    empty = {"metadata": {"resourceVersion": "7"}, "items": []}
     error, change = b'{"type":"ERROR"}', orjson.dumps({"type": "MODIFIED", "object": LEASE})
     watches = [[error]] * 5 + [[change, error]] + [[error]] * 5
 
@@ -77,10 +58,11 @@ async def test_a_watch_that_shows_nothing_is_told_once(caplog: pytest.LogCapture
 
         yield lines()
 
-    known = leases(*[empty] * len(watches), over=over, stream=stream)
-    watch = LeaseWatch(known, Sink(), lagging=lambda: False, patience=0.01)
-    async with beside(watch.run()):
-        await asyncio.wait_for(over.wait(), 30)
+    known = leases(*[empty] * len(watches), stream=stream)
+    watch = LeaseWatch(known, Mock(), lagging=lambda: False, patience=0.01)
+    async with asyncio.timeout(30):
+        with pytest.raises(StopAsyncIteration):
+            await watch.run()
     assert (
         caplog.messages == ["watch of leases interrupted: a line of the watch is not an event"] * 2
     )
@@ -114,31 +96,15 @@ def test_a_member_of_another_type_is_an_error_of_ours(value: Any) -> None:
         LeaseRecord.of({**LEASE, "spec": {"leaseTransitions": value or ["x"]}})
 
 
-class Sink:
-    """Notes the versions of what it is told."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def replace(self, leases: list[LeaseRecord], version: str) -> None:
-        self.told.append(f"{[lease.resource_version for lease in leases]} at {version}")
-
-    def put(self, lease: LeaseRecord) -> None:
-        self.told.append(f"put {lease.resource_version}")
-
-    def remove(self, lease: LeaseRecord) -> None:
-        self.told.append(f"remove {lease.resource_version}")
-
-
 async def test_an_older_list_takes_nothing_back() -> None:
     """As of a server that is behind the others: it is asked again."""
-    sink = Sink()
+    sink = Mock()
     newer, older = ({"metadata": {"resourceVersion": v}, "items": [LEASE]} for v in ("9", "8"))
     watch = LeaseWatch(leases(newer, older), sink, lagging=lambda: False, patience=1)
     await watch._list()
     with pytest.raises(Unavailable, match="an older state than it has shown before"):
         await watch._list()
-    assert sink.told == ["['7'] at 9"]
+    sink.replace.assert_called_once_with([LeaseRecord.of(LEASE)], "9")
 
 
 #: A line of a watch, and why it ends the watch.
@@ -160,9 +126,9 @@ LINES: Final = {
 def test_a_line_that_is_no_change_of_a_lease_ends_the_watch(case: str) -> None:
     """What follows it could be understood wrongly; a new list cannot."""
     line, why = LINES[case]
-    sink = Sink()
+    sink = Mock()
     watch = LeaseWatch(leases(), sink, lagging=lambda: False, patience=1)
     with pytest.raises(Expired) as caught:
         watch._event(line)
     assert str(caught.value) == why
-    assert sink.told == []
+    assert sink.mock_calls == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any, Final
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from redis.exceptions import AuthenticationError, RedisError
@@ -14,16 +16,7 @@ from syncer.ledger.sentinel import _Sentinels
 GONE: Final = RedisConnectionError("gone")
 
 
-class Answering:
-    """A Sentinel that says something of its masters, or nothing."""
-
-    def __init__(self, answer: dict[str, Any] | Exception) -> None:
-        self.answer = answer
-
-    async def sentinel_masters(self) -> dict[str, Any]:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+Answer = dict[str, Any] | Exception
 
 
 def named(port: int, epoch: int = 0, *, down: bool = False, service: str = "s") -> dict[str, Any]:
@@ -36,7 +29,7 @@ def named(port: int, epoch: int = 0, *, down: bool = False, service: str = "s") 
 
 
 #: What each says in turn, and the port that is believed.
-SAID: Final[dict[str, tuple[list[dict[str, Any] | Exception], int]]] = {
+SAID: Final[dict[str, tuple[list[Answer], int]]] = {
     "all agree": ([named(1), named(1), named(1)], 1),
     "most agree": ([named(2), named(1), named(1)], 1),
     "the first decides between equals": ([named(2), named(1)], 2),
@@ -49,7 +42,7 @@ SAID: Final[dict[str, tuple[list[dict[str, Any] | Exception], int]]] = {
 }  # fmt: skip
 
 #: What each says in turn, and the error.
-SILENT: Final[dict[str, tuple[list[dict[str, Any] | Exception], type[RedisError], str]]] = {
+SILENT: Final[dict[str, tuple[list[Answer], type[RedisError], str]]] = {
     "all are away": ([GONE, GONE], RedisConnectionError, "know no healthy master"),
     "it is dead": ([named(1, down=True)], RedisConnectionError, "know no healthy master"),
     "it is unknown": ([named(1, service="t")], RedisConnectionError, "know no healthy master"),
@@ -57,10 +50,10 @@ SILENT: Final[dict[str, tuple[list[dict[str, Any] | Exception], type[RedisError]
 }
 
 
-def asked(answers: list[dict[str, Any] | Exception]) -> Any:
+def asked(answers: list[Answer]) -> Any:
     """Sentinels that answer so."""
     found: Any = _Sentinels([])  # type: ignore[no-untyped-call]  # vendor
-    found.sentinels = [Answering(a) for a in answers]
+    found.sentinels = [Mock(sentinel_masters=AsyncMock(side_effect=repeat(a))) for a in answers]
     return found
 
 
@@ -73,18 +66,17 @@ async def test_who_is_believed(case: str) -> None:
 
 async def test_a_failover_is_remembered() -> None:
     """Who has not heard of it is not believed alone, but most are: Sentinels that were set up anew."""
-    sentinels = asked([named(1, 4), named(1, 4), named(1, 4)])
-    assert await sentinels.discover_master("s") == ("h", 1)
-    sentinels.sentinels[2].answer = named(2, 5)
-    assert await sentinels.discover_master("s") == ("h", 2)
-    sentinels.sentinels[1].answer = sentinels.sentinels[2].answer = GONE
-    with pytest.raises(RedisConnectionError) as caught:
-        await sentinels.discover_master("s")
-    assert "since its last failover" in str(caught.value.__cause__)
-    sentinels.sentinels[1].answer = named(1, 4)
-    assert await sentinels.discover_master("s") == ("h", 1)
-    sentinels.sentinels[1].answer = GONE
-    assert await sentinels.discover_master("s") == ("h", 1)
+    old, new = named(1, 4), named(2, 5)
+    sentinels = asked([])
+    for answers, port in (([old] * 3, 1), ([old, old, new], 2), ([old, GONE, GONE], None),
+                          ([old, old, GONE], 1), ([old, GONE, GONE], 1)):  # fmt: skip
+        sentinels.sentinels = asked(answers).sentinels
+        if port is None:
+            with pytest.raises(RedisConnectionError) as caught:
+                await sentinels.discover_master("s")
+            assert "since its last failover" in str(caught.value.__cause__)
+        else:
+            assert await sentinels.discover_master("s") == ("h", port)
 
 
 @pytest.mark.parametrize("case", SILENT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -76,19 +77,12 @@ async def test_a_slow_replica_has_time_to_confirm() -> None:
     client = MemoryClient(MemoryRedis(lambda: 1000, replicas=1))
     await client.open("here")
     log = RedisLog(cast("LedgerClient", client), replicas=lambda: 1, patience=0.5)
-    waits: list[Any] = []
-    evaluate = client.evaluate
-
-    async def noted(*args: Any, wait: Any = None, **more: Any) -> Any:
-        waits.append(wait)
-        return await evaluate(*args, wait=wait, **more)
-
-    client.evaluate = noted  # type: ignore[method-assign] # watched by this test alone
+    client.evaluate = noted = AsyncMock(wraps=client.evaluate)  # type: ignore[method-assign] # watched by this test alone
     epoch = Epoch("0.1")
     claimed = await log.claim("u", epoch, name="ns/n")
     record = intent_record(AttemptId("0.1-1"), "console", at=1, by="t")
     answer = await log.intent("u", Proof(epoch, claimed.stamp), record, limit=1, guard=lambda: True)
     assert answer.answer is Answer.OK
-    replicas, milliseconds = waits[-1]
+    replicas, milliseconds = noted.await_args_list[-1].kwargs["wait"]
     assert replicas == 1
     assert 500 <= milliseconds <= 2000

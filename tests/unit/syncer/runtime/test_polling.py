@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from unittest.mock import Mock, call
 
 import pytest
 
@@ -28,38 +29,23 @@ async def test_a_poll_wakes_the_loop_only_for_what_it_finds() -> None:
 
 async def test_a_poll_waits_before_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread itself waits for the period, before the first look too."""
-    thread, events, results = PollingThread("looks"), list[float | str](), iter([None, "found"])
-
-    class Lock:
-        def acquire(self, timeout: float) -> bool:
-            events.append(timeout)
-            return False
-
-        def locked(self) -> bool:
-            return False
-
-    def look() -> str | None:
-        events.append("look")
-        return next(results)
-
-    monkeypatch.setattr(thread, "_end", Lock())
+    thread, done = PollingThread("looks"), Mock()
+    done.end.acquire.return_value = done.end.locked.return_value = False
+    done.look.side_effect = [None, "found"]
+    monkeypatch.setattr(thread, "_end", done.end)
     try:
-        assert await thread.poll(look, 7.0) == "found"
+        assert await thread.poll(done.look, 7.0) == "found"
+        assert done.mock_calls == [call.end.acquire(timeout=7.0), call.look()] * 2
     finally:
         thread.close()
-    assert events == [7.0, "look", 7.0, "look"]
 
 
 async def test_an_error_of_a_look_ends_the_poll() -> None:
     """It is the caller's."""
     thread = PollingThread("looks")
-
-    def look() -> None:
-        raise ValueError("a look")
-
     try:
         with pytest.raises(ValueError, match="a look"):
-            await thread.poll(look, 0.001)
+            await thread.poll(Mock(side_effect=ValueError("a look")), 0.001)
     finally:
         thread.close()
 

@@ -8,6 +8,7 @@ import sys
 import time
 from types import SimpleNamespace
 from typing import Final
+from unittest.mock import Mock
 
 import pytest
 
@@ -50,13 +51,8 @@ def test_long_stall_is_said_with_its_place(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log line names the function that held the loop; uvloop's loop is used where it is installed."""
-    made: list[asyncio.AbstractEventLoop] = []
-
-    def uvloop() -> asyncio.AbstractEventLoop:
-        made.append(asyncio.new_event_loop())
-        return made[0]
-
-    monkeypatch.setitem(sys.modules, "uvloop", SimpleNamespace(new_event_loop=uvloop))
+    uvloop = Mock(new_event_loop=Mock(wraps=asyncio.new_event_loop))
+    monkeypatch.setitem(sys.modules, "uvloop", uvloop)
     watch = LoopWatch()
 
     async def work() -> None:
@@ -69,7 +65,7 @@ def test_long_stall_is_said_with_its_place(
     with caplog.at_level(logging.WARNING), asyncio.Runner(loop_factory=watch.loop) as runner:
         runner.run(work())
     watch.close()
-    assert len(made) == 1
+    uvloop.new_event_loop.assert_called_once_with()
     (record,) = caplog.records
     assert "_hold" in record.__dict__["where"]
     assert record.__dict__["seconds"] >= NOTICE * 4 - _PULSE - 0.01

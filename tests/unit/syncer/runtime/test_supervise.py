@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -73,13 +74,7 @@ async def test_a_round_that_is_wanted_sooner_begins_at_once() -> None:
 
 async def test_what_must_not_end_is_an_error_when_it_does() -> None:
     """Its own errors pass: they say more."""
-
-    async def ends() -> None:
-        """Return, which no loop of the product does."""
-
-    async def fails() -> None:
-        raise ValueError("broken")
-
+    ends, fails = AsyncMock(), AsyncMock(side_effect=ValueError("broken"))
     with pytest.raises(TaskEndedError, match="task redis ended"):
         await critical("redis", ends)
     with pytest.raises(ValueError, match="broken"):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from syncer.kube.client import KubeClient
 from syncer.kube.leases import Leases
 from syncer.model.errors import ConfigError, Conflict, Gone, Unavailable
 from syncer.sharding.installation import Installation
@@ -21,19 +20,11 @@ def lease(*, shards: str | None = "4-fnv1a") -> dict[str, Any]:
     return {"metadata": meta}
 
 
-def installation(*answers: Any) -> tuple[Installation, list[str]]:
-    """The installation of a server that answers so in turn, the last for ever; and what it is asked."""
-    left, asked = list(answers), list[str]()
-
-    async def request(method: str, *_: object, **__: object) -> Any:
-        asked.append(method)
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    client = cast("KubeClient", SimpleNamespace(request=request))
-    return Installation(Leases(client, "ns", (LABEL, "n")), "ns", "n", shards=4), asked
+def installation(*answers: Any) -> tuple[Installation, AsyncMock]:
+    """The installation of a server that answers so in turn; and what it is asked by."""
+    request = AsyncMock(side_effect=answers)
+    leases = Leases(Mock(request=request), "ns", (LABEL, "n"))
+    return Installation(leases, "ns", "n", shards=4), request
 
 
 @pytest.mark.parametrize(
@@ -59,9 +50,9 @@ FOUND: Final[dict[str, tuple[list[Any], list[str]]]] = {
 async def test_it_is_named_by_its_lease(case: str) -> None:
     """Namespace, name and uid; it is not written where it is there."""
     answers, calls = FOUND[case]
-    made, asked = installation(*answers)
+    made, request = installation(*answers)
     assert await made.found() == "ns/n@u"
-    assert asked == calls
+    assert [call.args[0] for call in request.await_args_list] == calls
 
 
 @pytest.mark.parametrize("text", [None, "4", "8-fnv1a", "4-xxh3"])

@@ -402,11 +402,7 @@ async def test_a_right_that_is_missing_stays_the_reason(
 async def test_a_frozen_replica_finds_its_session_gone(here: Town, a: Replica, b: Replica) -> None:
     """It may not send by its own clock, and begins anew with epochs of its own."""
     terms = dict(a.manager.held.terms)
-
-    def frozen(_: Request) -> None:
-        raise Unavailable("nothing gets through")
-
-    a.kube.fail, a.kube.deaf = frozen, True
+    a.kube.fail, a.kube.deaf = refusing(Unavailable("nothing gets through")), True
     while len(b.owned) < 4:
         both = [n for n in range(4) if a.sends(n) and b.sends(n)]
         assert not both

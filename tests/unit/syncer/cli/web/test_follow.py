@@ -8,18 +8,17 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
+from syncer.cli.access import Access
 from syncer.cli.web.index import Follower, Index
 from syncer.kube.notification_requests import ObjectPage
 from syncer.model.errors import Unavailable
 from tests.beside import beside
 from tests.unit.syncer.cli.world import Objects, named, page
-
-if TYPE_CHECKING:
-    from syncer.cli.access import Access
 
 
 class Kube:
@@ -49,16 +48,11 @@ class Kube:
 
 
 @pytest.fixture(autouse=True)
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many failures in a row each pause follows; none takes time."""
-    asked: list[int] = []
-
-    def pause(_first: float, _most: float, n: int) -> float:
-        asked.append(n)
-        return 0.0
-
-    monkeypatch.setattr("syncer.cli.web.index.exponential", pause)
-    return asked
+def pause(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """How a pause is reckoned, last by the failures in a row; none takes time."""
+    reckoned = Mock(return_value=0.0)
+    monkeypatch.setattr("syncer.cli.web.index.exponential", reckoned)
+    return reckoned
 
 
 def _follower(objects: Objects, kube: Kube, index: Index | None = None) -> Follower:
@@ -99,13 +93,13 @@ async def test_what_is_shown_may_be_old_while_the_server_is_away(
     assert heard == ["", "ns/n1", "", "ns/n2", ""]
 
 
-async def test_a_server_that_ends_each_watch_is_asked_less_and_less(pauses: list[int]) -> None:
+async def test_a_server_that_ends_each_watch_is_asked_less_and_less(pause: Mock) -> None:
     """That it opened one, and said something, does not make the next list follow at once."""
     lines = b'{"type":"ERROR","object":{}}', b'{"type":"ADDED","object":{}}', b'{"type":"ADD'
     kube = Kube(*([line] for line in lines), [])
     objects = Objects(*(page(version=f"{n}") for n in range(5, 9)))
     await _follow(_follower(objects, kube), kube)
-    assert pauses == [2, 3, 4]
+    assert [call.args[-1] for call in pause.call_args_list] == [2, 3, 4]
     assert [version for _, version in kube.asked] == ["5", "6", "7", "8"]
 
 
@@ -133,17 +127,17 @@ async def test_what_a_watch_shows_is_shown() -> None:
     assert [n for n in "1234" if index.get("ns", f"n{n}") is not None] == ["3", "4"]
 
 
-async def test_a_watch_that_ends_is_no_failure(pauses: list[int]) -> None:
+async def test_a_watch_that_ends_is_no_failure(pause: Mock) -> None:
     """The server ends each after some minutes; the next one begins behind what was shown."""
     kube = Kube([b'{"type":"ERROR","object":{}}'], *([_event("ADDED", "3")] for _ in range(2)), [])
     objects = Objects(page(version="5"), page(version="6"))
     await _follow(_follower(objects, kube), kube)
-    assert pauses == [2, 1, 1]
+    assert [call.args[-1] for call in pause.call_args_list] == [2, 1, 1]
     assert [version for _, version in kube.asked] == ["5", "6", "9", "9"]
 
 
 async def test_a_watch_that_lasted_for_a_while_begins_the_count_anew(
-    monkeypatch: pytest.MonkeyPatch, pauses: list[int]
+    monkeypatch: pytest.MonkeyPatch, pause: Mock
 ) -> None:
     """What ends it then is the first failure in a row."""
     clock = itertools.count(0, 1_000)
@@ -151,4 +145,4 @@ async def test_a_watch_that_lasted_for_a_while_begins_the_count_anew(
     kube = Kube(*([b'{"type":"ERROR","object":{}}'] for _ in range(3)), [])
     objects = Objects(*(page(version=f"{n}") for n in range(5, 9)))
     await _follow(_follower(objects, kube), kube)
-    assert pauses == [2, 2, 2]
+    assert [call.args[-1] for call in pause.call_args_list] == [2, 2, 2]

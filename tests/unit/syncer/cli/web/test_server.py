@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -272,12 +273,9 @@ async def stubbed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
         found = [Result("redis", Grade.OK, "answers"), Result("api", Grade.FAIL, "away", "look")]
         return found, {"a": [0], "": [1]}
 
-    async def holds(_at: Any) -> tuple[tuple[Hold, ...], str]:
-        return stub.holds
-
     monkeypatch.setattr(server, "know", known)
     monkeypatch.setattr(server, "examine", examined)
-    monkeypatch.setattr(server, "read_holds", holds)
+    monkeypatch.setattr(server, "read_holds", AsyncMock(side_effect=lambda _: stub.holds))
     monkeypatch.setattr(server, "now_here", lambda: NOW)
     monkeypatch.setattr(server, "_FRESH", 0.0)
     async with stub.served():
@@ -381,11 +379,7 @@ async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: Site) -> None:
 
 async def test_a_page_that_is_closed_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is found closed when something is sent over it is no error."""
-
-    async def closed(_answer: web.StreamResponse, _event: bytes) -> None:
-        raise ConnectionResetError
-
-    monkeypatch.setattr(web.StreamResponse, "write", closed)
+    monkeypatch.setattr(web.StreamResponse, "write", AsyncMock(side_effect=ConnectionResetError))
     explorer = Site().explorer
     answer = await explorer._events(make_mocked_request("GET", "/events"))
     assert (answer.status, answer.content_type) == (200, "text/event-stream")
