@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import AsyncMock, Mock
+
 import pytest
 import redis.asyncio as redis_asyncio
 from prometheus_client import CollectorRegistry
@@ -10,7 +12,6 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import ContractError, Gone
-from syncer.model.resource import NotificationRequest
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache
 from syncer.sync.recorder import Recorder
@@ -18,20 +19,8 @@ from syncer.sync.sweeps import Sweeper
 from tests.fakes.notifications import claimer as claiming
 from tests.fakes.ownership import Ours
 from tests.integration.ledger_client import EPOCH, admin, client, log, proxy
-from tests.unit.syncer.sync.bench import Objects
 
 __all__ = ["admin", "client", "log", "proxy"]
-
-
-class Nothing(Objects):
-    """A cluster without objects."""
-
-    def __init__(self) -> None:
-        return
-
-    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
-        """Find nothing."""
-        raise Gone(f"no {namespace}/{name}")
 
 
 async def test_foreign_keys_stop_no_sweep(
@@ -44,9 +33,10 @@ async def test_foreign_keys_stop_no_sweep(
     await admin.set("nl:{string}", "x")
     for n in range(3):
         await log.claim(f"orphan-{n}", EPOCH, name=f"ns/orphan-{n}")
+    nothing = Mock(get=AsyncMock(side_effect=Gone("no object")))
     metrics, cache = SyncMetrics(CollectorRegistry()), Cache(window=1.0)
     recorder = Recorder(log, cache, LedgerTime(), metrics, identity="me")
-    claimer = claiming(recorder, Nothing(), backoff=lambda _policy, _n: 0)
+    claimer = claiming(recorder, nothing, backoff=lambda _policy, _n: 0)
     _, retired = await Sweeper(claimer).orphans(Ours(), lambda _: False, lambda _: True)
     assert retired == 3
     for uid in ("header", "huge"):

@@ -507,7 +507,18 @@ def test_needed_credentials_are_listed_once_in_order() -> None:
 
 # -- warnings -------------------------------------------------------------------------------------
 
-WARNINGS: dict[str, tuple[str, str]] = {
+#: A file, the warning, and the kinds of channels that are really delivered.
+WARNINGS: dict[str, tuple[str, ...]] = {
+    "an unknown key deep in a webhook": (
+        receivers("- {name: x, webhookConfigs: [{url: u, httpConfig: {proxy: p}}]}"),
+        "receivers[0].webhookConfigs[0].httpConfig.proxy is unknown and ignored",
+        "webhook",
+    ),
+    "mail that is incomplete": (
+        receivers("- {name: x, emailConfigs: [{to: a}]}"),
+        "receivers[0].emailConfigs[0] is never delivered: it is not fully configured",
+        "email",
+    ),
     "a routing key over http": (
         receivers(
             "- {name: x, pagerdutyConfigs: [{credentialRef: a, url: 'http://pd.svc/x'},"
@@ -602,24 +613,8 @@ WARNINGS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("case", WARNINGS)
 def test_what_has_no_effect_is_warned_about(case: str) -> None:
     """Exactly one warning, with the path."""
-    text, warning = WARNINGS[case]
-    assert said(parse(text)) == (warning,)
-
-
-def test_an_unknown_key_deep_in_a_webhook_is_warned_about() -> None:
-    """Paths lead through inner mappings."""
-    text = receivers("- {name: x, webhookConfigs: [{url: u, httpConfig: {proxy: p}}]}")
-    assert said(parse(text, native=frozenset({"webhook"}))) == (
-        "receivers[0].webhookConfigs[0].httpConfig.proxy is unknown and ignored",
-    )
-
-
-def test_native_mail_that_is_incomplete_is_warned_about() -> None:
-    """A channel that can never be made is said so at load."""
-    text = receivers("- {name: x, emailConfigs: [{to: a}]}")
-    assert said(parse(text, native=frozenset({"email"}))) == (
-        "receivers[0].emailConfigs[0] is never delivered: it is not fully configured",
-    )
+    text, warning, *native = WARNINGS[case]
+    assert said(parse(text, native=frozenset(native))) == (warning,)
 
 
 @pytest.mark.parametrize(

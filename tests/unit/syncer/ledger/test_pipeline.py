@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -114,11 +114,9 @@ class Server:
 @contextlib.asynccontextmanager
 async def serving(server: Server) -> AsyncIterator[Pipeline]:
     """A pipeline to a server, which serves until the end of the block."""
-
-    def pool(_: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
-        return cast("ConnectionPool", server)
-
-    pipeline = Pipeline(pool, cast("Any", server), timeout=TIMEOUT)
+    pipeline = Pipeline(
+        lambda _: cast("ConnectionPool", server), cast("Any", server), timeout=TIMEOUT
+    )
     task = asyncio.create_task(pipeline.serve())
     try:
         yield pipeline

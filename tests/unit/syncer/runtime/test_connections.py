@@ -10,6 +10,7 @@ import ssl
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from aiohttp import web
@@ -30,13 +31,17 @@ class Stream:
     """A connection."""
 
     def __init__(self) -> None:
-        self.closed = False
+        self.closed = self.paused = False
 
     def is_closing(self) -> bool:
         return self.closed
 
     def abort(self) -> None:
         self.closed = True
+
+    def pause_reading(self) -> None:
+        """Leave what comes to the handshake."""
+        self.paused = True
 
 
 def made(count: int) -> list[Any]:
@@ -197,18 +202,6 @@ def test_what_a_sender_has_done_is_not_logged(case: str, caplog: pytest.LogCaptu
 # -- TLS ------------------------------------------------------------------------------------------
 
 
-class Arriving(Stream):
-    """A connection that has just been accepted."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.paused = False
-
-    def pause_reading(self) -> None:
-        """Leave what comes to the handshake."""
-        self.paused = True
-
-
 #: What a handshake comes to.
 HANDSHAKES: Final[dict[str, object]] = {
     "it ends well": "another stream",
@@ -224,18 +217,13 @@ async def test_a_connection_is_handed_over_once_it_is_encrypted(
 ) -> None:
     """It counts as silent from the beginning; one whose handshake fails is ended."""
     connections = Connections(4, first=600.0, idle=600.0)
-    raw, secured, context = Arriving(), Stream(), object()
+    raw, secured, context = Stream(), Stream(), object()
     tasks: set[asyncio.Task[None]] = set()
     handed: list[object] = []
     protocol = cast("Any", SimpleNamespace(connection_made=handed.append))
 
-    async def start_tls(stream: object, *given: object, server_side: bool, **_: float) -> object:
-        assert (stream, given, server_side) == (raw, (protocol, context), True)
-        found = HANDSHAKES[case]
-        if isinstance(found, Exception):
-            raise found
-        return secured if found else None
-
+    found = HANDSHAKES[case]
+    start_tls = AsyncMock(side_effect=[secured if found == "another stream" else found])
     monkeypatch.setattr(asyncio.get_running_loop(), "start_tls", start_tls)
     _Arrival(connections, protocol, cast("Any", lambda: context), tasks).connection_made(
         cast("Any", raw)
@@ -246,6 +234,8 @@ async def test_a_connection_is_handed_over_once_it_is_encrypted(
     await task
     await asyncio.sleep(0)
     assert not tasks, "nothing is kept of a handshake that is over"
+    (asked,) = start_tls.await_args_list
+    assert (asked.args, asked.kwargs["server_side"]) == ((raw, protocol, context), True)
     if case == "it ends well":
         assert (handed, raw.closed) == ([secured], False)
         assert connections._silent == {cast("Any", secured): until}
