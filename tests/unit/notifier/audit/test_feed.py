@@ -238,16 +238,8 @@ async def test_a_log_that_is_not_there(
     caplog.set_level("INFO", "ledger.audit")
     world.put("a")
     world.put("b")
-    read = world.log.read
-
-    async def answering(uid: str) -> Snapshot | None:
-        if uid != "a":
-            return await read(uid)
-        if answer is not None:
-            raise answer
-        return None
-
-    monkeypatch.setattr(world.log, "read", answering)
+    answers = [answer, await world.log.read("b")]
+    monkeypatch.setattr(world.log, "read", AsyncMock(side_effect=answers))
     assert await world.feed().round()
     assert world.sink.batches == [["b/0.7-1/failed"]]
     assert ("a" in world.cache.unaudited) is stays

@@ -60,32 +60,6 @@ class Files:
         new.rename(path)
 
 
-class Volume:
-    """A projected volume as the kubelet lays it out: entries lead through `..data`."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._version = 0
-        root.mkdir()
-
-    def swap(self, **files: str) -> None:
-        """Put a whole new set of files in place, in one rename."""
-        self._version += 1
-        folder = self.root / f"..v{self._version}"
-        folder.mkdir()
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        link = self.root / "..data_tmp"
-        link.symlink_to(folder.name)
-        link.rename(self.root / "..data")
-        for name in files:
-            if not (self.root / name).is_symlink():
-                (self.root / name).symlink_to(Path("..data") / name)
-        for entry in self.root.iterdir():
-            if entry.name[0] != "." and entry.name not in files:
-                entry.unlink()
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     """Return files that route everything to one channel of Slack, with its credential."""
@@ -297,19 +271,29 @@ async def test_a_credential_that_cannot_be_used_keeps_its_old_value(
 
 
 async def test_swapped_volumes_are_followed(tmp_path: Path) -> None:
-    """The kubelet replaces a whole volume by one rename of a symlink."""
-    config, secrets = Volume(tmp_path / "config"), Volume(tmp_path / "secrets")
-    config.swap(**{"routing.yaml": slack("a")})
-    secrets.swap(a="one", b="two")
-    routing = Routing(config.root / "routing.yaml", secrets.root, poll=0.03, quiet=0.02)
+    """The kubelet replaces a whole volume by one rename of a symlink, through which entries lead."""
+    (tmp_path / "routing.yaml").symlink_to("..data/routing.yaml")
+    (tmp_path / "credentials").symlink_to("..data/credentials")
+
+    def swap(version: str, ref: str, **credentials: str) -> None:
+        (tmp_path / version).mkdir()
+        volume = Files(tmp_path / version)
+        volume.route(slack(ref))
+        for name, value in credentials.items():
+            volume.credential(name, value)
+        (tmp_path / "..new").symlink_to(version)
+        (tmp_path / "..new").rename(tmp_path / "..data")
+
+    swap("1", "a", a="one", b="two")
+    routing = Routing(tmp_path / "routing.yaml", tmp_path / "credentials", poll=0.03, quiet=0.02)
     async with running(routing):
         assert dict(routing.current.credentials) == {"a": "one", "b": "two"}
-        secrets.swap(a="three")
+        swap("2", "a", a="three")
         await eventually(lambda: url(routing, "slack:r") == "three")
         assert dict(routing.current.credentials) == {"a": "three"}
-        config.swap(**{"routing.yaml": slack("c")})
+        swap("3", "c", a="three")
         await eventually(lambda: routing.problem is not None)
-        secrets.swap(a="three", c="four")
+        swap("4", "c", a="three", c="four")
         await eventually(lambda: url(routing, "slack:r") == "four")
         assert routing.problem is None
 

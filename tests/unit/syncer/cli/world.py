@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -116,12 +117,10 @@ class World:
         async def access(_where: object) -> AsyncIterator[World]:
             yield self
 
-        async def trusted(*_: Any, **__: Any) -> Store:
-            return Store(StoreState.OURS)
-
+        trusted = Store(StoreState.OURS)
         for module in modules:
             monkeypatch.setattr(module, "access", access)
-            monkeypatch.setattr(module, "trusted_store", trusted)
+            monkeypatch.setattr(module, "trusted_store", AsyncMock(return_value=trusted))
 
     @property
     def at(self) -> Access:

@@ -66,10 +66,12 @@ async def test_who_is_believed(case: str) -> None:
 
 async def test_a_failover_is_remembered() -> None:
     """Who has not heard of it is not believed alone, but most are: Sentinels that were set up anew."""
-    old, new = named(1, 4), named(2, 5)
-    sentinels = asked([])
-    for answers, port in (([old] * 3, 1), ([old, old, new], 2), ([old, GONE, GONE], None),
-                          ([old, old, GONE], 1), ([old, GONE, GONE], 1)):  # fmt: skip
+    old, sentinels = named(1, 4), asked([])
+    course: list[tuple[list[Answer], int | None]] = [
+        ([old, old, old], 1), ([old, old, named(2, 5)], 2), ([old, GONE, GONE], None),
+        ([old, old, GONE], 1), ([old, GONE, GONE], 1),
+    ]  # fmt: skip
+    for answers, port in course:
         sentinels.sentinels = asked(answers).sentinels
         if port is None:
             with pytest.raises(RedisConnectionError) as caught:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from syncer.kube.client import KubeClient
 from syncer.kube.leases import LeaseRecord
 from syncer.model.resource import LogMark, NotificationRequest, Status
 from syncer.model.times import format_time
@@ -55,24 +54,14 @@ def test_namespaces_are_shown_up_to_a_bound() -> None:
     assert namespaces_shown([f"namespace-{n}" for n in range(500)]) == ""
 
 
-class Client:
-    """An API server with one Lease of another installation."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, str]]] = []
-
-    async def request(self, _method: str, path: str, **more: Any) -> Any:
-        self.asked.append((path, more["params"]))
-        meta = {"name": "other-session-01", "uid": "u", "resourceVersion": "5", "namespace": "home"}
-        spec = {"leaseDurationSeconds": 18, "renewTime": format_time(NOW)}
-        return {"items": [{"metadata": meta, "spec": spec}, {"metadata": {}}]}
-
-
 async def test_signs_are_believed_for_a_while() -> None:
     """Statuses of what is younger than this process count; a replaced Redis explains older ones."""
-    now, client = [0.0], Client()
+    now, request = [0.0], AsyncMock()
+    meta = {"name": "other-session-01", "uid": "u", "resourceVersion": "5", "namespace": "home"}
+    spec = {"leaseDurationSeconds": 18, "renewTime": format_time(NOW)}
+    request.return_value = {"items": [{"metadata": meta, "spec": spec}, {"metadata": {}}]}
     here = Neighbours(
-        cast(KubeClient, client),
+        Mock(request=request),
         "home",
         "ours",
         namespaces=None,
@@ -89,9 +78,9 @@ async def test_signs_are_believed_for_a_while() -> None:
 
     assert seen("theirs") == [], "before the first round nothing is known of the time"
     await here.round()
-    ((path, params),) = client.asked
-    assert path.endswith("/namespaces/home/leases")
-    assert params["labelSelector"].endswith("!=ours")
+    (asked,) = request.await_args_list
+    assert asked.args[1].endswith("/namespaces/home/leases")
+    assert asked.kwargs["params"]["labelSelector"].endswith("!=ours")
     lease = "the Lease other-map in home is of one that runs"
     assert here.seen == [lease]
     for store, own, age in (
