@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 from redis.crc import key_slot
@@ -408,8 +409,13 @@ def test_the_weakest_of_many() -> None:
     assert "appendfsync" not in weakest([good, {k: v for k, v in good.items() if k[:4] != "appe"}])
 
 
-def test_the_key_of_a_command() -> None:
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (("EVALSHA", "sha", 1, "nl:{u}", b"x"), b"nl:{u}"), (("LRANGE", b"k", 0, -1), b"k"),
+        (("PUBLISH", "nl:poke", "u"), None),
+    ],
+)  # fmt: skip
+def test_the_key_of_a_command(command: tuple[Any, ...], key: bytes | None) -> None:
     """The key decides where a command runs; commands without one are known by name."""
-    assert key_of(("EVALSHA", "sha", 1, "nl:{u}", b"x")) == b"nl:{u}"
-    assert key_of(("LRANGE", b"k", 0, -1)) == b"k"
-    assert key_of(("PUBLISH", "nl:poke", "u")) is None
+    assert key_of(command) == key

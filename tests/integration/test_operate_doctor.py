@@ -254,8 +254,16 @@ def test_checks_of_redis(
     assert {c.name: c.grade for c in found if c.grade is not Grade.OK} == wanted
 
 
-def test_a_check_that_passes_says_what_is_so() -> None:
+@pytest.mark.parametrize(
+    ("problem", "bad", "result"),
+    [
+        ("", Grade.FAIL, ("n", Grade.OK, "t", "")),
+        ("p", Grade.FAIL, ("n", Grade.FAIL, "p", "f")),
+        ("p", Grade.WARN, ("n", Grade.WARN, "p", "f")),
+    ],
+)
+def test_a_check_that_passes_says_what_is_so(
+    problem: str, bad: Grade, result: tuple[object, ...]
+) -> None:
     """One that does not, what is wrong, and what to do."""
-    assert passes("n", "t", "", "f") == ("n", Grade.OK, "t", "")
-    assert passes("n", "t", "p", "f") == ("n", Grade.FAIL, "p", "f")
-    assert passes("n", "t", "p", "f", bad=Grade.WARN) == ("n", Grade.WARN, "p", "f")
+    assert passes("n", "t", problem, "f", bad=bad) == result

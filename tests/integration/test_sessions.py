@@ -340,7 +340,7 @@ async def test_answers_have_half_of_the_deadline(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     """If they take longer nothing is owned, and the bound is named; a longer deadline helps."""
-    slow = Fault(Delay(1.5), match=b"/apis/coordination", times=100_000)
+    slow = Fault(Delay(1.2), match=b"/apis/coordination", times=100_000)
     async with faulty(control_plane, tmp_path) as (proxy, client):
         proxy.faults[:] = [slow]
         async with playing(client, namespace, "a", PATIENT) as a:
@@ -349,26 +349,9 @@ async def test_answers_have_half_of_the_deadline(
             await eventually(lambda: a.terms[0].session.renewed > renewed)
         async with playing(client, namespace, "b") as b:
             await eventually(lambda: "no answer within 1 s" in (b.manager.problem or ""))
-            await asyncio.sleep(3)
-            assert b.terms == []
+            tried = len(proxy.struck)
+            await eventually(lambda: len(proxy.struck) >= tried + 2)
+            assert (b.manager._session.current, b.terms) == (None, [])
             proxy.faults[:] = []
             await eventually(lambda: b.manager._session.current)
     assert proxy.struck[0] == "Delay"
-
-
-async def test_suspend_ends_the_session(control_plane: ControlPlane, namespace: str) -> None:
-    """A boot-time clock that jumps over the deadline ends it before anything is sent."""
-    jump = 0.0
-
-    def clock() -> float:
-        return monotonic_clock() + jump
-
-    async with (
-        await connect(control_plane.kubeconfig) as client,
-        playing(client, namespace, "a", clock=clock) as a,
-    ):
-        await eventually(lambda: a.terms)
-        jump = 600.0
-        assert not a.terms[0].may_send(clock(), 0.0)
-        await eventually(lambda: len(a.terms) == 2)
-        assert a.terms[0].ended == "not renewed for 2 s"

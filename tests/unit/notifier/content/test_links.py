@@ -40,12 +40,13 @@ def test_only_safe_links(case: str) -> None:
     assert only_safe_links(text) == wanted
 
 
-def test_is_link() -> None:
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [("https://a", True), ("!channel", False), ("https:", False), (" https://a", False)],
+)
+def test_is_link(target: str, wanted: bool) -> None:
     """A target is judged by how it begins."""
-    assert is_link("https://a")
-    assert not is_link("!channel")
-    assert not is_link("https:")
-    assert not is_link(" https://a")
+    assert is_link(target) is wanted
 
 
 @examples(300)

@@ -110,12 +110,11 @@ def test_shorten(case: str) -> None:
     assert len(wanted) <= limit
 
 
-def test_shorten_counts_like_slack() -> None:
+@pytest.mark.parametrize(("character", "fits"), [("🚨", 10), ("\uffff", 20)])
+def test_shorten_counts_like_slack(character: str, fits: int) -> None:
     """A character beyond the first plane counts twice."""
-    assert shorten_plain("🚨" * 10, 20) == "🚨" * 10
-    assert shorten_plain("🚨" * 11, 20) == "🚨" * 9 + "…"
-    assert shorten_plain("\uffff" * 20, 20) == "\uffff" * 20
-    assert shorten_plain("\uffff" * 21, 20) == "\uffff" * 19 + "…"
+    assert shorten_plain(character * fits, 20) == character * fits
+    assert shorten_plain(character * (fits + 1), 20) == character * (fits - 1) + "…"
 
 
 @examples(300)

@@ -147,14 +147,13 @@ def test_links_end_with_the_budget() -> None:
 
 def test_slack_converts_only_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a long body a few times the section's length is converted, and the section says that it is cut."""
-    lengths: list[int] = []
-    real = to_mrkdwn
-    monkeypatch.setattr(slack, "to_mrkdwn", lambda text: lengths.append(len(text)) or real(text))  # type: ignore[func-returns-value]  # append returns None
+    converted = Mock(wraps=to_mrkdwn)
+    monkeypatch.setattr(slack, "to_mrkdwn", converted)
     for unit in ("word ", "\n", "```\n", "**b** ", "[a](http://x) "):
         section = slack.slack_section(unit * (MIB // len(unit)))
         assert section.endswith("(truncated)"), unit
         assert len(section) <= slack.SECTION_CHARS
-    assert max(lengths) == slack.SOURCE_CHARS
+    assert max(len(call.args[0]) for call in converted.call_args_list) == slack.SOURCE_CHARS
 
 
 def test_teams_weighs_only_what_it_may_show(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,15 +263,20 @@ def test_a_member_is_shown_while_a_character_is_left(chars: int, shown: int) -> 
     assert items[shown + 1 :] == [f"{MORE} {3 - shown} further entries are left out"]
 
 
-def test_how_deep_a_tree_is_shown() -> None:
+@pytest.mark.parametrize(
+    ("tree", "depth", "shown"),
+    [
+        ([[[1]]], 2, [[[f"{MORE} 1 further entries are left out"]]]),
+        ([[[1]]], 3, [[[1]]]),
+        ({"a": {"b": {"c": 1}}}, 2, {"a": {"b": {MORE: "1 further entries are left out"}}}),
+        ({"a": {"b": {"c": 1}}}, 3, {"a": {"b": {"c": 1}}}),
+        ([[1, 2]], 1, [[f"{MORE} 2 further entries are left out"]]),
+        ({"a": 5, "b": None, "c": True}, 1, {"a": 5, "b": None, "c": True}),
+    ],
+)
+def test_how_deep_a_tree_is_shown(tree: Any, depth: int, shown: Any) -> None:
     """Each level of mappings and of lists counts as one."""
-    left_out = f"{MORE} 1 further entries are left out"
-    assert Budget(9_000).tree([[[1]]], 2) == [[[left_out]]]
-    assert Budget(9_000).tree([[[1]]], 3) == [[[1]]]
-    assert Budget(9_000).tree({"a": {"b": {"c": 1}}}, 2)["a"]["b"] == {MORE: left_out[2:]}
-    assert Budget(9_000).tree({"a": {"b": {"c": 1}}}, 3) == {"a": {"b": {"c": 1}}}
-    assert Budget(1_000).tree([[1, 2]], 1) == [[f"{MORE} 2 further entries are left out"]]
-    assert Budget(1_000).tree({"a": 5, "b": None, "c": True}, 1) == {"a": 5, "b": None, "c": True}
+    assert Budget(1_000).tree(tree, depth) == shown
     assert Budget(0).text("x") == TRUNCATED
 
 

@@ -97,12 +97,16 @@ RECORDS = {
 }
 
 
-def test_prefix_stays_legible() -> None:
+@pytest.mark.parametrize(
+    ("channel", "shown"),
+    [
+        ("slack:sre-prod@eu/1", "slack:sre-prod@eu/1"), ("a b%", "a%20b%25"),
+        ("\t \u2003", "%09%20%E2%80%83"), ("", "%"),
+    ],
+)  # fmt: skip
+def test_prefix_stays_legible(channel: str, shown: str) -> None:
     """A channel shows as it is configured, unless a character would break the line."""
-    assert encode_channel("slack:sre-prod@eu/1") == "slack:sre-prod@eu/1"
-    assert encode_channel("a b%") == "a%20b%25"
-    assert encode_channel("\t \u2003") == "%09%20%E2%80%83"
-    assert encode_channel("") == "%"
+    assert encode_channel(channel) == shown
 
 
 DIET: dict[str, tuple[Any, str]] = {

@@ -36,21 +36,36 @@ def test_exponential(case: str) -> None:
 
 
 def test_jitter() -> None:
-    """Each kind has its range, and near jitter stays within the bounds."""
+    """Each kind has its range."""
     assert (equal_jitter(10.0, 0.0), equal_jitter(10.0, 1.0)) == (5.0, 10.0)
     assert (late_jitter(10.0, 0.0), late_jitter(10.0, 1.0)) == (10.0, 12.5)
-    assert near_jitter(10.0, -1.0, first=1.0, most=99.0) == pytest.approx(9.0)
-    assert near_jitter(10.0, 1.0, first=1.0, most=99.0) == pytest.approx(11.0)
-    assert near_jitter(10.0, -1.0, first=10.0, most=99.0) == 10.0
-    assert near_jitter(10.0, 1.0, first=1.0, most=10.0) == 10.0
 
 
-def test_a_server_that_names_a_time_is_asked_soon_after_it() -> None:
+@pytest.mark.parametrize(
+    ("drawn", "first", "most", "wait"),
+    [
+        (-1.0, 1.0, 99.0, 9.0),
+        (1.0, 1.0, 99.0, 11.0),
+        (-1.0, 10.0, 99.0, 10.0),
+        (1.0, 1.0, 10.0, 10.0),
+    ],
+)
+def test_near_jitter_stays_within_the_bounds(
+    drawn: float, first: float, most: float, wait: float
+) -> None:
+    """It is a tenth of the wait, either way."""
+    assert near_jitter(10.0, drawn, first=first, most=most) == pytest.approx(wait)
+
+
+@pytest.mark.parametrize(
+    ("own", "requested", "wait"),
+    [(15.0, 1.0, 4.0), (2.5, 1.0, 2.5), (0.2, 1.0, 1.0), (15.0, 0.0, 15.0)],
+)
+def test_a_server_that_names_a_time_is_asked_soon_after_it(
+    own: float, requested: float, wait: float
+) -> None:
     """It is not asked before that, and not long after it, however often it has refused."""
-    assert as_requested(15.0, 1.0) == 4.0
-    assert as_requested(2.5, 1.0) == 2.5
-    assert as_requested(0.2, 1.0) == 1.0
-    assert as_requested(15.0, 0.0) == 15.0
+    assert as_requested(own, requested) == wait
 
 
 # -- between attempts: upstream's curve, its bounds, and a receiver's wish ---------------------------

@@ -137,23 +137,30 @@ def test_what_holds_it(case: str) -> None:
     assert holds.items() <= found.items()
 
 
-def decided(attempts: str, opens: dict[str, float], due: dict[str, float]) -> object:
-    """The decision at second 10."""
-    states = seen(attempts)
-    return decide(
-        planned=True, terminal=False, channel_states=states, executing=frozenset(), due=due, now=10.0,
-        opens=opens,
-    )  # fmt: skip
-
-
-def test_decisions() -> None:
+@pytest.mark.parametrize(
+    ("attempts", "opens", "due", "decision"),
+    [
+        ("", {}, {}, Deliver(("a",), None, "1 channel(s) due")),
+        ("a.", {}, {"a": 20.0}, WaitUntil(20.0, "next attempt not due yet")),
+        ("a.", {"b": 15.0}, {"a": 20.0}, WaitUntil(15.0, "next attempt not due yet")),
+        ("a.", {"b": 10.0}, {"a": 20.0}, Deliver(("b",), 20.0, "1 channel(s) due")),
+        ("a!", {}, {}, Deliver(("b",), None, "1 channel(s) due")),
+        ("a+", {}, {}, Finish("every channel is finished")),
+    ],
+)
+def test_decisions_at_second_ten(
+    attempts: str, opens: dict[str, float], due: dict[str, float], decision: object
+) -> None:
     """It is sent to when it is needed or its time has come, and never for the time of another."""
-    assert decided("", {}, {}) == Deliver(("a",), None, "1 channel(s) due")
-    assert decided("a.", {}, {"a": 20.0}) == WaitUntil(20.0, "next attempt not due yet")
-    assert decided("a.", {"b": 15.0}, {"a": 20.0}) == WaitUntil(15.0, "next attempt not due yet")
-    assert decided("a.", {"b": 10.0}, {"a": 20.0}) == Deliver(("b",), 20.0, "1 channel(s) due")
-    assert decided("a!", {}, {}) == Deliver(("b",), None, "1 channel(s) due")
-    assert decided("a+", {}, {}) == Finish("every channel is finished")
+    found = decide(
+        planned=True, terminal=False, channel_states=seen(attempts), executing=frozenset(), due=due,
+        now=10.0, opens=opens,
+    )  # fmt: skip
+    assert found == decision
+
+
+def test_a_fallback_waits_while_the_other_is_being_sent_to() -> None:
+    """What comes of that decides."""
     sending = [ChannelState("a", State.SENDING), ChannelState("b", State.STANDBY)]
     assert isinstance(
         decide(

@@ -34,11 +34,18 @@ def begins(outcomes: list[bool], every: float, *, seconds: float) -> list[float]
     return found
 
 
-def test_a_round_that_fails_is_tried_again_later_each_time() -> None:
+@pytest.mark.parametrize(
+    ("every", "seconds", "begun"),
+    [
+        (5.0, 20.0, [0, 1, 3, 7, 12, 17]), (0.2, 3.5, [0, 1, 2, 3]),
+        (0.0, 200.0, [0, 1, 3, 7, 15, 31, 63, 123, 183]),
+    ],
+)  # fmt: skip
+def test_a_round_that_fails_is_tried_again_later_each_time(
+    every: float, seconds: float, begun: list[float]
+) -> None:
     """Nobody else does its work; not more seldom than its rounds are, nor than every minute."""
-    assert begins([], 5.0, seconds=20) == [0, 1, 3, 7, 12, 17]
-    assert begins([], 0.2, seconds=3.5) == [0, 1, 2, 3]
-    assert begins([], 0.0, seconds=200) == [0, 1, 3, 7, 15, 31, 63, 123, 183]
+    assert begins([], every, seconds=seconds) == begun
 
 
 def test_a_round_that_passes_ends_the_growth_of_the_wait() -> None:

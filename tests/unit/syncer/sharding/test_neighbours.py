@@ -47,11 +47,14 @@ def test_which_installations_live(case: str) -> None:
     assert living([lease], NOW, namespaces) == names
 
 
-def test_namespaces_are_shown_up_to_a_bound() -> None:
+@pytest.mark.parametrize(
+    ("namespaces", "shown"),
+    [(None, "*"), (["b", "a"], "a,b"), ([f"namespace-{n}" for n in range(500)], "")],
+    ids=["all", "two", "too many"],
+)
+def test_namespaces_are_shown_up_to_a_bound(namespaces: list[str] | None, shown: str) -> None:
     """Too many are not cut: what is not known may be the same."""
-    assert namespaces_shown(None) == "*"
-    assert namespaces_shown(["b", "a"]) == "a,b"
-    assert namespaces_shown([f"namespace-{n}" for n in range(500)]) == ""
+    assert namespaces_shown(namespaces) == shown
 
 
 async def test_signs_are_believed_for_a_while() -> None:
