@@ -73,20 +73,11 @@ class _Version(NamedTuple):
     shard: int
 
 
-class _Recent:
-    """A set of the newest entries, with a bound."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._entries: OrderedDict[str, None] = OrderedDict()
-
-    def __contains__(self, entry: str) -> bool:
-        return entry in self._entries
-
-    def add(self, entry: str) -> None:
-        self._entries[entry] = None
-        if len(self._entries) > self._most:
-            self._entries.popitem(last=False)
+def _remember(entry: str, among: OrderedDict[str, None], most: int) -> None:
+    """Add an entry; of more than so many the oldest is forgotten."""
+    among[entry] = None
+    if len(among) > most:
+        among.popitem(last=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -95,8 +86,8 @@ class Shared:
 
     sink: Sink
     shard_of: Callable[[str], int]
-    tombstones: _Recent = field(default_factory=lambda: _Recent(_TOMBSTONES))
-    reported: _Recent = field(default_factory=lambda: _Recent(_REPORTED))
+    tombstones: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    reported: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
 
 class Mirror:
@@ -145,7 +136,7 @@ class Mirror:
         self, meta: Meta, last: Callable[[], NotificationRequest | Unreadable] | None = None
     ) -> None:
         """Take a DELETED event; `last` parses the object that it has brought."""
-        self._shared.tombstones.add(meta.uid)
+        _remember(meta.uid, self._shared.tombstones, _TOMBSTONES)
         known = self._find(meta.namespace, meta.name)
         if known is not None and known.uid == meta.uid:
             self._forget(meta.namespace, meta.name, last)
@@ -211,5 +202,5 @@ class Mirror:
 
     def _report(self, found: Unreadable) -> None:
         if found.key not in self._shared.reported:
-            self._shared.reported.add(found.key)
+            _remember(found.key, self._shared.reported, _REPORTED)
             logger.warning("%s cannot be parsed (%s) and is skipped", found.key, found.problem)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from syncer.kube.mirror import Mirror, Shared, _Recent
+from syncer.kube.mirror import Mirror, Shared, _remember
 from syncer.kube.notification_requests import Meta, Unreadable, parse
 from syncer.model.resource import NotificationRequest
 
@@ -178,10 +179,10 @@ def test_a_uid_is_held_once(here: Bench) -> None:
 
 def test_the_newest_are_remembered() -> None:
     """As many as may be; the oldest is forgotten first."""
-    recent = _Recent(2)
+    recent: OrderedDict[str, None] = OrderedDict()
     for each in "abc":
-        recent.add(each)
-    assert [each in recent for each in "abc"] == [False, True, True]
+        _remember(each, recent, 2)
+    assert list(recent) == ["b", "c"]
 
 
 MISSING = {
