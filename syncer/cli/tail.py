@@ -182,10 +182,9 @@ class Tail:
         if len(self._told) > _TOLD:
             self._told.clear()
         keys = {e.object for e in events if e.object} - self._told.keys()
-        if self._at.store is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_ANSWER):
-                    await asyncio.gather(*map(self._ask, keys))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ANSWER):
+                await asyncio.gather(*map(self._ask, keys))
         return [
             event._replace(severity=told[1], subject=told[2])
             if (told := self._told.get(event.object, ("", "", "")))[0] == event.uid

@@ -215,7 +215,6 @@ async def test_what_it_was_about_is_told(world: World) -> None:
     kept = {f"ns/n{uid}": parse_object({"metadata": {"uid": uid, "namespace": "ns", "name": f"n{uid}"},
             "spec": spec}) for uid in ("1", "3")}  # fmt: skip
     world.objects.kept = {"ns/n1": kept["ns/n1"], "ns/n2": kept["ns/n3"]}
-    world.store = world.objects
     following = tailed(world)
     told = {e.object: (e.severity, e.subject) for e in await following.sweep()}
     assert told == {"ns/n1": ("high", "disk full"), "ns/n2": ("", "")}

@@ -103,7 +103,6 @@ class World:
         self.configured = True
         self.kube: Any = None
         self.problem = "not asked"
-        self.store: Objects | None = None
         self.warnings: tuple[str, ...] = ()
         self.scan = Scan()
 
