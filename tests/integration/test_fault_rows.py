@@ -62,8 +62,7 @@ async def test_a_primary_without_replicas_executes_nothing() -> None:
         assert snapshot is not None
         assert not snapshot.records
         await _set(server.url, {"min-replicas-to-write": "0"})
-        answer = await log.open("u", EPOCH, OPENING)
-        assert answer.answer is Answer.OK
+        assert (await log.open("u", EPOCH, OPENING)).answer is Answer.OK
 
 
 async def test_a_server_that_cannot_save_executes_nothing() -> None:
@@ -87,8 +86,7 @@ async def test_a_server_that_cannot_save_executes_nothing() -> None:
         with pytest.raises(Unavailable, match="MISCONF"):
             await log.open("u", EPOCH, OPENING)
         await admin.config_set("save", "")
-        answer = await log.open("u", EPOCH, OPENING)
-        assert answer.answer is Answer.OK
+        assert (await log.open("u", EPOCH, OPENING)).answer is Answer.OK
 
 
 async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
@@ -102,7 +100,7 @@ async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
         opened(server.url) as (client, log),
     ):
         await log.claim("u", EPOCH, name="ns/n")
-        assert await _fit(client)
+        assert not client.unavailable_reason
         await _set(server.url, {"maxmemory": "1"})
         with pytest.raises(Unavailable):
             await log.open("u", EPOCH, OPENING, patience=0.0)
@@ -114,13 +112,8 @@ async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
             )
         await _set(server.url, {"maxmemory": "0"})
         # Without any call: the client itself tries.
-        await until(lambda: _fit(client), "the client sees that it is over")
-        answer = await log.open("u", EPOCH, OPENING)
-        assert answer.answer is Answer.OK
-
-
-async def _fit(client: LedgerClient) -> bool:
-    return client.unavailable_reason is None
+        await until(lambda: client.unavailable_reason is None, "the client sees that it is over")
+        assert (await log.open("u", EPOCH, OPENING)).answer is Answer.OK
 
 
 async def test_a_server_that_loads_says_so() -> None:
@@ -145,7 +138,7 @@ async def test_a_server_that_loads_says_so() -> None:
         )
         assert not restart.done()
         await restart
-        await until(lambda: _fit(client), "the client sees that it is over")
+        await until(lambda: client.unavailable_reason is None, "the client sees that it is over")
         assert await log.read("u") is not None
 
 

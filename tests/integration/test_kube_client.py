@@ -371,23 +371,19 @@ async def test_refused_token_is_told_once_and_a_new_one_is_taken_at_once(
     assert accepted == ACCEPTED
 
 
+def plugin(token: str, does: str = "pass") -> dict[str, Any]:
+    """Return a user whose token comes from a program, which does something else before."""
+    version = "client.authentication.k8s.io/v1"
+    answer = {"apiVersion": version, "kind": "ExecCredential", "status": {"token": token}}
+    words = ["-c", f"{does}; print({json.dumps(answer)!r})"]
+    called = {"apiVersion": version, "command": sys.executable, "args": words}
+    return {"exec": called | {"interactiveMode": "Never"}}
+
+
 async def test_plugin_is_not_started_for_each_refusal(tmp_path: Path) -> None:
     """One whose token stays refused is asked at first and then after a pause, not by each call."""
-    plugin, asked = tmp_path / "plugin.py", tmp_path / "asked"
-    answer = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "kind": "ExecCredential",
-        "status": {"token": "old"},
-    }
-    plugin.write_text(f"open({str(asked)!r}, 'a').write('x')\nprint({json.dumps(answer)!r})\n")
-    user = {
-        "exec": {
-            "apiVersion": "client.authentication.k8s.io/v1",
-            "command": sys.executable,
-            "args": [str(plugin)],
-            "interactiveMode": "Never",
-        }
-    }
+    asked = tmp_path / "asked"
+    user = plugin("old", f"open({str(asked)!r}, 'a').write('x')")
     async with served(tmp_path, accept("new"), user=user) as (server, client):
         for _ in range(10):
             with pytest.raises(Unauthorised):
@@ -604,17 +600,7 @@ async def test_broken_kubeconfig_is_named_without_its_secrets(
 
 async def test_exec_plugin_supplies_the_token(tmp_path: Path) -> None:
     """A kubeconfig with a credential plugin gets its token from there."""
-    answer = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "kind": "ExecCredential",
-        "status": {"token": "made"},
-    }
-    plugin = {
-        "command": sys.executable,
-        "args": ["-c", f"print('''{json.dumps(answer)}''')"],
-        "apiVersion": "client.authentication.k8s.io/v1",
-    }
-    async with served(tmp_path, accept("made"), user={"exec": plugin}) as (_, client):
+    async with served(tmp_path, accept("made"), user=plugin("made")) as (_, client):
         assert await client.request("GET", "/x", timeout=2) == {"ok": True}
 
 

@@ -396,17 +396,6 @@ async def test_a_wrong_password(admin: redis_asyncio.Redis, proxy: Proxy) -> Non
     assert CANARY not in repr(caught.value) + str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "url", [f"http://u:{CANARY}@h", f"redis://u:{CANARY}@h:port", "nonsense", ""]
-)
-def test_an_unusable_url(url: str) -> None:
-    """A URL that cannot be used is refused at once, by the name of its key."""
-    with pytest.raises(ConfigError) as caught:
-        LedgerClient(url)
-    assert caught.value.path == "redis.url"
-    assert CANARY not in str(caught.value)
-
-
 async def test_a_foreign_key(admin: redis_asyncio.Redis, log: ClaimedLog) -> None:
     """A key that holds no log of ours is an error of the data, not of the server."""
     await admin.rpush("nl:{u}", "job:1")

@@ -20,11 +20,6 @@ pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=
 WHY: Final = "they mend it"
 
 
-def path(namespace: str) -> str:
-    """Where the holds of an installation are."""
-    return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
-
-
 def document(**spec: Any) -> dict[str, Any]:
     """A hold as somebody applies it."""
     return {
@@ -169,7 +164,7 @@ SPECS: Final[dict[str, tuple[dict[str, Any], str]]] = {
 
 async def test_what_the_definition_refuses(here: Stage) -> None:
     """Each with a sentence that says what to write; of a hold only its end may change."""
-    where = path(here.namespace)
+    where = f"/apis/{GROUP}/{VERSION}/namespaces/{here.namespace}/{PLURAL}"
     for case, (spec, refusal) in SPECS.items():
         answer = await here.api.ask("POST", f"{where}?dryRun=All", document(**spec))
         assert (answer.code == 201) is not bool(refusal), (case, answer.body)

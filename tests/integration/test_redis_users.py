@@ -101,13 +101,17 @@ async def shared(admin: redis_asyncio.Redis) -> AsyncIterator[redis_asyncio.Redi
         await tell(admin, "ACL", "DELUSER", user)
 
 
+def login(redis_url: str, name: str, password: str = PASSWORD) -> redis_asyncio.Redis:
+    """A connection of a user."""
+    return redis_asyncio.Redis.from_url(url_of(redis_url, name, password), socket_timeout=5)
+
+
 @pytest.fixture(params=USERS)
 async def user(
     request: pytest.FixtureRequest, shared: redis_asyncio.Redis, redis_url: str
 ) -> AsyncIterator[redis_asyncio.Redis]:
     """A connection of one of them."""
-    url = url_of(redis_url, request.param, PASSWORD)
-    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as client:
+    async with login(redis_url, request.param) as client:
         yield client
 
 
@@ -116,11 +120,11 @@ async def test_a_password_is_replaced_without_a_gap(
 ) -> None:
     """With both valid for a while, connections of the old one stay, those of the new one are let in."""
     fresh = "another-long-password"
-
-    def client(password: str) -> redis_asyncio.Redis:
-        return redis_asyncio.Redis.from_url(url_of(redis_url, "ledger", password), socket_timeout=5)
-
-    async with client(PASSWORD) as before, client(fresh) as after, client(PASSWORD) as late:
+    async with (
+        login(redis_url, "ledger") as before,
+        login(redis_url, "ledger", fresh) as after,
+        login(redis_url, "ledger") as late,
+    ):
         assert await ask(before, "PING")
         with pytest.raises(AuthenticationError):
             await ask(after, "PING")
@@ -168,8 +172,7 @@ async def test_the_explorer_runs_nothing_on_the_server(
     shared: redis_asyncio.Redis, redis_url: str
 ) -> None:
     """Its user reads logs of the prefix; it can neither block the server, nor fill it, nor go elsewhere."""
-    url = url_of(redis_url, "explorer", PASSWORD)
-    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as client:
+    async with login(redis_url, "explorer") as client:
         assert await ask(client, "LRANGE", "nl:{u}", 0, -1) == [b"a log"]
         for command in (
             ("EVAL_RO", "while true do end", 0), ("SCRIPT", "LOAD", "return 1"), ("SELECT", 1),
@@ -181,8 +184,7 @@ async def test_the_explorer_runs_nothing_on_the_server(
 
 async def test_the_reader_changes_nothing(shared: redis_asyncio.Redis, redis_url: str) -> None:
     """Who only looks can write into no log, by a command or a script."""
-    url = url_of(redis_url, "reader", PASSWORD)
-    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as client:
+    async with login(redis_url, "reader") as client:
         assert await ask(client, "LRANGE", "nl:{u}", 0, -1) == [b"a log"]
         script = "return redis.call('RPUSH', KEYS[1], 'x')"
         sha = await ask(client, "SCRIPT", "LOAD", script)
@@ -199,8 +201,7 @@ async def test_the_reader_changes_nothing(shared: redis_asyncio.Redis, redis_url
 
 async def test_only_its_own_notices(shared: redis_asyncio.Redis, redis_url: str) -> None:
     """It hears its own channel, and no other one."""
-    url = url_of(redis_url, "ledger", PASSWORD)
-    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as client:
+    async with login(redis_url, "ledger") as client:
         async with client.pubsub() as own:
             await own.subscribe("nl:poke")
             assert await own.get_message(timeout=5)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -64,6 +64,18 @@ def refuse(*args: Any, **more: Any) -> Callable[[web.Request], Awaitable[web.Str
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return status(*args, **more)
+
+    return answer
+
+
+def expiring(
+    api: Api, version: int, objects: list[Any], *lines: object
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a watch that sends lines and expires, when other objects are listed at a version."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        api.objects, api.version = objects, version
+        return await send_lines(request, [*lines, EXPIRED])
 
     return answer
 
@@ -129,13 +141,8 @@ async def test_clean_end_goes_on_where_it_was(tmp_path: Path) -> None:
 async def test_expired_watch_leads_to_a_list_and_its_difference(tmp_path: Path) -> None:
     """After a 410 event the list is read again; what is missing in it was deleted meanwhile."""
     api = Api(obj("a", 1), obj("b", 2), obj("c", 3))
-
-    async def expire(request: web.Request) -> web.StreamResponse:
-        api.objects = [obj("a", 1), obj("c", 150, uid="uid-c2"), obj("d", 160)]
-        api.version = 200
-        return await send_lines(request, [EXPIRED])
-
-    api.watches = [expire, stay()]
+    later = [obj("a", 1), obj("c", 150, uid="uid-c2"), obj("d", 160)]
+    api.watches = [expiring(api, 200, later), stay()]
     async with mirroring(api, tmp_path) as (reflector, mirror, _):
         await eventually(lambda: lists() == 2)
         assert mirror.calls[3:] == [
@@ -158,15 +165,9 @@ async def test_list_outlines_what_is_finished_and_parses_nothing_twice(tmp_path:
         return document | {"status": fold({"phase": "Sent", "deliveryAttempts": [attempt]})}
 
     api = Api(obj("waits", 1), ended("ended", 2), obj("ends", 3))
-
-    async def expire(request: web.Request) -> web.StreamResponse:
-        # What is known in this very version is passed over, whatever the text says now.
-        known = obj("ended", 2) | {"spec": {"retentionDays": "cannot be parsed"}}
-        api.objects = [obj("waits", 1), known, ended("ends", 9)]
-        api.version = 200
-        return await send_lines(request, [EXPIRED])
-
-    api.watches = [expire, stay()]
+    # What is known in this very version is passed over, whatever the text says now.
+    known = obj("ended", 2) | {"spec": {"retentionDays": "cannot be parsed"}}
+    api.watches = [expiring(api, 200, [obj("waits", 1), known, ended("ends", 9)]), stay()]
     async with mirroring(api, tmp_path) as (_, mirror, _):
         await eventually(lambda: lists() == 2)
         assert mirror.calls == [
@@ -351,14 +352,8 @@ async def test_object_that_does_not_parse_is_passed_over(
         return document
 
     api = Api(obj("odd", 80), odd(90) | {"metadata": obj("odd2", 90)["metadata"]})
-
-    async def turn(request: web.Request) -> web.StreamResponse:
-        api.objects[0] = odd(101)
-        api.version = 110
-        lines = [event("MODIFIED", odd(101)), event("ADDED", obj("b", 102)), EXPIRED]
-        api.objects.append(obj("b", 102))
-        return await send_lines(request, lines)
-
+    lines = event("MODIFIED", odd(101)), event("ADDED", obj("b", 102))
+    turn = expiring(api, 110, [odd(101), api.objects[1], obj("b", 102)], *lines)
     api.watches = [turn, stay(event("DELETED", odd(111)), event("ADDED", obj("c", 112)))]
     async with mirroring(api, tmp_path) as (_, mirror, _):
         await eventually(lambda: mirror.names() == ["b", "c"])
@@ -379,12 +374,7 @@ async def test_object_that_does_not_parse_is_passed_over(
 async def test_entry_without_identity_stops_deletes(tmp_path: Path) -> None:
     """While a list holds an entry without uid or name, absence from it proves nothing."""
     api = Api(obj("a", 1))
-
-    async def turn(request: web.Request) -> web.StreamResponse:
-        api.objects = [{"metadata": {}}, cast("Any", None)]
-        return await send_lines(request, [EXPIRED])
-
-    api.watches = [turn, stay()]
+    api.watches = [expiring(api, api.version, [{"metadata": {}}, None]), stay()]
     async with mirroring(api, tmp_path) as (_, mirror, _):
         await eventually(lambda: lists() == 2)
         assert mirror.names() == ["a"]
@@ -393,12 +383,7 @@ async def test_entry_without_identity_stops_deletes(tmp_path: Path) -> None:
 async def test_list_of_the_past_is_refused(tmp_path: Path) -> None:
     """A list older than what was shown before deletes nothing and is a problem until it is over."""
     api = Api(obj("a", 1))
-
-    async def turn(request: web.Request) -> web.StreamResponse:
-        api.objects, api.version = [], 120
-        return await send_lines(request, [event("ADDED", obj("b", 130)), EXPIRED])
-
-    api.watches = [turn, stay()]
+    api.watches = [expiring(api, 120, [], event("ADDED", obj("b", 130))), stay()]
     async with mirroring(api, tmp_path) as (reflector, mirror, _):
         await eventually(lambda: "older state" in (reflector.problem or ""))
         assert mirror.names() == ["a", "b"]

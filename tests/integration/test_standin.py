@@ -775,12 +775,6 @@ async def test_a_lease_is_deleted_as_it_was_seen(api: Api) -> None:
 # -- watches ---------------------------------------------------------------------------------------
 
 
-async def collect(api: Api, **query: str) -> list[Event]:
-    """Watch the client's namespace until the server ends the stream."""
-    async with asyncio.timeout(20), api.watch(api.requests, **query) as events:
-        return [e async for e in events]
-
-
 def told(events: list[Event]) -> list[tuple[str, str]]:
     """Return type and name of each event."""
     return [(e.type, e.object["metadata"].get("name", "")) for e in events]
@@ -806,7 +800,9 @@ async def test_watch_tells_what_happens(api: Api) -> None:
 
 async def test_watch_from_long_ago_has_expired(api: Api) -> None:
     """A forgotten resourceVersion is an event of type ERROR in an answer 200, then the end."""
-    (seen,) = await collect(api, resourceVersion="1", timeoutSeconds="5")
+    query = {"resourceVersion": "1", "timeoutSeconds": "5"}
+    async with asyncio.timeout(20), api.watch(api.requests, **query) as events:
+        (seen,) = [e async for e in events]
     assert seen.type == "ERROR"
     assert (seen.object["code"], seen.object["reason"]) == (410, "Expired")
     assert seen.object["message"].startswith("too old resource version: 1 (")

@@ -24,11 +24,11 @@ from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import call, port_of, until
 
 
+@pytest.mark.usefixtures("redis_url")
 async def test_the_only_attempt_survives_an_intent_without_an_answer(
-    redis_server: RedisServer, redis_url: str
+    redis_server: RedisServer,
 ) -> None:
     """INTENT is carried out, its reply is lost, and Redis stays away for longer than anybody asks."""
-    del redis_url
     async with Proxy("127.0.0.1", port_of(redis_server)) as proxy:
         client = LedgerClient(f"redis://127.0.0.1:{proxy.port}", prefix="unsent", timeout=1.0)
         await client.open("test")

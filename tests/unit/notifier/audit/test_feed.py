@@ -634,7 +634,7 @@ class Marked:
         self.world, self.answer = world, answer
         self.asked: list[tuple[Any, ...]] = []
         self.notification = world.put("a", *done(), phase="Sent", audited=audited)
-        self.meanwhile: Callable[[], None] = lambda: None
+        self.meanwhile: Callable[[], object] = lambda: None
         cast("Any", world.log).ack = self._ack
 
     async def _ack(self, *given: Any, ttl: int, marks: str) -> Mark:
@@ -717,20 +717,18 @@ async def test_a_mark_that_could_not_be_set(
     assert (world.dropped(), list(world.cache.unaudited)) == (0, ["a"])
 
 
-def _grows(marked: Marked) -> None:
-    read(marked.notification, LogView(position=6))
-
-
-def _is_replaced(marked: Marked) -> None:
-    marked.world.cache.entries["a"] = Notification(marked.notification.request)
-
-
 #: What happens while the mark is set that lets the log expire; whether its entry is known, its summary is
 #: kept, and it waits for audit afterwards.
-MEANWHILE: Final[dict[str, tuple[Callable[[Marked], None], tuple[bool, bool, bool]]]] = {
+MEANWHILE: Final[dict[str, tuple[Callable[[Marked], object], tuple[bool, bool, bool]]]] = {
     "nothing: the summary is all that is kept": (lambda _: None, (False, True, False)),
-    "the log has grown, and does not expire any more": (_grows, (True, False, True)),
-    "another object of that uid is known by now": (_is_replaced, (True, False, False)),
+    "the log has grown, and does not expire any more": (
+        lambda m: read(m.notification, LogView(position=6)),
+        (True, False, True),
+    ),
+    "another object of that uid is known by now": (
+        lambda m: m.world.cache.entries.update(a=Notification(m.notification.request)),
+        (True, False, False),
+    ),
 }
 
 
@@ -817,18 +815,13 @@ async def test_the_drain_sends_once_more(world: World) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _hangs(_lines: Sequence[bytes]) -> Written:
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
 #: What the sink does, how long the drain may take, and what it says.
 DRAINS: Final[dict[str, tuple[Callable[[Collector], object], float, list[str]]]] = {
     "it is away": (
         lambda sink: sink.answers.extend(away(9)), 5.0,
         ["audit events were not accepted and are sent again"],
     ),
-    "it hangs": (lambda sink: setattr(sink, "write", _hangs), 0.01, []),
+    "it hangs": (lambda sink: setattr(sink, "write", lambda _: asyncio.Event().wait()), 0.01, []),
     "it fails": (
         lambda sink: sink.answers.append(RuntimeError("a slip")), 5.0,
         ["the last round of the audit feed failed"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Final
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -118,32 +119,18 @@ def test_a_version_that_is_no_number_tells_no_epoch() -> None:
     assert scan.latest == "3.41"
 
 
-class Logs:
-    """What each log answers in turn, the last for good; of several at once an error is that of all."""
-
-    def __init__(self, **answers: list[StoredLog | Exception]) -> None:
-        self.answers = answers
-
-    async def read_logs(self, uids: list[str]) -> list[StoredLog]:
-        """Answer for each."""
-        found = []
-        for answers in map(self.answers.__getitem__, uids):
-            answer = answers.pop(0) if len(answers) > 1 else answers[0]
-            if isinstance(answer, Exception):
-                raise answer
-            found.append(answer)
-        return found
-
-
 async def test_of_several_keys_the_one_that_is_no_list_is_found(world: World) -> None:
     """The others are read as they are; an error of another kind is one of the command."""
-    world.log = Logs(u=[StoredLog(list(LOG), 9)], w=[WrongType()])
+    read = AsyncMock(side_effect=[WrongType(), [StoredLog(list(LOG), 9)], WrongType()])
+    world.log = Mock(read_logs=read)
     u, w = await read_logs(world.at, [("u", None), ("w", None)])
     assert (u.wrong_type, u.elements, u.ttl, u.key) == (False, LOG, 9, "ns/n")
     assert (w.wrong_type, w.elements, w.ttl) == (True, (), -1)
+    assert [call.args[0] for call in read.await_args_list] == [["u", "w"], ["u"], ["w"]]
     assert [f.kind for f in w.check(BOUNDS)] == [Divergence.FOREIGN]
-    for first in (WrongType(), Unauthorised("no", reason="NOPERM")):
-        world.log = Logs(u=[first], w=[Unauthorised("no", reason="NOPERM")])
+    refused = Unauthorised("no", reason="NOPERM")
+    for answers in ([refused], [WrongType(), WrongType(), refused]):
+        read.side_effect = answers
         with pytest.raises(Unauthorised):
             await read_logs(world.at, [("u", None), ("w", None)])
 
@@ -173,7 +160,8 @@ async def test_of_a_log_that_moves_nothing_is_said(world: World, key: str) -> No
     """A log that its owner appended to between both readings is compared with nothing."""
     world.put("u")
     longer = elements(PLAN, opened(A1))
-    world.log = Logs(u=[StoredLog(list(LOG), 60), StoredLog(list(longer), 60)])
+    answers = [[StoredLog(list(log), 60)] for log in (LOG, longer)]
+    world.log = Mock(read_logs=AsyncMock(side_effect=answers))
     found = await read_again(world.at, ("u", key))
     assert found == Joined("u", "ns/n", None, (), ttl=0)
     assert found.check(BOUNDS) == ()
@@ -182,7 +170,8 @@ async def test_of_a_log_that_moves_nothing_is_said(world: World, key: str) -> No
 async def test_a_header_that_moves_is_no_movement(world: World) -> None:
     """A claim or a confirmation changes the header alone; the records are compared all the same."""
     claimed = elements(PLAN, header=Header("ns/n", Epoch("0.8")))
-    world.log = Logs(u=[StoredLog(list(LOG), -1), StoredLog(list(claimed), -1)])
+    answers = [[StoredLog(list(log), -1)] for log in (LOG, claimed)]
+    world.log = Mock(read_logs=AsyncMock(side_effect=answers))
     found = await read_again(world.at, ("u", "ns/n"))
     assert found.elements == claimed
 

@@ -78,6 +78,7 @@ GOOD: dict[str, tuple[str, RedisTarget]] = {
 }  # fmt: skip
 
 BAD = {
+    "nothing": ("", "must begin with redis://"),
     "another scheme": (f"http://{CANARY}", "must begin with redis://"),
     "another topology": (f"redis+{CANARY}://h", "must begin with redis://"),
     "TLS to a socket": ("unix+sentinel:///s", "must begin with redis://"),
