@@ -20,7 +20,6 @@ from typing import Final, NamedTuple
 from syncer.cli.access import Access
 from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.answers import StoredLog
-from syncer.ledger.codec import decode_header
 from syncer.ledger.reading import read_log
 from syncer.ledger.replies import read_apart
 from syncer.model.attempt import Epoch, make_epoch
@@ -200,18 +199,12 @@ async def read_logs(
         elements, ttl = log or StoredLog([], -1)
         request = known if isinstance(known, NotificationRequest) else None
         problem = problem_of(known) if isinstance(known, Unreadable) else ""
-        key = known.key if known is not None else _named(elements)
+        header = read_log(elements[:1]).header
+        key = known.key if known is not None else header.object if header is not None else ""
         out.append(
             Joined(uid, key, request, tuple(elements), ttl, problem, wrong_type=log is None)
         )  # fmt: skip
     return out
-
-
-def _named(elements: Sequence[bytes]) -> str:
-    try:
-        return decode_header(elements[0]).object if elements else ""
-    except ContractError:
-        return ""
 
 
 async def read_again(at: Access, name: Name) -> Joined:
