@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -38,19 +37,18 @@ from syncer.model.times import format_time
 from syncer.rules.divergence import Finding
 from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.text import plain
+from syncer.settings import LABEL
 
 #: Seconds for an object.
 _ANSWER: Final = 5.0
 #: Notifications that are named where several may be meant.
 _NAMED: Final = 10
-#: What stands before a slash, if that is no part of a subject or of an event.
-_NAMESPACE: Final = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def is_key(key: str) -> bool:
-    """Whether something that is looked for has the form `namespace/…`."""
+    """Whether something that is looked for has the form `namespace/…`; subjects and events have others."""
     namespace, slash, name = key.partition("/")
-    return bool(slash and "/" not in name and _NAMESPACE.fullmatch(namespace))
+    return bool(slash and "/" not in name and LABEL.fullmatch(namespace))
 
 
 def namespace_and_name(key: str, hint: str = "") -> tuple[str, str]:
