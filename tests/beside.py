@@ -28,3 +28,10 @@ async def eventually(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+async def turning(turn: Callable[[], object]) -> None:
+    """Do something in each turn of the loop."""
+    while True:
+        turn()
+        await asyncio.sleep(0)

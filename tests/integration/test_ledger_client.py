@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -327,12 +326,6 @@ async def test_a_server_on_a_socket(redis_binary: Path) -> None:
             pass
 
 
-async def allowed(yes: bool, call: Awaitable[object]) -> None:
-    """Hold a call to be answered, or refused for want of permission."""
-    with contextlib.nullcontext() if yes else pytest.raises(Unauthorised, match="NOPERM"):
-        await call
-
-
 @pytest.mark.parametrize(
     ("rule", "told"),
     [
@@ -356,7 +349,9 @@ async def test_missing_permissions(
                 ClaimedLog(client, patience=0).read_headers,
                 ClaimedLog(client, patience=0).read_logs,
             ):
-                await allowed(rule.startswith("~nl:"), ask(["u"]))
+                refused = pytest.raises(Unauthorised, match="NOPERM")
+                with contextlib.nullcontext() if rule.startswith("~nl:") else refused:
+                    await ask(["u"])
         assert CANARY not in repr(caught.value) + str(caught.value.__cause__)
     finally:
         await tell(admin, "ACL", "DELUSER", "limited")
@@ -364,11 +359,8 @@ async def test_missing_permissions(
 
 async def test_who_closes_the_connection_is_no_riddle() -> None:
     """Another program's port, or one in between, may end every connection without a word."""
-
-    def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+    closing = asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    async with await closing as server:
         port = server.sockets[0].getsockname()[1]
         told = (
             rf"cannot be reached at 127\.0\.0\.1:{port} \((it closes the connection|ECONNRESET)\)"

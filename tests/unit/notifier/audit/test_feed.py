@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, cast
-from unittest.mock import DEFAULT, AsyncMock
+from unittest.mock import DEFAULT, AsyncMock, Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -29,7 +29,7 @@ from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.runtime.offload import offload
 from syncer.sync.cache import Cache
 from syncer.sync.notification import Notification
-from tests.beside import beside, eventually
+from tests.beside import beside, eventually, turning
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.fakes.notification import notification, read, shows
 from tests.fakes.ownership import Ours
@@ -272,22 +272,15 @@ async def test_others_run_between_two_logs(world: World) -> None:
     """Events of many logs take milliseconds each; the loop turns in between."""
     for n in range(10):
         world.put(f"u{n}")
-    turns = 0
-
-    async def turning() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    async with beside(turning()):
+    turn = Mock()
+    async with beside(turning(turn)):
         entries = list(world.cache.entries.values())
         snapshots = [await world.log.read(entry.uid) for entry in entries]
-        feed, before = world.feed(), turns
+        feed, before = world.feed(), turn.call_count
         # What is read takes no turn of its own.
         cast("Any", feed)._read = AsyncMock(side_effect=snapshots)
         await feed._read_some(entries)
-        assert turns - before >= 10
+        assert turn.call_count - before >= 10
 
 
 async def test_an_object_that_cannot_be_composed_is_audited_without_its_content(

@@ -471,16 +471,11 @@ def test_plain_json_is_what_the_mapping_sees() -> None:
 
 def without(payload: Json, *path: str | int) -> Json:
     """A payload without a member."""
-    return replaced(payload, path, None)
-
-
-def replaced(payload: Json, path: tuple[str | int, ...], value: Any) -> Json:
-    """A payload with another member."""
     out = copy.deepcopy(payload)
     node: Any = out
     for key in path[:-1]:
         node = node[key]
-    node[path[-1]] = value
+    node[path[-1]] = None
     return out
 
 

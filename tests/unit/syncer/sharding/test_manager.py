@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, cast
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -868,10 +869,7 @@ async def test_a_session_of_the_same_name_is_not_the_one_that_is_missed(
 @town(seeds=(1,))
 async def test_a_release_has_its_time_and_no_more(here: Town, a: Replica) -> None:
     """An API server that does not answer keeps the process for that long, twice."""
-
-    async def silent(*_: Any, **__: Any) -> Any:
-        await asyncio.sleep(3600)
-
+    silent = Mock(side_effect=lambda *_, **__: asyncio.sleep(3600))
     a.kube.request = silent  # type: ignore[method-assign]  # nothing comes back
     began = here.clock()
     assert await a.manager.release(timeout=4.0) == 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,7 +11,7 @@ from syncer.cli.rows import Placed, Row
 from syncer.cli.web import index as module
 from syncer.cli.web.index import Index
 from syncer.cli.web.search import Position, Search, search_of
-from tests.beside import beside
+from tests.beside import beside, turning
 from tests.unit.syncer.cli.samples import NOW
 from tests.unit.syncer.cli.web.made import made
 
@@ -157,17 +157,10 @@ async def test_the_loop_gets_its_turn(index: Index) -> None:
     """A search through many lets others run meanwhile."""
     for n in range(4_100):
         index.put(made(f"n{n:04}"))
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    async with beside(others()):
+    turn = Mock()
+    async with beside(turning(turn)):
         await index.page(Search(text="no such name"), 50, Placed())
-    assert turns >= 2
+    assert turn.call_count >= 2
 
 
 @pytest.mark.parametrize(
