@@ -443,16 +443,6 @@ async def test_a_sink_that_takes_something_holds_nothing_up(
     assert world.lag(feed) == 0
 
 
-async def test_a_round_ends_at_the_first_batch_that_is_not_taken(world: World) -> None:
-    """What comes behind it would overtake it."""
-    for n in range(3):
-        world.put(f"u{n}")
-    world.sink.answers = [Written(Result.STORED), *away(1)]
-    assert not await world.feed(buffer=ONCE.model_copy(update={"batch_size": 1})).round()
-    assert world.sink.batches == [["u0/0.7-1/failed"]]
-    assert list(world.cache.unaudited) == ["u1", "u2"]
-
-
 def test_pauses_differ_a_little(world: World) -> None:
     """Replicas that lost the same store do not come back at the same moment."""
     feed = world.feed()
