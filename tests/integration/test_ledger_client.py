@@ -420,12 +420,12 @@ async def test_a_frozen_server_costs_bounded_time(
             results = await asyncio.gather(
                 *(client.command("PING") for _ in range(50)), return_exceptions=True
             )
+            problem = client.problem
         finally:
             await redis_server.resume()
         assert time.monotonic() - begin < 25, "one after the other they take 50 s"
         assert {type(r) for r in results} <= {Ambiguous, Unavailable, TimeoutError}
-        where = redis_url.removeprefix("redis://")
-        assert client.problem == f"Redis does not answer in time at {where}"
+        assert problem == f"Redis does not answer in time at {redis_url.removeprefix('redis://')}"
         assert await ClaimedLog(client, patience=5).read("u") is None
         assert client.problem is None
 
