@@ -20,7 +20,7 @@ from syncer.yamlfile import read_file
 
 logger = logging.getLogger("ledger.delivery")
 
-#: Seconds between reads of the file.
+#: Seconds between reads of the file, and before the first.
 _LOOK: Final = 1.0
 
 FileVersion = tuple[int, int, int]
@@ -33,8 +33,6 @@ class PauseSwitch:
         self,
         path: Path,
         apply: Callable[[bool], None],
-        *,
-        every: float = _LOOK,
     ) -> None:
         """
         Prepare; nothing is read yet.
@@ -42,11 +40,9 @@ class PauseSwitch:
         Args:
             path: The settings file.
             apply: Called with the position whenever the file has changed; true pauses.
-            every: Seconds between reads, and before the first.
         """
         self._path = path
         self._apply = apply
-        self._every = every
         self._seen: FileVersion | None = None
         self._problem = ""
 
@@ -55,7 +51,7 @@ class PauseSwitch:
         thread = PollingThread("pause-switch")
         try:
             while True:
-                paused = await thread.poll(self.look, self._every)
+                paused = await thread.poll(self.look, _LOOK)
                 if paused is not None:
                     self._apply(paused)
         finally:

@@ -110,7 +110,8 @@ class Reconciler:
         for channel, rejection in rejected.items():
             await self._note_rejection(notification, channel, rejection)
         for channel, reason in withheld(decision):
-            await self._note_held(notification, channel, reason)
+            if await self.ports.notifications.note(notification, channel, reason):
+                self.ports.reporter.held(notification.request, channel, reason)
         if isinstance(decision, GiveUp):
             await self._give_up(ready, decision)
         return decision
@@ -154,14 +155,6 @@ class Reconciler:
         )
         notification.decided(check, tuple(channel for channel, _ in withheld(decision)))
         return decision
-
-    async def _note_held(self, notification: Notification, channel: str, reason: str) -> None:
-        """Record in the log, once, why a due channel is held back."""
-        known = notification.view.last_skip.get(channel)
-        await self.ports.notifications.note(notification, channel, reason)
-        noted = notification.view.last_skip.get(channel)
-        if noted is not None and noted != known:
-            self.ports.reporter.held(notification.request, channel, noted)
 
     async def _give_up(self, ready: Ready, decision: GiveUp) -> None:
         """Record in the log why due channels are given up, and end them."""

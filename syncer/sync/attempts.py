@@ -257,7 +257,18 @@ class Outcomes:
         attempt = _ended(intent, outcome, self.recorder.time.now(), wait, seconds, words=words)
         until = None if wait is None else self.cache.monotonic() + wait / 1000
         notification.wait(attempt.channel, until)
-        recorded = await self._close(notification, attempt, intent)
+        recorded, patience = True, self.journal.patience
+        if intent.attempt_id in notification.in_flight.ahead:
+            # The status has its intent, and its outcome.
+            self.close_in_memory(notification, attempt, intent)
+        else:
+            recorded = await self.close(
+                notification,
+                attempt,
+                intent,
+                patience=self.patience if patience is None else patience,
+                keep=patience is not None,
+            )
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(notification.uid, intent.attempt_id):
             # A result of an earlier lease term: wake the owner, so that it need not wait for its sweep.
@@ -280,20 +291,6 @@ class Outcomes:
             uncounted = mistake_delay if outcome.mistake else unsent_delay
             return uncounted(len(uncounted_run(earlier)) + 1, self.jitter())
         return delay(policy, left + 1, self.jitter(), outcome.retry_after)
-
-    async def _close(self, notification: Notification, attempt: Attempt, intent: Record) -> bool:
-        """Record the outcome where its intent was recorded: in the log, or in the status."""
-        if intent.attempt_id in notification.in_flight.ahead:
-            self.close_in_memory(notification, attempt, intent)
-            return True
-        patience = self.journal.patience
-        return await self.close(
-            notification,
-            attempt,
-            intent,
-            patience=self.patience if patience is None else patience,
-            keep=patience is not None,
-        )
 
     def close_in_memory(
         self,

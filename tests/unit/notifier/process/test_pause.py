@@ -93,11 +93,14 @@ async def test_switch_is_looked_at_once_a_second(
     assert closed == ["pause-switch"]
 
 
-async def test_switch_is_looked_at_again_and_again(tmp_path: Path) -> None:
+async def test_switch_is_looked_at_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The loop takes a change up by itself."""
+    monkeypatch.setattr(pause, "_LOOK", 0.01)
     path, told = tmp_path / "config.yaml", asyncio.Event()
     write(path, paused(False))
-    switch = PauseSwitch(path, lambda to: told.set() if to else None, every=0.01)
+    switch = PauseSwitch(path, lambda to: told.set() if to else None)
     async with beside(switch.run()):
         await asyncio.sleep(0.05)
         assert not told.is_set()
