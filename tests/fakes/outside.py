@@ -1,4 +1,4 @@
-"""An outside for the product in which nothing can be reached: for tests of how it is wired."""
+"""Settings, and an outside in which nothing can be reached: for tests of how the product is wired."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
@@ -13,6 +14,8 @@ from prometheus_client import CollectorRegistry
 from notifier.contract import Channel
 from notifier.outside import Outside, RedisFactory, Stop
 from notifier.router import Routed
+from notifier.settings import Environment, Loaded, Settings
+from syncer.configfile import build
 from syncer.kube.client import KubeClient
 from syncer.model.errors import Unavailable
 from syncer.model.record import Plan
@@ -80,6 +83,16 @@ class Checks:
     def detail(self, name: str, check: Callable[[], str | None]) -> None:
         """See `Admin.detail`."""
         self.details[name] = check
+
+
+def settings_with(**members: Any) -> Settings:
+    """Settings of a file that holds only what it must, and these members."""
+    return build(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members}, constants=members)
+
+
+def loaded_with(path: Path | None = None, **members: Any) -> Loaded:
+    """Such a file, as a process has loaded it."""
+    return Loaded(settings_with(**members), (), Environment("ns", Path("/routing.yaml")), path)
 
 
 def unreachable(admin: Checks | None = None, router: NoRouter | None = None) -> Outside:

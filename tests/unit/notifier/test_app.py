@@ -19,9 +19,7 @@ from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard
 from notifier.outside import Outside
 from notifier.reconciler.controller import make_manager
-from notifier.settings import Environment, Loaded, Settings
 from notifier.version import __version__
-from syncer.configfile import build as build_settings
 from syncer.kube.errors import BAD_REQUEST
 from syncer.kube.reflector import Reflector
 from syncer.ledger.connection import CLOCK
@@ -29,20 +27,12 @@ from syncer.model.errors import Rejected, Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.beside import beside, eventually
 from tests.fakes.memorylog import MemoryClient
-from tests.fakes.outside import NoCluster, unreachable
+from tests.fakes.outside import NoCluster, loaded_with, unreachable
 from tests.fakes.ownership import Held
 
 
-def loaded_with(**members: Any) -> Loaded:
-    """A settings file that holds only what it must, and these members."""
-    settings = build_settings(
-        Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members}, constants=members
-    )
-    return Loaded(settings, (), Environment("ns", Path("/routing.yaml")))
-
-
 def built(outside: Outside | None = None, **members: Any) -> Parts:
-    """The product of such a file; it reaches nothing, or what it is given."""
+    """The product of a file with these members alone; it reaches nothing, or what it is given."""
     return Parts(loaded_with(**members), outside or unreachable())
 
 

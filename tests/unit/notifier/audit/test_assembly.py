@@ -16,21 +16,15 @@ from notifier.audit.assembly import Outlets, feed_of, store_tls
 from notifier.audit.feed import AuditFeed
 from notifier.audit.sinks import HttpSink
 from notifier.channels.egress import EgressGuard
-from notifier.settings import Environment, Loaded, Settings
-from syncer.configfile import build
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.model.errors import ConfigError
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
+from tests.fakes.outside import loaded_with, settings_with
 
 Made = tuple[AuditFeed, Outlets]
 Make = Callable[..., Made]
-
-
-def settings_with(**members: Any) -> Settings:
-    """Settings of a file that holds only what it must, and these members."""
-    return build(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members}, constants=members)
 
 
 @pytest.fixture
@@ -39,7 +33,7 @@ async def make() -> AsyncIterator[Make]:
     made: list[Outlets] = []
 
     def put_together(**members: Any) -> Made:
-        loaded = Loaded(settings_with(**members), (), Environment("ns", Path("/routing.yaml")))
+        loaded = loaded_with(**members)
         outlets = Outlets(loaded, EgressGuard())
         made.append(outlets)
         audit = feed_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from prometheus_client import generate_latest
 
@@ -18,9 +17,8 @@ from notifier.dispatch.breaker import (
     refusal,
 )
 from notifier.process.gauges import refresh
-from notifier.settings import load
 from syncer.runtime.clock import monotonic_clock
-from tests.fakes.outside import unreachable
+from tests.fakes.outside import loaded_with, unreachable
 
 UP, DOWN = Evidence.UP, Evidence.DOWN
 
@@ -67,12 +65,10 @@ def test_a_first_attempt_leaves_the_probe_to_a_refused_one() -> None:
     probe(breaker, 1.5, first=True)
 
 
-def test_gauge_shows_the_clock_s_work(tmp_path: Path) -> None:
+def test_gauge_shows_the_clock_s_work() -> None:
     """What a scrape sees is the state of that moment, a half-open one included."""
-    file = tmp_path / "config.yaml"
-    file.write_text("redis: {url: redis://127.0.0.1:1/0}\n", encoding="utf-8")
     outside = unreachable()
-    parts = Parts(load(file, {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}), outside)
+    parts = Parts(loaded_with(), outside)
 
     def scraped(channel: str) -> float | None:
         asyncio.run(refresh(parts))

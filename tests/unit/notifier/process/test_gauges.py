@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,8 +16,6 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.process import gauges
 from notifier.process.gauges import refresh
 from notifier.reconciler.controller import Controller
-from notifier.settings import Environment, Loaded, Settings
-from syncer.configfile import build as build_settings
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.ledger.connection import CLOCK
 from syncer.metrics import HoldReason
@@ -37,7 +34,7 @@ from syncer.sync.notification import Claim, Notification
 from tests.beside import beside
 from tests.fakes.memorylog import MemoryClient
 from tests.fakes.notification import notification
-from tests.fakes.outside import NoRouter, unreachable
+from tests.fakes.outside import NoRouter, loaded_with, unreachable
 from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.holding import START, World
 
@@ -223,14 +220,10 @@ class Scraped:
 
     def __init__(self, **members: Any) -> None:
         self.now = NOW
-        settings = build_settings(
-            Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members}, constants=members
-        )
         self.router = NoRouter()
         outside = replace(unreachable(router=self.router), monotonic=lambda: self.now)
         outside.api_time.monotonic = outside.monotonic
-        loaded = Loaded(settings, (), Environment("ns", Path("/routing.yaml")))
-        self.parts = Parts(loaded, outside)
+        self.parts = Parts(loaded_with(**members), outside)
 
     def value(self, name: str, **labels: str) -> float | None:
         """What a scrape shows now."""

@@ -15,8 +15,6 @@ from notifier.channels.egress import EgressGuard
 from notifier.process import lifecycle
 from notifier.process.lifecycle import WORKERS, Lifecycle
 from notifier.process.sweeps import Sweeps
-from notifier.settings import Environment, Loaded, Settings
-from syncer.configfile import build as build_settings
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.reflector import Reflector
 from syncer.ledger.lua import INTENT
@@ -28,7 +26,7 @@ from syncer.runtime.supervise import TaskEndedError
 from syncer.sync.notification import Notification
 from tests.beside import eventually
 from tests.fakes.memorylog import MemoryClient
-from tests.fakes.outside import Checks, NoRouter, unreachable
+from tests.fakes.outside import Checks, NoRouter, loaded_with, unreachable
 from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.starting import document
 
@@ -39,13 +37,10 @@ class Product:
     """A product that reaches nothing, with its lifecycle."""
 
     def __init__(self, *, path: Path | None = None, **members: Any) -> None:
-        settings = build_settings(
-            Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members}, constants=members
-        )
         self.admin, self.router = Checks(), NoRouter()
-        loaded = Loaded(settings, (), Environment("ns", Path("/routing.yaml")), path)
+        loaded = loaded_with(path, **members)
         outside = unreachable(self.admin, self.router)
-        if settings.auditing:
+        if loaded.settings.auditing:
             outside = replace(outside, audit=Outlets(loaded, EgressGuard()))
         self.parts = Parts(loaded, outside)
         self.lifecycle = Lifecycle(self.parts)
