@@ -342,12 +342,12 @@ def repeated_keys(source: Document) -> list[Finding]:
     ]
 
 
-def nearest(name: str, known: Mapping[str, str]) -> str:
-    """Return the known name that a misspelt one resembles most, empty if none does."""
+def nearest(name: str, known: Mapping[str, str], alike: float = 0.65) -> str:
+    """Return the known name that a misspelt one resembles most, empty if none is so alike (1 is equal)."""
     from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
 
     folded = {key.lower(): key for key in known}
-    close = get_close_matches(name.lower(), folded, n=1, cutoff=0.65)
+    close = get_close_matches(name.lower(), folded, n=1, cutoff=alike)
     return known[folded[close[0]]] if close else ""
 
 

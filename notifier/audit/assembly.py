@@ -138,8 +138,6 @@ def store_tls(settings: Settings, ca_file: str | None) -> ssl.SSLContext:
             context.minimum_version = ssl.TLSVersion.TLSv1_3
         case "Intermediate":
             context.set_ciphers(_INTERMEDIATE)
-        case _:
-            pass
     return context
 
 

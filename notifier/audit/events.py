@@ -180,8 +180,7 @@ def _walk(
         final: Sequence[ChannelState] = [channel_states[c] for c in channels]
         if view.plan.fallbacks:
             # How one channel stands goes by the others.
-            facts = Facts(0, policy, at_most_once)
-            final = channel_states_of(view, Status(), facts)
+            final = channel_states_of(view, Status(), Facts(0, policy, at_most_once))
         if all(s.state.finished for s in final):
             words = {_word(view, state, settled) for state in deciding(final)} - {""}
             ending = replace(_ending(record, final), evidence=", ".join(sorted(words)))

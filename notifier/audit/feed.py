@@ -239,7 +239,6 @@ class AuditFeed:
             # Its owner audits it; if it becomes ours again, a claim or a sweep adds it to the backlog.
             self.cache.unaudited.pop(notification.uid, None)
             return None
-        snapshot: Snapshot | None = None
         try:
             snapshot = await self.log.read(notification.uid)
         except PortError as error:
@@ -250,7 +249,7 @@ class AuditFeed:
             return None
         except ContractError:
             # Quarantined by the next claim; read again once it has been repaired.
-            pass
+            snapshot = None
         if snapshot is None:
             self.cache.unaudited.pop(notification.uid, None)
         return snapshot

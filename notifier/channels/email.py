@@ -315,8 +315,7 @@ async def _transfer(
     request_state.step = "the message"
     request_state.written = True
     protocol.write(_LEADING_DOT.sub(b"..", content) + b".\r\n")
-    code, text = await protocol.read_response()
-    return code, text
+    return await protocol.read_response()
 
 
 def announced_size(text: str) -> int:

@@ -328,10 +328,14 @@ class HttpClient:
             _log.debug("%s answered %d, then %s", kind, request_state.code, type(exc).__name__)
         finally:
             _REQUEST_STATE.reset(token)
+        shown = ""
+        if not 200 <= request_state.code <= 299:
+            answer = text_of(bytes(request_state.body), request_state.encoding)
+            shown = excerpt(answer, secrets_of(target))
         return classify_http(
             kind,
             request_state.code,
-            self._excerpt(request_state, target),
+            shown,
             retry_after=request_state.retry_after,
         )
 
@@ -367,13 +371,6 @@ class HttpClient:
             await self._resolver.names.look_up(
                 host, url.port or 0, timeout_s=timeout_s, proxy=proxy
             )
-
-    @staticmethod
-    def _excerpt(request_state: _RequestState, target: Target) -> str:
-        if 200 <= request_state.code <= 299:
-            return ""
-        answer = text_of(bytes(request_state.body), request_state.encoding)
-        return excerpt(answer, secrets_of(target))
 
 
 class _GuardedResolver(AbstractResolver):

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from notifier.contract import Message, Words
 from notifier.templates.expressions import Unfit
 from notifier.templates.wording import SEVERITIES, Wording
 from syncer.model.incident import OWN
 from syncer.model.resource import Json
-
-#: Service and label of the title's link, which stands before the others.
-_TITLE: Final = ("title", "Open")
 
 
 def view_of(message: Message) -> Json:
@@ -67,8 +64,7 @@ def worded(message: Message, wording: Wording) -> Message:
     if "body" in found:
         spec = replace(spec, body=found["body"])
     if link := found.get("titleLink"):
-        service, label = _TITLE
-        spec = replace(spec, action_links=((service, link, label), *spec.action_links))
+        spec = replace(spec, action_links=(("title", link, "Open"), *spec.action_links))
     payload = None
     if wording.payload is not None:
         payload = _rendered("payload", wording.payload, view)

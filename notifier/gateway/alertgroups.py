@@ -79,10 +79,6 @@ class _Alert:
     links: tuple[tuple[str, str, str], ...]
     members: Json
 
-    @property
-    def name(self) -> str:
-        return self.labels.get("alertname", "")
-
 
 def _kind(
     name: str,
@@ -272,8 +268,8 @@ class _Reading:
         severity = alert.labels.get("severity", "")
         priority = priority_of(severity)
         incident, starts = self._incident_of(alert), self._starts(alert)
-        summary = alert.annotations.get("summary", "")
-        subject = ": ".join(part for part in (alert.name, summary) if part) or alert.fingerprint
+        parts = (alert.labels.get("alertname", ""), alert.annotations.get("summary", ""))
+        subject = ": ".join(filter(None, parts)) or alert.fingerprint
         return Draft(
             identity=(*incident, alert.status, starts),
             view=self._view(alert),

@@ -34,18 +34,15 @@ TOLERANCE: Final = 300.0
 
 def check_bearer(incoming: Incoming, tokens: Iterable[bytes]) -> None:
     """Check a bearer token; Refused with 401 unless it is one of these."""
-    scheme, _, token = incoming.header("authorization").partition(" ")
-    if scheme.lower() != "bearer" or not _among(token.strip().encode(), tokens):
+    if not _among(incoming.authorization("bearer").encode(), tokens):
         raise Refused("one of this source's tokens is required", status=401)
 
 
 def check_basic(incoming: Incoming, user: str, passwords: Iterable[bytes]) -> None:
     """Check a user and a password; Refused with 401 unless both fit."""
-    scheme, _, text = incoming.header("authorization").partition(" ")
     given = b""
-    if scheme.lower() == "basic":
-        with suppress(ValueError):
-            given = base64.b64decode(text.strip(), validate=True)
+    with suppress(ValueError):
+        given = base64.b64decode(incoming.authorization("basic"), validate=True)
     known = [user.encode() + b":" + password for password in passwords]
     if not _among(given, known):
         raise Refused("a user and password of this source are required", status=401)

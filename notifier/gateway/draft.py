@@ -82,6 +82,11 @@ class Incoming:
         value = self.headers.get(name, "")
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
+    def authorization(self, scheme: str) -> str:
+        """Return what stands behind a scheme in `Authorization`, empty if another one stands there."""
+        given, _, text = self.header("authorization").partition(" ")
+        return text.strip() if given.lower() == scheme else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

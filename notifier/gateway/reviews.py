@@ -74,9 +74,8 @@ class Reviews:
             Refused: 401 without a token that is valid, 403 if its owner has not the right.
             Unavailable: the API server did not say in time.
         """
-        scheme, _, token = incoming.header("authorization").partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not 0 < len(token) <= _LONGEST:
+        token = incoming.authorization("bearer")
+        if not 0 < len(token) <= _LONGEST:
             raise Refused("a Kubernetes token is required", status=401)
         key = hashlib.sha256(f"{source.name} {token}".encode("utf-8", "surrogateescape")).digest()
         known = self._admitted.get(key) or self._rejected.get(key)

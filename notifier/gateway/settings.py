@@ -329,8 +329,9 @@ def examine(
     sources: dict[str, tuple[Source, AuthSettings]] = {}
     listed = document.get("sources")
     if not isinstance(listed, list) or not listed:
-        text = "is required: a list with an entry for each sender"
-        faults.append(Fault("sources", text, GatewaySettings))
+        faults.append(
+            Fault("sources", "is required: a list with an entry for each sender", GatewaySettings)
+        )
         listed = []
     elif len(listed) > MOST_SOURCES:
         faults.append(Fault("sources", f"must be at most {MOST_SOURCES}", GatewaySettings))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from syncer.configfile import nearest
 from syncer.model.context import CONTEXT_KEYS, flatten_context
 from syncer.model.incident import OWN, STATES, incident_of
 from syncer.model.resource import Spec
@@ -88,11 +89,7 @@ def likely_meant(key: str) -> str:
     """
     if key in KNOWN or len(key) > _COMPARED:
         return ""
-    from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
-
-    folded = {known.lower(): known for known in KNOWN}
-    close = get_close_matches(key.lower(), folded, n=1, cutoff=_ALIKE)
-    return folded[close[0]] if close else ""
+    return nearest(key, {known: known for known in KNOWN}, _ALIKE)
 
 
 def unseen(key: str) -> str:
@@ -119,14 +116,10 @@ def odd_value(key: str, value: str) -> tuple[str, str] | None:
     values = ALWAYS.get(key) or SOMETIMES.get(key)
     if values is None or value in values or (not value and key in SOMETIMES):
         return None
-    from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
-
-    folded = {known.lower(): known for known in values}
-    near = get_close_matches(value[:_COMPARED].lower(), folded, n=1)
-    listed = ", ".join(values)
+    near = nearest(value[:_COMPARED], {known: known for known in values})
     return (
-        f"is a value that {key} never has" + (f": did you mean {folded[near[0]]}?" if near else ""),
-        f"write {folded[near[0]]}" if near else f"write one of {listed}",
+        f"is a value that {key} never has" + (f": did you mean {near}?" if near else ""),
+        f"write {near or 'one of ' + ', '.join(values)}",
     )
 
 
