@@ -219,7 +219,7 @@ def content_of(stored: Json) -> Json:
 def read_object(target: Target, body: bytes) -> Json:
     """Parse the object in a body; only one that belongs where it is sent is supported."""
     try:
-        wanted = json.loads(body)
+        wanted: Json = json.loads(body)
         meta = wanted.get("metadata") or {}
         fits = (
             wanted.get("apiVersion") in {None, target.kind.api_version}
@@ -228,10 +228,10 @@ def read_object(target: Target, body: bytes) -> Json:
             and not meta.get("resourceVersion")
         )
     except (ValueError, AttributeError):
-        fits = False
+        raise Refusal(unsupported("such a body")) from None
     if not fits:
         raise Refusal(unsupported("such an object"))
-    return dict(wanted)
+    return wanted
 
 
 def check_lease(made: Json, *, patched: bool) -> None:
