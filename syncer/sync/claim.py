@@ -225,17 +225,12 @@ class Claimer:
             await self._retire(notification, term)
             return False
         notification.readable(readable=Action.HOLD not in actions)
-        if notification.unreadable:
-            self.cache.retry(notification.uid)
-            return False
         if Action.NOTHING in actions and not notification.busy:
             self.cache.retire(notification)
             return False
-        if notification.claim is None:
-            if not notification.quarantine:
-                self.cache.retry(notification.uid)
-            return False
-        return True
+        if notification.claim is None and not notification.quarantine:
+            self.cache.retry(notification.uid)
+        return notification.claim is not None
 
     def _fence(self, notification: Notification, term: LeaseTerm) -> None:
         """Stop a notification whose log carries a later epoch than that of our lease term."""
