@@ -82,8 +82,7 @@ class PlacedHolds:
         acting = {h.key: h for h in self._clean if h.in_force(now)}
         was, self._acting = self._acting, acting
         over, self._seen = {**self._seen, **was}, {}
-        for key in [k for k in self._let_go if k not in acting]:
-            del self._let_go[key]
+        self._let_go = {k: uids for k, uids in self._let_go.items() if k in acting}
         begun = [
             h for k, h in acting.items() if k not in was or h.drop_before != was[k].drop_before
         ]
