@@ -140,23 +140,15 @@ def _expectations(
     Raises:
         ConfigError: there are some, and nothing says in which namespace their Leases are.
     """
-    expected = [
-        (source, source.expect_every)
-        for source, _ in loaded.sources.values()
-        if source.expect_every is not None
-    ]
-    if not expected:
-        return {}
+    expected = [source for source, _ in loaded.sources.values() if source.expect_every]
     given = loaded.settings.leases
     namespace = given.namespace or own_namespace()
-    if not namespace:
+    if expected and not namespace:
         raise ConfigError(
             "is required outside a pod, where a source has expectEvery", path="leases.namespace"
         )
     leases = Leases(client, namespace, (LABEL, given.prefix))
     return {
-        source.name: Expectation(
-            source, every, leases, submitter, metrics, clock=monotonic_clock, now=time.time
-        )
-        for source, every in expected
+        one.name: Expectation(one, leases, submitter, metrics, clock=monotonic_clock, now=time.time)
+        for one in expected
     }

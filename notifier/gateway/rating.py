@@ -194,28 +194,28 @@ class Rating:
             extra={"source": self._source.name, "namespace": namespace, "members": len(members)},
         )
         # One alone needs no list.
-        desired = members[0] if len(members) == 1 else digest_of(self._source.name, members)
+        desired = members[0] if len(members) == 1 else digest_of(self._source, members)
         return await self._submitter.submit(desired, until)
 
 
-def digest_of(source: str, members: Sequence[Desired]) -> Desired:
+def digest_of(source: Source, members: Sequence[Desired]) -> Desired:
     """
     Return one notification that stands for several (at least one, all of one namespace).
 
     The same members make the same digest, in whatever order they came.
     """
     ordered = sorted(members, key=lambda desired: desired.identity.digest)
-    identity = hashed("dg", source, "digest", *(desired.identity.name for desired in ordered))
+    identity = hashed("dg", source.name, "digest", *(desired.identity.name for desired in ordered))
     specs = [desired.manifest["spec"] for desired in ordered]
     worst = min(specs, key=lambda spec: PRIORITIES.index(spec["priority"]))
     spec: Json = {
         "type": worst["type"],
         "priority": worst["priority"],
-        "subject": line(f"[DIGEST:{len(specs)}] {source}: {worst['subject']} and others"),
+        "subject": line(f"[DIGEST:{len(specs)}] {source.name}: {worst['subject']} and others"),
         "body": _body(specs),
         "extensions": {**_common(specs), "digest": str(len(specs))},
     }
-    for key in ("severity", "retryPolicy", "retentionDays", "clusterID"):
+    for key in ("severity", "retentionDays", "clusterID"):
         if key in worst:
             spec[key] = worst[key]
     return own_notice(identity, source, members[0].namespace, f"digest of {len(specs)}", spec)

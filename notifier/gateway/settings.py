@@ -206,19 +206,19 @@ class SourceSettings(Group):
         default_factory=MappingSettings, description="What becomes what."
     )
 
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, kind: str) -> str:
-        if kind not in KINDS:
-            raise ValueError(f"must be one of {', '.join(sorted(KINDS))}")
-        return kind
-
     @field_validator("namespaces")
     @classmethod
     def _labels(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if any(not LABEL.fullmatch(name) for name in names):
             raise ValueError("must be names of namespaces")
         return names
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in KINDS:
+            raise ValueError(f"must be one of {', '.join(sorted(KINDS))}")
+        return kind
 
 
 class TlsSettings(Group):
@@ -393,7 +393,7 @@ def _source(given: SourceSettings, path: str) -> Source:
         rate=Rate(rate.per_minute, rate.burst or rate.per_minute, rate.over == "digest")
         if rate
         else None,
-        expect_every=given.expect_every,
+        expect_every=given.expect_every or 0.0,
     )
 
 

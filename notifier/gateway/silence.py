@@ -17,13 +17,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from notifier.gateway.identity import hashed
-from notifier.gateway.manifest import line
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.submit import CALL, Submitter
 from notifier.gateway.translation import Desired, Source, own_notice
@@ -65,10 +63,9 @@ class View:
 
     every: float
     listening: float
-    sent: float = -math.inf
-    changed: float = -math.inf
+    sent: float = float("-inf")
+    changed: float = float("-inf")
 
-    @property
     def unrecorded(self) -> bool:
         """Whether the Lease has yet to say that the source has sent."""
         # False as well where neither has happened: there is no difference between the two.
@@ -89,7 +86,6 @@ class Expectation:
     def __init__(
         self,
         source: Source,
-        every: float,
         leases: Leases,
         submitter: Submitter,
         metrics: GatewayMetrics,
@@ -98,7 +94,7 @@ class Expectation:
         now: Callable[[], float],
     ) -> None:
         """
-        Begin to watch a source that is expected to send within `every` seconds.
+        Begin to watch a source that is expected to send.
 
         `clock` gives monotonic seconds, `now` Unix seconds.
         """
@@ -108,20 +104,17 @@ class Expectation:
         self._submitter = submitter
         self._clock = clock
         self._now = now
-        self._view = View(every, listening=clock())
+        self._view = View(source.expect_every, listening=clock())
+        #: Seconds between two rounds.
+        self.step: Final = grace(source.expect_every) / 2
         #: When it was heard, for the Lease, in Unix seconds; until it has sent, it was not expected before.
         self._heard_at = now()
-        self._read_at = -math.inf
+        self._read_at = clock()
         self._last = ""
         #: Until the Lease says so: the last sign of life before a silence that was reported.
         self._reported = ""
-        metrics.expected.labels(source.name).set(every)
+        metrics.expected.labels(source.name).set(source.expect_every)
         metrics.unheard.labels(source.name).set_function(lambda: self._view.unheard(clock()))
-
-    @property
-    def step(self) -> float:
-        """Seconds between two rounds."""
-        return grace(self._view.every) / 2
 
     def heard(self) -> None:
         """Note that the source has sent."""
@@ -137,36 +130,33 @@ class Expectation:
         """
         # A conflict: another replica was quicker, and the next round sees what it wrote.
         with contextlib.suppress(Conflict):
-            lease = await self._read()
-            self._see(lease.renew_time)
-            await self._act(lease)
+            await self._act(await self._read())
 
     async def _read(self) -> LeaseRecord:
+        """Return the Lease, and note when the source was heard last by it."""
         try:
             lease = await self._leases.get(self._name, timeout=CALL)
         except Gone:
-            return await self._leases.create(self._name, {}, self._renewed(), timeout=CALL)
-        return lease if lease.renew_time else await self._patch(lease, {}, self._renewed())
-
-    def _see(self, last: str) -> None:
-        """Note when the source was heard last, as the Lease has it."""
-        now = self._clock()
+            lease = await self._leases.create(self._name, {}, self._renewed(), timeout=CALL)
+        if not lease.renew_time:
+            lease = await self._patch(lease, {}, self._renewed())
+        now, last = self._clock(), lease.renew_time
         if now - self._read_at > 2 * self.step:
             # Others may have heard the source and had no way to say so.
             self._view.listening = now
         if self._last not in {"", last}:
             self._view.changed = now
         self._read_at, self._last = now, last
+        return lease
 
     async def _act(self, lease: LeaseRecord) -> None:
         last, silent = lease.renew_time, lease.annotation(SILENT)
-        if silent:
-            self._reported = ""
-        elif self._reported not in {"", last}:
+        if not silent and self._reported not in {"", last}:
             # It was heard by another replica while this one reported the silence.
             await self._report("heard", self._reported)
+        if silent or self._reported != last:
             self._reported = ""
-        if self._view.unrecorded:
+        if self._view.unrecorded():
             if silent:
                 await self._report("heard", last)
             written = await self._patch(lease, {SILENT: None}, self._renewed())
@@ -185,7 +175,7 @@ class Expectation:
 
     async def _report(self, status: str, last: str) -> str:
         """Make a notification exist; returns its name."""
-        desired = notice(self._source, status, last, self._view.every)
+        desired = notice(self._source, status, last)
         made = await self._submitter.submit(desired, asyncio.get_running_loop().time() + _PATIENCE)
         logger.warning(
             "a source is silent" if status == "silent" else "a silent source is heard again",
@@ -197,7 +187,7 @@ class Expectation:
         return desired.identity.name
 
 
-def notice(source: Source, status: str, last: str, every: float) -> Desired:
+def notice(source: Source, status: str, last: str) -> Desired:
     """
     Return the notification that a source is `silent`, or `heard` again.
 
@@ -205,34 +195,25 @@ def notice(source: Source, status: str, last: str, every: float) -> Desired:
         source: The source.
         status: Which of the two.
         last: When it was heard before the silence, as the Lease has it.
-        every: Seconds within which it is expected to send.
     """
-    named, seconds = f"The source {source.name} ({source.kind.name})", round(every)
+    name, seconds = source.name, round(source.expect_every)
     if status == "silent":
-        type_, priority, state = "Escalation", "Critical", FIRING
-        subject = f"[SILENT] {source.name} has stopped sending"
-        shown = f"{seconds} s" if seconds % 60 else f"{seconds // 60} min"
+        prefix, type_, priority, state = "st", "Escalation", "Critical", FIRING
+        subject = f"[SILENT] {name} has stopped sending"
+        every = f"{seconds} s" if seconds % 60 else f"{seconds // 60} min"
         body = (
-            f"{named} is expected to send at least every {shown}. Nothing has come since {last}.\n\n"
+            f"is expected to send at least every {every}. Nothing has come since {last}.\n\n"
             "Either its program does not run, or its requests do not arrive: then what else it would"
             " tell is missing, too."
         )
     else:
-        type_, priority, state = "Completion", "Low", RESOLVED
-        subject = f"[HEARD] {source.name} sends again"
-        body = f"{named} was silent since {last} and sends again."
+        prefix, type_, priority, state = "hd", "Completion", "Low", RESOLVED
+        subject = f"[HEARD] {name} sends again"
+        body = f"was silent since {last} and sends again."
     spec: Json = {
-        "type": type_,
-        "priority": priority,
-        "severity": "critical",
-        "subject": line(subject),
-        "body": body,
-        "extensions": {
-            "source": source.name, "status": status, STATE: state,
-            INCIDENT: f"gw/{source.name}/silence",
-        },
+        "type": type_, "priority": priority, "severity": "critical", "subject": subject,
+        "body": f"The source {name} ({source.kind.name}) {body}",
+        "extensions": {"source": name, "status": status, STATE: state, INCIDENT: f"gw/{name}/silence"},
     }  # fmt: skip
-    if source.rules.retry_policy:
-        spec["retryPolicy"] = dict(source.rules.retry_policy)
-    identity = hashed("st" if status == "silent" else "hd", source.name, status, last)
-    return own_notice(identity, source.name, source.namespaces[0], f"gateway:{source.name}", spec)
+    identity = hashed(prefix, name, status, last)
+    return own_notice(identity, source, source.namespaces[0], f"gateway:{name}", spec)

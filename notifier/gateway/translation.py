@@ -43,7 +43,7 @@ class Source:
         patience: Seconds for which a request may wait for the API server.
         retry_after: Seconds that a 503 asks for.
         rate: None for any.
-        expect_every: Seconds within which it is expected to send; None if it may be silent.
+        expect_every: Seconds within which it is expected to send; 0 if it may be silent.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Source:
     patience: float
     retry_after: int
     rate: Rate | None = None
-    expect_every: float | None = None
+    expect_every: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,11 @@ def _desired(source: Source, incoming: Incoming, now: float, draft: Draft) -> De
     return Desired(namespace, identity, body, draft.repeat, opposite)
 
 
-def own_notice(identity: Identity, source: str, namespace: str, event: str, spec: Json) -> Desired:
+def own_notice(
+    identity: Identity, source: Source, namespace: str, event: str, spec: Json
+) -> Desired:
     """Return a notification that the gateway itself makes about a source, with this spec."""
-    manifest = object_of(identity, source=source, namespace=namespace, event=event, spec=spec)
+    if source.rules.retry_policy:
+        spec["retryPolicy"] = dict(source.rules.retry_policy)
+    manifest = object_of(identity, source=source.name, namespace=namespace, event=event, spec=spec)
     return Desired(namespace, identity, manifest, repeat=False)

@@ -52,7 +52,6 @@ class Replicas:
         """Start a replica."""
         return Expectation(
             _source(),
-            600.0,
             Leases(self.client, "default", ("notification-ledger/gateway", "gw")),
             Submitter(KubeObjects(self.client), self.clock.wall),
             GatewayMetrics(CollectorRegistry()),
@@ -217,7 +216,7 @@ async def test_a_real_api_server_takes_lease_and_notification(
         clock = Clock()
         source = _source(namespace)
         one = Expectation(
-            source, 600.0, Leases(client, namespace, ("notification-ledger/gateway", "gw")),
+            source, Leases(client, namespace, ("notification-ledger/gateway", "gw")),
             Submitter(KubeObjects(client), clock.wall), GatewayMetrics(CollectorRegistry()),
             clock=clock, now=clock.wall,
         )  # fmt: skip

@@ -67,7 +67,7 @@ def test_a_source_that_says_nothing_more() -> None:
     """One notification for a group, starts count, no rate, and it may be silent."""
     found = read()
     assert found.options == Options(each=False, ignore_starts_at=False, body_alone=False)
-    assert (found.rate, found.expect_every) == (None, None)
+    assert (found.rate, found.expect_every) == (None, 0)
     assert found.namespaces == ("alerts",)
     found = read(
         per="alert", ignoreStartsAt=True, rate={"perMinute": 30}, expectEvery="10m", patience=1

@@ -39,7 +39,7 @@ DECISIONS: Final[dict[str, tuple[View, bool, bool]]] = {
 def test_what_is_done(case: str) -> None:
     """Only silence of the whole interval is one, and only what the Lease does not say is written to it."""
     view, unrecorded, overdue = DECISIONS[case]
-    assert (view.unrecorded, view.overdue(10_000.0)) == (unrecorded, overdue)
+    assert (view.unrecorded(), view.overdue(10_000.0)) == (unrecorded, overdue)
 
 
 def test_the_grace_is_a_tenth_within_bounds() -> None:
@@ -59,7 +59,7 @@ def source(**more: Any) -> Source:
     """A source that is expected to send."""
     entry = {
         "name": "am", "kind": "alertmanager", "namespace": "alerts", "auth": {"insecure": True},
-        **more,
+        "expectEvery": "10m", **more,
     }  # fmt: skip
     return of_document({"sources": [entry]}).sources["am"][0]
 
@@ -69,7 +69,7 @@ LAST: Final = "2026-11-27T04:00:00Z"
 
 def test_a_silence_is_told_to_people() -> None:
     """It wakes somebody, says since when, and is one object for all replicas that decide it."""
-    told = notice(source(), "silent", LAST, EVERY)
+    told = notice(source(), "silent", LAST)
     spec = told.manifest["spec"]
     assert (spec["type"], spec["priority"], spec["severity"]) == (
         "Escalation", "Critical", "critical",
@@ -83,17 +83,18 @@ def test_a_silence_is_told_to_people() -> None:
     assert "retryPolicy" not in spec
     assert told.identity.name == f"st-{told.identity.digest[:32]}"
     assert (told.namespace, told.repeat) == ("alerts", False)
-    assert notice(source(), "silent", LAST, EVERY) == told
-    assert notice(source(), "silent", "2026-11-27T05:00:00Z", EVERY).identity != told.identity
+    assert notice(source(), "silent", LAST) == told
+    assert notice(source(), "silent", "2026-11-27T05:00:00Z").identity != told.identity
     several = source(namespace="{{ a }}", namespaces=["a", "b"])
-    assert notice(several, "silent", LAST, EVERY).namespace == "a"
-    assert "every 90 s." in notice(source(), "silent", LAST, 90.0).manifest["spec"]["body"]
+    assert notice(several, "silent", LAST).namespace == "a"
+    often = source(expectEvery="90s")
+    assert "every 90 s." in notice(often, "silent", LAST).manifest["spec"]["body"]
 
 
 def test_a_return_is_told_to_who_was_woken() -> None:
     """It goes where the silence went, wakes nobody, and keeps the source's retry policy."""
     given = source(retryPolicy={"maxAttempts": 3})
-    told, silent = notice(given, "heard", LAST, EVERY), notice(given, "silent", LAST, EVERY)
+    told, silent = notice(given, "heard", LAST), notice(given, "silent", LAST)
     spec = told.manifest["spec"]
     assert (spec["type"], spec["priority"]) == ("Completion", "Low")
     assert (told.incident, silent.incident) == (

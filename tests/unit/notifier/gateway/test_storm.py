@@ -69,11 +69,11 @@ def test_a_digest_lists_what_it_stands_for() -> None:
     members = [
         desired(flux("a", severity="info")), desired(flux("b")), desired(flux("b", message="again")),
     ]  # fmt: skip
-    found = digest_of("s", members)
-    assert digest_of("s", members[::-1]) == found
-    assert digest_of("s", members[:2]).identity != found.identity
+    found = digest_of(source(), members)
+    assert digest_of(source(), members[::-1]) == found
+    assert digest_of(source(), members[:2]).identity != found.identity
     assert found.identity.name == f"dg-{found.identity.digest[:32]}"
-    assert (digest_of("s", members[:1]).namespace, found.repeat) == ("ns", False)
+    assert (digest_of(source(), members[:1]).namespace, found.repeat) == ("ns", False)
     spec = found.manifest["spec"]
     assert (spec["type"], spec["priority"], spec["severity"]) == ("Escalation", "High", "error")
     assert spec["subject"] == (
@@ -93,7 +93,7 @@ def test_a_digest_lists_what_it_stands_for() -> None:
 def test_a_large_digest_is_bounded() -> None:
     """What does not fit the body is counted."""
     members = [desired(flux(f"n{n}" + "x" * 150)) for n in range(400)]
-    body = digest_of("s", members).manifest["spec"]["body"]
+    body = digest_of(source(), members).manifest["spec"]["body"]
     assert len(body) < 32 * 1024
     left_out = int(body.rpartition("… and ")[2].removesuffix(" more."))
     assert body.count("\n- ") + left_out == 400
@@ -106,21 +106,22 @@ def test_a_digest_is_ordered_and_counted_by_its_subjects() -> None:
     often = [desired(flux("b", message=f"{n}")) for n in range(3)]
     twice = [desired(flux("a" * 250, message=f"{n}")) for n in range(2)]
     once = [desired(flux("c"))]
-    lines = digest_of("s", [*twice, *once, *often]).manifest["spec"]["body"].splitlines()[1:]
+    lines = digest_of(source(), [*twice, *once, *often]).manifest["spec"]["body"].splitlines()[1:]
     assert [line.rpartition(" (")[2] for line in lines[:2]] == ["3 times)", "2 times)"]
     assert "Kustomization apps/c" in lines[2]
     assert len(lines[1]) == len("- High: ") + 200 + len(" (2 times)")
     many = [desired(flux(f"n{n}" + "x" * 190, message=m)) for n in range(200) for m in "ab"]
-    body = digest_of("s", many).manifest["spec"]["body"]
+    body = digest_of(source(), many).manifest["spec"]["body"]
     listed = body.count(" (2 times)")
     assert body.endswith(f"\n… and {400 - 2 * listed} more.")
 
 
 def test_a_digest_is_tried_as_its_source_says() -> None:
-    """Its retry policy is that of the worst of what it stands for."""
+    """Its retry policy is that of its source, as that of what it stands for."""
     payload = json.dumps(flux("a")).encode()
-    ((found,), _) = translate(source(retry={"maxAttempts": 9}), Incoming({}, payload), NOW)
-    assert digest_of("s", [found, found]).manifest["spec"]["retryPolicy"] == {"maxAttempts": 9}
+    given = source(retry={"maxAttempts": 9})
+    ((found,), _) = translate(given, Incoming({}, payload), NOW)
+    assert digest_of(given, [found, found]).manifest["spec"]["retryPolicy"] == {"maxAttempts": 9}
 
 
 async def test_each_namespace_has_a_rate_of_its_own() -> None:
@@ -215,4 +216,4 @@ async def test_the_end_of_an_incident_is_part_of_no_digest() -> None:
     assert (made.result, made.duplicate) == ("created", False)
     members = [desired(flux("b", message=f"{n}")) for n in range(2)]
     assert {each.incident for each in members} == {(members[0].incident[0], "firing")}
-    assert digest_of("s", members).incident == ("", "")
+    assert digest_of(source(), members).incident == ("", "")
