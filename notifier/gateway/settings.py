@@ -29,7 +29,6 @@ from syncer.configfile import (
     Fault,
     Group,
     Listed,
-    Names,
     constant,
     constants_of,
     read_into,
@@ -163,7 +162,7 @@ class SourceSettings(Group):
         description="Where its notifications are created. It may be a template if `namespaces` lists the "
         "allowed results.",
     )
-    namespaces: Names = Field(
+    namespaces: Listed[Label] = Field(
         default=(), description="Allowed namespaces, if `namespace` is a template."
     )
     auth: AuthSettings = Field(description="Who may send.")
@@ -205,13 +204,6 @@ class SourceSettings(Group):
     mapping: MappingSettings = Field(
         default_factory=MappingSettings, description="What becomes what."
     )
-
-    @field_validator("namespaces")
-    @classmethod
-    def _labels(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if any(not LABEL.fullmatch(name) for name in names):
-            raise ValueError("must be names of namespaces")
-        return names
 
     @field_validator("kind")
     @classmethod

@@ -225,7 +225,7 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
     ),
     "a list of namespaces with one that is none": (
         {"sources": [source(namespace="{{ a }}", namespaces=["a", "A b"])]},
-        "sources[0].namespaces: must be names of namespaces",
+        "sources[0].namespaces[1]: must be lower-case letters",
     ),
     "an expression that cannot be read": (
         {"sources": [source(mapping={"subject": "{{ a..b }}"})]},
