@@ -15,7 +15,7 @@ from typing import Final
 from notifier.gateway.draft import Refused
 from notifier.gateway.manifest import SOURCE_LABEL
 from notifier.gateway.report import report
-from notifier.gateway.submit import Objects
+from notifier.gateway.submit import KubeObjects
 from notifier.gateway.translation import Source
 from syncer.model.errors import Gone, PortError, Unavailable
 from syncer.model.resource import Json
@@ -37,7 +37,7 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 class Asking:
     """Answers what became of notifications."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: KubeObjects) -> None:
         """Read objects; nobody waits yet."""
         self._objects = objects
         self._waiting: dict[str, int] = {}

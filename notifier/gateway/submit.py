@@ -37,7 +37,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 import orjson
@@ -119,35 +119,22 @@ class Submitted:
         return self.result == _TAKEN_RESULT
 
 
-class Objects(Protocol):
-    """The rights that a gateway has."""
-
-    async def create(self, namespace: str, body: Json) -> Json:
-        """Create an object; the PortError is `Conflict` if the name is taken."""
-
-    async def get(self, namespace: str, name: str) -> Json:
-        """Read an object; the PortError is `Gone` if there is none."""
-
-    async def select(self, namespace: str, selector: str) -> list[Json]:
-        """Read the objects that a label selector selects."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass
 class KubeObjects:
-    """`Objects` of an API server; the owner of the client closes it."""
+    """The rights that a gateway has at an API server; the owner of the client closes it."""
 
     client: KubeClient
 
     async def create(self, namespace: str, body: Json) -> Json:
-        """See `Objects.create`."""
+        """Create an object; the PortError is `Conflict` if the name is taken."""
         return await self.client.request("POST", list_path(namespace), body=body, timeout=CALL)
 
     async def get(self, namespace: str, name: str) -> Json:
-        """See `Objects.get`."""
+        """Read an object; the PortError is `Gone` if there is none."""
         return await self.client.request("GET", object_path(namespace, name), timeout=CALL)
 
     async def select(self, namespace: str, selector: str) -> list[Json]:
-        """See `Objects.select`."""
+        """Read the objects that a label selector selects."""
         found: list[Json] = []
         params = {"labelSelector": selector, "limit": str(_PAGE)}
         for _ in range(_PAGES):
@@ -165,7 +152,7 @@ class KubeObjects:
 class Submitter:
     """Makes objects exist, with patience."""
 
-    def __init__(self, objects: Objects, now: Callable[[], float]) -> None:
+    def __init__(self, objects: KubeObjects, now: Callable[[], float]) -> None:
         """Submit to an API server; `now` gives Unix seconds."""
         self.objects = objects
         self._now = now

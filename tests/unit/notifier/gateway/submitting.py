@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from notifier.gateway.manifest import IDENTITY
+from notifier.gateway.submit import KubeObjects
 from syncer.model.errors import (
     Conflict,
     Gone,
@@ -18,7 +19,7 @@ NOW: Final = 1_795_752_000.0
 _SELECTOR: Final = re.compile(r"([^ =]+)(?:=| in \()([^)]*)\)?")
 
 
-class Objects:
+class Objects(KubeObjects):
     """An API server in memory; what it is told to raise it raises first."""
 
     def __init__(self, *errors: PortError) -> None:
