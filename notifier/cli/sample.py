@@ -27,7 +27,15 @@ from notifier.routing.attributes import (
     odd_value,
     unseen,
 )
-from notifier.routing.config import Pattern, Route, RoutingConfig, found, quoted, routes_of
+from notifier.routing.config import (
+    Pattern,
+    Receiver,
+    Route,
+    RoutingConfig,
+    found,
+    quoted,
+    routes_of,
+)
 from notifier.routing.tree import resolve
 from syncer.cli.exits import Refused
 from syncer.model.errors import ConfigError
@@ -173,7 +181,8 @@ def attributes_for(
     Raises:
         Refused: there are none, or none were found; the text says why.
     """
-    if config.receiver(receiver) is None:
+    target = config.receiver(receiver)
+    if target is None:
         names = ", ".join(sorted({r.name for r in config.receivers}))
         raise Refused(f"there is no receiver {quoted(receiver)}; the receivers are {names}")
     ways, reasons = list(_ways(config.route, receiver)), list[str]()
@@ -184,17 +193,22 @@ def attributes_for(
         )
     for way in ways:
         try:
-            tried = list(_tried(config, receiver, way, given))
+            tried = list(_tried(target, way, given))
         except Refused as refused:
             reasons.append(str(refused))
             continue
         for attributes in tried:
-            reached = resolve(config, attributes).receivers
-            others = ", ".join(quoted(name) for name in reached if name != receiver)
-            also = "also reaches" if receiver in reached else "reaches"
+            reached = resolve(config, attributes)
+            others = ", ".join(quoted(name) for name in reached.receivers if name != receiver)
+            also = "also reaches" if receiver in reached.receivers else "reaches"
             wrong = f"a notification that takes {way.route.path} {also} {others}"
-            if reached == (receiver,):
-                wrong = _denied(config, attributes)
+            if reached.receivers == (receiver,):
+                namespace = attributes.get("namespace", "")
+                denials = (config.denial(channel, namespace) for channel in reached.channels)
+                wrong = next(filter(None, denials), "")
+                if wrong and not namespace:
+                    named = ", ".join(target.namespaces)
+                    wrong = f"it takes only notifications of namespaces {named}; name one with -n"
                 if not wrong:
                     return attributes
             reasons.append(wrong)
@@ -221,9 +235,7 @@ def _ways(root: Route, receiver: str) -> Iterator[_Path]:
             waiting.append(_Path(child, exact, patterns, way.clash or clash))
 
 
-def _tried(
-    config: RoutingConfig, receiver: str, way: _Path, given: Mapping[str, str]
-) -> Iterator[dict[str, str]]:
+def _tried(receiver: Receiver, way: _Path, given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """Yield attributes that lead along a path, the least disturbing first; Refused if there are none."""
     if way.clash:
         raise Refused(way.clash)
@@ -240,30 +252,13 @@ def _tried(
                 f" --attributes {pattern.key}=VALUE"
             )
         attributes[pattern.key] = sample
-    if "namespace" not in attributes and (home := _home(config, receiver)):
+    # One whose notifications the receiver accepts; none if it accepts all namespaces.
+    names = (name for name in receiver.namespaces if not set(name) & {"*", "?"})
+    if "namespace" not in attributes and (home := next(names, "")):
         attributes["namespace"] = home
     for kind in (attributes["type"],) if "type" in attributes else _TYPES:
         for priority in (attributes["priority"],) if "priority" in attributes else _PRIORITIES:
             yield {**attributes, "type": kind, "priority": priority}
-
-
-def _home(config: RoutingConfig, receiver: str) -> str:
-    """Return a namespace whose notifications a receiver accepts; empty if it accepts all namespaces."""
-    target = config.receiver(receiver)
-    names = target.namespaces if target else ()
-    return next((name for name in names if not set(name) & {"*", "?"}), "")
-
-
-def _denied(config: RoutingConfig, attributes: Mapping[str, str]) -> str:
-    found_out = resolve(config, attributes)
-    namespace = attributes.get("namespace", "")
-    denials = (config.denial(channel, namespace) for channel in found_out.channels)
-    denial = next(filter(None, denials), "")
-    if not denial or namespace:
-        return denial
-    target = config.receiver(found_out.receivers[0])
-    patterns = ", ".join(target.namespaces) if target else ""
-    return f"it takes only notifications of namespaces {patterns}; name one with -n"
 
 
 def _sample(pattern: Pattern) -> str | None:
