@@ -20,34 +20,26 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from syncer.model.errors import ConfigError, LedgerError
 
 if TYPE_CHECKING:
+    from notifier import settings
+    from notifier.gateway import settings as gateway_settings
     from syncer.runtime.stalls import LoopWatch
-    from syncer.settings import LoggingSettings
+
+    #: What a program has read of its files, and what runs with that until SIGTERM.
+    Program = tuple[
+        settings.Loaded | gateway_settings.Loaded,
+        Callable[[Any, LoopWatch], Coroutine[Any, Any, None]],
+    ]
 
 #: Seconds that threads have to end after everything else has.
 _LAST: Final = 1.0
-
-
-class Program(NamedTuple):
-    """
-    What is run.
-
-    Attributes:
-        logging: Its settings.
-        warnings: About its files.
-        start: Makes what runs until SIGTERM, given the watch of the event loop.
-    """
-
-    logging: LoggingSettings
-    warnings: Sequence[str]
-    start: Callable[[LoopWatch], Coroutine[Any, Any, None]]
 
 
 def named(config: str) -> str:
@@ -71,16 +63,14 @@ def _controller(options: argparse.Namespace) -> Program:
     from notifier.process.production import run as start
     from notifier.settings import load
 
-    loaded = load(named(options.config), os.environ, grace=options.grace)
-    return Program(loaded.settings.logging, loaded.warnings, partial(start, loaded))
+    return load(named(options.config), os.environ, grace=options.grace), start
 
 
 def _gateway(options: argparse.Namespace) -> Program:
     from notifier.gateway.process import run as start
     from notifier.gateway.settings import load
 
-    loaded = load(named(options.config), os.environ)
-    return Program(loaded.settings.logging, loaded.warnings, partial(start, loaded))
+    return load(named(options.config), os.environ), start
 
 
 def serve(prepare: Callable[[], Program]) -> int:
@@ -115,15 +105,16 @@ def _run(prepare: Callable[[], Program]) -> int:
     configure(level="INFO", form="json", redact=sanitise)
     logger = logging.getLogger("ledger")
     try:
-        program = prepare()
-        configure(level=program.logging.level, form=program.logging.format, redact=sanitise)
+        loaded, start = prepare()
+        given = loaded.settings.logging
+        configure(level=given.level, form=given.format, redact=sanitise)
         if danger := armed():
             logger.critical(danger)
-        for warning in program.warnings:
+        for warning in loaded.warnings:
             logger.warning("settings: %s", warning)
         watch = LoopWatch()
         with asyncio.Runner(loop_factory=watch.loop) as runner:
-            runner.run(_main(program.start(watch), watch))
+            runner.run(_main(start(loaded, watch), watch))
         return 0
     except ConfigError as error:
         logger.error("the configuration cannot be used", extra={"error": str(error)})

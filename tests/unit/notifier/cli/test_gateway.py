@@ -136,7 +136,7 @@ def test_the_gateway_is_a_process_that_lasts(files: Path, monkeypatch: pytest.Mo
     serve = Mock(return_value=7)
     monkeypatch.setattr(program, "serve", serve)
     assert main(["gateway", "--config", "gateway.yaml"]) == 7
-    made: program.Program = serve.call_args.args[0]()
-    assert made.logging.level == "DEBUG"
+    made, _ = serve.call_args.args[0]()
+    assert made.settings.logging.level == "DEBUG"
     assert [w for w in made.warnings if "nonsense" in w] == list(made.warnings)
     assert len(made.warnings) == 1

@@ -6,7 +6,9 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import AsyncMock
 
 import pytest
@@ -16,6 +18,9 @@ from notifier.cli import program
 from notifier.cli.arguments import COMMANDS
 from notifier.version import __version__
 from syncer.kube.crd import render_crd
+
+if TYPE_CHECKING:
+    from notifier.cli.program import Program
 
 ROOT = Path(cli.__file__).resolve().parents[2]
 
@@ -57,7 +62,13 @@ def test_it_starts_with_the_arguments_of_the_controller_that_it_replaces(
     """Their pods have ten seconds to end, of which the arguments say nothing; a variable may."""
     start = AsyncMock(return_value=None)
     monkeypatch.setattr("notifier.process.production.run", start)
-    monkeypatch.setattr(program, "serve", lambda prepare: asyncio.run(prepare().start(None)) or 0)
+
+    def serve(prepare: Callable[[], Program]) -> int:
+        read, run = prepare()
+        asyncio.run(run(read, None))  # type: ignore[arg-type]  # the watch is not looked at
+        return 0
+
+    monkeypatch.setattr(program, "serve", serve)
     for name, value in {
         "KUBERNAUT_CONTROLLER_NAMESPACE": "n", "REDIS_URL": "redis://h", "GRACE_PERIOD": variable,
     }.items():  # fmt: skip
