@@ -78,7 +78,9 @@ def failed(error: LedgerError | TimeoutError, program: str = "syncer") -> int:
     from syncer.rules.text import neutral
 
     sys.stderr.write(f"{program}: {neutral(reason_of(error))}\n")
-    return exit_code_of(error)
+    if isinstance(error, CommandError):
+        return error.exit_code
+    return next((code for kinds, code in _CODES if isinstance(error, kinds)), DIFFERENT)
 
 
 #: By the first kind that an error is of.
@@ -86,13 +88,6 @@ _CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], .
     (Unauthorised, REFUSED), ((Rejected, Conflict, Gone), DIFFERENT),
     ((PortError, TimeoutError), UNAVAILABLE), ((ConfigError, ContractError), USAGE),
 )  # fmt: skip
-
-
-def exit_code_of(error: LedgerError | TimeoutError) -> int:
-    """Return the exit code of a command that an error has ended."""
-    if isinstance(error, CommandError):
-        return error.exit_code
-    return next((code for kinds, code in _CODES if isinstance(error, kinds)), DIFFERENT)
 
 
 #: Why an answer cannot be written to where it is sent.

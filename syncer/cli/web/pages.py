@@ -121,10 +121,8 @@ def tell(request: NotificationRequest | None, log: ReadLog | None) -> list[Momen
     moments += _attempts(request, view, records)
     if request is not None and request.status.completed_at:
         status = request.status
-        tone = {"Sent": "good", "Failed": "bad", "PartiallySent": "bad"}.get(status.phase, "")
-        moments.append(
-            Moment(status.completed_at, f"ended: {status.phase}", tone, detail=status.message)
-        )
+        tone, text = _TONES.get(status.phase, ""), f"ended: {status.phase}"
+        moments.append(Moment(status.completed_at, text, tone, detail=status.message))
     # What has no time is older than what has one. Equal times keep their order.
     return sorted(moments, key=lambda moment: moment.at)
 
