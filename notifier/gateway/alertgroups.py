@@ -39,14 +39,14 @@ from notifier.gateway.draft import (
     Options,
     Reader,
     Refused,
-    cut,
     json_object,
     priority_of,
-    utc,
     worst_of,
 )
 from syncer.model.incident import FIRING, RESOLVED, STATES
 from syncer.model.resource import Json
+from syncer.model.times import format_time
+from syncer.rules.text import cut
 
 _REPEAT: Final = "repeat interval elapsed"
 #: Service, member and label of an alert's links; an absent one is left out.
@@ -338,7 +338,8 @@ def _title(group: Reader, count: int) -> str:
 
 def _shown(alert: _Alert) -> str:
     labels = ", ".join(f"{k}={v}" for k, v in sorted(alert.labels.items()))
-    since = f" since {utc(alert.starts)}" if alert.starts else ""
+    started = format_time(alert.starts, millis=False).replace("T", " ").replace("Z", " UTC")
+    since = f" since {started}" if started else ""
     lines = [f"{alert.status}{since}: {cut(labels, _NOTE)}"]
     notes = sorted(alert.annotations.items())
     lines += [f"  {key}: {cut(text, _NOTE)}" for key, text in notes[:_NOTES]]

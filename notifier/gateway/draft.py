@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -320,13 +319,3 @@ _PRIORITIES: Final = {
     }.items()
     for word in words
 }
-
-
-def cut(text: str, most: int) -> str:
-    """Return a text of at most so many characters; a cut one ends in an ellipsis."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def utc(ms: int) -> str:
-    """Return Unix milliseconds for people, to the second."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

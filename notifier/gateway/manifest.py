@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from notifier.gateway.draft import Draft, Refused, cut
+from notifier.gateway.draft import Draft, Refused
 from notifier.gateway.identity import DIGITS, Identity, hashed
 from notifier.routing.attributes import ALWAYS, KNOWN
 from notifier.templates.expressions import Unfit, shown
@@ -25,6 +25,7 @@ from notifier.templates.text import Template
 from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.incident import AT, DATA, FIRING, INCIDENT, OWN, STATE, STATES, incident_label
 from syncer.model.resource import Json
+from syncer.rules.text import cut
 
 API_VERSION: Final = "kubernaut.ai/v1alpha1"
 #: Label and annotations of what the gateway creates.

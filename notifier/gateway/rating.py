@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from notifier.gateway.draft import Refused, cut
+from notifier.gateway.draft import Refused
 from notifier.gateway.identity import hashed
 from notifier.gateway.manifest import PRIORITIES, line
 from notifier.gateway.metrics import GatewayMetrics
@@ -29,6 +29,7 @@ from syncer.model.errors import Unavailable
 from syncer.model.incident import OWN, RESOLVED
 from syncer.model.resource import Json
 from syncer.rules.bucket import TokenBucket
+from syncer.rules.text import cut
 from syncer.runtime.offload import offload
 from syncer.runtime.supervise import elapse, end
 

@@ -17,14 +17,14 @@ from syncer.cli.access import Access, access
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent
 from syncer.cli.installation import StoreState, namespaces_of
 from syncer.cli.known import Asker, Known, find_event, find_key, is_key, know
-from syncer.cli.output import cut, table, write_answer, write_remark
+from syncer.cli.output import table, write_answer, write_remark
 from syncer.ledger.reading import Line
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import ConfigError, LedgerError, Unauthorised, Unavailable
 from syncer.model.times import format_time
 from syncer.rules.merge import Facts, merge
 from syncer.rules.plan import Finish
-from syncer.rules.text import plain
+from syncer.rules.text import cut, plain
 
 #: Seconds for an answer of a server.
 _ANSWER: Final = 5.0

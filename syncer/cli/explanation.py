@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from syncer.cli.output import age, cut, in_words, table, translated
+from syncer.cli.output import age, in_words, table, translated
 from syncer.cli.owner import Owner, held_back, remarks
 from syncer.model.attempt import (
     NO_EPOCH,
@@ -54,7 +54,7 @@ from syncer.rules.plan import (
     withheld,
 )
 from syncer.rules.restore import highest_epoch
-from syncer.rules.text import go_duration, plain
+from syncer.rules.text import cut, go_duration, plain
 from syncer.settings import DeliveryRules
 
 #: Who works on it was not looked up.

@@ -17,11 +17,6 @@ from typing import Any, Final
 from syncer.rules.text import escaped_json, plain
 
 
-def cut(text: str, length: int) -> str:
-    """Return a text of so many characters at most, with a mark where something was cut."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
 def columns(text: str) -> int:
     """Return how many columns a text takes on a terminal."""
     return sum(

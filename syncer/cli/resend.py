@@ -23,7 +23,7 @@ from syncer.cli.access import Access, access, operator_name
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK, Absent, Misused, Refused
 from syncer.cli.installation import check_names, namespaces_of, trusted_store
 from syncer.cli.known import read_request
-from syncer.cli.output import age, cut, table, translated, write_answer, write_lines, write_remark
+from syncer.cli.output import age, table, translated, write_answer, write_lines, write_remark
 from syncer.cli.scan import Scan, walk
 from syncer.cli.times import moment_of
 from syncer.kube.notification_requests import Unreadable
@@ -40,7 +40,7 @@ from syncer.rules.fold import ReadLog
 from syncer.rules.holds import DROPPED, on_channel
 from syncer.rules.merge import Facts, channel_states_of, lacking
 from syncer.rules.plan import given_up
-from syncer.rules.text import plain
+from syncer.rules.text import cut, plain
 
 #: Stands for every attempt whose result is not known.
 EVERY: Final = "all"

@@ -22,7 +22,7 @@ from syncer.cli.installation import (
     read_holds,
     trusted_store,
 )
-from syncer.cli.output import Columns, Table, age, cut, translated, write_remark
+from syncer.cli.output import Columns, Table, age, translated, write_remark
 from syncer.cli.scan import Scan, objects, problem_of
 from syncer.cli.times import moment_of, now_here
 from syncer.kube.notification_requests import Unreadable
@@ -35,6 +35,7 @@ from syncer.model.times import format_time
 from syncer.rules.channel_state import State
 from syncer.rules.holds import DROPPED, keep_back, on_channel
 from syncer.rules.plan import given_up
+from syncer.rules.text import cut
 
 #: Characters that are kept of an error, a subject and an event; channels and attempts of one row.
 _ERROR: Final = 200

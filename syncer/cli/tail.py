@@ -23,7 +23,7 @@ from syncer.cli.access import Access, access
 from syncer.cli.exits import OK
 from syncer.cli.installation import check_names, namespaces_of, trusted_store
 from syncer.cli.known import namespace_and_name
-from syncer.cli.output import Columns, Table, cut, in_words, translated, write_remark
+from syncer.cli.output import Columns, Table, in_words, translated, write_remark
 from syncer.cli.scan import Scan
 from syncer.cli.times import moment_of
 from syncer.ledger.ends import read_ends, read_lengths
@@ -32,6 +32,7 @@ from syncer.model.errors import Gone, LedgerError
 from syncer.model.record import Kind, Record
 from syncer.model.times import format_time
 from syncer.rules.holds import on_channel
+from syncer.rules.text import cut
 
 #: The records that are shown, and what they state.
 _STATES: Final = {

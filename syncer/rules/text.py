@@ -99,6 +99,11 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
+def cut(text: str, length: int) -> str:
+    """Return a text of so many characters at most, with a mark where something was cut."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def go_duration(ms: int) -> str:
     """
     A duration in Go's notation, as the replaced controller prints back-offs: `30s`, `1m30s`, `1.05s`.

@@ -11,7 +11,6 @@ from syncer.cli.output import (
     Table,
     age,
     columns,
-    cut,
     in_words,
     table,
     write_json,
@@ -66,9 +65,8 @@ def test_a_page_is_there_at_once(as_json: bool, monkeypatch: pytest.MonkeyPatch)
         assert raw.getvalue().splitlines()[-1] == (b'{"name": "n"}' if as_json else b"n")
 
 
-def test_what_is_cut_bears_a_mark() -> None:
-    """A text that is short enough is whole; combining characters take no column."""
-    assert (cut("abcdef", 6), cut("abcdefg", 6)) == ("abcdef", "abcde…")
+def test_characters_take_columns() -> None:
+    """Wide ones take two, combining ones none."""
     assert columns("日本e\u0301") == 5
 
 

@@ -14,7 +14,7 @@ from syncer.rules.holds import (
     Held,
     concerns,
     held_channels,
-    on_channel,
+    holds_channel,
     reason_of,
     selector_of,
     unmatched,
@@ -53,7 +53,7 @@ CHANNELS: dict[str, tuple[tuple[str, ...], str, bool]] = {
 def test_which_channels_a_hold_is_about(case: tuple[tuple[str, ...], str, bool]) -> None:
     """With a colon a pattern is of channels, without one of receivers."""
     receivers, channel, wanted = case
-    assert on_channel(channel, receivers) is wanted
+    assert holds_channel(replace(BASE, receivers=receivers), channel) is wanted
 
 
 KINDS: dict[str, tuple[dict[str, Any], bool]] = {

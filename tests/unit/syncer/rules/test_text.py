@@ -7,6 +7,7 @@ import json
 import pytest
 
 from syncer.rules.text import (
+    cut,
     escaped,
     escaped_json,
     go_duration,
@@ -108,3 +109,8 @@ DURATIONS = {
 def test_durations(ms: int) -> None:
     """Hours, minutes and seconds follow each other, without trailing noughts of the fraction."""
     assert go_duration(ms) == DURATIONS[ms]
+
+
+def test_what_is_cut_bears_a_mark() -> None:
+    """A text that is short enough is whole."""
+    assert (cut("abcdef", 6), cut("abcdefg", 6)) == ("abcdef", "abcde…")
