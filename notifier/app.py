@@ -113,10 +113,7 @@ class Parts:
             on_wake_up=self.wake_ups.add,
         )
         journaling = delivery.log_outage == "journal"
-        self.log: Final = RedisLog(
-            self.client, replicas=lambda: self.client.replicas_wanted,
-            patience=_IMPATIENCE if journaling else _PATIENCE,
-        )  # fmt: skip
+        self.log: Final = RedisLog(self.client, patience=_IMPATIENCE if journaling else _PATIENCE)
         self.cache: Final = Cache(
             window=sync.window, monotonic=self.monotonic, audit_limit=self.settings.audit_limit
         )

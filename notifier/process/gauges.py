@@ -1,5 +1,5 @@
 """
-Gauges, set right before each scrape from what the parts hold, and the measurement of the loop's lag.
+Gauges, set right before each scrape from what the parts hold.
 
 No part keeps a gauge up to date while it works: a scrape reads the values from the parts. Those of a
 thousand notifications take milliseconds, so the loop turns in between.
@@ -21,8 +21,6 @@ from syncer.runtime.slices import slices
 _PHASES: Final = ("Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed")
 #: Finished notifications that are counted at once: each takes little.
 _FINISHED: Final = 20_000
-#: Seconds between measurements of the loop's lag.
-_PULSE: Final = 1.0
 
 
 async def refresh(parts: Parts) -> float:

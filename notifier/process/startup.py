@@ -63,7 +63,7 @@ class StartUp:
         failpoint(Failpoint.LISTED)
         # Until it is known that nobody else may write statuses, they are claims.
         await self._parts.status_policy.look()
-        group.create_task(self._keep_shards(), name="shards")
+        group.create_task(self._parts.manager.run(), name="shards")
         group.create_task(self._report_reconciled(), name="reconciled")
         await self._parts.takeover.owning.wait()
         while not self._parts.reflector.synced:
@@ -119,11 +119,6 @@ class StartUp:
                 raise ConfigError(f"{finding.text}; {finding.fix}", path="redis")
             logger.warning("Redis: %s; %s", finding.text, finding.fix)
         self._parts.progress.redis = None
-
-    async def _keep_shards(self) -> None:
-        await self._parts.manager.run()
-        # It returns when the drain releases the shards; the process ends right after.
-        await asyncio.Event().wait()
 
     async def _report_reconciled(self) -> None:
         """

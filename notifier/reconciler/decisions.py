@@ -23,7 +23,6 @@ from notifier.reconciler.holds import Holds
 from syncer.model.attempt import newest
 from syncer.model.conditions import LOG_UNAVAILABLE, find_condition
 from syncer.model.ports import Ownership
-from syncer.model.resource import Status
 from syncer.rules.channel_state import NOTHING_DUE, ChannelState
 from syncer.rules.fallback import held_along, opening
 from syncer.rules.journal import held_because
@@ -127,29 +126,29 @@ class Overdue:
         now = self.decisions.cache.monotonic()
         for notification in notifications:
             outage = notification.outage
-            since = (outage.since or now) if not available and self._waits(notification) else 0.0
+            since = (outage.since or now) if not available and self.waits(notification) else 0.0
             shown = since > 0 and now - since >= notice
             if (since, shown) != (outage.since, outage.shown):
                 notification.held(since, shown=shown)
             if shown != outage.shown or (shown and _gives_another_reason(notification)):
                 self.decisions.cache.mark_dirty(notification)
 
-    def _waits(self, notification: Notification) -> bool:
-        if notification.outage.note and notification.outage.missing is None:
-            return False
-        ours = self.ownership.term_of(notification.uid) is not None
-        return ours and not notification.cancelled and self.is_due(notification)
-
-    def is_due(self, notification: Notification) -> bool:
-        """Whether an attempt is due, as far as this process knows."""
-        if notification.status.terminal or notification.quarantine or notification.judged.untrusted:
-            return False
+    def waits(self, notification: Notification) -> bool:
+        """Whether an attempt of ours is due, as far as this process knows, and is not journaled."""
+        status, outage = notification.status, notification.outage
         if (
-            notification.claim is None
-            and notification.view.position == 0
-            and not notification.outage.note
+            self.ownership.term_of(notification.uid) is None
+            or (notification.cancelled or status.terminal)
+            or (notification.quarantine or notification.judged.untrusted)
+            or (outage.note and outage.missing is None)
         ):
-            return _shows_due(notification.status, self.decisions.time.now())
+            return False
+        if notification.claim is None and notification.view.position == 0 and not outage.note:
+            # The object alone tells, without its log.
+            now = self.decisions.time.now()
+            return not status.channels or any(
+                c.state not in NOTHING_DUE and c.next_retry <= now for c in status.channels
+            )
         # An attempt that still waits for its INTENT counts as due, like any other.
         asking = {
             c
@@ -221,10 +220,3 @@ def _gives_another_reason(notification: Notification) -> bool:
     """Whether the status shows that it is held, but for another reason than the present one."""
     shown = find_condition(notification.status.conditions, LOG_UNAVAILABLE)
     return shown is not None and shown.reason != held_because(notification.outage.missing)[0]
-
-
-def _shows_due(status: Status, now: int) -> bool:
-    """Whether the object alone, without its log, shows that an attempt is due at `now`."""
-    return not status.channels or any(
-        c.state not in NOTHING_DUE and c.next_retry <= now for c in status.channels
-    )

@@ -9,7 +9,6 @@ readiness, metrics and the resync ask so that a held notification is never mista
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition
 from syncer.model.ports import Ownership
 from syncer.rules.plan import hold_of
 from syncer.sync.notifications import Cache, Notification
-
-logger = logging.getLogger("ledger.delivery")
 
 
 @dataclass(eq=False)

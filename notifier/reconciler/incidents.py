@@ -164,10 +164,13 @@ class Incidents:
         newer = superseded_by(request.order, (_mate(m) for m in mates))
         if newer and not await self._elsewhere(request, channel, mates, journaled=journaled):
             return newer, ""
-        recent = now - timeout
-        matter = [m for m in mates if not m.status.terminal or m.status.completed_at > recent]
-        if request.state == RESOLVED:
-            matter = list(mates)
+        matter = [
+            m
+            for m in mates
+            if request.state == RESOLVED
+            or not m.status.terminal
+            or m.status.completed_at > now - timeout
+        ]
         matter.sort(key=lambda mate: mate.order, reverse=True)
         for mate in matter[:_READ]:
             made: Sequence[Attempt] = [a for a in mate.status.attempts if a.channel == channel]

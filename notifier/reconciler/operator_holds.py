@@ -31,7 +31,7 @@ from syncer.model.errors import Conflict, Gone
 from syncer.model.hold import Hold
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
-from syncer.rules.holds import Held, concerns, held_channels, holds_channel, selector_of, unmatched
+from syncer.rules.holds import Held, concerns, held_channels, on_channel, selector_of, unmatched
 from syncer.rules.plan import NO_HOLDS
 from syncer.rules.recurrence import currently
 from syncer.runtime.clock import LedgerTime
@@ -82,8 +82,7 @@ class PlacedHolds:
         acting = {h.key: h for h in self._clean if h.in_force(now)}
         was, self._acting = self._acting, acting
         over, self._seen = {**self._seen, **was}, {}
-        for key in [k for k in self._let_go if k not in acting]:
-            del self._let_go[key]
+        self._let_go = {k: uids for k, uids in self._let_go.items() if k in acting}
         begun = [
             h for k, h in acting.items() if k not in was or h.drop_before != was[k].drop_before
         ]
@@ -122,7 +121,7 @@ class PlacedHolds:
                 if e.withheld
                 and e.uid not in let_go
                 and concerns(hold, e.request)
-                and any(holds_channel(hold, c) for c in e.withheld)
+                and any(on_channel(c, hold.receivers) for c in e.withheld)
             ]
             each = hold.rate * share
             # What is not used is not saved up: newcomers go at the rate as well.

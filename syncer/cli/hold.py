@@ -31,7 +31,7 @@ from syncer.model.errors import ConfigError, Conflict, Gone, LedgerError, Reject
 from syncer.model.hold import LONGEST, LONGEST_RECURRING, SELECTORS, Hold
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
-from syncer.rules.holds import concerns, holds_channel, selector_of, unmatched
+from syncer.rules.holds import concerns, on_channel, selector_of, unmatched
 from syncer.rules.plan import withheld
 from syncer.rules.recurrence import current, currently
 from syncer.rules.text import plain
@@ -368,5 +368,7 @@ def _take(
 
         kept = kept_by(rules) - (kept_by(beside) if beside is not None else set())
         found.held.update(
-            h.name for h in holds if concerns(h, request) and any(holds_channel(h, c) for c in kept)
+            h.name
+            for h in holds
+            if concerns(h, request) and any(on_channel(c, h.receivers) for c in kept)
         )

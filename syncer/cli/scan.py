@@ -26,6 +26,7 @@ from syncer.model.attempt import Epoch, make_epoch
 from syncer.model.errors import ContractError, Expired, Gone
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Finding
+from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.verification import Bounds, Sides, check
 
 #: Objects in a page; their logs are in memory at the same time.
@@ -97,8 +98,9 @@ class Joined:
 
     def check(self, bounds: Bounds) -> tuple[Finding, ...]:
         """Name every divergence, the worst first; empty if all is well."""
-        log = read_log(self.elements)
-        return check(Sides(log, self.request, self.ttl, self.problem, self.wrong_type), bounds)
+        stranger = ReadLog(None, (), LogView(), "the key of the log is not a list")
+        log = stranger if self.wrong_type else read_log(self.elements)
+        return check(Sides(log, self.request, self.ttl, self.problem), bounds)
 
 
 async def join(

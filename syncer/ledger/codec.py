@@ -63,7 +63,6 @@ _CHAIN_MODULUS: Final = 4294967291
 _POWERS_KEPT: Final = 128
 #: Powers of the chain's factor, the highest first.
 _POWERS: Final = [pow(65599, n, _CHAIN_MODULUS) for n in range(_POWERS_KEPT, -1, -1)]
-_UNCHAINED = re.compile(rb"(?P<text>[a-z.]+ [^ ]+ [^ ]+ [0-9a-f]{8} )")
 
 
 def decode_header(element: bytes) -> Header:
@@ -97,8 +96,13 @@ def decode_channel(text: bytes) -> str:
 
 
 def encode_record(record: Record) -> bytes:
+    """The record as a script takes it: prefix without chain, then the map; errors as of `_parts`."""
+    return b"".join(_parts(record))
+
+
+def _parts(record: Record) -> tuple[bytes, bytes]:
     """
-    The record as a script takes it: prefix without chain, then the map.
+    The prefix of a record without chain, and its map.
 
     Raises:
         ContractError: the id holds a blank, or a value is neither text nor an exact integer.
@@ -107,7 +111,7 @@ def encode_record(record: Record) -> bytes:
         raise ContractError(f"record id {record.id!r} is empty or holds a blank")
     body = pack_body(record.body)
     text = f"{record.kind} {record.id} {encode_channel(record.channel)} {zlib.crc32(body):08x} "
-    return text.encode() + body
+    return text.encode(), body
 
 
 def pack_body(body: Body) -> bytes:
@@ -143,13 +147,9 @@ def stored(record: Record, before: str, position: int) -> Record:
 
 
 def encode_element(record: Record, before: str) -> bytes:
-    """The record as an element after one with the chain `before`; errors as of `encode_record`."""
-    encoded = encode_record(record)
-    match = _UNCHAINED.match(encoded)
-    if not match:
-        raise ContractError(f"record {record.id!r} cannot be encoded")
-    text = match["text"]
-    return text + next_chain(before, text).encode() + b" " + encoded[match.end() :]
+    """The record as an element after one with the chain `before`; errors as of `_parts`."""
+    text, body = _parts(record)
+    return text + next_chain(before, text).encode() + b" " + body
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,21 +53,10 @@ _ANSWERS: Final = {answer.encode(): answer for answer in Answer}
 class RedisLog:
     """The attempt logs of one installation."""
 
-    def __init__(
-        self,
-        client: LedgerClient,
-        *,
-        patience: float = 15.0,
-        replicas: Callable[[], int] = lambda: 0,
-    ) -> None:
-        """
-        A call is repeated for `patience` seconds, unless it has a limit of its own.
-
-        `replicas` tells how many replicas must confirm an intent before it allows a send.
-        """
+    def __init__(self, client: LedgerClient, *, patience: float = 15.0) -> None:
+        """A call is repeated for `patience` seconds, unless it has a limit of its own."""
         self.client = client
         self._patience = patience
-        self._replicas = replicas
 
     def key(self, uid: str) -> str:
         """Key of a notification's log."""
@@ -158,7 +147,7 @@ class RedisLog:
             ],
             guard=guard,
             patience=patience,
-            replicas=self._replicas(),
+            replicas=self.client.replicas_wanted,
             tries=tries,
         )  # fmt: skip
 

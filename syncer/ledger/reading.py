@@ -13,8 +13,8 @@ from syncer.ledger.answers import Snapshot
 from syncer.ledger.codec import REASON_BYTES, decode_header, decode_record
 from syncer.model.conditions import bounded
 from syncer.model.errors import ContractError
-from syncer.model.record import Record
-from syncer.rules.fold import ROOT_CHAIN, LogView, ReadLog
+from syncer.model.record import Header, Record
+from syncer.rules.fold import LogView, ReadLog
 
 
 class Line(NamedTuple):
@@ -30,15 +30,12 @@ def read_log(elements: Sequence[bytes]) -> ReadLog:
     view = LogView()
     if not elements:
         return ReadLog(None, (), view)
+    header: Header | None = None
+    records: list[Record] = []
     try:
         header = decode_header(elements[0])
-    except ContractError as error:
-        return ReadLog(None, (), view, str(error))
-    records: list[Record] = []
-    chain = ROOT_CHAIN
-    try:
         for position, element in enumerate(elements[1:], 1):
-            record = decode_record(element, chain, position, folded=True)
+            record = decode_record(element, view.chain, position, folded=True)
             try:
                 view.apply(record)
             except ValueError as error:
@@ -46,7 +43,6 @@ def read_log(elements: Sequence[bytes]) -> ReadLog:
                     f"record {position}: {bounded(str(error), REASON_BYTES)}"
                 ) from error
             records.append(record)
-            chain = record.chain
     except ContractError as error:
         return ReadLog(header, tuple(records), view, str(error))
     return ReadLog(header, tuple(records), view)

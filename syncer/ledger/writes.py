@@ -16,7 +16,7 @@ differ: what nobody answers is an outage, what is refused is held.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
 from syncer.ledger.lua import CLAIM, INTENT, PROBE, Script
@@ -42,20 +42,20 @@ class Writes:
         """Know of none."""
         #: Second of the loop's clock at which a write was executed last; absent: none since it was lost.
         self._executed: dict[str, float] = {}
-        self._silent: set[str] = set()
-        self._refused: dict[str, str] = {}
+        #: Why the last write of a primary was not executed: `_SILENT`, or its refusal.
+        self._failed: dict[str, str] = {}
         #: Probe at once.
         self._wanted = asyncio.Event()
 
     @property
     def silence(self) -> str | None:
         """Why no write is answered, None if the last ones were."""
-        return _SILENT if self._silent else None
+        return _SILENT if _SILENT in self._failed.values() else None
 
     @property
     def refusal(self) -> str | None:
         """Why writes are refused, None if the last ones were not."""
-        return next(iter(self._refused.values()), None)
+        return next((why for why in self._failed.values() if why != _SILENT), None)
 
     def executed_by(self, primaries: Iterable[str]) -> bool:
         """Whether each of these has executed a write since it was lost last."""
@@ -66,8 +66,7 @@ class Writes:
         if script in DECIDING:
             self._executed[primary] = asyncio.get_running_loop().time()
         if script is PROBE:
-            self._silent.discard(primary)
-            self._refused.pop(primary, None)
+            self._failed.pop(primary, None)
 
     def on_error(self, primary: str, script: Script, error: Exception) -> None:
         """Note how a script has failed, if that says something about the primary."""
@@ -76,14 +75,12 @@ class Writes:
             # It was run, on a key of another program.
             self.on_executed(primary, script)
         elif decides and unanswered:
-            self._refused.pop(primary, None)
-            self._silent.add(primary)
+            self._failed[primary] = _SILENT
         elif decides and (
             isinstance(error, Refused | Unauthorised)
             or (script is PROBE and isinstance(error, Rejected))
         ):
-            self._silent.discard(primary)
-            self._refused[primary] = str(error)
+            self._failed[primary] = str(error)
         elif not (unanswered or isinstance(error, Refused)) and (
             not decides or isinstance(error, WrongType) or not isinstance(error, Rejected)
         ):
@@ -100,13 +97,10 @@ class Writes:
             self._executed.pop(primary, None)
         self._wanted.set()
 
-    def keep(self, primaries: Iterable[str]) -> None:
+    def keep(self, primaries: Collection[str]) -> None:
         """Forget all but these."""
-        gone = {*self._executed, *self._silent, *self._refused}.difference(primaries)
-        for primary in gone:
-            self._executed.pop(primary, None)
-            self._silent.discard(primary)
-            self._refused.pop(primary, None)
+        self._executed = {p: at for p, at in self._executed.items() if p in primaries}
+        self._failed = {p: why for p, why in self._failed.items() if p in primaries}
 
     async def watch(
         self,
@@ -137,4 +131,4 @@ class Writes:
             await elapse(max(wait, 0.05), self._wanted)
 
     def _doubted(self, primary: str) -> bool:
-        return primary not in self._executed or primary in self._silent or primary in self._refused
+        return primary not in self._executed or primary in self._failed

@@ -217,10 +217,7 @@ def make_epoch(incarnation: int, resource_version: str) -> Epoch:
     Raises:
         ValueError: one of the parts is not a decimal number without leading zeros.
     """
-    epoch = f"{incarnation}.{resource_version}"
-    if not _EPOCH.fullmatch(epoch):
-        raise ValueError(f"not an epoch: {epoch!r}")
-    return Epoch(epoch)
+    return parse_epoch(f"{incarnation}.{resource_version}")
 
 
 def parse_epoch(text: str) -> Epoch:

@@ -36,14 +36,11 @@ negative where the result is unknown.
 from __future__ import annotations
 
 import json
-import re
-from calendar import timegm
 from collections import defaultdict
-from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any, Final
 
 from syncer.model.packing import packed
+from syncer.model.times import second_text, time_of
 
 TYPE: Final = "notification-ledger/Record"
 #: Characters that the schema allows for a message, and those that the mark of the log takes at most.
@@ -59,10 +56,6 @@ _ORIGIN: Final = "1970-01-01T00:00:00Z"
 _CLASSES: Final = ("", "transient", "permanent", "notSent", "uncertain", "operator", "superseded")
 _TRANSIENT, _UNCERTAIN = 1, 4
 _INT64: Final = 2**63
-_TIME: Final = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]+))?Z"
-)
-_ZERO: Final = datetime(1970, 1, 1)  # noqa: DTZ001 (UTC throughout)
 
 #: What reading a message raises that none of ours has written.
 _UNREADABLE: Final = (
@@ -97,11 +90,11 @@ def fold(status: Json, message: str | None = None) -> Json:
         out["deliveryAttempts"] = [
             {**e, "status": "failed"} if e.get("status") == "unknown" else e for e in entries
         ]
-    queued = _TIME.fullmatch(status.get("queuedAt") or "")
+    queued = status.get("queuedAt")
     carrier = {
         "type": TYPE, "status": "True", "reason": "Recorded", "message": message,
         # Its status never changes, and a fold has no clock.
-        "lastTransitionTime": f"{queued[1]}Z" if queued else _ORIGIN,
+        "lastTransitionTime": f"{queued[:19]}Z" if queued else _ORIGIN,
     }  # fmt: skip
     out["conditions"] = [c for c in status.get("conditions") or () if c.get("type") != TYPE]
     out["conditions"].append(carrier)
@@ -130,19 +123,19 @@ def message_of(status: Json) -> str:
     for entry in status.get("deliveryAttempts") or ():
         if not (identity := entry.get("id")):
             continue
-        second = (_millis(entry.get("timestamp")) or 0) // 1000
-        begun = _millis(entry.get("startedAt"))
+        second = time_of(entry.get("timestamp")) // 1000
+        begun = time_of(entry.get("startedAt"))
         attempt = [
             _place(names, entry.get("channel", "")), entry.get("attempt") or 0, second - before,
             *_split(epochs, identity), 0 if entry.get("status") == "success" else _class_of(entry),
-            None if begun is None else begun - second * 1000,
+            begun - second * 1000 if begun else None,
         ]  # fmt: skip
         attempts.append([*attempt, code] if (code := entry.get("code")) else attempt)
         before = second
     channels = [
         [
             _place(names, c["name"]), c.get("state", ""), c.get("attempts", 0),
-            _millis(c.get("nextRetryTime")) or 0,
+            time_of(c.get("nextRetryTime")),
         ]
         for c in status.get("channels") or ()
     ]  # fmt: skip
@@ -274,7 +267,7 @@ def _read(message: Json) -> Json:
             members["startedAt"] = _time(second * 1000 + _int(begun))
         if code:
             (members["code"],) = map(_int, code)
-        key = names[_at(name)], _int(number), _second(second), not place
+        key = names[_at(name)], _int(number), second_text(second), not place
         attempts.append((key, members))
     out["attempts"] = attempts
     if "channels" in message:
@@ -334,24 +327,6 @@ def _once(rows: list[Json]) -> list[Json]:
     return rows
 
 
-@lru_cache(maxsize=1024)
-def _millis(text: str | None) -> int | None:
-    """A time as our writers and Kubernetes' spell it, in Unix milliseconds; None for any other."""
-    found = _TIME.fullmatch(text or "")
-    if found is None:
-        return None
-    try:
-        second = timegm(datetime.fromisoformat(found[1]).timetuple())
-    except ValueError:
-        return None
-    return second * 1000 + int((found[2] or "0").ljust(3, "0")[:3])
-
-
 def _time(millis: int) -> str:
     """The time of Unix milliseconds; OverflowError beyond the calendar."""
-    return f"{_second(millis // 1000)}.{millis % 1000:03}Z"
-
-
-@lru_cache(maxsize=1024)
-def _second(second: int) -> str:
-    return (_ZERO + timedelta(seconds=second)).isoformat()
+    return f"{second_text(millis // 1000)}.{millis % 1000:03}Z"

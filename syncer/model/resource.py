@@ -33,6 +33,7 @@ from syncer.model.attempt import (
     AttemptState,
     FailureClass,
     attempt_key,
+    failure_of,
     parse_attempt_id,
     parse_epoch,
     shared_text,
@@ -468,6 +469,7 @@ def _parse_attempts(
         error = str(entry.get("error") or "")
         state = _STATE_OF_WORD.get(str(entry.get("status", "")), AttemptState.FAILED)
         seconds = float(entry.get("durationSeconds") or 0)
+        refused = FailureClass.PERMANENT if error.startswith(PERMANENT_PREFIX) else ""
         out.append(
             Attempt(
                 id=ids[index],
@@ -478,7 +480,7 @@ def _parse_attempts(
                 ended=time_of(entry.get("timestamp")),
                 due=due_of.get(channel, 0) if newest.get(channel) == index else 0,
                 duration=round(max(-LONGEST_CALL, min(seconds * 1000, LONGEST_CALL))),
-                failure=_failure_of(state, str(entry.get("class") or ""), error),
+                failure=failure_of(state, entry.get("class") or refused),
                 error=shared_text(error),
                 code=int(entry.get("code") or 0),
                 number=int(entry.get("attempt") or 0),
@@ -495,7 +497,6 @@ _STATE_OF_WORD: Final = {
     "invalid": AttemptState.FAILED,
     "unknown": AttemptState.UNKNOWN,
 }
-_CLASS_OF_WORD: Final = {c.value: c for c in FailureClass}
 
 
 def _epoch_of(text: str) -> str:
@@ -503,16 +504,6 @@ def _epoch_of(text: str) -> str:
     with contextlib.suppress(ValueError):
         return shared_text(parse_epoch(text))
     return ""
-
-
-def _failure_of(state: AttemptState, word: str, error: str) -> FailureClass | None:
-    if state is AttemptState.SUCCESS:
-        return None
-    if word:
-        return _CLASS_OF_WORD.get(word, FailureClass.TRANSIENT)
-    if state is AttemptState.UNKNOWN:
-        return FailureClass.UNCERTAIN
-    return FailureClass.PERMANENT if error.startswith(PERMANENT_PREFIX) else FailureClass.TRANSIENT
 
 
 def _parse_rollup(rollup: Json | None) -> Rollup | None:

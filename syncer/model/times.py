@@ -7,13 +7,14 @@ a calendar knows (a year 0, a letter before the fraction): what cannot be read c
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
 #: The first and the last millisecond that can be written.
 _FIRST: Final = -62_135_596_800_000
 _LAST: Final = 253_402_300_799_999
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 (UTC throughout)
 
 
 def parse_time(text: str | None) -> int:
@@ -44,12 +45,13 @@ def format_time(ms: int, *, millis: bool = True) -> str:
     if not ms:
         return ""
     seconds, rest = divmod(max(_FIRST, min(ms, _LAST)), 1000)
-    text = _second(seconds)
+    text = second_text(seconds)
     return f"{text}.{rest:03d}Z" if millis else f"{text}Z"
 
 
-@lru_cache(maxsize=256)
-def _second(seconds: int) -> str:
+@lru_cache(maxsize=1024)
+def second_text(second: int) -> str:
+    """The time of a Unix second, without a zone; OverflowError beyond the calendar."""
     # The times of one notification, and of those that are handled with it, share a few seconds.
     # Not strftime, which writes the year 1 with one digit.
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+    return (_EPOCH + timedelta(seconds=second)).isoformat()

@@ -53,7 +53,9 @@ class State(StrEnum):
 _FINISHED = frozenset(State) - {State.PENDING, State.SENDING, State.RETRYING, State.STANDBY}
 #: States, as a status has them, in which nothing of a channel is due.
 NOTHING_DUE: Final = frozenset(s.value for s in State if s.finished or s is State.STANDBY)
-_DECIDES_NOTHING = frozenset({State.SUPERSEDED, State.STANDBY, State.NOT_NEEDED})
+#: States of a fallback that was not used.
+IDLE: Final = frozenset({State.STANDBY, State.NOT_NEEDED})
+_DECIDES_NOTHING = IDLE | {State.SUPERSEDED}
 
 
 @dataclass(frozen=True, slots=True)

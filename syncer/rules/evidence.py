@@ -30,15 +30,11 @@ from syncer.model.resource import (
     Rollup,
     Status,
 )
-from syncer.rules.channel_state import State, deciding
+from syncer.rules.channel_state import IDLE, State, deciding
 from syncer.rules.fold import LogView
+from syncer.rules.journal import BORN_MARGIN
 from syncer.rules.merge import Facts, channel_states_of, lacking
 from syncer.rules.retention import retention_seconds
-
-_IDLE: Final = frozenset({State.STANDBY, State.NOT_NEEDED})
-#: Milliseconds by which an object has to be younger than an event of which it must know nothing: creation
-#: times are whole seconds, and each may be of another API server, whose clock may be a second off.
-MARGIN: Final = 3000
 
 
 class Verdict(StrEnum):
@@ -95,8 +91,8 @@ class Circumstances:
 
     def complete(self, created: int, retention_days: int) -> bool:
         """Whether the log of an object holds all that was ever done for it, also if there is none."""
-        kept_until = created + 1000 * retention_seconds(retention_days) - MARGIN
-        youngest = max(self.adopted_before, self.since) + MARGIN
+        kept_until = created + 1000 * retention_seconds(retention_days) - BORN_MARGIN
+        youngest = max(self.adopted_before, self.since) + BORN_MARGIN
         return not self.marked and youngest < created and self.now < kept_until
 
     def ground(self, request: NotificationRequest) -> Ground | None:
@@ -107,7 +103,7 @@ class Circumstances:
             return Ground.JOURNAL
         if request.created < self.adopted_before:
             return Ground.ADOPTION
-        if self.compared < self.lost and request.created <= self.lost + MARGIN:
+        if self.compared < self.lost and request.created <= self.lost + BORN_MARGIN:
             return Ground.LOSS
         return None
 
@@ -158,7 +154,7 @@ def beyond(request: NotificationRequest, view: LogView, about: Circumstances) ->
     if lost := len(lacking(view, status)):
         return f"the status shows {lost} attempt(s) or result(s) that the log lacks"
     # What a loss has left of folded attempts is their number, for ever.
-    if request.created > about.lost + MARGIN and _folds_more(status.rollup, view):
+    if request.created > about.lost + BORN_MARGIN and _folds_more(status.rollup, view):
         return "the status has folded away more failed attempts than the log holds"
     if not supported(request, view, about):
         return f"the phase is {status.phase}, and the attempts on record do not lead to it"
@@ -171,7 +167,7 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     if not status.terminal or view.accepted == status.phase:
         return True
     facts = Facts(request.generation, request.policy, about.at_most_once)
-    lost = request.created <= about.lost + MARGIN
+    lost = request.created <= about.lost + BORN_MARGIN
     if lost or about.ground(request) is Ground.JOURNAL:
         # What is journaled counts as unknown, although a former owner may have told the log alone more; of
         # what the store may have lost nobody knows whether it was.
@@ -181,7 +177,7 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     tried = {a.channel for a in (*status.attempts, *view.attempts.values())}
     tried |= {c.name for c in status.rollup.channels} if status.rollup else set()
     # Of a plan that is lost, only the status says which channels were fallbacks that were not needed.
-    idle = {c.name for c in status.channels if c.state in _IDLE and view.plan is None}
+    idle = {c.name for c in status.channels if c.state in IDLE and view.plan is None}
     # After an end an attempt is opened by a person's request alone, which the store may have lost.
     ended = replace(view, attempts={i: a for i, a in view.attempts.items() if not a.open})
     states = channel_states_of(ended, status, facts, ordered=False)

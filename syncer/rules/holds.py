@@ -78,11 +78,6 @@ def concerns(hold: Hold, request: Subject) -> bool:
     )
 
 
-def holds_channel(hold: Hold, channel: str) -> bool:
-    """Whether a hold matches a channel, by its full name or by that of its receiver."""
-    return on_channel(channel, hold.receivers)
-
-
 def on_channel(channel: str, patterns: Sequence[str]) -> bool:
     """Whether a channel matches a pattern, by its full name or by its receiver; without any it does."""
     if not patterns:
@@ -120,7 +115,7 @@ def held_channels(
     for channel in channels if about else ():
         # What is given up need not wait for another hold.
         chosen = max(
-            (h for h in about if holds_channel(h, channel)),
+            (h for h in about if on_channel(channel, h.receivers)),
             key=lambda h: (bool(h.drop_before), h.until, h.name),
             default=None,
         )

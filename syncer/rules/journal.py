@@ -15,8 +15,9 @@ from syncer.model.attempt import Epoch
 from syncer.model.journal import Note
 from syncer.model.resource import NotificationRequest
 
-#: Milliseconds by which an object has to be younger than the note, or than the term. Creation times are
-#: whole seconds, so are the others, and each may be of another API server, whose clock may be a second off.
+#: Milliseconds by which an object has to be younger than what it must know nothing of, such as the note
+#: or the term. Creation times are whole seconds, so are the others, and each may be of another API server,
+#: whose clock may be a second off.
 BORN_MARGIN: Final = 3000
 
 

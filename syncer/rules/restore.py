@@ -22,7 +22,7 @@ from syncer.model.record import (
     plan_record,
 )
 from syncer.model.resource import Status
-from syncer.rules.channel_state import State
+from syncer.rules.channel_state import IDLE
 from syncer.rules.fold import LogView
 from syncer.rules.merge import rolled_up
 from syncer.rules.recognise import recognise
@@ -42,25 +42,19 @@ def missing_plan(view: LogView, status: Status) -> Plan | None:
         return None
     resolved = find_condition(status.conditions, ROUTING_RESOLVED)
     # For which others it stands by, no status says; whatever it is, it has not been used.
-    idle = {State.STANDBY, State.NOT_NEEDED}
-    first = tuple(c.name for c in status.channels if c.state not in idle)
+    first = tuple(c.name for c in status.channels if c.state not in IDLE)
     return Plan(
         channels=tuple(c.name for c in status.channels),
         reason=resolved.reason if resolved else "",
         message=resolved.message if resolved else "",
         at=_within(status.started_at or status.queued_at),
-        fallbacks=tuple(Fallback(c.name, first) for c in status.channels if c.state in idle),
+        fallbacks=tuple(Fallback(c.name, first) for c in status.channels if c.state in IDLE),
     )
 
 
 def seed_of(shown: Attempt) -> Record:
     """Return an attempt of a status as a seed, cut to what a record can hold."""
     return attempt_record(fitting(shown), seed=True)
-
-
-def outcome_of(shown: Attempt) -> Record:
-    """Return an attempt of a status as an outcome, cut in the same way."""
-    return attempt_record(fitting(shown))
 
 
 def fitting(shown: Attempt) -> Attempt:

@@ -22,18 +22,13 @@ _PRIME: Final = 0x100000001B3
 _TEXT: Final = re.compile(r"([1-9][0-9]{0,4})-fnv1a")
 
 
-def fnv1a(text: str) -> int:
-    """FNV-1a of a text, in 64 bits."""
-    found = _BASIS
-    for byte in text.encode():
-        found = (found ^ byte) * _PRIME & 0xFFFFFFFFFFFFFFFF
-    return found
-
-
 @lru_cache(maxsize=_REMEMBERED)
 def shard_of(uid: str, shards: int) -> int:
-    """Shard of a notification, of so many."""
-    return fnv1a(uid) * shards >> 64
+    """Shard of a notification, of so many: where FNV-1a of its uid, in 64 bits, lies."""
+    found = _BASIS
+    for byte in uid.encode():
+        found = (found ^ byte) * _PRIME & 0xFFFFFFFFFFFFFFFF
+    return found * shards >> 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,14 +46,12 @@ class Sides:
         request: The object, None if there is none of this uid.
         ttl: Seconds until the log expires; -1 never, -2 no log.
         problem: Why the object cannot be checked although it exists, empty if it can.
-        wrong_type: The key of the log holds something that is not a list.
     """
 
     log: ReadLog
     request: NotificationRequest | None
     ttl: int
     problem: str = ""
-    wrong_type: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +85,6 @@ _CLOCKS: Final = 86_400_000
 
 def check(sides: Sides, bounds: Bounds) -> tuple[Finding, ...]:
     """Name every divergence of log and object, the worst first; empty if all is well."""
-    if sides.wrong_type:
-        return (Finding(Divergence.FOREIGN, "the key of the log is not a list"),)
     log = sides.log
     if log.header is None and log.problem:
         return (Finding(Divergence.FOREIGN, log.problem),)

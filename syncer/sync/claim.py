@@ -43,14 +43,14 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.ports import Backoff, LeaseTerm, ObjectClient, Ownership
-from syncer.model.record import Record, intent_record
+from syncer.model.record import Record, attempt_record, intent_record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.channel_state import counts
 from syncer.rules.evidence import Ground, Judgement, Verdict, judge, known_part
 from syncer.rules.fold import LogView
 from syncer.rules.merge import WRITTEN_AHEAD, exceeds, lacking
 from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, reconcile
-from syncer.rules.restore import fitting, highest_epoch, missing_plan, outcome_of, seeds_of_view
+from syncer.rules.restore import fitting, highest_epoch, missing_plan, seeds_of_view
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache
@@ -225,17 +225,12 @@ class Claimer:
             await self._retire(notification, term)
             return False
         notification.readable(readable=Action.HOLD not in actions)
-        if notification.unreadable:
-            self.cache.retry(notification.uid)
-            return False
         if Action.NOTHING in actions and not notification.busy:
             self.cache.retire(notification)
             return False
-        if notification.claim is None:
-            if not notification.quarantine:
-                self.cache.retry(notification.uid)
-            return False
-        return True
+        if notification.claim is None and not notification.quarantine:
+            self.cache.retry(notification.uid)
+        return notification.claim is not None
 
     def _fence(self, notification: Notification, term: LeaseTerm) -> None:
         """Stop a notification whose log carries a later epoch than that of our lease term."""
@@ -604,7 +599,7 @@ class Claimer:
                 if kept is None and (ahead or foreign):
                     continue
                 record, intent = kept or (
-                    outcome_of(shown),
+                    attempt_record(fitting(shown)),
                     intent_record(shown.id, shown.channel, at=shown.started, by="status"),
                 )
                 # Only the first may make the log anew: a copy of a later one, held up on its way, would

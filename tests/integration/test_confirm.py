@@ -50,7 +50,7 @@ async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, ClaimedLog]]:
     """A client that asks for confirmation, and a log on it."""
     async with running(url, installation="test", prefix="strict", timeout=2.0) as client:
         client.confirming = True
-        yield client, ClaimedLog(client, replicas=lambda: client.replicas_wanted)
+        yield client, ClaimedLog(client)
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +60,6 @@ async def one_sent(url: str) -> AsyncIterator[tuple[LedgerClient, Delivery, Coun
     client.confirming = True
     await client.open("test")
     async with delivering(client) as (here, calls):
-        here.log._replicas = lambda: client.replicas_wanted
         here.create("first", attempts=1)
         await until(lambda: here.results("first") == ["success"], what="one is sent")
         yield client, here, calls

@@ -28,15 +28,16 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from tests.simulation.checks import MARKS
+from tests.simulation.checks import MARKS, RARE
 from tests.simulation.killers import KILLERS, hunt
 from tests.simulation.mutants import MUTANTS, switched_off
 from tests.simulation.world import Result, run
 
 #: Runs that one worker makes before its process is replaced, so that leaks do not matter.
 _RUNS_PER_WORKER: Final = 400
-#: Below this many seeds nobody can ask for everything to have happened.
-_ENOUGH: Final = 500
+#: Runs from which on a mark is asked for, and a rare one: once in a thousand it is hit.
+_ENOUGH: Final = 1_000
+_ENOUGH_FOR_RARE: Final = 10_000
 _CHUNK: Final = 8
 _EVERY: Final = 5.0
 #: First seeds of new worlds; those below are for worlds that somebody has chosen.
@@ -242,7 +243,6 @@ def _watch(seeds: Iterable[int], jobs: int, mutant: str, *, minutes: float | Non
 
 
 def _report(tally: Tally, mutant: str) -> int:
-    enough = tally.runs >= 2 * _ENOUGH
     print(f"{tally.seconds / 3600:.1f} h of virtual time, {tally.calls} calls at receivers")
     for mark in MARKS:
         print(f"  {tally.marks[mark]:6d}  {mark}")
@@ -250,12 +250,13 @@ def _report(tally: Tally, mutant: str) -> int:
     for seed, live, text in tally.failed:
         print(f"FAILED {text}")
         print(f"  repeat with: scripts/simulate --seed {seed} --mode {_mode(live)}{option}")
-    missing = tally.missing
-    if missing and enough:
-        print(f"never seen: {', '.join(missing)}")
-    elif missing:
-        print(f"not seen in so few seeds: {', '.join(missing)}")
-    return int(bool(tally.failed) or (bool(missing) and enough))
+    enough = {mark: _ENOUGH_FOR_RARE if mark in RARE else _ENOUGH for mark in MARKS}
+    never = [mark for mark in tally.missing if tally.runs >= enough[mark]]
+    if tally.missing:
+        print(f"not seen: {', '.join(tally.missing)}")
+    if never:
+        print(f"too many runs for that: {', '.join(never)}")
+    return int(bool(tally.failed or never))
 
 
 if __name__ == "__main__":

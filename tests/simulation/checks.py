@@ -140,6 +140,23 @@ MARKS: Final = (
     "read refused",
     "event written",
 )
+#: Marks that are too rare to be asked of a few seeds.
+RARE: Final = frozenset(
+    {
+        "late success",
+        "log expired",
+        "stale ACK",
+        "empty log of a finished one retired",
+        "RECLAIM hit",
+        "handed over while a status was refused",
+        "cut off, and handed over",
+        "order overtaken by a success",
+        "verdict overtaken by the result",
+        "verdict came too late",
+        "journaled after a former owner",
+        "arrived later than a send may take",
+    }
+)
 
 
 class Violation(AssertionError):

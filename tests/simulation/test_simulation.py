@@ -29,7 +29,7 @@ import pytest
 from tests.examples import SEED
 from tests.simulation import campaign, legal
 from tests.simulation.campaign import NEW, Tally, keep, kept, main
-from tests.simulation.checks import MARKS
+from tests.simulation.checks import MARKS, RARE
 from tests.simulation.killers import KILLERS, NIGHTLY, hunt
 from tests.simulation.loop import OWNER, Blocked, Gate, SimLoop, simulate
 from tests.simulation.mutants import MUTANTS, switched_off
@@ -208,31 +208,12 @@ def test_every_world_comes_to_rest() -> None:
     assert lived_through(LIVENESS, live=True).failed == []
 
 
-#: Too rare to be asked of so few seeds; `scripts/simulate` asks for all.
-_RARE: Final = frozenset(
-    {
-        "late success",
-        "log expired",
-        "stale ACK",
-        "empty log of a finished one retired",
-        "RECLAIM hit",
-        "handed over while a status was refused",
-        "cut off, and handed over",
-        "order overtaken by a success",
-        "verdict overtaken by the result",
-        "verdict came too late",
-        "journaled after a former owner",
-        "arrived later than a send may take",
-    }
-)
-
-
 @WORLDS
 def test_what_is_to_be_withstood_has_happened() -> None:
     """The runs above have seen takeovers, zombies, losses and the rest."""
     safety, liveness = lived_through(SAFETY, live=False), lived_through(LIVENESS, live=True)
-    assert set(safety.missing) & set(liveness.missing) - _RARE == set()
-    assert set(MARKS) >= _RARE
+    assert set(safety.missing) & set(liveness.missing) - RARE == set()
+    assert set(MARKS) >= RARE
 
 
 @pytest.mark.parametrize(("seed", "live"), [(seed, live) for seed, live, _ in kept()])

@@ -49,7 +49,7 @@ class Process:
         self.reflector = SimpleNamespace(answered=True, synced=True, run=asyncio.Event().wait)
         self.takeover, self.progress = Takeover(), Progress()
         self.takeover.owning.set()
-        self.released, self.looked = asyncio.Event(), False
+        self.looked = False
         self.journal = SimpleNamespace(enabled=False, after=0.01)
         self.stop = Stop()
         self.set: list[int] = []
@@ -98,7 +98,7 @@ class Process:
 
     async def _keep(self) -> None:
         assert self.looked, "whether statuses are claims is known before any is judged"
-        await self.released.wait()
+        await asyncio.Event().wait()
 
     async def _look(self) -> None:
         self.looked = True
@@ -317,19 +317,6 @@ async def test_no_shard_is_asked_for_before_the_api_server_answers_lists(process
     assert running == [({"reflector"}, False)] * 2 + [({"reflector", "shards"}, False)] * 2
     assert process.slept == [0.05] * 4
     assert process.progress.listed
-
-
-async def test_the_task_of_shards_outlives_their_release(process: Process) -> None:
-    """The drain releases them while it goes on; a task that ended would end the process."""
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        await process.start_up.run(group)
-        (shards,) = (t for t in asyncio.all_tasks() if t.get_name() == "shards")
-        process.released.set()
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert not shards.done()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
 
 
 # -- the start-up reconciliation ------------------------------------------------------------------

@@ -60,7 +60,7 @@ async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
         world.notification.due.clear()
         held.append(isinstance(world.controller.decisions.next(world.notification), Await))
         # It is still due: the gauge and the condition must not take it for one under way.
-        held.append(world.controller.overdue.is_due(world.notification))
+        held.append(world.controller.overdue.waits(world.notification))
         return await outcome(*args, **options)
 
     world.log.outcome = seen  # type: ignore[method-assign] # what holds meanwhile is looked at

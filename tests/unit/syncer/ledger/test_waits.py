@@ -76,7 +76,8 @@ async def test_a_slow_replica_has_time_to_confirm() -> None:
     """On a slow link a shorter wait would leave every intent unconfirmed, and hold all delivery."""
     client = MemoryClient(MemoryRedis(lambda: 1000, replicas=1))
     await client.open("here")
-    log = RedisLog(cast("LedgerClient", client), replicas=lambda: 1, patience=0.5)
+    client.replicas_wanted = 1
+    log = RedisLog(cast("LedgerClient", client), patience=0.5)
     client.evaluate = noted = AsyncMock(wraps=client.evaluate)  # type: ignore[method-assign] # watched by this test alone
     epoch = Epoch("0.1")
     claimed = await log.claim("u", epoch, name="ns/n")

@@ -20,8 +20,9 @@ from syncer.model.resource import (
     Rollup,
     Status,
 )
-from syncer.rules.evidence import MARGIN, Circumstances, Ground, Verdict, beyond, judge, known_part
+from syncer.rules.evidence import Circumstances, Ground, Verdict, beyond, judge, known_part
 from syncer.rules.fold import LogView
+from syncer.rules.journal import BORN_MARGIN
 
 DAY: Final = 86_400_000
 #: When the installation was founded, and the store was last another one.
@@ -103,7 +104,7 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
         status("Sending", attempt(1)), NO_LOG, {"compared": CHANGED + 1}, CHANGED - DAY, DOUBTED,
     ),
     "too close to a change of the store, and compared since": (
-        status("Sent"), NO_LOG, {"compared": NOW}, CHANGED + MARGIN, DOUBTED,
+        status("Sent"), NO_LOG, {"compared": NOW}, CHANGED + BORN_MARGIN, DOUBTED,
     ),
     "the store is not known": (
         status("Sending", attempt(1)), NO_LOG, {"since": math.inf, "lost": 0}, FRESH, DOUBTED,
@@ -239,7 +240,14 @@ def test_laws() -> None:
     """Over all combinations: what is believed has a ground, and what is doubted or false opens no log."""
     statuses = [case[0] for case in CASES.values()]
     logs = [NO_LOG, view(), view(attempt(1)), view(*FAILS), view(attempt(1, SUCCESS))]
-    times = [FOUNDED - DAY, FOUNDED + DAY, CHANGED, CHANGED + MARGIN, CHANGED + MARGIN + 1, FRESH]
+    times = [
+        FOUNDED - DAY,
+        FOUNDED + DAY,
+        CHANGED,
+        CHANGED + BORN_MARGIN,
+        CHANGED + BORN_MARGIN + 1,
+        FRESH,
+    ]
     seen: set[tuple[Verdict, bool]] = set()
     for said, log, created, marked, compared, protected in product(
         statuses, logs, times, (False, True), (0, CHANGED, NOW), (False, True)
@@ -257,7 +265,7 @@ def test_laws() -> None:
             assert not complete
             assert judged.ground is not None
             assert created < FOUNDED or (marked and said.journal) or (
-                created <= CHANGED + MARGIN and compared < CHANGED
+                created <= CHANGED + BORN_MARGIN and compared < CHANGED
             )  # fmt: skip
         elif judged.verdict is DISREGARDED:
             assert complete

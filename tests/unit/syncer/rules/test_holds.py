@@ -14,7 +14,7 @@ from syncer.rules.holds import (
     Held,
     concerns,
     held_channels,
-    holds_channel,
+    on_channel,
     reason_of,
     selector_of,
     unmatched,
@@ -53,7 +53,7 @@ CHANNELS: dict[str, tuple[tuple[str, ...], str, bool]] = {
 def test_which_channels_a_hold_is_about(case: tuple[tuple[str, ...], str, bool]) -> None:
     """With a colon a pattern is of channels, without one of receivers."""
     receivers, channel, wanted = case
-    assert holds_channel(replace(BASE, receivers=receivers), channel) is wanted
+    assert on_channel(channel, receivers) is wanted
 
 
 KINDS: dict[str, tuple[dict[str, Any], bool]] = {

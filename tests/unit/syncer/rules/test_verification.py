@@ -118,7 +118,6 @@ JUDGED: dict[str, tuple[Sides, Bounds, list[str]]] = {
     "a verdict that was overtaken by a result": (
         sides(request(), elements(PLAN, opened(A1), WRONG, DONE)), BOUNDS, ["status-behind"],
     ),
-    "a key of another type": (sides(None, wrong_type=True), BOUNDS, ["foreign"]),
     "a list of another program": (sides(None, (b"no header",)), BOUNDS, ["foreign"]),
     "a record that cannot be read": (sides(PENDING, (*elements(PLAN), b"x")), BOUNDS, ["unreadable"]),
     "two attempts at once": (

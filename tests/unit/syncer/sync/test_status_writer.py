@@ -14,11 +14,10 @@ import pytest
 from syncer.ledger.answers import Mark
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
-from syncer.model.record import Plan, intent_record, read_attempt
+from syncer.model.record import Plan, attempt_record, intent_record, read_attempt
 from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.evidence import Circumstances, Judgement, Verdict
 from syncer.rules.merge import Merged
-from syncer.rules.restore import outcome_of
 from syncer.sync import status_writer
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import Flushed, Shares, StatusWriter
@@ -512,7 +511,7 @@ async def test_what_no_log_has_is_shown_where_it_is_believed(
     notification.held(1.0, shown=True)
     (success,) = notification.view.attempts.values()
     intent = intent_record(success.id, success.channel, at=1, by="t")
-    notification.in_flight.keep(success.id, outcome_of(success), intent)
+    notification.in_flight.keep(success.id, attempt_record(success), intent)
     assert await here.sync.flush(notification) is Flushed.WRITTEN
     assert bool(here.objects.request.status.attempts) is believed
 
