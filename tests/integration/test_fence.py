@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -245,17 +244,3 @@ async def calls_after(binary: str, seconds: float) -> tuple[int, float]:
 async def test_a_server_that_was_a_replica_for_a_moment(binary: str, seconds: float) -> None:
     """What it has lost is restored from the object before anything is opened: one request."""
     assert await calls_after(binary, seconds) == (1, 1.0)
-
-
-@BINARIES
-async def test_without_the_stamp_the_loss_is_not_noticed(
-    binary: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Position and chain are those of what is left: the receiver is called although the object shows it."""
-    compares = "if stamp ~= ARGV[8] then"
-    assert compares in lua.INTENT.source
-    source = lua.INTENT.source.replace(compares, "if false then")
-    monkeypatch.setattr(lua.INTENT, "source", source)
-    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-    monkeypatch.setattr(lua.INTENT, "sha", sha)
-    assert await calls_after(binary, 0.02) == (2, 0.0)
