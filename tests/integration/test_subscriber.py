@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from functools import partial
 from itertools import chain, repeat
 from typing import Any
 from unittest.mock import DEFAULT, Mock
@@ -73,21 +72,6 @@ async def test_each_new_subscription_is_reported(redis_url: str, redis_server: R
     ]
     assert both.uids[0] == LISTENING
     assert both.uids.count(LISTENING) == 2
-
-
-async def test_connections_that_end_soon_are_made_ever_more_slowly(
-    redis_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each of them costs a look at everything, so one that is cut again and again is not made at once."""
-    pause = Mock(return_value=0.01)
-    monkeypatch.setattr(subscriber, "exponential", pause)
-    async with heard(redis_url) as both:
-        for count in range(1, 4):
-            await eventually(partial(lambda n: both.uids.count(LISTENING) >= n, count))
-            call(port_of(redis_server), "CLIENT", "KILL", "TYPE", "pubsub")
-        await eventually(lambda: pause.call_count >= 3)
-    failures = [call.args[-1] for call in pause.call_args_list]
-    assert failures == sorted(set(failures))
 
 
 async def test_an_idle_client_notices_that_its_server_is_gone(
