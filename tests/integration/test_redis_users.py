@@ -11,7 +11,7 @@ import itertools
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pytest
 import redis.asyncio as redis_asyncio
@@ -230,30 +230,9 @@ async def test_the_doctor_finds_nothing_missing(
     assert set(bad) == {"api-connect"}, bad
 
 
-async def test_a_refused_question_is_not_asked_again_and_again(
-    shared: redis_asyncio.Redis, redis_url: str
-) -> None:
-    """A server counts what it refuses, and somebody is alerted by it: each connection asks once."""
-    url = url_of(redis_url, "ledger", PASSWORD)
-    before = await refusals(shared)
-    async with running(url) as client:
-        assert await refusals(shared) <= before + 2, "one of the log, one of the listener"
-        before = await refusals(shared)
-        for _ in range(3):
-            await client.probe()
-        assert await refusals(shared) == before
-
-
 async def ask(client: redis_asyncio.Redis, *words: str | int) -> Any:
     """Give the server a command and return its answer."""
     return await client.execute_command(*words)  # type: ignore[no-untyped-call]  # vendor
-
-
-async def refusals(server: redis_asyncio.Redis) -> int:
-    """Return how many commands the server has refused to anybody, as its log of the rules has it."""
-    return sum(
-        int(str(entry["count"])) for entry in cast("list[dict[str, Any]]", await server.acl_log())
-    )
 
 
 async def test_strict_takes_the_word_of_who_set_the_server(
