@@ -7,7 +7,6 @@ import json
 import shutil
 import socket
 import ssl
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +15,6 @@ import pytest
 
 from notifier.gateway.reviews import REFUSED
 from syncer.model.resource import Json
-from syncer.runtime.connections import Connections
-from tests.beside import eventually
 from tests.channels.receiver import Certificates
 from tests.fakes.faults import Answer, Match
 from tests.integration.accounts import bind, make, token_of
@@ -25,7 +22,6 @@ from tests.integration.running_gateway import (
     Clock,
     Outside,
     Running,
-    ended,
     gateway,
     group,
     outside,
@@ -291,30 +287,3 @@ async def test_certificates_are_followed(
         clock.now += 5
         assert await post(here, pki_template.client()) == 0
         assert await post(here, pki_template.client("other")) == 200
-
-
-async def test_who_never_ends_a_handshake_stops_nobody(
-    outside: Outside, pki_template: Pki, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Connections that say nothing, or half, count before TLS: one is closed for each above the bound."""
-    monkeypatch.setattr("syncer.runtime.connections._HANDSHAKE", 600.0)
-    lasting = partial(Connections, first=600.0)
-    monkeypatch.setattr("notifier.gateway.server.Connections", lasting)
-    given = document(
-        "default",
-        {"insecure": True},
-        tls=pki_template.tls,
-        limits={"requests": 16, "connections": 16},
-    )
-    async with gateway(outside.kubeconfig, given) as here:
-        opened = [await here.raw((b"", b"\x16\x03\x01\x02")[number % 2]) for number in range(100)]
-        ends = [asyncio.create_task(ended(reader)) for reader, _ in opened]
-        await eventually(lambda: sum(end.done() for end in ends) >= 84)
-        async with asyncio.timeout(60):
-            # One that is crowded out is told so by a reset, and comes again as every sender does.
-            while await post(here, pki_template.client(bare=True)) != 200:
-                await asyncio.sleep(0.01)
-        for _, writer in opened:
-            writer.transport.abort()
-        await asyncio.gather(*ends)
-    assert len(stored(outside.server)) == 1
