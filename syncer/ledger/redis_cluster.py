@@ -413,8 +413,8 @@ class Cluster:
                 self._doubted = True
             # Moved, or not served: the next reading of the map shows it.
             with contextlib.suppress(ResponseError):
-                meta = await self._redis.read_metadata(connection)
-                was, self._store = self._store, self._redis.store_of(meta)
+                store = await self._redis.read_store(connection)
+                was, self._store = self._store, store
                 changed |= was not in ("", self._store)
         self._settle(changed=changed)
 

@@ -155,7 +155,7 @@ class Standalone:
         """Read, or write, the metadata of the store, and compare."""
         redis = self._redis
         try:
-            meta = await redis.read_metadata(connection)
+            store = await redis.read_store(connection)
         except ResponseError as error:
             if isinstance(classify_reply(error), Redirected):
                 raise ConfigError(
@@ -168,7 +168,7 @@ class Standalone:
             info.get("run_id", ""),
             info.get("master_replid", ""),
             info.get("role", ""),
-            redis.store_of(meta),
+            store,
             parse_version(info),
         )
         changed = redis.server is not None and redis.server.replaced_by(server)

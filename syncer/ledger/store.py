@@ -109,12 +109,12 @@ class RedisState:
         """Pub/sub channel on which owners receive the uids of logs that others have appended to."""
         return f"{self.prefix}:poke"
 
-    async def read_metadata(self, connection: AbstractConnection) -> bytes | None:
+    async def read_store(self, connection: AbstractConnection) -> str:
         """
-        Read the metadata on a connection, and write that of a store that has none.
+        Read the id of the store on a connection, and write the metadata of one that has none.
 
         Raises:
-            ConfigError: another program uses the key.
+            ConfigError: as `store_of`, for this installation.
             ResponseError: the server answers with another error.
         """
         try:
@@ -128,10 +128,6 @@ class RedisState:
             text = f"format=1 installation={self.installation} store={secrets.token_hex(8)}"
             await ask(connection, "SET", self.meta_key, text, "NX")
             meta = await ask(connection, "GET", self.meta_key)
-        return meta
-
-    def store_of(self, meta: bytes | None) -> str:
-        """As `store_of`, for this installation."""
         return store_of(meta, prefix=self.prefix, installation=self.installation)
 
     def settle(
