@@ -27,7 +27,7 @@ from notifier.reconciler.operator_holds import HoldKeeper
 from notifier.reporter import EventReporter
 from notifier.settings import Loaded
 from notifier.version import __version__
-from syncer.kube.events import EventLimits, EventRecorder
+from syncer.kube.events import EventRecorder
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.kube.reflector import Reflector
 from syncer.kube.status_policy import StatusPolicy
@@ -92,8 +92,10 @@ class Parts:
 
         self.metrics: Final = SyncMetrics(outside.registry)
         outside.watch.observe = self.metrics.loop_lag.observe
-        pace = EventLimits(queue=events.burst, rate=events.per_second, burst=events.burst)
-        self.events: Final = EventRecorder(outside.objects, instance=outside.identity, limits=pace)
+        self.events: Final = EventRecorder(
+            outside.objects, instance=outside.identity,
+            rate=events.per_second, burst=events.burst, queue=events.burst,
+        )  # fmt: skip
         self.delivery_metrics: Final = DeliveryMetrics(
             outside.registry,
             events_dropped=lambda: self.events.dropped,

@@ -23,7 +23,6 @@ import hashlib
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 from urllib.parse import quote
@@ -58,24 +57,6 @@ _PAUSE_MOST: Final = 5.0
 logger = logging.getLogger("ledger.kube")
 
 
-@dataclass(frozen=True, slots=True)
-class EventLimits:
-    """
-    Bounds of the recorder.
-
-    Attributes:
-        queue: Events that wait at most.
-        rate: Events per second in the long run.
-        burst: Events that may go at once after a quiet time.
-        timeout: Seconds for one try.
-    """
-
-    queue: int = 1000
-    rate: float = 50.0
-    burst: int = 1000
-    timeout: float = 5.0
-
-
 class EventRecorder:
     """Sends events about NotificationRequests; `dropped` counts those that were not written."""
 
@@ -84,18 +65,27 @@ class EventRecorder:
         client: KubeClient,
         *,
         instance: str,
-        limits: EventLimits | None = None,
+        rate: float = 50.0,
+        burst: int = 1000,
+        queue: int = 1000,
+        timeout: float = 5.0,
     ) -> None:
         """
         Prepare; `run` sends.
 
-        The client is not the one of the leases; `instance` is the name of this replica, shown in the
-        events.
+        Args:
+            client: Not the one of the leases.
+            instance: Name of this replica, shown in the events.
+            rate: Events per second in the long run.
+            burst: Events that may go at once after a quiet time.
+            queue: Events that wait at most.
+            timeout: Seconds for one try.
         """
         self._client = client
         self._instance = instance
-        self._limits = limits = limits or EventLimits()
-        self._bucket = TokenBucket(limits.rate, limits.burst, time.monotonic())
+        self._queue = queue
+        self._timeout = timeout
+        self._bucket = TokenBucket(rate, burst, time.monotonic())
         #: Events by namespace, of those that have some waiting or one under way.
         self._waiting: dict[str, deque[Json]] = {}
         #: Events that wait or are under way.
@@ -128,7 +118,7 @@ class EventRecorder:
                 repeat.
         """
         waiting = self._waiting.get(obj.namespace)
-        if self._left >= self._limits.queue:
+        if self._left >= self._queue:
             self.dropped += 1
             most = max(self._waiting.values(), key=len, default=deque())
             if len(most) <= max(1, len(waiting or ())):
@@ -182,7 +172,7 @@ class EventRecorder:
             else:
                 self._left -= 1
         if again:
-            while len(self._slow) >= self._limits.queue:
+            while len(self._slow) >= self._queue:
                 self._slow.pop()
             self._slow.add(namespace)
         elif time.monotonic() - began < _QUICK:
@@ -214,7 +204,7 @@ class EventRecorder:
     async def _send(self, event: Json) -> None:
         """Try a few times, with pauses."""
         for again in range(1, _TRIES + 1):
-            error = await self._try(event, self._limits.timeout)
+            error = await self._try(event, self._timeout)
             if error is None:
                 return
             if again < _TRIES:

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from syncer.kube.client import KubeClient
-from syncer.kube.events import EventLimits, EventRecorder, event_name
+from syncer.kube.events import EventRecorder, event_name
 from syncer.model.resource import NotificationRequest, parse_object
 from tests.beside import beside
 from tests.integration.scripted import ScriptedServer, always, status, write_kubeconfig
@@ -37,12 +37,10 @@ def request(namespace: str = "ns", name: str = "a") -> NotificationRequest:
 
 
 @asynccontextmanager
-async def recording(
-    kubeconfig: str | Path, limits: EventLimits | None = None
-) -> AsyncIterator[EventRecorder]:
+async def recording(kubeconfig: str | Path, **pace: int) -> AsyncIterator[EventRecorder]:
     """Run a recorder for the time of the context."""
     async with await KubeClient.connect(str(kubeconfig), user_agent="t") as client:
-        recorder = EventRecorder(client, instance="pod-0", limits=limits)
+        recorder = EventRecorder(client, instance="pod-0", **pace)
         async with beside(recorder.run()):
             yield recorder
 
@@ -153,10 +151,9 @@ async def test_missing_permission_is_told_once(
 
 async def test_rate_is_bounded_behind_the_burst(tmp_path: Path) -> None:
     """The burst goes at once, what follows at the rate."""
-    limits = EventLimits(burst=5, rate=20)
     async with (
         ScriptedServer(always(lambda: web.json_response({}, status=201))) as server,
-        recording(write_kubeconfig(tmp_path / "k", server.url), limits) as recorder,
+        recording(write_kubeconfig(tmp_path / "k", server.url), burst=5, rate=20) as recorder,
     ):
         began = time.monotonic()
         for n in range(15):

@@ -11,7 +11,7 @@ import pytest
 
 from syncer.kube import events
 from syncer.kube.client import KubeClient
-from syncer.kube.events import EventLimits, EventRecorder
+from syncer.kube.events import EventRecorder
 from syncer.model.errors import (
     DENIED,
     Ambiguous,
@@ -56,10 +56,10 @@ def _quicker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def recording(limits: EventLimits) -> AsyncIterator[tuple[Server, EventRecorder]]:
+async def recording(*, queue: int = 1000) -> AsyncIterator[tuple[Server, EventRecorder]]:
     """Run a recorder for the time of the context."""
     server = Server()
-    recorder = EventRecorder(cast("KubeClient", server), instance="pod-0", limits=limits)
+    recorder = EventRecorder(cast("KubeClient", server), instance="pod-0", queue=queue, timeout=60)
     async with beside(recorder.run()):
         yield server, recorder
 
@@ -77,7 +77,7 @@ def emit(recorder: EventRecorder, namespace: str, message: str) -> None:
 
 async def test_slow_namespaces_leave_senders_to_the_others() -> None:
     """However many webhooks dawdle, others wait for a first try of each; of theirs, nothing is lost."""
-    async with recording(EventLimits(timeout=60)) as (server, recorder):
+    async with recording() as (server, recorder):
         slow = [f"slow-{n}" for n in range(20)]
         for n in range(2):
             for namespace in slow:
@@ -98,7 +98,7 @@ async def test_slow_namespaces_leave_senders_to_the_others() -> None:
 
 async def test_a_namespace_that_is_quick_again_has_its_turns_among_the_quick() -> None:
     """It is slow only until it takes an event at once; a further one is tried as at first."""
-    async with recording(EventLimits(timeout=60)) as (server, recorder):
+    async with recording() as (server, recorder):
         emit(recorder, "slow", "1")
         await eventually(lambda: len(server.tried) == 2)
         # Nothing of it is under way or waits now, and it is known all the same.
@@ -113,7 +113,7 @@ async def test_a_namespace_that_is_quick_again_has_its_turns_among_the_quick() -
 
 async def test_what_is_under_way_at_the_end_is_counted() -> None:
     """Nobody waits for its answer, so it is as lost as what waits."""
-    async with recording(EventLimits(timeout=60)) as (server, recorder):
+    async with recording() as (server, recorder):
         for namespace in ("slow-1", "slow-2", "slow-2"):
             emit(recorder, namespace, "1")
         await eventually(lambda: len(server.tried) == 4)
@@ -123,7 +123,7 @@ async def test_what_is_under_way_at_the_end_is_counted() -> None:
 
 async def test_no_more_slow_namespaces_are_remembered_than_events() -> None:
     """Namespaces come and go; what is known of them is bounded."""
-    async with recording(EventLimits(queue=2, timeout=60)) as (server, recorder):
+    async with recording(queue=2) as (server, recorder):
         for n in range(5):
             server.go.clear()
             server.tried.clear()
@@ -161,7 +161,7 @@ async def test_what_becomes_of_an_event(
     """What cannot be written is counted, and said unless its namespace ends."""
     monkeypatch.setattr(events, "_PAUSE_FIRST", 0.0)
     answers, tries, dropped, said = ANSWERS[case]
-    async with recording(EventLimits(timeout=60)) as (server, recorder):
+    async with recording() as (server, recorder):
         server.answers = list(answers)
         emit(recorder, "ns", "1")
         assert await recorder.drain(60) == 0
@@ -175,9 +175,7 @@ async def test_what_becomes_of_an_event(
 
 async def test_a_full_queue_takes_from_whoever_has_most() -> None:
     """One author's flood costs his own events; of equal ones the newest is not taken."""
-    recorder = EventRecorder(
-        cast("KubeClient", Server()), instance="pod-0", limits=EventLimits(queue=4)
-    )
+    recorder = EventRecorder(cast("KubeClient", Server()), instance="pod-0", queue=4)
     for n in range(4):
         emit(recorder, "flood", f"flood-{n}")
     emit(recorder, "flood", "flood-4")
@@ -197,7 +195,7 @@ async def test_a_full_queue_takes_from_whoever_has_most() -> None:
 
 async def test_what_is_dropped_at_the_end_is_dropped_once() -> None:
     """What waits is not sent any more, and a second end has nothing left of it."""
-    async with recording(EventLimits(timeout=60)) as (server, recorder):
+    async with recording() as (server, recorder):
         for n in range(3):
             emit(recorder, "slow", str(n))
         await eventually(lambda: len(server.tried) == 2)
