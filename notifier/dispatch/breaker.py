@@ -249,12 +249,12 @@ class Breaker:
         self._succeeded = 0
 
 
+@dataclass(eq=False)
 class Breakers:
     """Every channel's breaker; as many as the routing file has ever held names. A local one never opens."""
 
-    def __init__(self) -> None:
-        """Start with all closed: what an earlier process saw is not known."""
-        self._breakers: dict[str, Breaker] = {}
+    #: All are closed at first: what an earlier process saw is not known.
+    _breakers: dict[str, Breaker] = field(default_factory=dict, init=False)
 
     def of(self, channel: str) -> Breaker:
         """The breaker of a channel."""

@@ -30,7 +30,7 @@ import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
 from typing import Final
@@ -125,25 +125,23 @@ class Job:
     started: bool = False
 
 
+@dataclass(eq=False)
 class ReceiverQueue:
     """The queue of one receiver."""
 
-    def __init__(self, channel: str, breaker: Breaker, pace: Pace, alarm: Alarm) -> None:
-        """Start empty."""
-        self.channel = channel
-        self.breaker = breaker
-        self.pace = pace
-        self.alarm = alarm
-        #: Uids of waiting attempts.
-        self.keys: set[str] = set()
-        self.running = 0
-        #: Waiting attempts that are not their notification's first.
-        self.retries = 0
-        #: Running attempts by namespace, for namespaces seen since the queue was last idle (a bounded
-        #: number).
-        self.busy: dict[str, int] = {}
-        #: A heap of the waiting attempts of each namespace, in the order of their turns; none is empty.
-        self._namespaces: OrderedDict[str, list[Job]] = OrderedDict()
+    channel: str
+    breaker: Breaker
+    pace: Pace
+    alarm: Alarm
+    #: Uids of waiting attempts.
+    keys: set[str] = field(default_factory=set, init=False)
+    running: int = field(default=0, init=False)
+    #: Waiting attempts that are not their notification's first.
+    retries: int = field(default=0, init=False)
+    #: Running attempts by namespace, for namespaces seen since the queue was last idle (a bounded number).
+    busy: dict[str, int] = field(default_factory=dict, init=False)
+    #: A heap of the waiting attempts of each namespace, in the order of their turns; none is empty.
+    _namespaces: OrderedDict[str, list[Job]] = field(default_factory=OrderedDict, init=False)
 
     def push(self, job: Job) -> None:
         """Add a job that waits for its turn."""

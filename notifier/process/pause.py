@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -23,28 +24,18 @@ logger = logging.getLogger("ledger.delivery")
 #: Seconds between reads of the file, and before the first.
 _LOOK: Final = 1.0
 
-FileVersion = tuple[int, int, int]
 
-
+@dataclass(eq=False)
 class PauseSwitch:
     """Reads the switch from a file and applies changes."""
 
-    def __init__(
-        self,
-        path: Path,
-        apply: Callable[[bool], None],
-    ) -> None:
-        """
-        Prepare; nothing is read yet.
-
-        Args:
-            path: The settings file.
-            apply: Called with the position whenever the file has changed; true pauses.
-        """
-        self._path = path
-        self._apply = apply
-        self._seen: FileVersion | None = None
-        self._problem = ""
+    #: The settings file.
+    path: Path
+    #: Called with the position whenever the file has changed; true pauses.
+    apply: Callable[[bool], None]
+    #: Modification time, inode and size of the file that was read last.
+    _seen: tuple[int, int, int] | None = field(default=None, init=False)
+    _problem: str = field(default="", init=False)
 
     async def run(self) -> None:
         """Read the file until cancelled."""
@@ -53,18 +44,18 @@ class PauseSwitch:
             while True:
                 paused = await thread.poll(self.look, _LOOK)
                 if paused is not None:
-                    self._apply(paused)
+                    self.apply(paused)
         finally:
             thread.close()
 
     def look(self) -> bool | None:
         """The position in the file; None if the file is unchanged or cannot be used."""
         try:
-            stat = self._path.stat()
+            stat = self.path.stat()
             version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
             if version == self._seen:
                 return None
-            group = read_file(self._path).values.get("delivery")
+            group = read_file(self.path).values.get("delivery")
         except OSError as error:
             problem = f"the settings file cannot be read ({reason_of(error)})"
         except ConfigError as error:
