@@ -231,13 +231,8 @@ class Cache:
         return None
 
     def next_due(self) -> float:
-        """When the next write becomes due, infinite if none will; see `waiting` for those that are."""
+        """When the next write becomes due, infinite if none will; it says nothing of those that are."""
         return self._heap[0][0] if self._heap else math.inf
-
-    @property
-    def waiting(self) -> bool:
-        """Whether writes that are due wait for their turn."""
-        return bool(self._due)
 
     def dirty(self) -> Iterator[Notification]:
         """Entries with unpublished changes."""

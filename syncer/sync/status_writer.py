@@ -194,9 +194,8 @@ class StatusWriter:
             async with self._turn:
                 notification = await self._next()
             await self._one(notification)
-            if self.cache.waiting:
-                # Its namespace may have a write more now.
-                self.cache.wake.set()
+            # Its namespace may have a write more now.
+            self.cache.wake.set()
 
     async def _next(self) -> Notification:
         """Wait for a notification whose write is due and may begin."""
