@@ -239,8 +239,7 @@ class Sweeper:
         """
         lost: list[Finished] = []
         left = self.cache.audit_capacity
-        for start in range(0, len(summaries), _PAGE):
-            page = summaries[start : start + _PAGE]
+        async for page in slices(summaries, _PAGE):
             reopened: list[str] = []
             unaudited: list[str] = []
             heads = await self.log.read_headers([s.uid for s in page])
@@ -281,9 +280,8 @@ class Sweeper:
         that arrived after its caller had given it up).
         """
         found = 0
-        notifications = [e for e in self.cache.entries.values() if e.claim is not None]
-        for start in range(0, len(notifications), _PAGE):
-            page = notifications[start : start + _PAGE]
+        claimed = (e for e in self.cache.entries.values() if e.claim is not None)
+        async for page in slices(claimed, _PAGE):
             heard = self.log.client.subscriptions
             heads = await self.log.read_headers([e.uid for e in page])
             for notification, head in zip(page, heads, strict=True):
