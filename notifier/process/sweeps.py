@@ -126,21 +126,18 @@ class Sweeps:
         if found:
             logger.info("found records that another process appended", extra={"logs": found})
 
-    async def _until_listed(self) -> None:
-        """Wait until this process has owned a shard, and knows the objects of all that it owns."""
+    async def _begin(self, kind: str, wanted: asyncio.Event) -> None:
+        """Begin a round once this process has owned a shard, and knows the objects of all that it owns."""
         await self._parts.takeover.owning.wait()
         while not self._parts.reflector.synced:
             await asyncio.sleep(_LISTED_POLL)
-
-    def _begin(self, kind: str, wanted: asyncio.Event) -> None:
-        # This round covers every shard acquired up to now; a later one asks for another round.
+        # It covers every shard acquired up to now; a later one asks for another round.
         wanted.clear()
         self.looked_at.pop(kind, None)
 
     async def finished(self) -> None:
         """Compare finished notifications with their logs."""
-        await self._until_listed()
-        self._begin(_FINISHED, self._parts.takeover.finished)
+        await self._begin(_FINISHED, self._parts.takeover.finished)
         summaries = [s for s in self._parts.cache.finished.values() if not s.journaled]
         lost = await self._parts.sweeper.finished(summaries, self._reopen)
         logger.debug("finished objects checked", extra={"objects": len(summaries), "no_log": lost})
@@ -173,8 +170,7 @@ class Sweeps:
 
     async def orphans(self) -> None:
         """Retire logs whose objects are gone."""
-        await self._until_listed()
-        self._begin(_LOGS, self._parts.takeover.orphans)
+        await self._begin(_LOGS, self._parts.takeover.orphans)
         cache, reflector = self._parts.cache, self._parts.reflector
 
         def known(uid: str) -> bool:
