@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from notifier.contract import Outcome
-from notifier.dispatch.breaker import Reject, refusal
+from notifier.dispatch.breaker import refusal
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.reconciler.attempt import Attempts, Ports
 from notifier.reconciler.decisions import Decisions
@@ -107,8 +107,11 @@ class Reconciler:
         self._decided(notification, decision)
         if ready.journaled:
             return decision
-        for channel, rejection in rejected.items():
-            await self._note_rejection(notification, channel, rejection)
+        for channel, reason in rejected.items():
+            # It waits in the receiver's queue, does not count as an attempt, and is reported once.
+            if await self.ports.notifications.note(notification, channel, reason):
+                made = sum(map(counts, notification.view.of_channel(channel)))
+                self.ports.reporter.rejected(notification.request, channel, reason, made)
         for channel, reason in withheld(decision):
             if await self.ports.notifications.note(notification, channel, reason):
                 self.ports.reporter.held(notification.request, channel, reason)
@@ -120,9 +123,9 @@ class Reconciler:
 
     def _start(
         self, notification: Notification, decision: Decision, *, journaled: bool
-    ) -> dict[str, Reject]:
-        """Act on a decision; returns what a circuit breaker rejects, by channel."""
-        rejected: dict[str, Reject] = {}
+    ) -> dict[str, str]:
+        """Act on a decision; returns why circuit breakers reject attempts, by channel."""
+        rejected: dict[str, str] = {}
         for channel in decision.channels if isinstance(decision, Deliver) else ():
             submit = partial(
                 self.dispatcher.submit,
@@ -136,7 +139,7 @@ class Reconciler:
             if journaled:
                 self.attempts.submit_in_turn(notification, channel, submit)
             elif (rejection := submit()) is not None:
-                rejected[channel] = rejection
+                rejected[channel] = refusal(channel, rejection)
         if isinstance(decision, Finish):
             self.ports.notifications.cache.mark_dirty(notification, urgent=True)
         if decision.then is not None:
@@ -166,16 +169,3 @@ class Reconciler:
             await self.ports.notifications.give_up(
                 notification, ready.term, channel, outcome, limit=limit
             )
-
-    async def _note_rejection(
-        self, notification: Notification, channel: str, rejection: Reject
-    ) -> None:
-        """
-        Report, once, that an attempt waits for its receiver's circuit breaker.
-
-        It waits in the receiver's queue and does not count as an attempt.
-        """
-        reason = refusal(channel, rejection)
-        if await self.ports.notifications.note(notification, channel, reason):
-            made = sum(map(counts, notification.view.of_channel(channel)))
-            self.ports.reporter.rejected(notification.request, channel, reason, made)
