@@ -323,16 +323,12 @@ def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | Non
     config, findings = examine(text, native=native_kinds(settings))
     found = list(findings)
     if config is not None:
-        for rule in (_missing, _unused, _shown_secrets):
-            found += rule(config)
+        lacking = config.without_credential()
+        found += [_found("no credential", path, line) for _, path, line in lacking]
+        found += [*_unused(config), *_shown_secrets(config)]
         if settings is not None:
             found += _switched_off(config, settings)
     return config, found
-
-
-def _missing(config: RoutingConfig) -> Iterator[Finding]:
-    for _, path, line in config.without_credential():
-        yield _found("no credential", path, line)
 
 
 def _unused(config: RoutingConfig) -> Iterator[Finding]:

@@ -62,7 +62,7 @@ class Secrets:
         files: tuple[str, ...],
         key: str,
         clock: Callable[[], float],
-        check: Callable[[bytes], object] = lambda _secret: None,
+        check: Callable[[bytes], object] = len,
     ) -> None:
         """
         Read the files, with one secret each; ConfigError if none of them can be used.
@@ -138,8 +138,7 @@ class Access:
             passwords = Secrets(basic.password_files, f"{path}.basic.passwordFiles", clock)
             self._by_headers.append(lambda i: check_basic(i, basic.user, passwords.current()))
         if signed := auth.signature:
-            standard = signed.scheme == "standard-webhooks"
-            check = standard_key if standard else lambda _key: None
+            check = standard_key if signed.scheme == "standard-webhooks" else len
             keys = Secrets(signed.key_files, f"{path}.signature.keyFiles", clock, check)
             self._by_body.append(lambda i, now: check_signature(i, signed, keys.current(), now))
 
