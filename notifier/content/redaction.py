@@ -19,21 +19,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import re2
 
 REDACTED: Final = "[REDACTED]"
-
-
-class Pattern(Protocol):
-    """What the two engines have in common."""
-
-    def search(self, text: str, /) -> object:
-        """The first match, None if there is none."""
-
-    def sub(self, replacement: str, text: str, /) -> str:
-        """The text with each match replaced by a template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +34,13 @@ class Rule:
     Attributes:
         name: For tests and documentation.
         needles: Lower-case texts of which one must occur for the pattern to be able to match.
-        pattern: What is found.
+        pattern: What is found; RE2's patterns have the members of the library's that are used.
         replacement: Template of what it becomes.
     """
 
     name: str
     needles: tuple[str, ...]
-    pattern: Pattern
+    pattern: re.Pattern[str]
     replacement: str
 
 
