@@ -135,9 +135,6 @@ def _code(code: str) -> str:
 
 
 def _head(text: str, limit: int) -> str:
-    used = 0
-    for n, character in enumerate(text):
-        used += 2 if character > "\uffff" else 1
-        if used > limit:
-            return text[:n]
-    return text
+    """The first units of a text in UTF-16, without the half of a character at their end."""
+    units = text.encode("utf-16-le", "replace")[: 2 * max(0, limit)]
+    return units.decode("utf-16-le", "ignore")
