@@ -23,16 +23,8 @@ _BLOCKS: Final = {"$each": ("$do",), "$if": ("$then", "$else")}
 
 #: The mappings in which a text stands, from the outermost to its own.
 Around = tuple[Mapping[str, Any], ...]
-_Node = Callable[[Any, "_Count"], Any]
-
-
-class _Count:
-    """How many values may still be rendered."""
-
-    __slots__ = ("left",)
-
-    def __init__(self) -> None:
-        self.left = VALUES
+#: Renders a part for what is seen; of how many values may still be rendered, it takes its own.
+_Node = Callable[[Any, list[int]], Any]
 
 
 class Tree:
@@ -77,7 +69,7 @@ class Tree:
 
     def render(self, view: Any) -> Any:
         """Return the payload; Unfit if an expression does not fit what it meets, or it gets too large."""
-        found = self._root(view, _Count())
+        found = self._root(view, [VALUES])
         return None if found is _ABSENT else found
 
     def _node(
@@ -97,7 +89,7 @@ class Tree:
                 )
                 for key, inner in source.items()
             }
-            return lambda view, count: _mapping(members, view, count)
+            return lambda view, left: _mapping(members, view, left)
         if isinstance(source, list):
             items = [
                 (
@@ -106,7 +98,7 @@ class Tree:
                 )
                 for inner in source
             ]
-            return lambda view, count: _list(items, view, count)
+            return lambda view, left: _list(items, view, left)
         return lambda *_: source
 
     def _text(self, source: str, path: str, around: Around, names: frozenset[str]) -> _Node:
@@ -122,7 +114,7 @@ class Tree:
             )
         plain, scalars = language == "text", self._scalars
 
-        def node(view: Any, _: _Count) -> Any:
+        def node(view: Any, _: list[int]) -> Any:
             try:
                 value = template.value(view)
             except Unfit as unfit:
@@ -162,7 +154,7 @@ class Tree:
             other: _Node = lambda *_: _ABSENT  # noqa: E731 - one of two
             if "$else" in source:
                 other = self._node(source["$else"], path, around, names, depth + 1)
-            return lambda view, count: (then if is_true(find(view)) else other)(view, count)
+            return lambda view, left: (then if is_true(find(view)) else other)(view, left)
         inner = seen_in(names, self._item) or frozenset()
         return _each(find, self._node(source["$do"], path, around, inner, depth + 1), path)
 
@@ -174,31 +166,31 @@ def _flat(value: Any) -> bool:
 
 
 def _each(find: Find, inner: _Node, path: str) -> _Node:
-    def node(view: Any, count: _Count) -> Any:
+    def node(view: Any, left: list[int]) -> Any:
         items = find(view)
         if items is None:
             return []
         if not isinstance(items, list):
             raise Unfit(f"{path}: $each meets what is no list")
         seen = scopes(view, items)
-        _take(count, len(seen))
-        found = [inner(scope, count) for scope in seen]
+        _take(left, len(seen))
+        found = [inner(scope, left) for scope in seen]
         return [value for value in found if value is not _ABSENT]
 
     return node
 
 
-def _mapping(members: Mapping[str, _Node], view: Any, count: _Count) -> Any:
-    _take(count, len(members))
-    found = {key: node(view, count) for key, node in members.items()}
+def _mapping(members: Mapping[str, _Node], view: Any, left: list[int]) -> Any:
+    _take(left, len(members))
+    found = {key: node(view, left) for key, node in members.items()}
     return {key: value for key, value in found.items() if value is not _ABSENT}
 
 
-def _list(items: list[tuple[_Node, bool]], view: Any, count: _Count) -> Any:
-    _take(count, len(items))
+def _list(items: list[tuple[_Node, bool]], view: Any, left: list[int]) -> Any:
+    _take(left, len(items))
     found: list[Any] = []
     for node, several in items:
-        value = node(view, count)
+        value = node(view, left)
         if several:
             found += value
         elif value is not _ABSENT:
@@ -206,7 +198,7 @@ def _list(items: list[tuple[_Node, bool]], view: Any, count: _Count) -> Any:
     return found
 
 
-def _take(count: _Count, values: int) -> None:
-    count.left -= values
-    if count.left < 0:
+def _take(left: list[int], values: int) -> None:
+    left[0] -= values
+    if left[0] < 0:
         raise Unfit(f"the payload holds more than {VALUES} values")
