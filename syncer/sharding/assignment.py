@@ -21,7 +21,7 @@ The share is arithmetic and distributes work; safety comes from sessions, compar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -36,19 +36,11 @@ def share(shards: int, members: int) -> int:
     return -(-shards // max(1, members))
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
-    """Shards to hand over, in this order, and the reason; none if all stay."""
-
-    shards: tuple[int, ...]
-    reason: str
-
-
 def hand_over(
-    owned: Iterable[int], *, shards: int, others: int, unable: float | None, patience: float
-) -> HandOver:
+    owned: Collection[int], *, shards: int, others: int, unable: float | None, patience: float
+) -> tuple[int, str] | None:
     """
-    Decide what a replica should hand over now.
+    Return the shard that a replica should hand over now, and the reason; None if all stay.
 
     Above its share it gives up the highest-numbered shards. One that cannot serve gives up all of
     them, but not for a short outage, which costs less than claiming every log again; and not while no
@@ -61,17 +53,13 @@ def hand_over(
         unable: Seconds for which this one has not been, None if it is.
         patience: Seconds of that from which on it hands over.
     """
-    held = sorted(owned, reverse=True)
     if unable is None:
-        most = share(shards, others + 1)
-        return HandOver(
-            tuple(held[: max(0, len(held) - most)]), f"above the share of {others + 1} replicas"
-        )
-    if unable <= patience:
-        return HandOver((), "unable to serve, and not for long")
-    if not others:
-        return HandOver((), "unable to serve, and so is every other replica")
-    return HandOver(tuple(held), f"unable to serve for {unable:.0f} s, and another replica is able")
+        wanted = len(owned) > share(shards, others + 1)
+        reason = f"above the share of {others + 1} replicas"
+    else:
+        wanted = unable > patience and others > 0
+        reason = f"unable to serve for {unable:.0f} s, and another replica is able"
+    return (max(owned), reason) if owned and wanted else None
 
 
 class Fitness:

@@ -28,7 +28,6 @@ from syncer.model.lineage import Lineage
 from syncer.runtime.supervise import elapse
 from syncer.sharding.assignment import (
     Fitness,
-    HandOver,
     Hold,
     ShardState,
     able_sessions,
@@ -246,7 +245,7 @@ class ShardManager:
         able = not self._stopped and self._able()
         return self._fitness.check(able=able, others=self.others, now=self._clock())
 
-    def _excess(self) -> HandOver:
+    def _excess(self) -> tuple[int, str] | None:
         self._serving()
         return hand_over(
             set(self.held.terms) - self._shards.leaving,
@@ -424,11 +423,11 @@ class ShardManager:
     async def _distribute(self) -> None:
         while True:
             await asyncio.sleep(self._timings.retry_period)
-            while (excess := self._excess()).shards and not self._stopped:
+            while (excess := self._excess()) and not self._stopped:
                 # One at a time: meanwhile others may have come or gone.
                 if self._fitness.unable_for(self._clock()) is not None:
                     self._fitness.probe(self._clock())
-                await self._hand_over(excess.shards[0], excess.reason)
+                await self._hand_over(*excess)
 
     async def _hand_over(self, n: int, reason: str) -> None:
         term = self.held.terms[n]

@@ -24,24 +24,25 @@ class Shards:
         """Own nothing yet; `shards` is fixed at installation."""
         self.sharding = Sharding(shards)
         self._terms: dict[int, LeaseTerm] = {}
-        self._leaving: set[int] = set()
+        #: Shards that are being handed over.
+        self.leaving: set[int] = set()
         #: Called whenever a shard is acquired, lost or released.
         self.on_change: Callable[[], None] = lambda: None
 
     def take(self, shard: int, term: LeaseTerm) -> None:
         """Note that a shard was acquired."""
-        self._leaving.discard(shard)
+        self.leaving.discard(shard)
         self._terms[shard] = term
         self.on_change()
 
     def leave(self, shard: int) -> None:
         """Note that a shard is being handed over: nothing new is begun in it."""
-        self._leaving.add(shard)
+        self.leaving.add(shard)
 
     def drop(self, shard: int) -> None:
         """Note that a shard was lost or released."""
         self._terms.pop(shard, None)
-        self._leaving.discard(shard)
+        self.leaving.discard(shard)
         self.on_change()
 
     def term_of(self, uid: str) -> LeaseTerm | None:
@@ -51,14 +52,9 @@ class Shards:
     def accepts(self, uid: str) -> bool:
         """Whether new work on a notification may begin here."""
         shard = self.sharding.of(uid)
-        return shard in self._terms and shard not in self._leaving
+        return shard in self._terms and shard not in self.leaving
 
     @property
     def owned(self) -> dict[int, LeaseTerm]:
         """Lease terms by shard."""
         return dict(self._terms)
-
-    @property
-    def leaving(self) -> frozenset[int]:
-        """Shards that are being handed over."""
-        return frozenset(self._leaving)

@@ -51,7 +51,7 @@ from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis
 from syncer.rules.plan import NO_HOLDS
 from syncer.rules.reconcile import Presence
-from syncer.sharding.assignment import HandOver, Hold, ShardState
+from syncer.sharding.assignment import Hold, ShardState
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.shard_leases import ShardLeases
 from syncer.sharding.view import LeaseView
@@ -241,11 +241,11 @@ def patient_hand_over(notification: Notification, _held_up: object, *, paused: b
 @around("unable replica keeps its shards", syncer.sharding.manager, "hand_over")
 def keep_what_cannot_be_served(
     was: Any, owned: Any, *, unable: float | None, **rest: Any
-) -> HandOver:
+) -> tuple[int, str] | None:
     """Shards are handed over to be shared, and for no other reason."""
-    if unable is not None:
-        return HandOver((), "kept")
-    decided: HandOver = was(owned, unable=None, **rest)
+    decided: tuple[int, str] | None = None
+    if unable is None:
+        decided = was(owned, unable=None, **rest)
     return decided
 
 

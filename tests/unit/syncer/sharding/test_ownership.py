@@ -20,7 +20,7 @@ def uids(shard: int) -> list[str]:
 def test_a_shard_is_ours_from_its_acquisition_to_its_loss() -> None:
     """Its notifications have its term, and are accepted; those of other shards are not."""
     shards = Shards(4)
-    assert (shards.sharding.shards, shards.owned, shards.leaving) == (4, {}, frozenset())
+    assert (shards.sharding.shards, shards.owned, shards.leaving) == (4, {}, set())
     shards.take(2, TERM)
     for uid in UIDS:
         ours = uid in uids(2)
@@ -43,7 +43,7 @@ def test_a_shard_that_leaves_accepts_nothing_and_keeps_its_term() -> None:
     assert (shards.accepts(uid), shards.term_of(uid), 2 in shards.leaving) == (True, NEXT, False)
     shards.leave(2)
     shards.drop(2)
-    assert shards.leaving == frozenset()
+    assert shards.leaving == set()
 
 
 def test_who_asked_hears_of_each_change() -> None:
