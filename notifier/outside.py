@@ -18,7 +18,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from notifier.audit.assembly import Outlets
-from notifier.router import FollowingRouter
+from notifier.router import Router
 from syncer.kube.client import KubeClient
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError
@@ -109,7 +109,7 @@ class Outside:
     objects: KubeClient
     leases: KubeClient
     redis: RedisFactory
-    router: FollowingRouter
+    router: Router
     audit: Outlets | None
     admin: Admin
     registry: CollectorRegistry

@@ -34,7 +34,7 @@ class Routed(NamedTuple):
 
 
 class Router(Protocol):
-    """Chooses channels, and knows each of them."""
+    """Chooses channels, knows each of them, and follows its files while the process runs."""
 
     async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """
@@ -52,10 +52,6 @@ class Router(Protocol):
 
     def not_ready(self, name: str) -> str | None:
         """Why a channel cannot send now, for example for a missing credential; None if it can."""
-
-
-class FollowingRouter(Router, Protocol):
-    """A router that follows its files while the process runs."""
 
     @property
     def problem(self) -> str | None:
@@ -131,20 +127,20 @@ class LiveRouter:
 
     @property
     def problem(self) -> str | None:
-        """See `FollowingRouter.problem`."""
+        """See `Router.problem`."""
         return self._routing.problem
 
     @property
     def in_force(self) -> str:
-        """See `FollowingRouter.in_force`."""
+        """See `Router.in_force`."""
         return self._routing.in_force
 
     @property
     def doubts(self) -> int:
-        """See `FollowingRouter.doubts`."""
+        """See `Router.doubts`."""
         return self._routing.current.config.doubts
 
     @property
     def channels(self) -> Iterable[str]:
-        """See `FollowingRouter.channels`."""
+        """See `Router.channels`."""
         return self._routing.current.config.targets.keys()
