@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from notifier.channels.base import Provider
@@ -23,7 +24,7 @@ from notifier.channels.log import LogChannel
 from notifier.channels.pagerduty import ENDPOINT, pagerduty_channel
 from notifier.channels.slack import slack_channel
 from notifier.channels.teams import teams_channel
-from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
+from notifier.channels.webhook import Authentication, WebhookChannel, basic_auth, bearer_token
 from notifier.channels.worded import WordedChannel
 from notifier.contract import Channel
 from notifier.routing.config import Target
@@ -130,14 +131,14 @@ class ChannelRegistry:
             timeout_s=self._timeout,
         )
 
-    def _authentication(self, name: str, config: WebhookConfig) -> BearerToken | BasicAuth | None:
+    def _authentication(self, name: str, config: WebhookConfig) -> Authentication | None:
         http, basic = config.http_config, config.http_config.basic_auth
         if http.bearer_token_ref or http.bearer_token:
             token = self._secret(name, http.bearer_token_ref, http.bearer_token)
-            return BearerToken(token, http.scheme or "Bearer")
+            return partial(bearer_token, token, http.scheme or "Bearer")
         if basic.password_ref or basic.password:
             password = self._secret(name, basic.password_ref, basic.password)
-            return BasicAuth(basic.username, password)
+            return partial(basic_auth, basic.username, password)
         return None
 
     def _email(self, name: str, target: Target, mail_client: MailClient) -> Channel | None:

@@ -27,7 +27,7 @@ import hmac
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -49,49 +49,37 @@ _IN_PROGRESS: Final = 409
 _SECRET_CHARS: Final = 8
 #: Bytes of a body.
 _BODY_BYTES: Final = 1 << 20
+#: Returns the value of a header, and the texts in it that are secret.
+Authentication = Callable[[], tuple[str, tuple[str, ...]]]
 #: Printable ASCII without blanks.
 _TOKEN: Final = re.compile(r"[!-~]+")
 
 
-@dataclass(frozen=True, slots=True)
-class BearerToken:
-    """Authentication by a token; its repr shows nothing."""
+def bearer_token(token: Provider, scheme: str = "Bearer") -> tuple[str, tuple[str, ...]]:
+    """
+    Value of `Authorization` with a token, and the texts in it that are secret.
 
-    token: Provider = field(repr=False)
-    scheme: str = "Bearer"
-
-    def header(self) -> tuple[str, tuple[str, ...]]:
-        """
-        Value of `Authorization`, and the texts in it that are secret.
-
-        Raises:
-            ValueError: the token cannot be part of a header; the text does not show it.
-        """
-        token = self.token()
-        if not _TOKEN.fullmatch(token):
-            raise ValueError("the token is empty or holds what no header may")
-        return f"{self.scheme} {token}", (token,)
+    Raises:
+        ValueError: the token cannot be part of a header; the text does not show it.
+    """
+    secret = token()
+    if not _TOKEN.fullmatch(secret):
+        raise ValueError("the token is empty or holds what no header may")
+    return f"{scheme} {secret}", (secret,)
 
 
-@dataclass(frozen=True, slots=True)
-class BasicAuth:
-    """Authentication by user and password, in UTF-8; its repr does not show the password."""
+def basic_auth(username: str, password: Provider) -> tuple[str, tuple[str, ...]]:
+    """
+    Value of `Authorization` with user and password, in UTF-8, and the texts in it that are secret.
 
-    username: str
-    password: Provider = field(repr=False)
-
-    def header(self) -> tuple[str, tuple[str, ...]]:
-        """
-        Value of `Authorization`, and the texts in it that are secret.
-
-        Raises:
-            ValueError: there is no password.
-        """
-        password = self.password()
-        if not password:
-            raise ValueError("the password is empty")
-        pair = base64.b64encode(f"{self.username}:{password}".encode()).decode()
-        return f"Basic {pair}", (pair, password)
+    Raises:
+        ValueError: there is no password.
+    """
+    secret = password()
+    if not secret:
+        raise ValueError("the password is empty")
+    pair = base64.b64encode(f"{username}:{secret}".encode()).decode()
+    return f"Basic {pair}", (pair, secret)
 
 
 class WebhookChannel(Channel):
@@ -102,7 +90,7 @@ class WebhookChannel(Channel):
         http_client: Sends the requests.
         url: Provider of the URL.
         secrets: Provider of the signing secrets, newest first; none means unsigned.
-        authentication: How to authenticate, None for not at all.
+        authentication: Makes the value of `Authorization`, and names what is secret in it; None for none.
         in_clear: Send it over http:// as well.
         requests: The operator's own requests, None for the standard one.
         origin: Tells the receiver from others of the same name, before or after.
@@ -117,7 +105,7 @@ class WebhookChannel(Channel):
         url: Provider,
         *,
         secrets: Callable[[], Sequence[str]] = tuple,
-        authentication: BearerToken | BasicAuth | None = None,
+        authentication: Authentication | None = None,
         in_clear: bool = False,
         requests: Requests | None = None,
         origin: str = "",
@@ -169,7 +157,7 @@ class WebhookChannel(Channel):
         shown_to_it: tuple[str, ...] = ()
         if self._authentication is not None:
             try:
-                headers["Authorization"], shown_to_it = self._authentication.header()
+                headers["Authorization"], shown_to_it = self._authentication()
             except ValueError as exc:
                 return Outcome.mistaken(f"webhook authentication is not usable: {exc}")
             except Exception:  # noqa: BLE001 - as for the URL
