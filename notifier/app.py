@@ -12,7 +12,8 @@ import math
 from functools import partial
 from typing import Final
 
-from notifier.audit.assembly import feed_of
+from notifier.audit.feed import AuditFeed
+from notifier.audit.metrics import AuditMetrics
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
@@ -88,7 +89,7 @@ class Parts:
         self.progress: Final = Progress()
         self.takeover: Final = Takeover()
         delivery, sync, events = self.settings.delivery, self.settings.sync, self.settings.events
-        at_most_once = delivery.guarantee == "atMostOnce"
+        at_most_once = delivery.at_most_once
 
         self.metrics: Final = SyncMetrics(outside.registry)
         outside.watch.observe = self.metrics.loop_lag.observe
@@ -143,9 +144,11 @@ class Parts:
         # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
         backoff = partial(delay, jitter=0.0)
         self.audit: Final = (
-            feed_of(
-                self.settings, outside.audit, cache=self.cache, log=self.log,
-                ownership=self.shards, registry=outside.registry, now=time.certain,
+            AuditFeed(
+                cache=self.cache, log=self.log, ownership=self.shards, sinks=outside.audit.sinks,
+                metrics=AuditMetrics(outside.registry), now=time.certain,
+                buffer=self.settings.buffer, max_age=self.settings.audit.max_age,
+                at_most_once=at_most_once,
             )
             if outside.audit is not None
             else None

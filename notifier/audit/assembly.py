@@ -1,5 +1,5 @@
 """
-The parts of the audit feed, put together from the settings.
+Who takes audit events, by the settings: the sinks of the feed, and the gate of the audit store.
 
 Whoever takes audit events over HTTP is no receiver of messages: there is an HTTP client for it, so that it
 can neither use up their connections nor be used up by them, with the authorities and the TLS profile meant
@@ -10,24 +10,16 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-
-from notifier.audit.feed import AuditFeed
 from notifier.audit.gate import HealthGate
-from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import FileSink, Sink, store_sink, webhook_sink
 from notifier.channels.dialling import tls_context
 from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpClient
 from notifier.settings import Loaded, Settings
-from syncer.ledger.log import RedisLog
 from syncer.model.errors import ConfigError, reason_of
-from syncer.model.ports import Ownership
-from syncer.sync.notifications import Cache
 
 #: One request of the feed and one question of the gate at a time.
 _CONNECTIONS: Final = 2
@@ -77,42 +69,7 @@ class Outlets:
         for sink in self.sinks:
             sink.close()
         if self.http_client is not None:
-            await self.http_client.close()
-
-
-def feed_of(
-    settings: Settings,
-    outlets: Outlets,
-    *,
-    cache: Cache,
-    log: RedisLog,
-    ownership: Ownership,
-    registry: CollectorRegistry,
-    now: Callable[[], int],
-) -> AuditFeed:
-    """
-    Wire the feed; nothing is fed yet.
-
-    Args:
-        settings: Its bounds.
-        outlets: Who takes the events.
-        cache: Names the logs with unaudited records.
-        log: Reads them.
-        ownership: Which of them are ours.
-        registry: Where its metrics are kept.
-        now: Ledger time in Unix milliseconds.
-    """
-    return AuditFeed(
-        cache=cache,
-        log=log,
-        ownership=ownership,
-        sinks=outlets.sinks,
-        metrics=AuditMetrics(registry),
-        now=now,
-        buffer=settings.buffer,
-        max_age=settings.audit.max_age,
-        at_most_once=settings.delivery.guarantee == "atMostOnce",
-    )
+            await self.http_client.aclose()
 
 
 def store_tls(settings: Settings, ca_file: str | None) -> ssl.SSLContext:

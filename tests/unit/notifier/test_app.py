@@ -170,15 +170,22 @@ async def test_namespaces_that_are_listed(namespaces: object, lists: set[str]) -
         await eventually(lambda: {path for path, _ in cluster.asked} == lists)
 
 
-async def test_audit_is_there_where_a_sink_is(tmp_path: Path) -> None:
-    """The feed is made of the outlets of the process."""
-    settings: dict[str, Any] = {"audit": {"file": str(tmp_path / "audit.jsonl")}}
+@pytest.mark.parametrize(("guarantee", "once"), [("atMostOnce", True), ("atLeastOnce", False)])
+async def test_audit_is_there_where_a_sink_is(tmp_path: Path, guarantee: str, once: bool) -> None:
+    """The feed is made of the outlets of the process, and follows the guarantee of the settings."""
+    settings: dict[str, Any] = {
+        "audit": {"file": str(tmp_path / "audit.jsonl")},
+        "datastorage": {"url": "http://127.0.0.1:1", "buffer": {"batchSize": 7}},
+        "delivery": {"guarantee": guarantee},
+    }
     loaded = loaded_with(**settings)
     outlets = Outlets(loaded, EgressGuard())
     assert built(**settings).audit is None
     audit = built(**settings, outside=replace(unreachable(), audit=outlets)).audit
     assert audit is not None
     assert list(audit.sinks) == outlets.sinks
+    assert audit.buffer.batch_size == 7
+    assert audit.at_most_once is once
     await outlets.close()
 
 

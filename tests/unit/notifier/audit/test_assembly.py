@@ -1,4 +1,4 @@
-"""Settings of the audit feed, and what is put together from them."""
+"""Settings of the audit feed, and the sinks that are made of them."""
 
 from __future__ import annotations
 
@@ -10,44 +10,26 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from notifier.audit.assembly import Outlets, feed_of, store_tls
-from notifier.audit.feed import AuditFeed
+from notifier.audit.assembly import Outlets, store_tls
 from notifier.audit.sinks import HttpSink
 from notifier.channels.egress import EgressGuard
-from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
 from syncer.model.errors import ConfigError
-from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache
 from tests.fakes.outside import loaded_with, settings_with
 
-Made = tuple[AuditFeed, Outlets]
-Make = Callable[..., Made]
+Make = Callable[..., Outlets]
 
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
-    """What puts an audit feed together; nothing in it is run, nothing is connected."""
+    """What makes the sinks of some settings; nothing is connected yet."""
     made: list[Outlets] = []
 
-    def put_together(**members: Any) -> Made:
-        loaded = loaded_with(**members)
-        outlets = Outlets(loaded, EgressGuard())
-        made.append(outlets)
-        audit = feed_of(
-            loaded.settings,
-            outlets,
-            cache=Cache(window=0.0, audit_limit=1),
-            log=RedisLog(LedgerClient("redis://127.0.0.1:1")),
-            ownership=Shards(1),
-            registry=CollectorRegistry(),
-            now=lambda: 0,
-        )
-        return audit, outlets
+    def make_them(**members: Any) -> Outlets:
+        made.append(Outlets(loaded_with(**members), EgressGuard()))
+        return made[-1]
 
-    yield put_together
+    yield make_them
     for outlets in made:
         await outlets.close()
 
@@ -74,31 +56,20 @@ def test_a_relative_path_is_refused() -> None:
 async def test_a_store_brings_a_gate_and_a_file_does_not(make: Make, tmp_path: Path) -> None:
     """Readiness depends on a store that says where it may be asked; both may take events at once."""
     file = {"file": str(tmp_path / "audit.jsonl")}
-    store = {"url": "http://127.0.0.1:1", "timeout": "5s", "buffer": {"batchSize": 7}}
-    only_file, file_outlets = make(audit=file)
+    store = {"url": "http://127.0.0.1:1", "timeout": "5s"}
+    only_file = make(audit=file)
     assert [s.name for s in only_file.sinks] == ["audit.file"]
-    assert file_outlets.gate is None
-    both, both_outlets = make(audit=file, datastorage=store)
+    assert only_file.gate is None
+    both = make(audit=file, datastorage=store)
     assert [s.name for s in both.sinks] == ["audit.file", "datastorage"]
-    assert both.buffer.batch_size == 7
-    assert both_outlets.gate is not None
-    assert (both_outlets.gate.asking, both_outlets.gate.problem) == (False, None)
-    _, asked_outlets = make(datastorage={**store, "healthUrl": "http://127.0.0.1:1/readyz"})
-    assert asked_outlets.gate is not None
-    assert asked_outlets.gate.asking
-    hooked, hooked_outlets = make(audit={**file, "webhook": {"url": "http://127.0.0.1:1"}})
+    assert both.gate is not None
+    assert (both.gate.asking, both.gate.problem) == (False, None)
+    asked = make(datastorage={**store, "healthUrl": "http://127.0.0.1:1/readyz"})
+    assert asked.gate is not None
+    assert asked.gate.asking
+    hooked = make(audit={**file, "webhook": {"url": "http://127.0.0.1:1"}})
     assert [s.name for s in hooked.sinks] == ["audit.file", "audit.webhook"]
-    assert hooked_outlets.gate is None
-
-
-@pytest.mark.parametrize(("guarantee", "once"), [("atMostOnce", True), ("atLeastOnce", False)])
-async def test_an_unknown_result_ends_a_channel_as_in_delivery(
-    make: Make, tmp_path: Path, guarantee: str, once: bool
-) -> None:
-    """The events of an end follow the guarantee of the settings."""
-    file = {"file": str(tmp_path / "audit.jsonl")}
-    audit, _ = make(audit=file, delivery={"guarantee": guarantee})
-    assert audit.at_most_once is once
+    assert hooked.gate is None
 
 
 TOKENS = {
@@ -120,8 +91,7 @@ async def test_which_token_the_store_gets(
         (tmp_path / name).write_text(name)
     monkeypatch.setattr("notifier.settings.API_TOKEN", tmp_path / "own")
     named = {"tokenFile": str(tmp_path / file)} if file else {}
-    _, outlets = make(datastorage={"url": url, **named})
-    (sink,) = outlets.sinks
+    (sink,) = make(datastorage={"url": url, **named}).sinks
     assert isinstance(sink, HttpSink)
     assert sink._token() == sent
 
