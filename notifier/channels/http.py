@@ -42,7 +42,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -168,7 +168,7 @@ class HttpClient:
     """
     Sends POST requests; one per process, owned by the composition root.
 
-    It is made in the running loop; use it as an async context manager, or `close` it.
+    It is made in the running loop; `aclose` it.
 
     Args:
         guard: Checks every address before it is dialled.
@@ -228,18 +228,10 @@ class HttpClient:
             max_headers=100,
         )
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close all connections; requests still running fail."""
         await self._session.close()
         await self._resolver.close()
-
-    async def __aenter__(self) -> Self:
-        """Return the client."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close it."""
-        await self.close()
 
     async def post(
         self,

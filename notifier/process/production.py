@@ -89,7 +89,7 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
         http_client, mail = _clients(settings, guard)
         if mail is not None:
             stack.callback(mail.close)
-        await stack.enter_async_context(http_client)
+        stack.push_async_callback(http_client.aclose)
         audit = Outlets(loaded, guard) if settings.auditing else None
         if audit is not None:
             stack.push_async_callback(audit.close)

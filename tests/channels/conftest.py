@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ asyncio.set_event_loop(None)
 @pytest.fixture
 async def http_client() -> AsyncIterator[HttpClient]:
     """Return an open door that knows no proxy."""
-    async with HttpClient(environment={}) as opened:
+    async with aclosing(HttpClient(environment={})) as opened:
         yield opened
 
 

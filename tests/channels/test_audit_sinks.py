@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -186,7 +186,7 @@ async def test_the_guard_holds_for_the_store() -> None:
     async with receiving(Step(201)) as receiver:
         for allowed, result in (((), Result.RETRY), (("127.0.0.1",), Result.STORED)):
             guard = EgressGuard("strict", allowed)
-            async with HttpClient(guard=guard, environment={}) as http_client:
+            async with aclosing(HttpClient(guard=guard, environment={})) as http_client:
                 sink = store_sink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
                 assert (await sink.write(LINES)).result is result
     assert len(receiver.requests) == 1
@@ -198,7 +198,7 @@ async def test_the_store_has_authorities_of_its_own(certificates: Certificates) 
     async with receiving(Step(201), tls=tls) as receiver:
         for ca_file, result in ((None, Result.RETRY), (str(certificates.ca), Result.STORED)):
             context = store_tls(settings_with(tlsProfile="Modern"), ca_file)
-            async with HttpClient(tls=context, environment={}) as http_client:
+            async with aclosing(HttpClient(tls=context, environment={})) as http_client:
                 sink = store_sink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
                 assert (await sink.write(LINES)).result is result
     assert len(receiver.requests) == 1

@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,7 @@ async def test_retry_after(case: str) -> None:
     step = Step(429, headers=(("Retry-After", value),))
     async with (
         receiving(step) as receiver,
-        HttpClient(environment={}, clock=lambda: 1_000_000) as http_client,
+        aclosing(HttpClient(environment={}, clock=lambda: 1_000_000)) as http_client,
     ):
         outcome = await post(http_client, receiver.url())
     assert outcome.retry_after == wanted
@@ -420,7 +420,7 @@ async def test_certificate(certificates: Certificates, case: str) -> None:
     context = certificates.context(f"http-{case.replace(' ', '-')}", **made)
     async with (
         receiving(tls=context) as receiver,
-        HttpClient(environment={}, ca_file=str(certificates.ca)) as http_client,
+        aclosing(HttpClient(environment={}, ca_file=str(certificates.ca))) as http_client,
     ):
         outcome = await post(http_client, receiver.url(host=host))
         assert len(receiver.requests) == (not why)
@@ -446,7 +446,7 @@ async def test_certificate_file_of_the_environment_is_trusted(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
     async with (
         receiving(tls=certificates.context("good3")) as receiver,
-        HttpClient(environment={}, ca_file=ca_file) as http_client,
+        aclosing(HttpClient(environment={}, ca_file=ca_file)) as http_client,
     ):
         outcome = await post(http_client, receiver.url())
     assert outcome.state is AttemptState.SUCCESS
@@ -496,7 +496,10 @@ async def test_denied_literal(http_client: HttpClient, case: str) -> None:
 async def test_strict_mode_denies_loopback() -> None:
     """In strict mode a literal and a name of the loopback address are refused alike."""
     guard = EgressGuard("strict")
-    async with receiving() as receiver, HttpClient(guard=guard, environment={}) as http_client:
+    async with (
+        receiving() as receiver,
+        aclosing(HttpClient(guard=guard, environment={})) as http_client,
+    ):
         for host in ("127.0.0.1", "localhost", "0x7f000001", "2130706433"):
             outcome = await post(http_client, receiver.url(host=host))
             assert outcome.state is AttemptState.FAILED, host
@@ -510,7 +513,10 @@ async def test_strict_mode_lets_listed_targets_through(allowed: str) -> None:
     """A listed network or name is let through."""
     listed = [allowed] if "/" not in allowed else [allowed, "::1"]
     guard = EgressGuard("strict", listed)
-    async with receiving() as receiver, HttpClient(guard=guard, environment={}) as http_client:
+    async with (
+        receiving() as receiver,
+        aclosing(HttpClient(guard=guard, environment={})) as http_client,
+    ):
         outcome = await post(http_client, receiver.url(host="localhost"))
     assert outcome.state is AttemptState.SUCCESS
 
@@ -522,7 +528,10 @@ async def test_error_in_the_guard_denies() -> None:
         def _reason(self, address: str, host: str, *, proxy: bool) -> str:
             raise RuntimeError(address, host, proxy)
 
-    async with receiving() as receiver, HttpClient(guard=Broken(), environment={}) as http_client:
+    async with (
+        receiving() as receiver,
+        aclosing(HttpClient(guard=Broken(), environment={})) as http_client,
+    ):
         for host in ("127.0.0.1", "localhost"):
             outcome = await post(http_client, receiver.url(host=host))
             assert outcome.error == (
@@ -539,7 +548,10 @@ async def test_socket_is_guarded_whatever_path_an_address_came_by() -> None:
             return "refused at the socket" if proxy else ""
 
     guard = OnlyAtTheSocket()
-    async with receiving() as receiver, HttpClient(guard=guard, environment={}) as http_client:
+    async with (
+        receiving() as receiver,
+        aclosing(HttpClient(guard=guard, environment={})) as http_client,
+    ):
         outcome = await post(http_client, receiver.url())
         assert receiver.connections == 0
     assert outcome.error == "permanent failure: egress denied: refused at the socket"
@@ -547,7 +559,7 @@ async def test_socket_is_guarded_whatever_path_an_address_came_by() -> None:
 
 async def _proxied(url: str, environment: dict[str, str], proxy: Receiver) -> Outcome:
     environment = {k: v.format(port=proxy.port) for k, v in environment.items()}
-    async with HttpClient(environment=environment) as http_client:
+    async with aclosing(HttpClient(environment=environment)) as http_client:
         return await post(http_client, url)
 
 
@@ -573,7 +585,7 @@ async def test_proxy_that_refuses_the_tunnel_means_not_sent() -> None:
 async def test_a_proxy_that_is_no_address_is_not_shown() -> None:
     """The outcome says what is wrong in the environment, not the password that may stand there."""
     environment = {"HTTP_PROXY": "http://user:canary@[proxy:80"}
-    async with HttpClient(environment=environment) as http_client:
+    async with aclosing(HttpClient(environment=environment)) as http_client:
         outcome = await post(http_client, "http://receiver.invalid/x")
     assert outcome.error == (
         "permanent failure: slack webhook URL is not usable: the proxy in the environment is not a URL"
@@ -586,7 +598,7 @@ async def test_netrc_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     netrc.write_text("machine 127.0.0.1 login someone password canary\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    async with receiving() as receiver, HttpClient() as http_client:
+    async with receiving() as receiver, aclosing(HttpClient()) as http_client:
         await post(http_client, receiver.url())
     assert "authorization" not in receiver.requests[0].headers
 
@@ -599,7 +611,7 @@ def test_target_shows_nothing() -> None:
 async def test_a_socket_is_checked_once_more() -> None:
     """Whatever way an address came by, it is refused where none may go; a dead peer is noticed."""
     info, strict = (socket.AF_INET, socket.SOCK_STREAM, 6, ""), EgressGuard("strict")
-    async with HttpClient(environment={}, guard=strict) as client:
+    async with aclosing(HttpClient(environment={}, guard=strict)) as client:
         # The mode was applied to the name.
         with client._socket((*info, ("10.0.0.1", 9))) as made:
             assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
@@ -609,7 +621,7 @@ async def test_a_socket_is_checked_once_more() -> None:
 
 async def test_a_client_that_is_closed_sends_nothing() -> None:
     """Whoever is late learns so by an outcome."""
-    async with HttpClient(environment={}) as client:
+    async with aclosing(HttpClient(environment={})) as client:
         pass
     outcome = await post(client, "http://127.0.0.1:9/x")
     assert (outcome.failure, "RuntimeError" in outcome.error) == (TRANSIENT, True)

@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -139,7 +139,7 @@ async def test_with_tls_too(certificates: Certificates) -> None:
     """What TLS sends on its own account does not stand against a connection."""
     http_client = HttpClient(ca_file=str(certificates.ca))
     context = certificates.context("kept")
-    async with keeping(FINE, tls=context) as (keeper, url), http_client:
+    async with keeping(FINE, tls=context) as (keeper, url), aclosing(http_client):
         for _ in range(3):
             assert (await post(http_client, url)).state is AttemptState.SUCCESS
             await asyncio.sleep(BREATH)
@@ -170,7 +170,7 @@ async def test_not_after_its_end(http_client: HttpClient) -> None:
 async def test_not_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waited longer than a connection is kept has a new one."""
     monkeypatch.setattr(http, "IDLE_SECONDS", BREATH / 2)
-    async with keeping(FINE) as (keeper, url), HttpClient() as http_client:
+    async with keeping(FINE) as (keeper, url), aclosing(HttpClient()) as http_client:
         for _ in range(2):
             assert (await post(http_client, url)).state is AttemptState.SUCCESS
             await asyncio.sleep(BREATH)
@@ -215,7 +215,7 @@ async def test_the_rest_of_what_nobody_asked_for_answers_nothing(
         assert (await post(http_client, url)).state is AttemptState.SUCCESS
         await asyncio.sleep(BREATH)
         outcome = await post(http_client, url)
-        await http_client.close()
+        await http_client.aclose()
     assert outcome.code == 500
     assert connections == 2
 

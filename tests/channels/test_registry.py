@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -179,7 +180,7 @@ async def test_default_endpoint_of_pagerduty(tmp_path: Path) -> None:
             sent.append(target.url)
             return Outcome.success(202)
 
-    async with Client(environment={}) as client:
+    async with aclosing(Client(environment={})) as client:
         rig = Rig(tmp_path, client, text, one="key")
         assert await rig.send("pagerduty:ops") == Outcome.success(202)
     assert sent == ["https://events.pagerduty.com/v2/enqueue"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ Send = Callable[[Path], Awaitable[Outcome]]
 
 
 async def _http(_: Path) -> Outcome:
-    async with HttpClient(environment={}) as client:
+    async with aclosing(HttpClient(environment={})) as client:
         target = Target(f"http://127.0.0.1:{closed_port()}/x")
         with no_descriptor_left():
             return await client.post(target, b"{}", {}, timeout_s=5.0, kind="slack")

@@ -8,6 +8,7 @@ that the time is over. Somebody else may have sent the message by then.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,7 +64,7 @@ async def test_a_request_is_withheld_on_a_new_connection(kind: str) -> None:
     lease = Lease()
     async with (
         receiving() as receiver,
-        HttpClient(environment={}, guard=Freezer(lease)) as http_client,
+        aclosing(HttpClient(environment={}, guard=Freezer(lease))) as http_client,
     ):
         made = MAKERS[kind](http_client, receiver.url)
         assert await made.send(lease.message()) == WITHHELD
@@ -77,7 +78,9 @@ async def test_a_request_is_withheld_behind_a_handshake(certificates: Certificat
     tls = certificates.context("local")
     async with (
         receiving(tls=tls) as receiver,
-        HttpClient(environment={}, guard=Freezer(lease), ca_file=str(certificates.ca)) as client,
+        aclosing(
+            HttpClient(environment={}, guard=Freezer(lease), ca_file=str(certificates.ca))
+        ) as client,
     ):
         made = MAKERS["webhook"](client, receiver.url)
         assert await made.send(lease.message()) == WITHHELD

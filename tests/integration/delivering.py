@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -148,7 +149,10 @@ async def delivering(client: LedgerClient) -> AsyncIterator[tuple[Delivery, Coun
         calls[request.path] += 1
         return web.Response(text="ok")
 
-    async with ScriptedServer(answer) as server, HttpClient(guard=EgressGuard()) as http_client:
+    async with (
+        ScriptedServer(answer) as server,
+        aclosing(HttpClient(guard=EgressGuard())) as http_client,
+    ):
         made = Delivery(client, http_client, server.url)
         workers = [made.controller.reconciler.work() for _ in range(4)]
         async with beside(client.run()), beside(*workers):

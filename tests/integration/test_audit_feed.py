@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,7 +222,7 @@ async def world(redis_url: str) -> AsyncIterator[World]:
 @pytest.fixture
 async def http_client() -> AsyncIterator[HttpClient]:
     """Return an open door that knows no proxy."""
-    async with HttpClient(environment={}) as opened:
+    async with aclosing(HttpClient(environment={})) as opened:
         yield opened
 
 

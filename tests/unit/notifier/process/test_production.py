@@ -150,16 +150,17 @@ async def test_what_is_made_is_closed_again(
             done.append("watch")
             super().close()
 
-    def noted(kind: Any) -> None:
-        real = kind.close
+    def noted(kind: Any, closing: str = "close") -> None:
+        real = getattr(kind, closing)
 
         def call(each: Any) -> Any:
             done.append(kind.__name__)
             return real(each)
 
-        monkeypatch.setattr(kind, "close", call)
+        monkeypatch.setattr(kind, closing, call)
 
-    for kind in (HttpClient, FileChannel, MailClient, AdminServer):
+    noted(HttpClient, "aclose")
+    for kind in (FileChannel, MailClient, AdminServer):
         noted(kind)
     files.settings["delivery"] |= {
         "file": {"outputDir": str(tmp_path / "out")},
