@@ -33,7 +33,6 @@ from syncer.ledger.reading import read_log
 from syncer.model.attempt import (
     NO_EPOCH,
     Attempt,
-    AttemptId,
     AttemptState,
     FailureClass,
     epoch_key,
@@ -155,7 +154,7 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
         record = remains.record
         if record is None:
             damaged += 1
-            record = _from_name(remains.kind, remains.id, remains.channel, now)
+            record = _from_name(remains.bare, now)
         if record is not None:
             records.append(record)
     epochs = [NO_EPOCH, *([log.header.epoch] if log.header is not None else [])]
@@ -171,13 +170,12 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
     return Step("rebuild", text, elements=tuple(encode_log(header, records)), lost=lost)
 
 
-def _from_name(kind: Kind, identity: str, channel: str, now: int) -> Record | None:
+def _from_name(bare: Record, now: int) -> Record | None:
     """Return what the name of a record alone still states; None for a note, whose text is gone."""
-    state = kind.state
+    state = bare.kind.state
     if state is None:
         return None
-    bare = Record(kind, identity, channel)
-    attempt = Attempt(AttemptId(bare.attempt_id), channel, AttemptState.SUCCESS, ended=now)
+    attempt = Attempt(bare.attempt_id, bare.channel, AttemptState.SUCCESS, ended=now)
     if state is not AttemptState.SUCCESS:
         # Whether it failed for good, or is still on the wire, is not known any more.
         attempt = replace(

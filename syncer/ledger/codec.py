@@ -154,11 +154,13 @@ def encode_element(record: Record, before: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """The legible part of a damaged element; `record` is None if its map cannot be trusted."""
+    """
+    The legible part of a damaged element.
 
-    kind: Kind
-    id: str
-    channel: str
+    `bare` has what its prefix says, and no body; `record` is None if its map cannot be trusted.
+    """
+
+    bare: Record
     record: Record | None
 
 
@@ -169,8 +171,7 @@ def salvage(element: bytes) -> Remains | None:
         return None
     try:
         kind = Kind(match["kind"].decode())
-        identity, channel = match["id"].decode(), unquote(match["channel"].decode())
-        bare = Record(kind, identity, channel)
+        bare = Record(kind, match["id"].decode(), unquote(match["channel"].decode()))
         if kind.state is not None:
             bare.attempt_id  # noqa: B018 - raises if it is none
     except ValueError:
@@ -180,8 +181,8 @@ def salvage(element: bytes) -> Remains | None:
     try:
         record = decode_record(match["text"] + chain + b" " + element[match.end() :], ROOT_CHAIN, 1)
     except ContractError:
-        return Remains(kind, identity, channel, None)
-    return Remains(kind, identity, channel, record)
+        return Remains(bare, None)
+    return Remains(bare, record)
 
 
 def chain_of(element: bytes) -> str:
