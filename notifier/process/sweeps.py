@@ -23,7 +23,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from notifier.app import Parts
@@ -67,15 +67,15 @@ class Sweep:
     sooner: asyncio.Event | None = None
 
 
+@dataclass(eq=False)
 class Sweeps:
     """The periodic work of the process, and the handling of wake-ups."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        #: Why no finished notification is deleted, None unless that is refused.
-        self.not_deleted: str | None = None
-        #: How many objects or logs each of the two has compared, by kind, once it is complete.
-        self.looked_at: dict[str, int] = {}
+    _parts: Parts
+    #: Why no finished notification is deleted, None unless that is refused.
+    not_deleted: str | None = field(default=None, init=False)
+    #: How many objects or logs each of the two has compared, by kind, once it is complete.
+    looked_at: dict[str, int] = field(default_factory=dict, init=False)
 
     @property
     def through(self) -> bool:
