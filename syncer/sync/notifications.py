@@ -127,10 +127,8 @@ class Notifications:
             self.cache.check(uid)
 
     def _keep(self, gone: NotificationRequest | Unreadable) -> None:
-        if isinstance(gone, Unreadable):
-            return
         about = self.recorder.evidence.of(gone.uid)
-        if not (about.protected or about.marked):
+        if isinstance(gone, Unreadable) or not (about.protected or about.marked):
             return
         notification = self.cache.entries[gone.uid] = Notification(gone, deleted=True)
         notification.learn(
@@ -146,11 +144,8 @@ class Notifications:
         Returns:
             False while a task works on it, or while its results are not recorded anywhere: it is kept.
         """
-        self.cache.finished.pop(uid, None)
         notification = self.cache.entries.get(uid)
-        if notification is None:
-            return True
-        if notification.busy or notification.in_flight.unrecorded:
+        if notification is not None and (notification.busy or notification.in_flight.unrecorded):
             notification.epochs()
             self.cache.check(uid)
             return False
