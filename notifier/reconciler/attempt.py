@@ -181,6 +181,9 @@ class Sender:
             return Outcome.not_sent("the message was not composed in time")
         if notification.cancelled:
             return Outcome.not_sent("the notification was deleted before it was sent")
+        # Redis may have been silent about the intent for seconds, and a hold is obeyed within five.
+        if self.decisions.holds.hold(notification.request, intent.channel):
+            return Outcome.not_sent("an operator held it before it was sent")
         # The last check here: nothing but the send itself may follow it.
         monotonic = self.ports.notifications.cache.monotonic
         if not term.may_send(monotonic(), channel.timeout_s):

@@ -17,6 +17,7 @@ from notifier.reconciler.operator_holds import CRITICAL, PlacedHolds
 from syncer.metrics import HoldReason
 from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition
 from syncer.model.ports import Ownership
+from syncer.model.resource import NotificationRequest
 from syncer.rules.plan import hold_of
 from syncer.sync.notifications import Cache, Notification
 
@@ -32,6 +33,12 @@ class Holds:
     paused: bool = field(default=False, init=False)
 
     # -- what others ask ------------------------------------------------------------------------
+
+    def hold(self, request: NotificationRequest, channel: str) -> bool:
+        """Whether an operator holds back what is to go to a channel."""
+        return bool(
+            hold_of(request.hold, paused=self.paused) or self.placed.of(request, (channel,))
+        )
 
     def unclaimed(self) -> int:
         """How many live notifications of ours have not been claimed for no known reason."""

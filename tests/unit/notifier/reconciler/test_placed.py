@@ -61,6 +61,18 @@ async def test_a_hold_begins_and_ends(world: World) -> None:
     assert isinstance(decided(world, notification), Deliver)
 
 
+async def test_a_send_asks_whether_it_is_held(world: World) -> None:
+    """By a hold of its receiver, by its object's annotation, or by the pause of all deliveries."""
+    notification, holds = world.claimed("a"), world.controller.holds
+    assert not holds.hold(notification.request, "slack:ops")
+    assert holds.hold(replace(notification.request, hold="x"), "slack:ops")
+    world.controller.placed.obey([OPS])
+    assert holds.hold(notification.request, "slack:ops")
+    assert not holds.hold(notification.request, "console")
+    holds.paused = True
+    assert holds.hold(notification.request, "console")
+
+
 async def test_only_what_a_hold_is_about_is_looked_at_again(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

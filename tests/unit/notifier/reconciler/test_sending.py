@@ -52,14 +52,15 @@ class World:
         self.notification.in_flight.begin(AttemptId("0.7-1"), "c")
         self.denial: str | None = None
         self.composing: Exception | None = None
-        self.covered, self.deleted = True, False
+        self.covered, self.deleted, self.held = True, False, False
         self.now = 100.0
         self.asked: list[tuple[Any, ...]] = []
         cache = SimpleNamespace(monotonic=lambda: self.now)
         ports = SimpleNamespace(
             router=SimpleNamespace(denial=self._denial), notifications=SimpleNamespace(cache=cache)
         )
-        self.sender = Sender(cast("Any", ports), cast("Any", None))
+        holds = SimpleNamespace(hold=lambda _request, _channel: self.held)
+        self.sender = Sender(cast("Any", ports), cast("Any", SimpleNamespace(holds=holds)))
         self.sender.compose = self._compose  # type: ignore[method-assign] # raises as a test wants
 
     def _denial(self, channel: str, namespace: str) -> str | None:
@@ -143,6 +144,9 @@ STOPPED: Final[dict[str, tuple[dict[str, object], Outcome]]] = {
     ),
     "the notification is deleted meanwhile": (
         {"deleted": True}, Outcome.not_sent("the notification was deleted before it was sent"),
+    ),
+    "an operator holds it meanwhile": (
+        {"held": True}, Outcome.not_sent("an operator held it before it was sent"),
     ),
     "the lease is over": (
         {"covered": False}, Outcome.not_sent("the lease would not have covered the send"),
