@@ -20,7 +20,7 @@ from redis.exceptions import ResponseError
 from syncer.ledger.lua import CLAIM
 from syncer.ledger.pipeline import PATIENCE, Call, Pipeline
 from syncer.ledger.replies import Refused
-from syncer.model.errors import Unauthorised, Unavailable
+from syncer.model.errors import Ambiguous, Unauthorised, Unavailable
 from tests.virtual import on_virtual_time
 
 TIMEOUT = 1.0
@@ -312,6 +312,23 @@ async def test_a_demotion_closes_the_connection() -> None:
         assert server.closed == 1
         assert server.told == [("problem", pipeline)]
         assert pipeline.problem == "Redis answers READONLY: it is a replica"
+
+
+@on_virtual_time
+async def test_a_caller_that_goes_before_its_reply_leaves_no_reply_behind() -> None:
+    """The reply would be taken for that of the next call: the connection is closed."""
+    server = Server(TIMEOUT / 2)
+    async with serving(server) as pipeline:
+        caller = asyncio.create_task(pipeline.submit(GET))
+        await asyncio.sleep(TIMEOUT / 4)
+        caller.cancel()
+        await asyncio.wait([caller])
+        assert caller.cancelled()
+        assert server.ended
+        server.replies = [RedisConnectionError("lost")]
+        with pytest.raises(Ambiguous):
+            await pipeline.submit(GET)
+        assert server.ended
 
 
 @on_virtual_time
