@@ -127,7 +127,7 @@ class Routing:
         self._look_timeout = look_timeout
         #: The snapshot in force. Read it once per decision.
         self.current = Snapshot(console_fallback(native), Credentials(), 0)
-        self._thread: PollingThread | None = None
+        self._thread = PollingThread("routing")
         #: Second at which what the thread does now began, and whether that has been reported as slow.
         self._began: float | None = None
         self._reported = False
@@ -172,7 +172,7 @@ class Routing:
 
     async def run(self) -> None:
         """
-        Follow the files until cancelled; may be run again afterwards.
+        Follow the files until cancelled, once.
 
         Ends only by cancellation, or by an error that is a defect.
         """
@@ -181,7 +181,7 @@ class Routing:
                 if self._seen is None:
                     # Until the files are not as they were taken, or a look was reported.
                     changed = partial(self._timed, self._changed)
-                    await self._answer(self._worker().poll(changed, self._poll))
+                    await self._answer(self._thread.poll(changed, self._poll))
                 else:
                     await asyncio.sleep(self._quiet)
                 await self.look()
@@ -190,9 +190,7 @@ class Routing:
 
     def close(self) -> None:
         """Give the thread up without waiting for it; done by `run` at its end."""
-        if self._thread is not None:
-            self._thread.close()
-            self._thread = None
+        self._thread.close()
 
     async def look(self) -> bool:
         """
@@ -257,12 +255,7 @@ class Routing:
         self._warned = warnings
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await self._answer(self._worker().run(partial(self._timed, work)))
-
-    def _worker(self) -> PollingThread:
-        if self._thread is None:
-            self._thread = PollingThread("routing")
-        return self._thread
+        return await self._answer(self._thread.run(partial(self._timed, work)))
 
     async def _answer(self, future: asyncio.Future[T]) -> T:
         """Wait for the thread; while what it does takes too long, say so and wait on."""

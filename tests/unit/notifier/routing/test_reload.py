@@ -444,17 +444,6 @@ async def test_a_slow_look_that_finds_nothing_is_reported_no_longer(
         await eventually(lambda: routing.problem is None)
 
 
-async def test_the_loop_may_be_run_again(files: Files) -> None:
-    """A supervisor that restarts it finds it working."""
-    files.route(CONSOLE)
-    routing = routing_of(files)
-    async with running(routing):
-        pass
-    async with running(routing):
-        files.route(slack("a"))
-        await eventually(lambda: url(routing, "slack:r") == "A")
-
-
 #: A URL that is a credential, what else the entry says, and whether what it sends will be refused.
 CLEAR: Final[dict[str, tuple[str, str, bool]]] = {
     "a token over http": ("http://h/x", "httpConfig: {bearerTokenRef: token}", True),
