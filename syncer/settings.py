@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -326,23 +325,16 @@ class SyncerSettings(Group):
     sync: SyncSettings = SyncSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedSyncer:
-    """The settings, and what to warn about."""
-
-    settings: SyncerSettings
-    warnings: tuple[str, ...] = ()
-
-
 def load(
     path: Path | str | None,
     *,
     redis_url: str | None = None,
     env: Mapping[str, str] = MappingProxyType({}),
-) -> LoadedSyncer:
+) -> tuple[SyncerSettings, tuple[str, ...]]:
     """
     Read what the operators' command needs: from a file, from a URL, or from both, and then the URL wins.
 
+    Returns the settings, and what to warn about.
     Where neither says where Redis is, it is looked for as the controller does, `env` being the variables.
     Groups of other commands in the file are left alone.
 
@@ -368,7 +360,7 @@ def load(
     checked = {name: group for name, group in known.items() if name not in shared}
     settings = build(SyncerSettings, known, source, constants=constants_of(env))
     remarks = [*unknown_keys(SyncerSettings, checked, source), *settings.redis.remarks(source)]
-    return LoadedSyncer(settings, tuple(remark.text for remark in remarks))
+    return settings, tuple(remark.text for remark in remarks)
 
 
 def own_namespace(file: Path | None = None) -> str:

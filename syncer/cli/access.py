@@ -141,8 +141,7 @@ async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
             "nothing says where Redis is: give --config FILE, --redis-url URL or $REDIS_URL; a settings"
             " file is found without them only in a pod of the controller"
         )
-    loaded = load(options.config, redis_url=options.redis_url, env=os.environ)
-    settings = loaded.settings
+    settings, warnings = load(options.config, redis_url=options.redis_url, env=os.environ)
     url = settings.redis.url.get_secret_value()
     client = _Redis(
         url, prefix=options.key_prefix or settings.redis.key_prefix, timeout=settings.redis.timeout
@@ -163,7 +162,7 @@ async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
         store = NotificationRequestClient(kube, timeout=_TIMEOUT) if kube is not None else None
         yield Access(
             settings, client, RedisLog(client, patience=_PATIENCE), kube, store, problem,
-            configured=options.config is not None, warnings=loaded.warnings,
+            configured=options.config is not None, warnings=warnings,
         )  # fmt: skip
 
 

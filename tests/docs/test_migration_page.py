@@ -127,7 +127,7 @@ def test_the_moment_of_the_stop_is_a_credential(tmp_path: Path) -> None:
     )
     ours = load(settings, {"KUBERNAUT_CONTROLLER_NAMESPACE": NAMESPACE}).settings.adoption
     assert ours.moment == pytest.approx(time.time() * 1000, abs=60_000)
-    assert load_syncer(settings).settings.adoption == ours
+    assert load_syncer(settings)[0].adoption == ours
 
 
 @pytest.mark.parametrize("major", MAJORS)

@@ -347,10 +347,9 @@ def test_the_log_channel_may_write_text(tmp_path: Path) -> None:
 def test_the_operators_command_reads_the_same_file(tmp_path: Path) -> None:
     """Groups that it does not need are neither read nor warned about; its own are checked."""
     path = write(tmp_path, CONTRACT + "egress: {mode: 7}\nsharding: {leaseNme: x, shards: 4}\n")
-    loaded = syncer_settings.load(path)
-    assert loaded.settings.redis.key_prefix == "nl"
-    assert loaded.settings.sharding.shards == 16, "no setting"
-    misspelt, constant = loaded.warnings
+    settings, (misspelt, constant) = syncer_settings.load(path)
+    assert settings.redis.key_prefix == "nl"
+    assert settings.sharding.shards == 16, "no setting"
     assert misspelt.startswith(
         "sharding.leaseNme is unknown and ignored: did you mean leaseName? (line "
     )
@@ -368,8 +367,8 @@ def test_a_test_may_set_what_no_file_does(tmp_path: Path) -> None:
 
 def test_the_operators_command_needs_no_file() -> None:
     """A URL alone is enough, and wins over the file's."""
-    loaded = syncer_settings.load(None, redis_url="rediss://h:6380/1")
-    assert loaded.settings.redis.url.get_secret_value() == "rediss://h:6380/1"
+    settings, _ = syncer_settings.load(None, redis_url="rediss://h:6380/1")
+    assert settings.redis.url.get_secret_value() == "rediss://h:6380/1"
     with pytest.raises(ConfigError, match=r"redis\.url: must begin with"):
         syncer_settings.load(None, redis_url="h:6380")
 

@@ -305,27 +305,29 @@ def config(folder: Path, redis: str) -> Path:
 def test_both_commands_read_the_files(tmp_path: Path) -> None:
     """A password or a whole URL comes from a file; neither command warns about the keys."""
     path = config(tmp_path, "url: 'redis://u@h/1', passwordFile: @/password")
-    for loaded in (load(path), load_notifier(path, ENV)):
-        assert parse_url(loaded.settings.redis.url.get_secret_value())["password"] == PASSWORD
-        assert loaded.warnings == ()
-        assert PASSWORD not in repr(loaded)
-    whole = load(config(tmp_path, "urlFile: @/url"))
-    assert parse_url(whole.settings.redis.url.get_secret_value())["host"] == "h"
-    both = load(
+    loaded = load_notifier(path, ENV)
+    for settings, warnings in (load(path), (loaded.settings, loaded.warnings)):
+        assert parse_url(settings.redis.url.get_secret_value())["password"] == PASSWORD
+        assert warnings == ()
+        assert PASSWORD not in repr(settings)
+    assert PASSWORD not in repr(loaded)
+    whole, _ = load(config(tmp_path, "urlFile: @/url"))
+    assert parse_url(whole.redis.url.get_secret_value())["host"] == "h"
+    both, _ = load(
         config(
             tmp_path,
             "url: 'redis+sentinel://a/svc', password_file: @/password, sentinelPasswordFile: @/password",
         )
     )
-    target = parse_redis_url(both.settings.redis.url.get_secret_value())
+    target = parse_redis_url(both.redis.url.get_secret_value())
     assert (target.sentinel_password, parse_url(target.server)["password"]) == (PASSWORD, PASSWORD)
 
 
 def test_a_given_url_is_complete(tmp_path: Path) -> None:
     """On the command line a URL replaces the file's, with the secrets that belong to it."""
     path = config(tmp_path, "url: 'redis://h', passwordFile: @/none, urlFile: @/none")
-    loaded = load(path, redis_url="redis://other")
-    assert loaded.settings.redis.url.get_secret_value() == "redis://other"
+    settings, _ = load(path, redis_url="redis://other")
+    assert settings.redis.url.get_secret_value() == "redis://other"
 
 
 FAULTS: dict[str, tuple[str, str]] = {
