@@ -115,8 +115,14 @@ class Reconciler:
         for channel, reason in withheld(decision):
             if await self.ports.notifications.note(notification, channel, reason):
                 self.ports.reporter.held(notification.request, channel, reason)
-        if isinstance(decision, GiveUp):
-            await self._give_up(ready, decision)
+        for channel in decision.channels if isinstance(decision, GiveUp) else ():
+            # The log says why it is given up before it says that it has ended.
+            await self.ports.notifications.note(notification, channel, decision.reason)
+            outcome = Outcome.permanent(decision.reason)
+            limit = self.decisions.limit(notification, channel)
+            await self.ports.notifications.give_up(
+                notification, ready.term, channel, outcome, limit=limit
+            )
         return decision
 
     # -- acting on decisions ----------------------------------------------------------------------
@@ -158,14 +164,3 @@ class Reconciler:
         )
         notification.decided(check, tuple(channel for channel, _ in withheld(decision)))
         return decision
-
-    async def _give_up(self, ready: Ready, decision: GiveUp) -> None:
-        """Record in the log why due channels are given up, and end them."""
-        notification = ready.notification
-        for channel in decision.channels:
-            await self.ports.notifications.note(notification, channel, decision.reason)
-            outcome = Outcome.permanent(decision.reason)
-            limit = self.decisions.limit(notification, channel)
-            await self.ports.notifications.give_up(
-                notification, ready.term, channel, outcome, limit=limit
-            )
