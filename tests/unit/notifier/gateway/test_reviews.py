@@ -157,18 +157,12 @@ async def test_a_token_for_somebody_else_is_no_proof(
 
 async def test_who_may_not_send_is_asked_about_again_soon(world: World) -> None:
     """A refusal holds for ten seconds, a permission for a minute."""
-    world.server.allowed = False
-    assert await world.check("good") == "403"
-    world.server.allowed = True
-    world.now = 9.9
-    assert await world.check("good") == "403"
-    world.now = 10.0
-    assert await world.check("good") == "in"
-    world.server.allowed = False
-    world.now = 69.9
-    assert await world.check("good") == "in"
-    world.now = 70.0
-    assert await world.check("good") == "403"
+    for now, allowed, answer in (
+        (0.0, False, "403"), (9.9, True, "403"), (10.0, True, "in"), (69.9, False, "in"),
+        (70.0, False, "403"),
+    ):  # fmt: skip
+        world.now, world.server.allowed = now, allowed
+        assert await world.check("good") == answer, now
 
 
 async def test_an_api_server_that_fails_refuses_nobody(world: World) -> None:
