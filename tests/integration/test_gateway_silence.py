@@ -141,15 +141,6 @@ async def test_a_restart_neither_forgets_nor_cries_wolf(replicas: Replicas) -> N
     assert replicas.told() == ["heard"]
 
 
-async def test_a_source_that_never_came_is_told_too(replicas: Replicas) -> None:
-    """From the first start on it is expected: a sender that was never set up is a silent one."""
-    one, two = replicas.start(), replicas.start()
-    await replicas.later(640, one, two)
-    assert replicas.told() == []
-    await replicas.later(60, one, two)
-    assert replicas.told() == ["silent"]
-
-
 async def test_an_outage_of_the_api_server_is_no_silence(replicas: Replicas) -> None:
     """While replicas cannot read what the others heard, nothing is told; the interval begins anew."""
     hearing, other = replicas.start(), replicas.start()
