@@ -42,7 +42,7 @@ from syncer.sharding.installation import Installation
 from syncer.sharding.ownership import Shards
 from syncer.sharding.sessions import Place, SessionLease, TimesOfDay
 from syncer.sharding.shard_leases import ShardLeases
-from syncer.sharding.view import SESSION, LeaseView, Sighting, session_name
+from syncer.sharding.view import LeaseView, Sighting, session_name, session_of
 
 logger = logging.getLogger("ledger.shards")
 
@@ -343,17 +343,14 @@ class ShardManager:
     def _states(self) -> dict[int, ShardState]:
         """Return the states of all shards that are not ours and whose view is up to date."""
         now, terms, shards = self._clock(), self.held.terms, range(self._shards.sharding.shards)
-        self._ended &= {self._session_of(n) for n in shards} | set(self._view.sessions)
+        holding = {session_of(seen.lease) for n in shards if (seen := self._view.shard(n))}
+        self._ended &= holding | set(self._view.sessions)
         self._renewed = {uid: v for uid, v in self._renewed.items() if uid in self._view.sessions}
         return {
             n: state_of(self._view, n, self._place.identity, now, self._ended)
             for n in shards
             if n not in terms and self.held.settled(n)
         }
-
-    def _session_of(self, n: int) -> str:
-        seen = self._view.shard(n)
-        return seen.lease.annotation(SESSION) if seen else ""
 
     async def _end(self, lease: LeaseRecord) -> None:
         """End a session by compare-and-swap: any renewal that the view does not show defeats it."""
