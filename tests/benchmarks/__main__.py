@@ -1,7 +1,7 @@
 """
 Run benchmarks by hand: tables on standard output, and on request a report with plots.
 
-    python -m tests.benchmarks [SUITE...] [--quick] [--out DIR] [--json FILE]
+    python -m tests.benchmarks [SUITE...] [--quick] [--out DIR]
 
 Without a suite, all of them. The last table holds every goal with its verdict. `--out` keeps
 `results.json`, `report.md` and the plots in a directory; a run of some suites replaces their part of
@@ -50,7 +50,7 @@ from tests.benchmarks import (
     wording,
 )
 from tests.benchmarks.load import programs, sharing_a_plane
-from tests.benchmarks.report import Cores, Report, load, machine, meanwhile, write
+from tests.benchmarks.report import Cores, Report, load, machine, meanwhile
 
 
 class Suite(Protocol):
@@ -126,7 +126,6 @@ async def main(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="fewer and smaller rounds")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep report and plots here")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round here")
     wanted = parser.parse_args(arguments)
     if wanted.out and not plots.can_draw():
         parser.error(
@@ -152,8 +151,6 @@ async def main(arguments: Sequence[str]) -> int:
                 continue
             reports[name] = report
             print(f"{report.table()}\n", flush=True)
-            if wanted.json:
-                write(wanted.json, reports)
             if wanted.out:
                 pages.add(wanted.out, {name: report})
     judged = goals.outcomes(reports, failed)

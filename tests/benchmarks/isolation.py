@@ -28,8 +28,8 @@ from tests.benchmarks.load import (
     CallReceiver,
     at_rate,
     at_rest,
+    on_servers,
     routing_notifier,
-    servers,
     serving,
 )
 from tests.benchmarks.report import Report, in_ms
@@ -229,7 +229,4 @@ def told(pairs: Sequence[tuple[Blocks, Blocks]], scale: Scale) -> Report:
 
 async def run(*, quick: bool) -> Report:
     """Measure on servers of its own."""
-    scale = QUICK if quick else FULL
-    async with servers() as (plane, redis, folder):
-        pairs = await measure(plane, redis.url, folder / "stage", scale)
-    return told(pairs, scale)
+    return await on_servers(measure, told, QUICK if quick else FULL)

@@ -27,8 +27,8 @@ from tests.benchmarks.load import (
     at_rate,
     create_all,
     notifier_of,
+    on_servers,
     progress,
-    servers,
     serving,
 )
 from tests.benchmarks.report import Report, percentile
@@ -208,7 +208,4 @@ def told(rounds: Sequence[dict[float, dict[str, float]]], scale: Scale) -> Repor
 
 async def run(*, quick: bool) -> Report:
     """Measure on servers of its own."""
-    scale = QUICK if quick else FULL
-    async with servers() as (plane, redis, folder):
-        rounds = await measure(plane, redis.url, folder / "stage", scale)
-    return told(rounds, scale)
+    return await on_servers(measure, told, QUICK if quick else FULL)

@@ -14,12 +14,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from tests.benchmarks.report import Report
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane, built_programs
@@ -28,6 +29,7 @@ from tests.servers.redis import RedisServer, find_binary
 
 Json = dict[str, Any]
 T = TypeVar("T")
+S = TypeVar("S")
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: The defaults where a stage has shorter ones.
@@ -77,6 +79,16 @@ async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             yield plane, redis, Path(name)
+
+
+async def on_servers(
+    measure: Callable[[ControlPlane, str, Path, S], Awaitable[T]],
+    told: Callable[[T, S], Report],
+    scale: S,
+) -> Report:
+    """Measure on servers of its own, and tell what was found."""
+    async with servers() as (plane, redis, folder):
+        return told(await measure(plane, redis.url, folder / "stage", scale), scale)
 
 
 @asynccontextmanager

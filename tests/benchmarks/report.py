@@ -167,13 +167,14 @@ class Report:
     def where(self) -> str:
         """Size, machine, versions, load and time in one line."""
         about = self.machine
-        loads = [f"{k} {' '.join(map(str, about[k]))}" for k in ("load", _AFTER) if k in about]
+        loads = [f"{k} {' '.join(map(str, about[k]))}" for k in ("load", _AFTER)]
         facts = [
             "quick: fewer and smaller rounds than the full run" if self.quick else "full run",
             f"{self.seconds:.0f} s", about["at"],
             f"{about['cpu']}, {about['cores']} cores, {about['system']}",
             f"Python {about['python']}", *about["programs"].values(), f"product {about['product']}",
-            ", ".join(loads), *_shares(about),
+            ", ".join(loads),
+            f"other work took {about[_OTHERS]:g} cores, the host {about['stolen']:g}",
         ]  # fmt: skip
         return "; ".join(facts)
 
@@ -208,16 +209,9 @@ class Report:
         )  # fmt: skip
 
 
-def _shares(about: Json) -> list[str]:
-    """What else the cores were busy with, where it is known."""
-    if _OTHERS not in about:
-        return []
-    return [f"other work took {about[_OTHERS]:g} cores, the host {about['stolen']:g}"]
-
-
 def meanwhile(reports: Iterable[Report]) -> str:
-    """One line on what the machine did besides; empty where that is not known."""
-    known = [r for r in reports if _OTHERS in r.machine]
+    """One line on what the machine did besides; empty where nothing was measured."""
+    known = list(reports)
     if not known:
         return ""
     busiest = max(known, key=lambda r: float(r.machine[_OTHERS]))

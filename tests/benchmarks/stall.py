@@ -33,9 +33,9 @@ from tests.benchmarks.load import (
     CallReceiver,
     at_rate,
     at_rest,
+    on_servers,
     progress,
     routing_notifier,
-    servers,
     serving,
 )
 from tests.benchmarks.report import Report
@@ -274,7 +274,4 @@ def told(found: Found, scale: Scale) -> Report:
 
 async def run(*, quick: bool) -> Report:
     """Measure on servers of its own."""
-    scale = QUICK if quick else FULL
-    async with servers() as (plane, redis, folder):
-        found = await measure(plane, redis.url, folder / "stage", scale)
-    return told(found, scale)
+    return await on_servers(measure, told, QUICK if quick else FULL)

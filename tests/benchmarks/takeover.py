@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks.idle import OWNED, share_out
-from tests.benchmarks.load import SHARED, progress, servers
+from tests.benchmarks.idle import share_out
+from tests.benchmarks.load import SHARED, at_rest, on_servers, progress
 from tests.benchmarks.replicas import SHARDS, SHORT
 from tests.benchmarks.report import Report
 from tests.e2e.checker import Kind
@@ -81,13 +81,7 @@ class Result:
 
 async def _taken_over(survivor: NotifierProcess, at: float) -> float:
     """Wait until a replica owns all; returns the seconds since `at` to its last acquisition."""
-
-    async def all_owned() -> bool:
-        return await survivor.metric(OWNED) == SHARDS
-
-    await until(
-        all_owned, lambda: f"all is taken over; {survivor.tail()}", within=_TAKEN_WITHIN, every=0.5
-    )
+    await at_rest(survivor, _TAKEN_WITHIN, shards_owned=SHARDS)
     stamps = [_stamp(line) for line in survivor.lines("shard acquired")]
     after = [stamp - at for stamp in stamps if stamp > at]
     assert after, "nothing was taken over"
@@ -184,6 +178,4 @@ def told(result: Result, scale: Scale) -> Report:
 
 async def run(*, quick: bool) -> Report:
     """Two takeovers of each kind, or fifty."""
-    scale = QUICK if quick else FULL
-    async with servers() as (plane, redis, folder):
-        return told(await measure(plane, redis.url, folder, scale), scale)
+    return await on_servers(measure, told, QUICK if quick else FULL)

@@ -39,9 +39,9 @@ from tests.benchmarks.load import (
     at_rate,
     at_rest,
     create_all,
+    on_servers,
     progress,
     routing_notifier,
-    servers,
     serving,
 )
 from tests.benchmarks.report import Measured, Report
@@ -235,7 +235,4 @@ def told(rounds: Sequence[dict[Kind, Measured]], scale: Scale) -> Report:
 
 async def run(*, quick: bool) -> Report:
     """Measure on servers of its own."""
-    scale = QUICK if quick else FULL
-    async with servers() as (plane, redis, folder):
-        rounds = await measure(plane, redis.url, folder / "stage", scale)
-    return told(rounds, scale)
+    return await on_servers(measure, told, QUICK if quick else FULL)
