@@ -269,14 +269,6 @@ async def test_tls_from_the_first_byte(trusting: MailClient, certificates: Certi
         assert len(server.arrived) == 1
 
 
-async def test_plain_text_where_it_is_asked_for(mail_door: MailClient) -> None:
-    """Without TLS a message goes only where the entry says so; a name leads to any address."""
-    async with mail_server() as server:
-        outcome = await channel(mail_door, server.port, host="localhost").send(message())
-        assert outcome == Outcome.success(250)
-        assert [a.tls for a in server.arrived] == [False]
-
-
 async def test_dialogue(mail_door: MailClient) -> None:
     """The whole dialogue: who we are, from whom, to whom, the content, and a polite end."""
     async with scripted({"EHLO": "250-x\r\n250 SIZE 999999"}) as server:

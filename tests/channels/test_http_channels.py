@@ -119,12 +119,6 @@ def test_pagerduty_golden() -> None:
     }
 
 
-def test_pagerduty_bare() -> None:
-    """Details that are absent are left out."""
-    details = pagerduty_payload(message(), "k")["payload"]["custom_details"]
-    assert details == {"notification_type": "Escalation", "correlation_id": "disk-full"}
-
-
 @pytest.mark.parametrize(
     ("priority", "severity"),
     [("Critical", "critical"), ("High", "error"), ("Medium", "warning"), ("Low", "info"),
@@ -133,12 +127,6 @@ def test_pagerduty_bare() -> None:
 def test_pagerduty_severity(priority: str, severity: str) -> None:
     """Each priority has its severity."""
     assert pagerduty_payload(message(priority=priority), "k")["payload"]["severity"] == severity
-
-
-def test_pagerduty_namespace_option() -> None:
-    """With the option, equal names of two namespaces are two alerts."""
-    event = pagerduty_payload(message(), "k", dedup_namespace=True)
-    assert event["dedup_key"] == "ops/disk-full"
 
 
 def test_pagerduty_keys_of_long_names_stay_apart() -> None:

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from notifier.channels.console import ConsoleChannel
-from notifier.channels.file import FileChannel, file_name
+from notifier.channels.file import FileChannel
 from notifier.channels.log import LogChannel
 from notifier.contract import Message, Outcome
 from syncer.model.attempt import AttemptState, FailureClass
@@ -249,19 +249,6 @@ async def test_files_of_one_instant_do_not_collide(tmp_path: Path) -> None:
     assert len(names) == 20
     subjects = {json.loads((tmp_path / n).read_text())["spec"]["subject"] for n in names}
     assert subjects == {f"s{n}" for n in range(20)}
-
-
-async def test_existing_file_is_never_replaced(tmp_path: Path) -> None:
-    """A file that is there already is left alone."""
-    moment = datetime.fromtimestamp(NOW / 1000).astimezone()
-    taken = tmp_path / file_name("disk-full", moment, "json")
-    taken.write_text("precious")
-    assert (
-        await FileChannel(str(tmp_path), timeout_s=5, clock=lambda: NOW).send(message())
-        == Outcome.success()
-    )
-    assert taken.read_text() == "precious"
-    assert len(_files(tmp_path)) == 2
 
 
 async def test_long_name_is_cut(tmp_path: Path) -> None:
