@@ -341,16 +341,16 @@ async def _prepared(plane: ControlPlane, folder: Path, scale: throughput.Scale) 
 
 def told(
     results: Mapping[str, Result],
-    rates: tuple[float, float] | None,
+    rates: tuple[float, float],
     scale: Scale,
-    pairs: Sequence[Pair] = (),
+    pairs: Sequence[Pair],
 ) -> Report:
     """
     Make the report.
 
     Args:
         results: Of each outage.
-        rates: Of the burst, if there was one.
+        rates: Of the burst.
         scale: What was measured.
         pairs: Controller CPU while Redis is there.
     """
@@ -362,7 +362,7 @@ def told(
     for kind, result in results.items():
         lateness = {
             "created in it, until delivered, less its own back-off": result.late,
-            "the same, p99": [percentile(result.late, 99)],
+            "the same, p99": [percentile(result.late, 0.99)],
             "older ones, after they were due": result.older,
             "held ones, after Redis was back": result.held,
         }
@@ -382,26 +382,24 @@ def told(
         if result.journaled and kind in (WHOLE, EMPTY):
             each = result.requests / result.journaled
             report.add(f"{kind}: API requests per journaled attempt", "", [each])
-    if rates is not None:
-        journaled, option = rates
-        report.add("burst: attempts journaled", "1/s", [journaled])
-        report.add("burst: attempts of Option A, two writes each", "1/s", [option])
-        report.add("burst: journaled / Option A", "", [journaled / option])
-    if pairs:
-        for way, costs in zip(("hold", "journal"), zip(*pairs, strict=True), strict=True):
-            report.add(f"Redis there, {way}: controller CPU per notification", "ms", costs)
-        report.add("Redis there: journal / hold", "", [j / h for h, j in pairs])
+    journaled, option = rates
+    report.add("burst: attempts journaled", "1/s", [journaled])
+    report.add("burst: attempts of Option A, two writes each", "1/s", [option])
+    report.add("burst: journaled / Option A", "", [journaled / option])
+    for way, costs in zip(("hold", "journal"), zip(*pairs, strict=True), strict=True):
+        report.add(f"Redis there, {way}: controller CPU per notification", "ms", costs)
+    report.add("Redis there: journal / hold", "", [j / h for h, j in pairs])
     return report
 
 
 async def measure(plane: ControlPlane, folder: Path, scale: Scale) -> Report:
     """Every outage in turn, and the burst."""
-    pairs = await _prepared(plane, folder, scale.prepared) if scale.prepared.rounds else []
+    pairs = await _prepared(plane, folder, scale.prepared)
     results = {}
     for number, kind in enumerate(scale.kinds):
         results[kind] = await _measure(kind, plane, folder / str(number), scale)
         progress("outage", f"{kind}: {results[kind].journaled:.0f} attempts journaled")
-    rates = await _burst(plane, folder / "burst", scale) if scale.burst else None
+    rates = await _burst(plane, folder / "burst", scale)
     return told(results, rates, scale, pairs)
 
 

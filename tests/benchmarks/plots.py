@@ -205,11 +205,8 @@ def _memory(report: Report) -> list[Chart]:
 
 def _soak(report: Report) -> list[Chart]:
     """Whatever was seen over time: a panel for each column; the column `s` is the time."""
-    seconds = report.series.get("s")
-    if not seconds:
-        return []
     columns = [name for name in report.series if name != "s"]
-    minutes = tuple(s / 60 for s in seconds)
+    minutes = tuple(s / 60 for s in report.series["s"])
     rows = [
         Row(name, minutes, tuple(report.series[name]), panel=i) for i, name in enumerate(columns)
     ]

@@ -263,9 +263,8 @@ def told(found: Found, scale: Scale) -> Report:
     for words, other in (("where nobody looks", Kind.UNSEEN), ("without", Kind.NOTHING)):
         ratios = [a / b for a, b in zip(p99[Kind.HOSTILE], p99[other], strict=True)]
         report.add(f"p99, with / {words}", "", ratios)
-    if len(found.rounds) > 1:
-        same = [b / a for a, b in itertools.pairwise(p99[Kind.NOTHING])]
-        report.add("p99, without / without (the noise)", "", same)
+    same = [b / a for a, b in itertools.pairwise(p99[Kind.NOTHING])]
+    report.add("p99, without / without (the noise)", "", same)
     report.add("calls that were refused in many words", "", found.refused)
     for place in sorted(set(found.places)):
         report.notes.append(f"a stall of more than 0.25 s stood at {place}")
