@@ -37,7 +37,6 @@ from syncer.ledger.preflight import Clocks, unfit
 from syncer.ledger.subscriber import WakeUps
 from syncer.metrics import SyncMetrics
 from syncer.rules.backoff import delay
-from syncer.rules.resync import Bounds
 from syncer.rules.status_policy import State
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.installation import Installation
@@ -205,7 +204,7 @@ class Parts:
         )  # fmt: skip
 
         # What finds what a lost event would have reported.
-        self.resync: Final = Resync(self.claimer, Bounds(period=sync.resync), self.controller.waits)
+        self.resync: Final = Resync(self.claimer, self.controller.waits)
         self.sweeper: Final = Sweeper(self.claimer)
         self.retention: Final = Retention(self.log, self.objects, self.shards, time, self.metrics)
         self.scrubber: Final = (

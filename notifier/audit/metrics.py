@@ -23,10 +23,9 @@ class AuditMetrics:
         """Create the series, those of known labels at 0."""
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
-        dropped = counter(
+        self.dropped = counter(
             "audit_events_dropped", "Audit events dropped after a week.", ("service",)
-        )
-        self.dropped = dropped.labels(ACTOR)
+        ).labels(ACTOR)
         self.sent = counter(
             f"{_OURS}_events_sent",
             "Audit events accepted by every sink; one that was sent again counts again.",

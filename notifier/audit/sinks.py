@@ -161,10 +161,9 @@ class FileSink:
         """Append one batch."""
         if self._busy.locked():
             return Written(Result.RETRY, "an earlier write has not ended")
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await loop.run_in_executor(self._thread, self._append, lines)
+                await asyncio.get_running_loop().run_in_executor(self._thread, self._append, lines)
         except TimeoutError:
             return Written(Result.RETRY, f"not written within {self._timeout_s:g} s")
         except OSError as error:

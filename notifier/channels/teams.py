@@ -101,12 +101,8 @@ def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
     payload = teams_payload(message)
     blocks: list[Json] = payload["attachments"][0]["content"]["body"]
     # Each holder has its text under one member; the last block, the correlation id, is never cut.
-    holders: list[tuple[Json, str]] = []
-    for block in blocks[:-1]:
-        if block["type"] == "TextBlock":
-            holders.append((block, "text"))
-        else:
-            holders.extend((fact, "value") for fact in block["facts"])
+    holders = [(block, "text") for block in blocks[:-1] if "text" in block]
+    holders += [(fact, "value") for block in blocks[:-1] for fact in block.get("facts", ())]
     return cut_to_size(
         payload, limit, holders, order=lambda holder, member: -len(encode({"": holder[member]}))
     )

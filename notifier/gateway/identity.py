@@ -69,11 +69,10 @@ def identity_of(
         window: Seconds within which an equal event is a duplicate; 0 is for ever.
         timeless: Nothing proves when the request was made, so it is for ever in any case.
     """
-    parts: tuple[object, ...]
     # A kind without a window of its own has one only where somebody asked for it.
     slotted, since = bool(window) and not kind.window, 0.0
     if given:
-        parts = ("id", given)
+        parts: tuple[object, ...] = ("id", given)
     elif draft.identity is not None:
         parts = ("event", *draft.identity)
         slotted, since = slotted or (bool(window) and draft.repeats), draft.since / 1000

@@ -18,7 +18,6 @@ class GatewayMetrics:
         """Create the series."""
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
-        histogram = partial(Histogram, registry=registry)
         self.requests = counter(
             f"{_PREFIX}_requests",
             "Requests by source and HTTP status of the answer; unknown sources count as none.",
@@ -36,12 +35,13 @@ class GatewayMetrics:
             "Events above their source's rate: part of a digest, or refused for now.",
             ("source", "result"),
         )
-        self.seconds = histogram(
+        self.seconds = Histogram(
             f"{_PREFIX}_request_seconds",
             "Time from the headers of a request to its answer, including waiting for the API "
             "server.",
             ("source",),
             buckets=_SECONDS,
+            registry=registry,
         )
         self.last = gauge(
             f"{_PREFIX}_last_request_timestamp_seconds",

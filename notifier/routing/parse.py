@@ -224,9 +224,7 @@ def _pattern(reader: Reader, key: str, text: str, path: str) -> Pattern:
         try:
             regex = re2.compile(text, options)
         except re2.error as error:
-            reason = error.args[0] if error.args else "not a pattern"
-            if isinstance(reason, bytes):
-                reason = reason.decode("utf-8", "replace")
+            reason = error.args[0].decode("utf-8", "replace")
             fix = "write a pattern of RE2 (no references to groups, no looking around)"
         else:
             if not re.search(r"[$^]|\\[Az]", text):

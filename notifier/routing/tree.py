@@ -282,12 +282,11 @@ def _listed(names: Collection[str]) -> str:
 
 def _fitting(parts: Sequence[str], count: int, budget: int) -> str:
     """As many parts as fit, joined by commas; then how many of all are left out."""
-    text = ""
     for kept in range(len(parts), -1, -1):
         text = ", ".join([*parts[:kept], *([f"… (+{count - kept})"] if kept < count else [])])
         if len(text.encode()) <= budget:
-            break
-    return text
+            return text
+    return f"… (+{count})"
 
 
 def _shown(attributes: Mapping[str, str], budget: int, clean: Callable[[str], str]) -> str:

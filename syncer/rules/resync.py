@@ -23,6 +23,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+#: Seconds between two checks of an entry that waits for a known reason.
+_BLOCKED: Final = 30.0
+#: Longest time without a check, in seconds.
+_STALE: Final = 600.0
 
 
 class Reason(StrEnum):
@@ -63,24 +69,6 @@ class Check:
     channels: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """
-    Periods, in seconds.
-
-    Attributes:
-        period: Between two rounds, which bounds the delay by a lost wake-up.
-        blocked: Between two checks of an entry that waits for a known reason.
-        stale: Longest time without a check.
-        deferrable: Number of deferrable checks in one round.
-    """
-
-    period: float = 10.0
-    blocked: float = 30.0
-    stale: float = 600.0
-    deferrable: int = 500
-
-
 def reason_of(  # noqa: PLR0913 (a decision sees all at once)
     last_check: Check | None,
     *,
@@ -92,7 +80,6 @@ def reason_of(  # noqa: PLR0913 (a decision sees all at once)
     position: int,
     idle: bool,
     now: float,
-    bounds: Bounds,
 ) -> Reason | None:
     """
     Return the reason why an entry of ours must be checked, None if it need not be.
@@ -107,12 +94,11 @@ def reason_of(  # noqa: PLR0913 (a decision sees all at once)
         position: Of the log as it is known now.
         idle: A channel of `last_check.channels` is neither in an attempt nor in a queue any more.
         now: Second of the monotonic clock.
-        bounds: The periods.
     """
     if deleted:
         return Reason.DELETED
     if blocked:
-        waited = last_check is None or now - last_check.at >= bounds.blocked
+        waited = last_check is None or now - last_check.at >= _BLOCKED
         return Reason.BLOCKED if waited else None
     if not claimed:
         return Reason.UNCLAIMED
@@ -124,4 +110,4 @@ def reason_of(  # noqa: PLR0913 (a decision sees all at once)
         return Reason.DUE
     if last_check.version != version or last_check.position != position:
         return Reason.CHANGED
-    return Reason.STALE if now - last_check.at >= bounds.stale else None
+    return Reason.STALE if now - last_check.at >= _STALE else None

@@ -32,7 +32,7 @@ from syncer.model.errors import ContractError, Gone, PortError
 from syncer.model.ports import Ownership
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence
-from syncer.rules.resync import Bounds, Reason, reason_of
+from syncer.rules.resync import Reason, reason_of
 from syncer.runtime.slices import slices
 from syncer.sync.cache import Finished
 from syncer.sync.claim import Claimer
@@ -44,6 +44,8 @@ logger = logging.getLogger("ledger.claim")
 
 #: Logs in one question of a sweep: claims and intents wait behind it for a few milliseconds.
 _PAGE: Final = 256
+#: Checks in one round that a later one could make.
+_DEFERRABLE: Final = 500
 #: Notifications without a log that one sweep names; all of them are counted.
 _NAMED: Final = 20
 
@@ -54,7 +56,6 @@ class Resync:
 
     #: Its cache is what is walked.
     claimer: Claimer
-    bounds: Bounds
     #: Whether a per-receiver queue holds a channel of a notification.
     waits: Callable[[str, str], bool]
 
@@ -104,7 +105,7 @@ class Resync:
                     missing += notification.unchecked_since < now
                     oldest = max(oldest, now - notification.unchecked_since)
                     self.cache.check(notification.uid)
-        for _, uid in heapq.nsmallest(self.bounds.deferrable, deferrable):
+        for _, uid in heapq.nsmallest(_DEFERRABLE, deferrable):
             self.cache.check(uid)
         self._end(missing, oldest)
 
@@ -150,7 +151,6 @@ class Resync:
             else notification.view.position,
             idle=idle,
             now=now,
-            bounds=self.bounds,
         )
 
 

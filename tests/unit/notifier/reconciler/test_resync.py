@@ -19,7 +19,6 @@ from syncer.model.attempt import AttemptId, AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.rules.resync import Bounds
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
@@ -103,7 +102,7 @@ class World:
         self.asked: list[str] = []
         self.cache.check = self.request_check
         claimer = self.controller.notifications.claimer
-        self.resync = Resync(claimer, Bounds(period=PERIOD), self.controller.waits)
+        self.resync = Resync(claimer, self.controller.waits)
 
     # -- the router ------------------------------------------------------------------------------
 
