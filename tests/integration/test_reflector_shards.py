@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,6 +17,7 @@ from aiohttp import web
 from syncer.kube.client import KubeClient
 from syncer.kube.reflector import Reflector
 from syncer.rules.shards import Sharding
+from syncer.runtime.clock import monotonic_clock
 from tests.beside import eventually
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.apistate import ApiState
@@ -257,6 +259,67 @@ async def test_change_that_is_not_reported_is_noticed(place: Place) -> None:
         await eventually(lambda: not mirror.objects)
         terms.owned = {2: object()}
         await eventually(lambda: name in shown(mirror))
+
+
+@pytest.mark.timeout(120)
+async def test_nothing_is_lost_while_shards_come_and_go(place: Place) -> None:
+    """Objects are created, changed and deleted meanwhile: in the end the sink has what there is."""
+    dice = random.Random(7)  # noqa: S311 - reproducible on purpose
+    terms, sink = Terms(0), Watchful()
+    until = monotonic_clock() + 5
+
+    async def write() -> None:
+        names: list[str] = []
+        while monotonic_clock() < until:
+            match dice.randrange(4):
+                case 0 | 1:
+                    name = f"n-{uuid.uuid4().hex[:10]}"
+                    await place.api.create(name)
+                    names.append(name)
+                case 2 if names:
+                    await place.label(dice.choice(names), str(dice.random()))
+                case 3 if names:
+                    await place.delete(names.pop(dice.randrange(len(names))))
+            await asyncio.sleep(0.01)  # ten writes to a move; more would only keep the server busy
+
+    async def move() -> None:
+        while monotonic_clock() < until:
+            terms.own(*(n for n in range(4) if dice.random() < 0.6))
+            await asyncio.sleep(dice.choice((0.0, 0.05, 0.3, 0.6)))
+
+    async with place.followed(terms, sink) as (reflector, mirror):
+        await asyncio.gather(write(), move())
+        terms.own(1, 2)
+        wanted = await place.state(1, 2)
+        await eventually(lambda: shown(mirror) == wanted and reflector.synced)
+        assert lists() > 3
+        assert sink.wrong == []
+        await asyncio.sleep(0.5)
+        assert shown(mirror) == wanted
+
+
+class Watchful(Mirror):
+    """A sink that notices an object that goes back, or comes back to life."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self.wrong: list[str] = []
+        self._dead: set[str] = set()
+
+    def upsert(self, obj: Any, *, first_seen_by_watch: bool) -> None:
+        """Take an object that is newer than what is known."""
+        known = self.objects.get(obj.uid)
+        if known is not None and int(known.resource_version) >= int(obj.resource_version):
+            self.wrong.append(f"{obj.uid} goes back to {obj.resource_version}")
+        if obj.uid in self._dead:
+            self.wrong.append(f"{obj.uid} comes back to life")
+        super().upsert(obj, first_seen_by_watch=first_seen_by_watch)
+
+    def delete(self, uid: str, namespace: str, name: str, last: object = None) -> None:
+        """Forget an object for good."""
+        self._dead.add(uid)
+        super().delete(uid, namespace, name, last)
 
 
 async def test_list_of_what_came_is_tried_again(tmp_path: Path) -> None:
