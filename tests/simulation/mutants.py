@@ -31,6 +31,7 @@ from notifier.audit import feed
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
 from notifier.reconciler.attempt import Sender
+from notifier.reconciler.holds import Holds
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm, Session
 from syncer.kube.leases import LeaseRecord, Leases
@@ -45,7 +46,7 @@ from syncer.ledger.lua import CLAIM, INTENT, RECOVER, RETIRE, Script
 from syncer.model.attempt import Attempt, join
 from syncer.model.lineage import Lineage
 from syncer.model.record import Plan, intent_record
-from syncer.model.resource import Status
+from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.evidence import Circumstances, Ground
 from syncer.rules.fold import LogView
 from syncer.rules.journal import Basis
@@ -330,6 +331,12 @@ async def clock_unasked_after_the_write(
 def holds_disregarded(was: Any, **given: Any) -> Any:
     """What operators hold back is sent all the same."""
     return was(**{**given, "held": "", "holds": NO_HOLDS})
+
+
+@replaces("holds disregarded", Holds, "hold")
+def none_held(_self: Holds, _request: NotificationRequest, _channel: str) -> bool:
+    """The last check before a send finds none either."""
+    return False
 
 
 @replaces("journaled after the send", StatusWriter, "write_ahead")
