@@ -190,13 +190,17 @@ class Journal:
             former = attempt_epoch(shown.id) != term.epoch
             attempt = self._left(notification, shown) if former else shown
             notification.learn([attempt])
+            # A claim from before the outage would go on without them.
+            self.recorder.lose_claim(notification, "journal")
             if former and attempt.due:
                 wait = wait_of(attempt, self.recorder.time.now()) / 1000
                 notification.wait(attempt.channel, self.recorder.cache.monotonic() + wait)
         about = self.recorder.evidence.of_entry(notification)
         # A plan never comes from what others may have written.
-        if about.ground(notification.request):
-            notification.learn((), missing_plan(view, status))
+        plan = missing_plan(view, status) if about.ground(notification.request) else None
+        if plan is not None:
+            notification.learn((), plan)
+            self.recorder.lose_claim(notification, "journal")
         note = self.notes().note_of(notification.uid)
         if note is not None and notification.outage.note != note.name:
             notification.journaling(note.name)

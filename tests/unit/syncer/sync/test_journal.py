@@ -356,7 +356,9 @@ async def test_what_a_former_owner_left_is_unknown_and_waited_for() -> None:
     status = replace(status, attempts=(failed, left), journal=NOTE.name)
     shows(away.notification, status=status)
     assert away.journal.basis(away.notification, away.term) is Basis.MARKED
+    away.notification.claimed(Claim(away.term.epoch, 0, ""))
     away.journal.take_up(away.notification, away.term)
+    assert away.notification.claim is None, "the next one tells the log"
     assert away.notification.view.plan is not None
     assert away.notification.view.plan.channels == ("c", "d")
     assert [a.error for a in away.attempts] == ["", SENDER_ENDED]
