@@ -303,7 +303,7 @@ class StatusWriter:
         )
         return notification.claim is not None or bool(stopped or notification.outage.note)
 
-    async def _publish(self, notification: Notification, term: LeaseTerm) -> Flushed:  # noqa: C901, PLR0912 (one loop of tries, whose order is the proof)
+    async def _publish(self, notification: Notification, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
         limit = self.status_bytes
         tries = 0
         reread = False
@@ -352,9 +352,7 @@ class StatusWriter:
                 return result
             unclear = before if result is Flushed.UNCLEAR else None
             tries += 1
-            if result is Flushed.CONFLICT:
-                outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
-                self.metrics.conflicts.labels(outcome).inc()
+            self._count_conflict(result, tries)
             if tries > MAX_CONFLICTS:
                 return result
             if await self._refresh(notification):
@@ -411,6 +409,11 @@ class StatusWriter:
             # Sooner than by the resync: a resend request may be among the new records.
             self.cache.check(notification.uid)
         return self.recorder.claimed(notification, term) or bool(notification.quarantine)
+
+    def _count_conflict(self, result: Flushed, tries: int) -> None:
+        if result is Flushed.CONFLICT:
+            outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
+            self.metrics.conflicts.labels(outcome).inc()
 
     def weigh(
         self, notification: Notification, shown: NotificationRequest, term: LeaseTerm
