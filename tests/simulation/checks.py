@@ -1070,9 +1070,10 @@ class Checks:
                 self.mark("delivered in an outage of all")
             if known.barred and not subject.excused:
                 self.fail("S7", f"{where}: {known.barred}")
-            # A status may be wiped between the write ahead and the send.
+            # Between the write ahead and the send, a claim may take it into the log, and the status be wiped.
             shown = subject.shown.get(message.attempt_id, -1) >= _UNKNOWN
-            if not shown and message.attempt_id not in subject.lost:
+            logged = message.attempt_id in _states(self.world.log_of(message.uid))
+            if not (shown or logged or message.attempt_id in subject.lost):
                 self.fail("S1", f"{where}: sent before the status shows it")
         elif attempt_epoch(AttemptId(message.attempt_id)) not in subject.claims:
             self.fail("S18", f"{where}: sent without a claim in its epoch")
