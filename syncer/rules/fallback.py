@@ -6,7 +6,8 @@ needed once all of them have arrived. In between it stands by, and may be used f
 attempts, a budget and a state like any channel; nothing stands by for it, so there is one hop.
 
 What holds the others holds their fallback: an operator who stops what goes to a receiver, or drops it, does
-not want it elsewhere. A resend request is for its channel alone, and makes no fallback needed.
+not want it elsewhere. A resend request of a channel that has ended is for it alone, and makes no fallback
+needed; one of a channel under way may be what ends it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def stood_by(
 
     Args:
         states: As if each channel stood for itself.
-        before: States of the others as they were without any resend request.
+        before: States of the others, of those that a resend request opened again as they had ended.
         fallbacks: Of the plan.
         ordered: Channels with a resend request: such a fallback is tried, needed or not.
     """

@@ -132,7 +132,10 @@ def _channel_states(
     if view.plan is None or not view.plan.fallbacks:
         return states
     before = {s.channel: s.state for s in states}
-    before |= {c: state(c, ordered=False).state for c in view.orders.keys() & before.keys()}
+    for channel in view.orders.keys() & before.keys():
+        # An order that is spent may be what ended a channel; one that opened it again needs no fallback.
+        if (own := state(channel, ordered=False).state).finished:
+            before[channel] = own
     return stood_by(states, before, view.plan.fallbacks, view.orders if ordered else ())
 
 

@@ -82,6 +82,12 @@ CASES = {
     "what is sent again needs it for what was before": Case(
         "a. a.", "Retrying Pending", ordered="a", before="a. a."
     ),
+    "what is sent again before it has ended, in vain, needs it": Case(
+        "a. a.", "Exhausted Pending", ordered="a", before="a."
+    ),
+    "what is sent again before it has ended may still arrive": Case(
+        "a.", "Retrying Standby", ordered="a", before="a."
+    ),
     "the fallback is asked for": Case("a+", "Delivered Pending", ordered="b"),
     "the fallback was asked for, in vain": Case("a+ b.", "Delivered NotNeeded", ordered="b"),
 }
