@@ -181,10 +181,10 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     # After an end an attempt is opened by a person's request alone, which the store may have lost.
     ended = replace(view, attempts={i: a for i, a in view.attempts.items() if not a.open})
     states = channel_states_of(ended, status, facts, ordered=False)
-    logged = {a.channel for a in view.attempts.values()}
-    states = tuple(s for s in states if s.channel in logged or s.channel not in idle)
     # What a person has said of a channel came after its end, and changes the phase no more.
     said = {a.channel for a in view.attempts.values() if a.id in view.resolved} | view.orders.keys()
+    used = {a.channel for a in view.attempts.values()} - said
+    states = tuple(s for s in states if s.channel in used or s.channel not in idle)
     if (not states and view.plan is None) or not all(
         s.state.finished or s.channel in said & tried for s in states
     ):

@@ -58,6 +58,12 @@ def shown(said: Status, created: int = FRESH) -> NotificationRequest:
     return NotificationRequest("u", "ns", "n", "5", created=created, policy=policy, status=said)
 
 
+def lost_plan(*attempts: Attempt) -> LogView:
+    """A log made anew for a person's request for a fallback, all of whose attempts it had before."""
+    ids = frozenset(a.id for a in attempts if a.channel == "b")
+    return replace(view(*attempts, orders={"b": ids}), plan=None)
+
+
 def asked(*attempts: Attempt) -> LogView:
     """A log of a channel and its fallback, which a person has asked for."""
     log = view(*attempts, channels=("a", "b"), orders={"b": frozenset(a.id for a in attempts)})
@@ -199,6 +205,14 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
     "sent, and a fallback that was not needed is asked for": (
         status("Sent", attempt(1, SUCCESS)), asked(attempt(1, SUCCESS)), {}, FRESH,
         AGREES,
+    ),
+    "sent, its plan is lost, and a fallback that was not needed is asked for": (
+        status("Sent", attempt(1, SUCCESS), channels=(DELIVERED, ChannelStatus("b", "NotNeeded"))),
+        lost_plan(attempt(1, SUCCESS), attempt(2, channel="b")), {}, FRESH, AGREES,
+    ),
+    "sent, its plan is lost, and a fallback that was not needed has failed": (
+        status("Sent", attempt(1, SUCCESS), channels=(DELIVERED, ChannelStatus("b", "NotNeeded"))),
+        replace(lost_plan(attempt(1, SUCCESS), attempt(2, channel="b")), orders={}), {}, FRESH, DOUBTED,
     ),
     "sent, and what was superseded is asked for": (
         status("Sent", attempt(1, SUCCESS), OVERTAKEN),
