@@ -196,12 +196,13 @@ class Journal:
                 wait = wait_of(attempt, self.recorder.time.now()) / 1000
                 notification.wait(attempt.channel, self.recorder.cache.monotonic() + wait)
         about = self.recorder.evidence.of_entry(notification)
-        # A plan never comes from what others may have written.
-        plan = missing_plan(view, status) if about.ground(notification.request) else None
+        note = self.notes().note_of(notification.uid)
+        # A plan never comes from what others may have written; who journals it marks it with the note.
+        ours = about.protected or (note is not None and status.journal == note.name)
+        plan = missing_plan(view, status) if ours else None
         if plan is not None:
             notification.learn((), plan)
             self.recorder.lose_claim(notification, "journal")
-        note = self.notes().note_of(notification.uid)
         if note is not None and notification.outage.note != note.name:
             notification.journaling(note.name)
             if notification.in_flight.unrecorded:

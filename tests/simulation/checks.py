@@ -1070,7 +1070,7 @@ class Checks:
                 self.mark("delivered in an outage of all")
             if known.barred and not subject.excused:
                 self.fail("S7", f"{where}: {known.barred}")
-            # Between the write ahead and the send, a claim may take it into the log, and the status be wiped.
+            # Since the write ahead a claim may have put it into the log, and somebody wiped the status.
             shown = subject.shown.get(message.attempt_id, -1) >= _UNKNOWN
             logged = message.attempt_id in _states(self.world.log_of(message.uid))
             if not (shown or logged or message.attempt_id in subject.lost):

@@ -372,7 +372,9 @@ async def test_channels_that_others_have_written_are_no_plan() -> None:
     away.journal.active = True
     evidence = away.journal.recorder.evidence
     evidence.protected, evidence.adopted_before = (lambda: False), (lambda: 0.0)
-    forged = parse_status(fold({"channels": [{"name": "d", "state": "Pending"}]}))
+    # The mark names no outage that there is now.
+    mark = {"outage": "0.611-1"}
+    forged = parse_status(fold({"channels": [{"name": "d", "state": "Pending"}], "journal": mark}))
     shows(away.notification, status=forged, created=WALL + BORN_MARGIN)
     assert away.journal.applies(away.notification, away.term)
     away.journal.take_up(away.notification, away.term)
