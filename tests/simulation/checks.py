@@ -571,7 +571,7 @@ class Checks:
             return
         identity = args[0]
         if answer == "RECLAIM":
-            self._refused(identity, int(args[2]))
+            self._refused(subject, identity, unquote(args[1]), int(args[2]))
         if len(after) - max(len(before), 1) == 2:
             self.mark("lost intent restored by its outcome")
             # What the log has lost before that can only come back behind it.
@@ -585,8 +585,11 @@ class Checks:
             elif subject.orders[channel]:
                 self.mark("delivered by an order")
 
-    def _refused(self, identity: str, state: int) -> None:
+    def _refused(self, subject: Subject, identity: str, channel: str, state: int) -> None:
         """Take notice of a result that a lost log could not take: the status may show it first."""
+        if state == _FAILED and not self.world.profile.journal:
+            # Its intent may have reached no log; then it was not sent, which only its sender knows.
+            self.ever.setdefault(identity, Ever(subject.uid, channel, unsent=True))
         if identity in self.ever:
             self.ever[identity].refused = max(state, self.ever[identity].refused)
 
