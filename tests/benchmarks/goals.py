@@ -128,7 +128,7 @@ TARGETS: Final = (
     ),
     Target(
         "a start: first delivery that was due, s", "recovery",
-        "[0-9,]+ notifications: first pending delivery", Goal(2),
+        r"[0-9,]+ notifications(, Kubernaut's definition)?: first pending delivery", Goal(2),
     ),
     Target(
         "Redis memory of each attempt beyond the first, B", "memory",
