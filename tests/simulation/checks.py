@@ -833,6 +833,9 @@ class Checks:
 
     def _retold(self, subject: Subject, version: Version) -> None:
         """Judge why attempts have failed: as the log says that has them, whatever a status said."""
+        if subject.tainted and "journal" in version.status:
+            # Who takes over in an outage knows no more than the status says, until the log is back.
+            return
         # An operator's word and a late outcome may both have ended it; the fold prefers one of them.
         logged: dict[str, set[Any]] = defaultdict(set)
         for element in self.world.log_of(subject.uid)[1:]:
