@@ -36,6 +36,9 @@ from syncer.rules.journal import BORN_MARGIN
 from syncer.rules.merge import Facts, channel_states_of, lacking
 from syncer.rules.retention import retention_seconds
 
+#: Milliseconds after which the API server, by its default, has stored a write or never will.
+LATE_WRITE: Final = 60_000
+
 
 class Verdict(StrEnum):
     """What becomes of a status."""
@@ -103,7 +106,9 @@ class Circumstances:
             return Ground.JOURNAL
         if request.created < self.adopted_before:
             return Ground.ADOPTION
-        if self.compared < self.lost and request.created <= self.lost + BORN_MARGIN:
+        # A former owner's last write may be stored after the first comparison, and shows what was lost.
+        settled = max(0, self.compared - LATE_WRITE)
+        if settled < self.lost and request.created <= self.lost + BORN_MARGIN:
             return Ground.LOSS
         return None
 

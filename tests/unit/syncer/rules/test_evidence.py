@@ -20,7 +20,15 @@ from syncer.model.resource import (
     Rollup,
     Status,
 )
-from syncer.rules.evidence import Circumstances, Ground, Verdict, beyond, judge, known_part
+from syncer.rules.evidence import (
+    LATE_WRITE,
+    Circumstances,
+    Ground,
+    Verdict,
+    beyond,
+    judge,
+    known_part,
+)
 from syncer.rules.fold import LogView
 from syncer.rules.journal import BORN_MARGIN
 
@@ -106,8 +114,16 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
         NO_LOG, {}, CHANGED - DAY, DOUBTED,
     ),
     "a final phase that no loss explains": (status("Sent"), NO_LOG, {}, CHANGED - DAY, DOUBTED),
-    "a forgery after log and status were compared": (
-        status("Sending", attempt(1)), NO_LOG, {"compared": CHANGED + 1}, CHANGED - DAY, DOUBTED,
+    "a former owner's last write, stored after log and status were compared": (
+        status("Sending", attempt(1)), NO_LOG, {"compared": CHANGED + LATE_WRITE - 1}, CHANGED - DAY,
+        BELIEVED,
+    ),
+    "a forgery once no write of a former owner can be stored any more": (
+        status("Sending", attempt(1)), NO_LOG, {"compared": CHANGED + LATE_WRITE}, CHANGED - DAY, DOUBTED,
+    ),
+    "a forgery soon after a loss, of what is younger": (
+        status("Sending", attempt(1)), view(), {"compared": CHANGED + 1}, CHANGED + BORN_MARGIN + 1,
+        DOUBTED,
     ),
     "too close to a change of the store, and compared since": (
         status("Sent"), NO_LOG, {"compared": NOW}, CHANGED + BORN_MARGIN, DOUBTED,
@@ -264,7 +280,7 @@ def test_laws() -> None:
     ]
     seen: set[tuple[Verdict, bool]] = set()
     for said, log, created, marked, compared, protected in product(
-        statuses, logs, times, (False, True), (0, CHANGED, NOW), (False, True)
+        statuses, logs, times, (False, True), (0, CHANGED, CHANGED + LATE_WRITE, NOW), (False, True)
     ):
         about = replace(ABOUT, marked=marked, compared=compared, protected=protected)
         request = shown(said, created)
@@ -279,7 +295,7 @@ def test_laws() -> None:
             assert not complete
             assert judged.ground is not None
             assert created < FOUNDED or (marked and said.journal) or (
-                created <= CHANGED + BORN_MARGIN and compared < CHANGED
+                created <= CHANGED + BORN_MARGIN and compared < CHANGED + LATE_WRITE
             )  # fmt: skip
         elif judged.verdict is DISREGARDED:
             assert complete
