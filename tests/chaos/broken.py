@@ -27,10 +27,9 @@ from notifier.reconciler.attempt import Attempts, Sender
 from syncer.kube.lease_term import LeaseTerm
 from syncer.ledger import lua
 from syncer.ledger.answers import Answer, Appended
-from syncer.model.attempt import Attempt, FailureClass
+from syncer.model.attempt import FailureClass
 from syncer.model.errors import PortError
 from syncer.model.record import Record, intent_record
-from syncer.rules import merge
 from syncer.sharding.manager import ShardManager
 from syncer.sharding.sessions import SessionLease
 from syncer.sync.attempts import Outcomes
@@ -40,17 +39,14 @@ from tests.simulation.mutants import keep_finished_for, switched_off
 NONE: Final = "none"
 
 
-def _trust_the_clock() -> None:
+def no_deadline() -> None:
+    """A send may outlive its lease term: a frozen process wakes up and sends what another has sent."""
+
     def always(*_: object) -> bool:
         return True
 
     LeaseTerm.valid = always  # type: ignore[method-assign, assignment]  # broken on purpose
     LeaseTerm.may_send = always  # type: ignore[method-assign, assignment]  # broken on purpose
-
-
-def no_deadline() -> None:
-    """A send may outlive its lease term: a frozen process wakes up and sends what another has sent."""
-    _trust_the_clock()
 
 
 def no_fence() -> None:
@@ -60,32 +56,15 @@ def no_fence() -> None:
     Who held a claim before the log of a delivered notification expired sends once more. The
     deadline must be off too, since it would hide the missing fence.
     """
-    _trust_the_clock()
+    no_deadline()
     header = "'nl1 object=any/any epoch=' .. epoch .. ' acked=0 audited=0'"
-    _intent_with(
-        {
-            "if #log == 0 then\n  return {'RECLAIM'}": f"if #log == 0 then\n"
-            f"  redis.call('RPUSH', key, {header})\n  log = redis.call('LRANGE', key, 0, -1)",
-            "if stored ~= epoch then": "if false then",
-            "if not base or chain_at(base, position) ~= ARGV[7] then": "if false then",
-        }
-    )
-
-
-def no_stamp() -> None:
-    """
-    An attempt is opened on a server that has lost what it had acknowledged, and says so by its stamp alone.
-
-    Epoch, position and chain fit whatever is left. The deadline must be off too: without a takeover nobody
-    has read less than was lost.
-    """
-    _trust_the_clock()
-    _intent_with({"if stamp ~= ARGV[8] then": "if false then"})
-
-
-def _intent_with(changes: dict[str, str]) -> None:
     source = lua.INTENT.source
-    for guard, broken in changes.items():
+    for guard, broken in {
+        "if #log == 0 then\n  return {'RECLAIM'}": f"if #log == 0 then\n"
+        f"  redis.call('RPUSH', key, {header})\n  log = redis.call('LRANGE', key, 0, -1)",
+        "if stored ~= epoch then": "if false then",
+        "if not base or chain_at(base, position) ~= ARGV[7] then": "if false then",
+    }.items():
         if guard not in source:
             raise RuntimeError("INTENT has changed; this break must follow it")
         source = source.replace(guard, broken)
@@ -154,24 +133,6 @@ def unknown_as_failed() -> None:
     Outcome.unknown = classmethod(broken)  # type: ignore[assignment, method-assign]  # broken on purpose
 
 
-def numbers_from_count() -> None:
-    """A number is the count of what this write adds: attempts of later writes get numbers anew."""
-    publish = merge._publish
-
-    def broken(attempts: list[Attempt], status: Any) -> tuple[Attempt, ...]:
-        new, out = 0, []
-        kept = {a.id for a in status.attempts}
-        for attempt in publish(attempts, status):
-            if attempt.id in kept:
-                out.append(attempt)
-                continue
-            new += 1
-            out.append(replace(attempt, number=new))
-        return tuple(out)
-
-    merge._publish = broken
-
-
 def silent_session_kept() -> None:
     """Nobody ends the session of a replica that is gone: what it held has no owner for ever."""
 
@@ -201,21 +162,12 @@ def one_session() -> None:
 BREAKS: Final[dict[str, Callable[[], None] | str]] = {
     "no-deadline": no_deadline,
     "no-fence": no_fence,
-    "no-stamp": no_stamp,
-    "ack-before-patch": "ack before patch",
-    "overwrite-instead-of-union": "overwrite instead of union",
     "send-before-intent": send_before_intent,
     "send-without-log": send_without_log,
-    "no-resource-version": "no resourceVersion",
-    "no-recover": "no recovery",
     "unknown-as-failed": unknown_as_failed,
-    "numbers-from-count": numbers_from_count,
-    "no-resync": "no resync",
     "silent-session-kept": silent_session_kept,
     "one-session": one_session,
     "journal-without-write": "journaled after the send",
-    "trust-every-object": "every object trusted",
-    "note-stays": "log used under a note",
 }
 
 

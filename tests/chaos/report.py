@@ -124,7 +124,7 @@ async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Rep
     gone = world.gone
     whole = {}
     for uid in versions:
-        log = world.archive.whole(uid, expired=uid not in present and not world.flushed)
+        log = world.archive.whole(uid, expired=uid not in present)
         if log is not None:
             whole[uid] = log
     names = {seen[-1].name for uid, seen in versions.items() if uid in gone}

@@ -128,8 +128,6 @@ class World:
     archive: Archive = field(default_factory=Archive)
     landed: Counter[str] = field(default_factory=Counter)
     deleted: set[str] = field(default_factory=set)
-    #: Logs that are gone because a fault took them, not because they expired.
-    flushed: bool = False
     created: int = 0
     #: Notifications that need no more looks: final, and their log marked to the end.
     _rested: set[str] = field(default_factory=set)
