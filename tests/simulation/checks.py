@@ -266,6 +266,8 @@ class Checks:
     allowed: str = ""
     #: Attempts that nobody has made.
     made_up: set[str] = field(default_factory=set)
+    #: Attempts that there were when all logs vanished from a server that stayed the same.
+    flushed: set[str] = field(default_factory=set)
 
     #: Shards that are being handed over, by process, and since when.
     leaving: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
@@ -499,8 +501,9 @@ class Checks:
         if identity not in subject.opened[channel]:
             return False
         # The log has lost the first copy, and much may have happened meanwhile. Nobody sends for it once
-        # more: `on_call` sees to that.
-        if not self.world.overdue:
+        # more: `on_call` sees to that. After a flush, who has no answer yet brings the same proof again.
+        again = identity in self.flushed and not self.ever[identity].begun
+        if not (self.world.overdue or again):
             self.fail("S3", f"{subject.name} {channel} attempt {identity}: its id was used before")
         return True
 

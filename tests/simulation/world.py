@@ -855,6 +855,7 @@ class World:
             self._restore(key, [], None)
         self._journal.clear()
         self.redis.flush()
+        self.checks.flushed |= self.checks.ever.keys()
 
     def corrupt(self) -> None:
         """Flip a bit in the body of one record."""
