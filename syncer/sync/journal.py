@@ -147,6 +147,9 @@ class Journal:
         unheard = notification.heard != subscription or self._unheard == subscription
         if notification.reread or (unheard and notification.view.attempts):
             known_in, since = None, 0
+        if notification.reopened and known_in != term.epoch:
+            # What was sent stood in the status alone, and that is gone.
+            return Basis.OLDER
         note = self.notes().note_of(notification.uid)
         return basis(notification.request, note, known_in=known_in, epoch=term.epoch, since=since)
 

@@ -288,6 +288,7 @@ class Notification:
         deleted: The object is gone; nothing is sent any more.
         doubtful: The newest version came from the watch and shows less than the one before: the object is
             read again before anything is merged with it.
+        reopened: It was finished, and somebody has taken that from its status.
         unreadable: The object could not be read at the last claim.
         judged: What comes of comparing its status with its log.
 
@@ -322,6 +323,7 @@ class Notification:
     fresh: bool = False
     deleted: bool = False
     doubtful: bool = False
+    reopened: bool = False
     unreadable: bool = field(default=False, init=False)
     judged: Judged = field(default_factory=Judged, init=False)
 

@@ -74,7 +74,9 @@ class Notifications:
             and term is not None
             and version_key(request.resource_version) > version_key(term.epoch.partition(".")[2])
         )
-        self.cache.entries[request.uid] = Notification(request, fresh=fresh, doubtful=wiped)
+        self.cache.entries[request.uid] = Notification(
+            request, fresh=fresh, doubtful=wiped, reopened=wiped
+        )
         self.cache.check(request.uid)
 
     def _suspect(self, request: NotificationRequest) -> bool:

@@ -391,6 +391,14 @@ async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
     assert (away.receiver.sent, away.objects.written) == (0, [])
 
 
+async def test_what_was_finished_is_known_by_its_log_alone(away: Away) -> None:
+    """Its age proves nothing once somebody has taken the end from its status."""
+    young = replace(away.notification.request, created=WALL + BORN_MARGIN, status=Status())
+    for reopened in (False, True):
+        found = away.journal.basis(Notification(young, reopened=reopened), away.term)
+        assert found.complete is not reopened
+
+
 async def test_what_was_not_heard_makes_memory_no_evidence(away: Away) -> None:
     """
     An operator's word of meanwhile is in the log: what it was read for after the last subscription counts.

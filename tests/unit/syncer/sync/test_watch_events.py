@@ -83,7 +83,7 @@ async def test_a_finished_object_whose_status_was_wiped_is_not_trusted(world: Wo
     world.upsert(request(phase="Sent"))
     world.upsert(request("10"))
     notification = world.cache.entries["u"]
-    assert (notification.fresh, notification.doubtful) == (False, True)
+    assert (notification.fresh, notification.doubtful, notification.reopened) == (False, True, True)
     assert (world.cache.finished, await world.woken()) == ({}, 1)
 
 
