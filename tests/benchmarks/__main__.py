@@ -46,7 +46,6 @@ from tests.benchmarks import (
     takeover,
     tenants,
     throughput,
-    waiting,
     wording,
 )
 from tests.benchmarks.load import programs, sharing_a_plane
@@ -77,7 +76,6 @@ SUITES: Final[dict[str, Suite]] = {
     "takeover": takeover.run,
     "tenants": tenants.run,
     "throughput": throughput.run,
-    "waiting": waiting.run,
     "wording": wording.run,
 }
 #: These need no API server; nobody has to build one for them.

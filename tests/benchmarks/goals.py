@@ -234,12 +234,8 @@ BESIDES: Final = (
         "verify: memory of ten times the notifications", Goal(1.25), "100,000 notifications",
     ),
     Target(
-        "10,000 waiting: resident memory, MiB", "waiting", "resident memory, 10,000 waiting",
-        Goal(140), "10,000 notifications",
-    ),
-    Target(
-        "CPU while all wait, % of a core", "waiting", "CPU while all wait", Goal(2),
-        "10,000 notifications",
+        "4,000 waiting: CPU of a replica, % of a core", "memory",
+        "replica, 4,000 unfinished, .*: CPU", Goal(1), "4,000 notifications",
     ),
 )  # fmt: skip
 

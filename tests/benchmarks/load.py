@@ -44,6 +44,7 @@ SHARED: Final[dict[str, Json]] = {
     "delivery": {"slack": {"timeout": "10s"}},
 }
 _CREATORS: Final = 32
+_ANSWER_AFTER: Final = 0.005
 
 
 def progress(suite: str, text: str) -> None:
@@ -207,46 +208,27 @@ class CallReceiver(Receiver):
 
 class SteadyReceiver(CallReceiver):
     """
-    Keeps count instead of a book.
+    Keeps count instead of a book, and answers after 5 ms.
 
     Attributes:
         count: Calls read whole.
     """
 
-    def __init__(
-        self, answer: Callable[[str], int] = lambda _subject: 200, *, delay: float = 0.005
-    ) -> None:
+    def __init__(self, answer: Callable[[str], int] = lambda _subject: 200) -> None:
         """
         Args:
             answer: Status code for a subject; asked once for each call, when it was read whole.
-            delay: Seconds between reading a call and answering it.
         """  # noqa: D205 - the class says what it is
         super().__init__()
         self.count = 0
         self._answer_to = answer
-        self._delay = delay
 
     async def take(self, head: bytes, body: bytes, at: float) -> tuple[int, str]:
         """Count it, and answer a little later."""
         self.count += 1
         code = self._answer_to(subject_of(body))
-        await asyncio.sleep(self._delay)
+        await asyncio.sleep(_ANSWER_AFTER)
         return code, "ok"
-
-
-@asynccontextmanager
-async def receiver_of(here: Stage, answer: Callable[[str], int]) -> AsyncIterator[SteadyReceiver]:
-    """Put a steady receiver in the place of the stage's own, before a notifier is made."""
-    receiver = SteadyReceiver(answer)
-    await receiver.start()
-    first, here.receiver = here.receiver, receiver
-    try:
-        yield receiver
-    finally:
-        here.receiver = first
-        for process in here.processes:
-            await asyncio.to_thread(process.kill)
-        await receiver.close()
 
 
 async def at_rate(
@@ -279,24 +261,20 @@ async def spread(
 
 
 async def create_all(
-    api: Api, names: Iterable[str], *, began: dict[str, float] | None = None, **spec: Any
-) -> list[str]:
+    api: Api, names: Iterable[str], *, began: dict[str, float] | None = None
+) -> None:
     """
-    Create objects as fast as the server takes them; returns their uids.
+    Create objects as fast as the server takes them.
 
     Args:
         api: Where.
         names: Of the objects; the subject is the name.
         began: Gets the monotonic second at which each creation began, by name.
-        spec: Further members of the spec.
     """
-    uids: list[str] = []
 
     async def create(name: str) -> None:
         if began is not None:
             began[name] = time.monotonic()
-        created = await api.create(name, **{"subject": name, **spec})
-        uids.append(str(created["metadata"]["uid"]))
+        await api.create(name, subject=name)
 
     await spread(create, names, _CREATORS)
-    return uids

@@ -7,7 +7,8 @@ expiries and the allocator's rounding are in it, buffers and tables that are the
 
 A replica: objects are put into etcd and logs into Redis, made by the product's own fold and merge, and a
 replica is started on them and left until it has looked at all of them. Its private memory with many, less
-that with few, is what each takes; what it takes by itself is what remains.
+that with few, is what each takes; what it takes by itself is what remains. Then it is left alone for a
+while, for what it spends on notifications that wait.
 
 Each figure stands beside what the formula (`sizing.py`) says.
 """
@@ -55,7 +56,7 @@ from tests.benchmarks.recovery import (
     put,
     put_in,
 )
-from tests.benchmarks.report import Report
+from tests.benchmarks.report import Report, cpu_seconds
 from tests.benchmarks.sizing import (
     FINISHED,
     Shape,
@@ -80,6 +81,8 @@ _POLICY: Final = {
     "maxBackoffSeconds": 3600,
 }  # fmt: skip
 _QUIET: Final = 1.5
+#: Seconds for which the CPU of a replica at rest is taken.
+_IDLE: Final = 10.0
 
 
 # -- one notification ------------------------------------------------------------------------------
@@ -264,24 +267,26 @@ def _judge(report: Report, where: str, shares: Sequence[float]) -> None:
 @dataclass(frozen=True, slots=True)
 class Held:
     """
-    Memory of a replica, in bytes.
+    What a replica takes at rest: memory in bytes, CPU in percent of a core.
 
     Attributes:
         resident: All that counts for it, files included.
         private: What nobody shares: its own data.
+        cpu: While it has nothing to do but wait.
     """
 
     resident: int
     private: int
+    cpu: float
 
 
-def held(pid: int) -> Held:
-    """Memory of a process."""
+def held(pid: int, cpu: float) -> Held:
+    """What a process takes, which took so much CPU."""
     found = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, _, rest = line.partition(":")
         found[name] = int(rest.split()[0]) * 1024
-    return Held(found["Rss"], found["Private_Dirty"])
+    return Held(found["Rss"], found["Private_Dirty"], cpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +323,7 @@ def _made(crowd: Crowd, now: int) -> Kind:
 async def after_start(
     plane: ControlPlane, redis_url: str, folder: Path, crowds: Sequence[Crowd]
 ) -> Held:
-    """Start a replica on some notifications; returns its memory once it has looked at all."""
+    """Start a replica on some notifications; returns what it takes once it has looked at all."""
     receiver = FirstCall()
     total = sum(c.n for c in crowds)
     async with unwatched(plane, redis_url, folder, receiver) as here:
@@ -339,7 +344,10 @@ async def after_start(
         await process.wait_ready()
         await _settled(process, crowds)
         assert receiver.count == 0, "nothing was due"
-        return held(pid_of(process))
+        pid = pid_of(process)
+        used = cpu_seconds(pid)
+        await asyncio.sleep(_IDLE)
+        return held(pid, (cpu_seconds(pid) - used) / _IDLE * 100)
 
 
 async def _settled(process: NotifierProcess, crowds: Sequence[Crowd]) -> None:
@@ -396,6 +404,9 @@ async def _replica(report: Report, plane: ControlPlane, folder: Path, scale: Sca
             many = await start(Crowd(scale.many, shape))
             each = (many.private - base.private) / (scale.many - scale.few)
             report.add(f"replica, unfinished, {words}", "B", [each])
+            report.add(
+                f"replica, {scale.many:,} unfinished, {words}: CPU", "% of a core", [many.cpu]
+            )
             shares.append(each / live_bytes(shape))
         bottom = few.resident - scale.few * live_bytes(usual)
         report.add("replica, by itself: resident", "MiB", [bottom / 2**20])
