@@ -25,16 +25,38 @@ _FINISHED: Final = 20_000
 
 async def refresh(parts: Parts) -> float:
     """Set all gauges; returns for how many seconds that held the loop."""
+    metrics, delivery, shards = parts.metrics, parts.delivery_metrics, parts.shards
     walks = await _of_notifications(parts)
-    began = parts.monotonic()
-    _of_cache(parts)
-    _of_servers(parts)
-    _of_shards(parts)
-    _of_delivery(parts)
-    parts.metrics.loop_stall.set(parts.outside.watch.longest())
+    now = parts.monotonic()
+    metrics.live.set(len(parts.cache.entries))
+    metrics.finished.set(len(parts.cache.finished))
+    metrics.dirty_oldest.set(parts.cache.oldest_dirty())
+    metrics.holds.set(parts.controller.placed.in_force())
+    metrics.journaling.set(parts.journal.active)
+    metrics.loop_stall.set(parts.outside.watch.longest())
+    # The servers.
+    available = parts.client.unavailable_reason is None and parts.progress.redis is None
+    metrics.log_available.set(available)
+    metrics.clock_offset.set(parts.clocks.worst or 0.0)
+    for state in State:
+        metrics.status_policy.labels(state).set(parts.status_policy.found.state is state)
+    # The shards.
+    metrics.shards.set(shards.sharding.shards)
+    metrics.shards_owned.set(len(shards.owned))
+    metrics.sessions.set(parts.manager.sessions)
+    left = [term.left(now) for term in shards.owned.values() if isinstance(term, LeaseTerm)]
+    metrics.lease_margin.set(min(left, default=0.0))
+    # Routing, receivers and queues.
+    delivery.routing_stale.set(parts.outside.router.problem is not None)
+    delivery.routing_doubts.set(parts.outside.router.doubts)
+    for channel, breaker in parts.breakers.states(now).items():
+        delivery.breaker.labels(channel).set(breaker)
+    delivery.queue_depth.set(len(parts.queue))
+    delivery.delayed.set(parts.queue.delayed)
+    delivery.running.set(parts.controller.dispatcher.running)
     if parts.audit is not None:
         parts.audit.refresh()
-    return walks + parts.monotonic() - began
+    return walks + parts.monotonic() - now
 
 
 async def _of_notifications(parts: Parts) -> float:
@@ -67,41 +89,3 @@ async def _of_notifications(parts: Parts) -> float:
     metrics.undelivered_critical.set(undelivered)
     parts.delivery_metrics.oldest_due.set(oldest)
     return took
-
-
-def _of_cache(parts: Parts) -> None:
-    metrics = parts.metrics
-    metrics.live.set(len(parts.cache.entries))
-    metrics.finished.set(len(parts.cache.finished))
-    metrics.dirty_oldest.set(parts.cache.oldest_dirty())
-    metrics.holds.set(parts.controller.placed.in_force())
-    metrics.journaling.set(parts.journal.active)
-
-
-def _of_servers(parts: Parts) -> None:
-    available = parts.client.unavailable_reason is None and parts.progress.redis is None
-    parts.metrics.log_available.set(available)
-    parts.metrics.clock_offset.set(parts.clocks.worst or 0.0)
-    for state in State:
-        parts.metrics.status_policy.labels(state).set(parts.status_policy.found.state is state)
-
-
-def _of_shards(parts: Parts) -> None:
-    metrics, shards = parts.metrics, parts.shards
-    owned, now = shards.owned, parts.monotonic()
-    metrics.shards.set(shards.sharding.shards)
-    metrics.shards_owned.set(len(owned))
-    metrics.sessions.set(parts.manager.sessions)
-    left = [term.left(now) for term in owned.values() if isinstance(term, LeaseTerm)]
-    metrics.lease_margin.set(min(left, default=0.0))
-
-
-def _of_delivery(parts: Parts) -> None:
-    metrics = parts.delivery_metrics
-    metrics.routing_stale.set(parts.outside.router.problem is not None)
-    metrics.routing_doubts.set(parts.outside.router.doubts)
-    for channel, state in parts.breakers.states(parts.monotonic()).items():
-        metrics.breaker.labels(channel).set(state)
-    metrics.queue_depth.set(len(parts.queue))
-    metrics.delayed.set(parts.queue.delayed)
-    metrics.running.set(parts.controller.dispatcher.running)

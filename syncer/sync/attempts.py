@@ -58,7 +58,7 @@ class Outcomes:
     claimer: Claimer
     #: An operator's mistake waits until it is mended, instead of failing the channel.
     hold_mistakes: bool = False
-    #: Seconds for which an outcome is kept in memory while Redis is away.
+    #: Seconds for which an outcome is only written to the log where nothing is journaled.
     patience: float = 7 * 86400.0
     #: Called with each attempt that is over, its outcome, and the last one before it that may have left.
     on_recorded: Callable[[NotificationRequest, Attempt, Outcome, Attempt | None], None] = (
@@ -267,7 +267,6 @@ class Outcomes:
                 attempt,
                 intent,
                 patience=self.patience if patience is None else patience,
-                keep=patience is not None,
             )
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(notification.uid, intent.attempt_id):
@@ -324,19 +323,18 @@ class Outcomes:
         intent: Record,
         *,
         patience: float,
-        keep: bool = False,
     ) -> bool:
         """
         Record the outcome of an attempt; tries for `patience` seconds.
 
         If the log cannot be read, or if Redis or a proxy in front of it keeps refusing the record, the
         outcome stays in memory until a claim can read the log again, because no other process knows it. The
-        same applies if the log is gone (a claim creates it again and adds the earlier attempts first) and,
-        with `keep`, if Redis did not answer in time.
+        same applies if Redis did not answer in time, and if the log is gone (a claim creates it again and
+        adds the earlier attempts first). If this process ends before that, the next owner finds the attempt
+        open and records it as unknown.
 
         Returns:
-            False if it could not be recorded: if this process ends, the next owner finds the attempt open
-            and records it as unknown.
+            False if the log cannot be read, or refuses the record.
         """
         record = attempt_record(attempt)
         try:
@@ -353,16 +351,9 @@ class Outcomes:
             notification.in_flight.keep(attempt.id, record, intent)
             self.recorder.put_in_quarantine(notification, str(error))
             return False
-        except PortError as error:
-            if keep:
-                self.close_in_memory(notification, attempt, intent)
-                return True
-            logger.error(
-                "an outcome could not be recorded; the next owner will record it as unknown",
-                extra={"uid": notification.uid, "attempt": attempt.id, "error": str(error)},
-            )
-            notification.forgotten()
-            return False
+        except PortError:
+            self.close_in_memory(notification, attempt, intent)
+            return True
         finally:
             notification.in_flight.end(intent.attempt_id)
         if answer.answer is Answer.RECLAIM:

@@ -531,10 +531,6 @@ class Notification:
         """During this subscription to wake-ups the log was known to hold no more."""
         self.heard = subscription
 
-    def forgotten(self) -> None:
-        """An outcome reached no log: what is in memory is not all that was recorded."""
-        self.known_in = None
-
     def read(self, snapshot: Snapshot) -> None:
         """The fold of a log as it was read takes the place of the view."""
         view = snapshot.view

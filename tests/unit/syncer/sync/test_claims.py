@@ -74,16 +74,16 @@ async def opened(here: Bench, notification: Any) -> tuple[Attempt, Any]:
     return notification.view.attempts[intent.attempt_id], intent
 
 
-async def test_a_result_that_is_not_on_record_ends_what_is_known(
+async def test_a_result_that_redis_does_not_take_is_kept(
     here: Bench, notification: Notification
 ) -> None:
-    """Else attempts would be journaled in an outage by who lacks it."""
-    assert notification.known_in == EPOCH
+    """Nobody else knows it: the next claim records it, and until then all is known here."""
     attempt, intent = await opened(here, notification)
     here.log.client.redis.faults.append(Fault(Mishap.REFUSE, "outcome", times=99))
     done = replace(attempt, state=AttemptState.SUCCESS, ended=2)
-    assert not await recording(here.recorder).close(notification, done, intent, patience=0.0)
-    assert notification.known_in is None
+    assert await recording(here.recorder).close(notification, done, intent, patience=0.0)
+    assert list(notification.in_flight.unrecorded) == [attempt.id]
+    assert (notification.claim, notification.known_in) == (None, EPOCH)
 
 
 @pytest.mark.parametrize(

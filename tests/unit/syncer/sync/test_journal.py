@@ -383,7 +383,7 @@ async def test_channels_that_others_have_written_are_no_plan() -> None:
 
 async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
     """Nothing is decided for it, and the reason is there to be shown until it goes."""
-    away.notification.forgotten()
+    away.notification.news()
     assert await away.controller.reconciler.reconcile("uid-a") is None
     assert away.notification.outage.missing is Basis.OLDER
     assert away.controller.queue._delayed == {"uid-a": NOW + 5.0}, "nobody says when it is known"
