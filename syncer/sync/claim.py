@@ -43,12 +43,11 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.ports import Backoff, LeaseTerm, ObjectClient, Ownership
-from syncer.model.record import Record, attempt_record, intent_record
+from syncer.model.record import Record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.channel_state import counts
 from syncer.rules.evidence import Ground, Judgement, Verdict, judge, known_part
-from syncer.rules.fold import LogView
-from syncer.rules.merge import WRITTEN_AHEAD, exceeds, lacking
+from syncer.rules.merge import exceeds, lacking
 from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, reconcile
 from syncer.rules.restore import fitting, highest_epoch, missing_plan, seeds_of_view
 from syncer.rules.retention import retention_seconds
@@ -267,7 +266,7 @@ class Claimer:
     async def _leave(self, notification: Notification) -> None:
         """Forget a notification of another replica once no work on it is under way here."""
         if notification.in_flight.unrecorded:
-            await self.hand_in(notification)
+            await self.recorder.record_kept(notification, anew=True)
             if not notification.in_flight.unrecorded:
                 await self.recorder.log.client.wake_up(notification.uid)
             elif not notification.quarantine:
@@ -303,7 +302,7 @@ class Claimer:
                 if term is not None and ours and self._known_here_alone(notification, term):
                     await self.claim(notification, term)
                 if notification.in_flight.unrecorded:
-                    await self.hand_in(notification)
+                    await self.recorder.record_kept(notification, anew=True)
 
     def _known_here_alone(self, notification: Notification, term: LeaseTerm) -> bool:
         return bool(notification.in_flight.unrecorded) or (
@@ -567,49 +566,6 @@ class Claimer:
         for row in decision.rows:
             self.metrics.claims.labels(row).inc()
         return decision
-
-    # -- a notification of another owner --------------------------------------------------------
-
-    async def hand_in(self, notification: Notification) -> None:
-        """
-        Append kept outcomes to the log of another owner, after the attempts that only the status shows.
-
-        A log that nobody has claimed since it was lost or created holds its attempts in the order in which
-        they are appended; the status has numbered them already.
-
-        Outcomes stay in memory if Redis has lost the log meanwhile, or if results that belong between these
-        are on their way to it.
-
-        Raises:
-            PortError: Redis did not answer; the rest is kept.
-        """
-        lost = False
-        with contextlib.suppress(ContractError):
-            snapshot = await self.log.read(notification.uid)
-            lost = snapshot is None
-            view = snapshot.view if snapshot else LogView()
-            believed = self.recorder.evidence.of_entry(notification).protected
-            for shown in lacking(view, notification.request.status):
-                if notification.in_flight.executing:
-                    # Its outcome may be on its way, and belongs in between.
-                    return
-                ahead = shown.state is AttemptState.UNKNOWN and shown.error == WRITTEN_AHEAD
-                kept = notification.in_flight.unrecorded.get(shown.id)
-                foreign = not believed or attempt_epoch(shown.id) == NO_EPOCH
-                if kept is None and (ahead or foreign):
-                    continue
-                record, intent = kept or (
-                    attempt_record(fitting(shown)),
-                    intent_record(shown.id, shown.channel, at=shown.started, by="status"),
-                )
-                # Only the first may make the log anew: a copy of a later one, held up on its way, would
-                # make one that lacks what came before it.
-                name = notification.request.key if lost else None
-                answer = await self.log.outcome(notification.uid, record, intent, name=name)
-                if answer.answer is Answer.RECLAIM:
-                    return
-                lost = False
-        await self.recorder.record_kept(notification, anew=lost)
 
     # -- a deleted notification -----------------------------------------------------------------
 

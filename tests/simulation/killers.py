@@ -73,11 +73,6 @@ KILLERS: Final = {
     "result shown before its record": ({"S13"}, "redis slow, receiver 503", False),
     "old claim goes on after journaling": ({"self-audit", "B1"}, "redis down, receiver 503", True),
     "marked object summed up": ({"L1"}, "redis down, crash", True),
-    "outcomes handed in alone": (
-        {"oracle reordered"},
-        "redis down, redis cut, crash, receiver 503, pause, kube slow, kube lose, renewal lost",
-        True,
-    ),
     "plan of a status": ({"F2"}, "forger, receiver 503", False),
     "stored status decides": ({"F1", "F4"}, "forger, receiver 503", True),
     "every final phase supported": ({"F4"}, f"forger, {_OFTEN}", True),
@@ -114,7 +109,6 @@ FIRST: Final = {
     "no clock asked after the write ahead": 63,
     "journaled result not kept": 41,
     "old claim goes on after journaling": 31,
-    "outcomes handed in alone": 48,
     "overwrite instead of union": 8,
     "deadline taken from a shard's Lease": 26,
     "absence always believed": 38,
@@ -139,7 +133,6 @@ LASTING: Final = {
     "journaled result not kept": 40.0,
     "old claim goes on after journaling": 40.0,
     "marked object summed up": 40.0,
-    "outcomes handed in alone": 60.0,
 }
 #: Those that show only where attempts are journaled.
 JOURNALED: Final = frozenset(
@@ -152,14 +145,12 @@ JOURNALED: Final = frozenset(
         "journaled result not kept",
         "old claim goes on after journaling",
         "marked object summed up",
-        "outcomes handed in alone",
     }
 )
 #: Those that take long to show; `scripts/simulate --protections` looks for them too, CI does not.
 NIGHTLY: Final = frozenset(
     {
         "journaled result not kept",
-        "outcomes handed in alone",
         "old claim goes on after journaling",
         "every final phase supported",
         "mark of an earlier outage counts",

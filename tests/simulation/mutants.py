@@ -381,12 +381,6 @@ async def marked_stay_summed_up(self: Sweeps) -> None:
     """A finished object is never claimed again, although its log may lack what it shows."""
 
 
-@replaces("outcomes handed in alone", Claimer, "hand_in")
-async def outcomes_alone(self: Claimer, notification: Notification) -> None:
-    """A former owner gives a log what it kept, and nothing of what came before."""
-    await self.recorder.record_kept(notification, anew=True)
-
-
 @around("plan of a status", Claimer, "_situation")
 def plan_of_a_status(was: Any, self: Claimer, notification: Notification, *rest: Any) -> Any:
     """A log without a plan is given that of the status."""

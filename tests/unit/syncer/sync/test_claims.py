@@ -34,7 +34,6 @@ from syncer.model.record import (
     resend_record,
 )
 from syncer.model.resource import NotificationRequest
-from syncer.rules.merge import WRITTEN_AHEAD
 from syncer.rules.reconcile import Action
 from syncer.sync.evidence import Evidence
 from syncer.sync.notification import Notification
@@ -435,8 +434,7 @@ async def logged(here: Bench) -> list[str]:
 
 async def test_only_the_first_makes_a_log_anew() -> None:
     """A copy of a later one, held up until the log is lost again, would leave out what came before."""
-    async with bench(twice_shown()) as (here, notification):
-        keep(notification)
+    async with bench() as (here, notification):
         names: list[str | None] = []
         outcome = here.log.outcome
 
@@ -445,17 +443,23 @@ async def test_only_the_first_makes_a_log_anew() -> None:
             return await outcome(uid, *rest, name=name, **more)
 
         here.claimer.log.outcome = noted  # type: ignore[method-assign] # looks on
-        await here.claimer.hand_in(notification)
-        assert names == ["ns/n", None, None]
-        keep(notification)
-        keep(notification, AttemptId("0.5-2"))
-        await here.claimer.claim(notification, HELD)
-        assert names[3:] == [None, None]
-        cast("Any", here.log.client).redis.twin.logs.clear()
         keep(notification)
         keep(notification, AttemptId("0.5-2"))
         await here.recorder.record_kept(notification, anew=True)
-        assert names[5:] == ["ns/n", None]
+        assert names == ["ns/n", None]
+        keep(notification)
+        keep(notification, AttemptId("0.5-2"))
+        await here.claimer.claim(notification, HELD)
+        assert names[2:] == [None, None]
+
+
+async def test_what_its_sender_records_is_told_from_what_a_status_shows() -> None:
+    """A former owner makes the log anew with its own result; what came before is restored by the claim."""
+    async with bench(shown()) as (here, notification):
+        keep(notification)
+        await here.recorder.record_kept(notification, anew=True)
+        await here.claimer.claim(notification, HELD)
+        assert await logged(here) == ["intent 0.5-1", "success 0.5-1", "seed.failed 0.3-1"]
 
 
 async def test_a_log_that_is_lost_under_its_claim_is_claimed_again() -> None:
@@ -490,7 +494,7 @@ async def remembers(here: Bench, notification: Notification) -> None:
 async def hands_in(here: Bench, notification: Notification) -> None:
     """A former owner has the result of an attempt that was recorded as unknown long ago."""
     keep(notification, AttemptId("0.4-1"))
-    await here.claimer.hand_in(notification)
+    await here.recorder.record_kept(notification, anew=True)
 
 
 @pytest.mark.parametrize("remake", [remembers, hands_in])
@@ -514,26 +518,6 @@ async def test_a_log_made_anew_after_its_time_goes_again(remake: Any) -> None:
         assert await here.sync.flush(notification) is Flushed.WRITTEN
         assert notification.expiring
         assert len(here.objects.request.status.attempts) == 2
-
-
-async def test_what_is_on_its_way_comes_first() -> None:
-    """The outcome of another attempt would come in between what the status has numbered."""
-    async with bench(shown()) as (here, notification):
-        keep(notification)
-        notification.in_flight.begin(AttemptId("0.5-2"), "slack:ops")
-        await here.claimer.hand_in(notification)
-        assert (await logged(here), [*notification.in_flight.unrecorded]) == ([], [KEPT])
-        notification.in_flight.executing.clear()
-        await here.claimer.hand_in(notification)
-        assert len(await logged(here)) == 4
-
-
-async def test_what_its_owner_has_in_hand_is_left_to_him() -> None:
-    """An attempt that was written ahead and not ended is unknown to its readers, and not to its sender."""
-    async with bench(shown(status="unknown", error=WRITTEN_AHEAD)) as (here, notification):
-        keep(notification)
-        await here.claimer.hand_in(notification)
-        assert await logged(here) == ["intent 0.5-1", "success 0.5-1"]
 
 
 def journaled(here: Bench, notification: Notification) -> None:
