@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from unittest.mock import AsyncMock, Mock, call
 
 import pytest
 
@@ -72,25 +73,14 @@ async def test_switch_is_looked_at_once_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So a flood is stopped at once, and the disk is not worn out; the thread ends with the loop."""
-    periods, closed = list[float](), list[str]()
-
-    class Thread:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        async def poll(self, look: object, every: float) -> None:
-            periods.append(every)
-            if len(periods) == 3:
-                raise asyncio.CancelledError
-
-        def close(self) -> None:
-            closed.append(self.name)
-
-    monkeypatch.setattr(pause, "PollingThread", Thread)
+    thread = Mock()
+    thread.return_value.poll = AsyncMock(side_effect=[None, None, asyncio.CancelledError])
+    monkeypatch.setattr(pause, "PollingThread", thread)
+    switch = PauseSwitch(tmp_path / "config.yaml", lambda _: None)
     with pytest.raises(asyncio.CancelledError):
-        await PauseSwitch(tmp_path / "config.yaml", lambda _: None).run()
-    assert periods == [1.0] * 3
-    assert closed == ["pause-switch"]
+        await switch.run()
+    looked = [call().poll(switch.look, 1.0)] * 3
+    assert thread.mock_calls == [call("pause-switch"), *looked, call().close()]
 
 
 async def test_switch_is_looked_at_again_and_again(

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -261,11 +262,7 @@ async def test_clients_of_redis_are_made_by_the_settings(
     files: Files, durability: str, confirming: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prefix, timeout and durability are the file's; what the product wants to know, it is told."""
-    closed: list[LedgerClient] = []
-
-    async def close(client: LedgerClient) -> None:
-        closed.append(client)
-
+    close = AsyncMock()
     monkeypatch.setattr(LedgerClient, "close", close)
     files.settings["redis"] |= {"keyPrefix": "here", "timeout": "7s", "durability": durability}
     async with files.running() as outside:
@@ -282,8 +279,8 @@ async def test_clients_of_redis_are_made_by_the_settings(
         assert client.on_wake_up is not None
         client.on_wake_up("uid-a")
         assert told == ["change", "uid-a"]
-        assert closed == []
-    assert closed == [client]
+        close.assert_not_awaited()
+    close.assert_awaited_once_with()
 
 
 def router_of(outside: Outside) -> LiveRouter:

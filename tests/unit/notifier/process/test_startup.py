@@ -203,11 +203,7 @@ async def test_a_start_goes_on_without_redis_where_attempts_are_journaled(
 ) -> None:
     """Redis is asked on, nobody is kept waiting for it, and times are the API server's until it answers."""
     process.journal.enabled = True
-
-    async def silent(_installation: str) -> None:
-        await asyncio.Event().wait()
-
-    cast("Any", process.parts).client.open = silent
+    cast("Any", process.parts).client.open = lambda _: asyncio.Event().wait()
     assert await process.start() == {"redis-open", "reflector", "shards", "reconciled"}
     assert process.set == [5000]
 

@@ -490,11 +490,7 @@ async def test_the_periodic_work(process: Process, notice: float, holds: float) 
 async def test_resync_refills_what_waits(process: Process) -> None:
     """What the resync found begins at once; and the notice of held attempts gets its bound."""
     made, done = cast("Any", process), list[object]()
-
-    async def resync() -> None:
-        done.append("resync")
-
-    made.resync = SimpleNamespace(round=resync)
+    made.resync = SimpleNamespace(round=AsyncMock(side_effect=lambda: done.append("resync")))
     made.settings = SimpleNamespace(sync=SimpleNamespace(hold_notice=8.0))
     made.controller = SimpleNamespace(
         dispatcher=SimpleNamespace(refill=lambda: done.append("refill")),

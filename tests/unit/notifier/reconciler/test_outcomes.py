@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Final
+from unittest.mock import AsyncMock
 
 import pytest
 
 from notifier.contract import Outcome
-from syncer.ledger.answers import Appended
 from syncer.model.attempt import Attempt, AttemptState, Epoch
 from syncer.model.errors import Unauthorised
 from syncer.model.record import Plan, Record, plan_record, read_plan
@@ -146,10 +146,7 @@ async def test_an_outcome_that_the_user_may_not_record_is_kept(
     """The log is not damaged, so nothing is quarantined; a later claim records it."""
     world, recorder = opened.world, opened.world.controller.notifications.recorder
     intent = await opened.intent()
-
-    async def refuse(*_: object, **__: object) -> Appended:
-        raise Unauthorised("Redis refuses the credentials or the command (NOPERM)")
-
+    refuse = AsyncMock(side_effect=Unauthorised("Redis refuses the command (NOPERM)"))
     with monkeypatch.context() as refused:
         refused.setattr(recorder.log, "outcome", refuse)
         await opened.outcomes.record(world.notification, intent, Outcome.success(200), 0.1)

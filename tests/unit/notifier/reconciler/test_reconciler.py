@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock, Mock, call
 
 import pytest
 
@@ -186,20 +187,14 @@ async def test_a_notification_without_a_plan_is_routed(case: Case) -> None:
     """The plan is on record before anything is decided by it; what routing doubts is reported."""
     decision = Deliver(("x",), None, "due")
     case.decides(Resolve("no plan yet"), decision)
-    plans: list[Plan] = []
-
-    async def route(_request: object, now: int) -> Routed:
-        return Routed(Plan(("x",), "r", "m", now), ("priorty: no such attribute",))
-
-    async def plan(_entry: Notification, made: Plan, *, journaled: bool) -> None:
-        assert not journaled
-        plans.append(made)
-
-    cast("Any", case.reconciler.ports.router).plan = route
-    cast("Any", case.reconciler.ports.notifications).freeze = plan
+    routed = Routed(Plan(("x",), "r", "m", 1), ("priorty: no such attribute",))
+    ports: Any = case.reconciler.ports
+    ports.router.plan = route = AsyncMock(return_value=routed)
+    ports.notifications.freeze = freeze = AsyncMock()
     assert await case.look() is decision
-    assert [p.channels for p in plans] == [("x",)]
-    assert plans[0].at == case.controller.notifications.recorder.time.now()
+    now = case.controller.notifications.recorder.time.now()
+    route.assert_awaited_once_with(case.notification.request, now)
+    freeze.assert_awaited_once_with(case.notification, routed.plan, journaled=False)
     assert case.reports.seen == [("routed_in_doubt", ("x",), ("priorty: no such attribute",))]
     assert [channel for _, channel, _ in case.dispatcher.taken] == ["x"]
 
@@ -395,20 +390,9 @@ async def test_a_notification_that_cannot_be_handled_costs_its_own_turn(
 
 async def test_the_end_lets_attempts_end(case: Case) -> None:
     """Nothing begins any more; attempts and results get their own times."""
-
-    class Ending:
-        def close(self) -> None:
-            case.done.append(("close",))
-
-        async def drain(self, seconds: float) -> None:
-            case.done.append(("drain", seconds))
-
-    async def recorded(seconds: float) -> int:
-        case.done.append(("record", seconds))
-        return 2
-
-    case.controller.dispatcher = cast("Any", Ending())
-    case.controller.notifications.outcomes.drain = recorded  # type: ignore[method-assign] # two are left
+    case.controller.dispatcher = ending = Mock(drain=AsyncMock())
+    ending.record = AsyncMock(return_value=2)
+    case.controller.notifications.outcomes.drain = ending.record  # type: ignore[method-assign] # two are left
     assert await case.controller.drain(sending=12.0, recording=5.0) == 2
-    assert case.done == [("close",), ("drain", 12.0), ("record", 5.0)]
+    assert ending.mock_calls == [call.close(), call.drain(12.0), call.record(5.0)]
     assert not case.controller.notifications.accepts("uid-a")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
 from syncer.model.attempt import Epoch
 from syncer.model.carried import fold
-from syncer.model.resource import NotificationRequest, parse_object
+from syncer.model.resource import parse_object
 from syncer.sync.notification import Claim
 from tests.unit.notifier.reconciler.attempting import NOW, World
 from tests.unit.notifier.reconciler.starting import document
@@ -76,10 +77,7 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
         ],
     })  # fmt: skip
     request = parse_object(forged)
-
-    async def get(_namespace: str, _name: str, _known: object = None) -> NotificationRequest:
-        return request
-
+    get = AsyncMock(return_value=request)
     world.controller.notifications.claimer.objects = cast("Any", SimpleNamespace(get=get))
     world.controller.notifications.upsert(request, first_seen_by_watch=False)
     for _ in range(2):

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -411,15 +412,14 @@ async def test_the_files_are_looked_at_once_a_period(
         files.route(slack("a"))
         return poll(thread, found, every)
 
-    async def sleep(seconds: float) -> None:
-        events.append(seconds)
-
     async def looked() -> bool:
         events.append(taken := await look())
         return taken
 
     monkeypatch.setattr(PollingThread, "poll", polled)
-    monkeypatch.setattr("notifier.routing.reload.asyncio.sleep", sleep)
+    monkeypatch.setattr(
+        "notifier.routing.reload.asyncio.sleep", AsyncMock(side_effect=events.append)
+    )
     monkeypatch.setattr(routing, "look", looked)
     routing.load_initial()
     with pytest.raises(asyncio.CancelledError):
@@ -479,15 +479,11 @@ async def test_a_warning_is_logged_once(files: Files, caplog: pytest.LogCaptureF
     """Not again whenever something else changes; again, once it was mended in between."""
     odd = f"{slack('a')}\nnonsense: 1\n"
     files.route(odd)
-
-    def warned() -> int:
-        return caplog.text.count("nonsense")
-
     async with running(routing_of(files)) as routing:
         files.credential("b", "x")
         await eventually(lambda: "b" in routing.current.credentials)
-        assert warned() == 1
+        assert caplog.text.count("nonsense") == 1
         files.route(slack("a"))
         await eventually(lambda: not routing.current.config.warnings)
         files.route(odd)
-        await eventually(lambda: warned() == 2)
+        await eventually(lambda: caplog.text.count("nonsense") == 2)

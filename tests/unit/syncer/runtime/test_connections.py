@@ -70,7 +70,6 @@ async def test_the_longest_silent_goes_first() -> None:
     connections.add(streams[4])
     connections.add(streams[5])
     assert open_of(streams) == [0, 3, 4, 5]
-    connections.close()
 
 
 async def test_those_with_a_request_hold_half_of_the_places() -> None:
@@ -82,7 +81,6 @@ async def test_those_with_a_request_hold_half_of_the_places() -> None:
     assert open_of(streams[:5]) == [0, 2, 3, 4]
     connections.add(streams[5])
     assert open_of(streams) == [0, 2, 4, 5]
-    connections.close()
 
 
 async def test_a_place_is_free_once_its_connection_has_ended() -> None:
@@ -99,7 +97,6 @@ async def test_a_place_is_free_once_its_connection_has_ended() -> None:
     connections.add(streams[2])
     connections.add(streams[3])
     assert open_of(streams) == [2, 3]
-    connections.close()
 
 
 @on_virtual_time
@@ -241,7 +238,6 @@ async def test_a_connection_is_handed_over_once_it_is_encrypted(
         assert connections._silent == {cast("Any", secured): until}
     else:
         assert (handed, raw.closed) == ([], True)
-    connections.close()
 
 
 async def test_a_connection_that_is_no_longer_silent_is_not_counted_twice() -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -151,13 +152,7 @@ async def test_reasons_to_wait_do_not_fill_a_log(here: Bench, notification: Noti
 async def test_what_a_dead_sender_left_waits_by_the_tries_before(failed: int) -> None:
     """The wait after an attempt whose result nobody knows grows as after any other."""
     async with bench(most=5) as (here, notification):
-        asked: list[int] = []
-
-        def backoff(_policy: object, number: int) -> int:
-            asked.append(number)
-            return 1000
-
-        here.claimer._backoff = backoff
+        here.claimer._backoff = backoff = Mock(return_value=1000)
         await here.claimer.claim(notification, HELD)
         for _ in range(failed):
             attempt, intent = await opened(here, notification)
@@ -166,7 +161,7 @@ async def test_what_a_dead_sender_left_waits_by_the_tries_before(failed: int) ->
         await opened(here, notification)
         notification.in_flight.executing.clear()  # as the next process of this host finds it
         await here.claimer.claim(notification, HELD)
-        assert asked == [failed + 1]
+        assert [number for (_, number), _ in backoff.call_args_list] == [failed + 1]
 
 
 async def test_another_object_of_the_name_gets_nothing() -> None:

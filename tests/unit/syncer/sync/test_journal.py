@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -286,11 +287,8 @@ async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away:
     document["spec"]["retryPolicy"] = {"maxAttempts": 1}
     away.objects.request = parse_object(document)
     shows(away.notification, away.objects.request)
-
-    async def send(*_: Any) -> Outcome:
-        return Outcome.unknown("no answer")
-
-    away.receiver.send = send  # type: ignore[method-assign, assignment] # nobody knows what became of it
+    unknown = AsyncMock(return_value=Outcome.unknown("no answer"))
+    away.receiver.send = unknown  # type: ignore[method-assign] # nobody knows what became of it
     await away.attempt()
     await away.writer.flush(away.notification)
     assert [p.get("phase") for p in away.objects.written] == ["Sending", None]
@@ -525,11 +523,7 @@ async def test_journaling_stops_where_something_is_in_the_way(away: Away) -> Non
     away.journal.after = 0.0
     await away.journal.look()
     assert journals(away)
-
-    async def none(since: int) -> int:
-        return min(0, since)
-
-    away.notes.put_notes = none  # type: ignore[method-assign] # no Lease can be written
+    away.notes.put_notes = AsyncMock(return_value=0)  # type: ignore[method-assign] # none can be written
     await away.journal.look()
     assert not journals(away)
 
@@ -600,13 +594,7 @@ async def test_what_this_process_knows_better_stays(away: Away) -> None:
 async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
     """An attempt that a former owner left counts, and so do those before it."""
     away = Away()
-    asked: list[int] = []
-
-    def backoff(_policy: object, made: int) -> int:
-        asked.append(made)
-        return 1000
-
-    away.journal.backoff = backoff
+    away.journal.backoff = backoff = Mock(return_value=1000)
     attempts = tuple(
         Attempt(AttemptId(f"0.5-{n}"), channel, state, WALL, error=error)
         for n, (channel, state, error) in enumerate((
@@ -618,17 +606,8 @@ async def test_a_wait_grows_with_what_was_tried_on_the_channel() -> None:
     shows(away.notification, status=status)
     away.journal.take_up(away.notification, away.term)
     assert [a.error for a in away.attempts] == ["no answer", WRITTEN_AHEAD, SENDER_ENDED]
-    assert (asked, away.notification.due) == ([2], {"c": NOW + 1.0})
-
-
-class Dispatched:
-    """Takes every attempt."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[str, str]] = []
-
-    def submit(self, uid: str, channel: str, **_: object) -> None:
-        self.taken.append((uid, channel))
+    assert [made for (_, made), _ in backoff.call_args_list] == [2]
+    assert away.notification.due == {"c": NOW + 1.0}
 
 
 @pytest.mark.parametrize("planned", [True, False])
@@ -641,13 +620,13 @@ async def test_what_is_due_is_begun_without_its_log(planned: bool) -> None:
         away.notification.claimed(Claim(EPOCH, 0, ""))
         away.lose()
         away.journal.active = True
-    taken = Dispatched()
-    away.controller.reconciler.dispatcher = cast("Any", taken)
+    away.controller.reconciler.dispatcher = dispatcher = Mock()
+    dispatcher.submit.return_value = None
     calls = len(away.redis.calls)
     decision = await away.controller.reconciler.reconcile("uid-a")
     assert isinstance(decision, Deliver)
     await asyncio.sleep(0)
-    assert taken.taken == [("uid-a", "c")]
+    assert [given for given, _ in dispatcher.submit.call_args_list] == [("uid-a", "c")]
     assert away.notification.view.plan is not None
     assert away.notification.view.plan.channels == ("c",)
     assert away.notification.outage.note == NOTE.name

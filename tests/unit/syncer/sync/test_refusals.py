@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -164,21 +165,17 @@ async def test_a_missing_permission_to_read_is_said(
 ) -> None:
     """Nothing is sent for a notification that cannot be read, so both log and readiness say why."""
     async with bench() as (here, notification):
-        get, permissions, asked = here.objects.get, here.claimer.permissions, list[float]()
+        get, permissions = here.objects.get, here.claimer.permissions
         now = here.cache.monotonic()
         here.cache.monotonic = lambda: now
-
-        async def refused(*_: object) -> NotificationRequest:
-            asked.append(now)
-            raise NO_RIGHT
-
+        refused = AsyncMock(side_effect=NO_RIGHT)
         monkeypatch.setattr(here.objects, "get", refused)
         for begun in (now, now + 4.9, now + 5.0):
             now = begun
             assert Action.HOLD in await here.claimer.claim(notification, HELD)
             assert notification.unreadable
             assert str(permissions.problem).startswith("reads of notifications are refused in ")
-        assert len(asked) == 2, "within five seconds, nobody asks again"
+        assert refused.await_count == 2, "within five seconds, nobody asks again"
         told = [r.__dict__ for r in caplog.records]
         assert [(t["namespace"], t["refused"]) for t in told] == [("ns", "reads of notifications")]
         monkeypatch.setattr(here.objects, "get", get)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -281,13 +282,10 @@ async def test_a_round_counts_what_it_has_looked_at(
             here.bench.cache.entries.pop("w")
         return await looked(notification)
 
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
     here.scrubber.ownership = Ours(EPOCH, others={"foreign"})
     monkeypatch.setattr(here.scrubber, "check", check)
     with monkeypatch.context() as patched:
-        patched.setattr(asyncio, "sleep", sleep)
+        patched.setattr(asyncio, "sleep", AsyncMock(side_effect=slept.append))
         await here.scrubber.round()
     assert seen == [0.0, 1 / 3]
     assert coverage._value.get() == 1.0
@@ -382,11 +380,7 @@ async def test_a_log_that_does_not_answer(here: Scene, monkeypatch: pytest.Monke
     """The check has no result, and nothing is changed."""
     await memory(here)
     for error in (Unavailable("away"), TimeoutError()):
-
-        async def read(_uid: str, error: Exception = error) -> None:
-            raise error
-
-        monkeypatch.setattr(here.bench.log, "read", read)
+        monkeypatch.setattr(here.bench.log, "read", AsyncMock(side_effect=error))
         assert await here.scrubber.check(here.notification) is Result.UNANSWERED
     assert here.found() == set()
 
@@ -398,11 +392,7 @@ async def test_an_object_that_cannot_be_read_leaves_log_and_memory(
     """Those two are compared all the same, and what is known of the object stays."""
     await memory(here)
     known = here.notification.request
-
-    async def get(*_: object) -> NotificationRequest:
-        raise Unavailable("away")
-
-    monkeypatch.setattr(here.bench.objects, "get", get)
+    monkeypatch.setattr(here.bench.objects, "get", AsyncMock(side_effect=Unavailable("away")))
     assert await here.scrubber.check(here.notification) is Result.DIVERGES
     assert here.found() == {"memory"}
     assert here.notification.request is known

@@ -8,6 +8,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -249,21 +250,15 @@ async def test_the_bound_of_a_second_try(
     here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was too large for the API server is cut to a quarter of what was allowed."""
-    asked: list[int] = []
-    compact = cast("Any", status_writer).compact
-
-    def noted(status: Status, *, limit: int) -> Status:
-        asked.append(limit)
-        return cast("Status", compact(status, limit=limit))
-
-    monkeypatch.setattr(status_writer, "compact", noted)
+    compact = Mock(wraps=cast("Any", status_writer).compact)
+    monkeypatch.setattr(status_writer, "compact", compact)
     sync = StatusWriter(
         here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
         status_bytes=8_000,
     )  # fmt: skip
     here.objects.refusals = [Rejected("no", reason="TooLarge")]
     assert await sync.flush(notification) is Flushed.WRITTEN
-    assert asked == [8_000, 2_000]
+    assert [call.kwargs["limit"] for call in compact.call_args_list] == [8_000, 2_000]
 
 
 async def test_one_poisonous_object_backs_off(
@@ -479,32 +474,18 @@ async def test_a_log_of_another_history_is_claimed_anew(
     here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The status was written, and what the log holds now is for the next claim to find out."""
-
-    async def ack(*_: object, **__: object) -> Mark:
-        return Mark.STALE
-
-    monkeypatch.setattr(here.log, "ack", ack)
+    monkeypatch.setattr(here.log, "ack", AsyncMock(return_value=Mark.STALE))
     assert await here.sync.flush(notification) is Flushed.NOT_OURS
     assert notification.request.status.phase == "Sent"
     assert (notification.claim, notification.acked, notification.expiring) == (None, 0, False)
     assert here.sync.metrics.reclaims.labels("ack")._value.get() == 1
 
 
-async def test_without_a_claim_nothing_is_acknowledged(
-    here: Bench, notification: Notification
-) -> None:
-    """What is shown of a log that is held is no word of its owner."""
-    notification.lose()
-    notification.held(1.0, shown=True)
-    assert await here.sync.flush(notification) is Flushed.WRITTEN
-    assert (notification.acked, notification.expiring) == (0, False)
-
-
 @pytest.mark.parametrize("believed", [True, False])
 async def test_what_no_log_has_is_shown_where_it_is_believed(
     here: Bench, notification: Notification, believed: bool
 ) -> None:
-    """The next owner would doubt all else, for whoever writes statuses may have made it up."""
+    """The next owner would doubt all else; without a claim nothing of it is acknowledged."""
     about = Circumstances(protected=believed, adopted_before=0)
     cast("Any", here.recorder.evidence).of_entry = lambda _entry: about
     notification.lose()
@@ -514,15 +495,14 @@ async def test_what_no_log_has_is_shown_where_it_is_believed(
     notification.in_flight.keep(success.id, attempt_record(success), intent)
     assert await here.sync.flush(notification) is Flushed.WRITTEN
     assert bool(here.objects.request.status.attempts) is believed
+    assert (notification.acked, notification.expiring) == (0, False)
 
 
 async def test_a_verdict_during_a_write_holds(here: Bench, notification: Notification) -> None:
     """What the write shows was disregarded before its answer came."""
-
-    async def judged_meanwhile() -> None:
-        notification.judged.conclude(Judgement(Verdict.DISREGARDED, "why"))
-
-    here.objects.conflicts.append(judged_meanwhile)
+    judgement = Judgement(Verdict.DISREGARDED, "why")
+    judged = AsyncMock(side_effect=lambda: notification.judged.conclude(judgement))
+    here.objects.conflicts.append(judged)
     assert await here.sync.flush(notification) is Flushed.WRITTEN
     assert notification.judged.own is not None
 
