@@ -1,5 +1,5 @@
 """
-Real Alertmanagers, a real Prometheus, and stand-ins for PagerDuty, Slack and Teams that keep books.
+Real Alertmanagers, and stand-ins for PagerDuty, Slack and Teams that keep books.
 
 Alertmanager is Debian's. `ALERTMANAGER=built` takes the newer one that `scripts/go/alertmanager` pins,
 built once; any other value is a program to use instead.
@@ -33,7 +33,6 @@ from tests.servers.ports import free_port
 from tests.servers.process import ServerProcess
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-DEBIAN: Final = "prometheus-alertmanager"
 _START: Final = 30.0
 #: How PagerDuty answers an integration key that is none.
 WRONG_KEY: Final = 400
@@ -55,16 +54,15 @@ def _built() -> Path:
 
 
 #: Built when this is imported, before the time limit of any test runs.
-_GIVEN: Final = os.environ.get("ALERTMANAGER", DEBIAN)
+_GIVEN: Final = os.environ.get("ALERTMANAGER", "prometheus-alertmanager")
 _ALERTMANAGER: Final = str(_built()) if _GIVEN == "built" else _GIVEN
 
 
 class PagerDuty:
     """
-    A receiver of pages, and something for Prometheus to scrape.
+    A receiver of pages.
 
     Attributes:
-        full: Value of the metric `disk_full`.
         calls: Summary of each page, and how it was answered.
         refusing: Every event is answered so, if it is not 0.
         open: Keys of incidents that are open. As PagerDuty documents it, a trigger opens what is not open,
@@ -78,7 +76,6 @@ class PagerDuty:
 
     def __init__(self, script: Sequence[int]) -> None:
         """Answer the first calls as the script says; its last entry repeats."""
-        self.full = 0
         self.calls: list[tuple[str, int]] = []
         self.refusing = 0
         self.open: set[str] = set()
@@ -121,10 +118,6 @@ class PagerDuty:
             self.open.add(key)
             self.opened[key] += 1
 
-    async def metrics(self, _request: web.Request) -> web.Response:
-        """How full the disk is."""
-        return web.Response(text=f"disk_full {self.full}\n")
-
 
 @asynccontextmanager
 async def pagerduty(script: Sequence[int]) -> AsyncIterator[PagerDuty]:
@@ -133,7 +126,6 @@ async def pagerduty(script: Sequence[int]) -> AsyncIterator[PagerDuty]:
     app = web.Application()
     app.router.add_post("/v2/enqueue", here.page)
     app.router.add_post("/say/{kind}", here.say)
-    app.router.add_get("/metrics", here.metrics)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     here.port = free_port()
@@ -144,11 +136,10 @@ async def pagerduty(script: Sequence[int]) -> AsyncIterator[PagerDuty]:
         await runner.cleanup()
 
 
-def program_of(name: str) -> str:
-    """Return one of Prometheus's programs; Alertmanager as the environment says."""
-    wanted = _ALERTMANAGER if name == DEBIAN else name
-    found = shutil.which(wanted)
-    assert found, f"{wanted} is missing; `. scripts/lib.sh; ensure_alertmanager` installs Debian's"
+def _program() -> str:
+    """Return Alertmanager as the environment says."""
+    found = shutil.which(_ALERTMANAGER)
+    assert found, f"{_ALERTMANAGER} is missing; `. scripts/lib.sh; ensure_alertmanager` installs it"
     return found
 
 
@@ -185,7 +176,7 @@ class Alertmanager(ServerProcess):
         super().__init__(
             folder.name,
             [
-                program_of(DEBIAN), f"--config.file={folder / 'config.json'}",
+                _program(), f"--config.file={folder / 'config.json'}",
                 f"--storage.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{self.port}",
                 *cluster,
             ],
@@ -338,7 +329,6 @@ async def paging(  # noqa: PLR0913 - each of them is for one part of it
     route: Json | None = None,
     script: Sequence[int] = (202,),
     peers: int = 1,
-    gossip: bool = False,
     replicas: int = 1,
     settings: Mapping[str, Any] | None = None,
     **entry: Any,
@@ -354,8 +344,7 @@ async def paging(  # noqa: PLR0913 - each of them is for one part of it
         sources: Members of the gateway's sources, by name; by default one, `am`.
         route: Of the routing file; everything goes to the pager by default.
         script: How PagerDuty answers the first calls; the last one repeats.
-        peers: How many Alertmanagers there are.
-        gossip: They are a cluster; otherwise they know nothing of each other.
+        peers: How many Alertmanagers there are; several are a cluster.
         replicas: Of the controller.
         settings: Of each replica.
         entry: Members of PagerDuty's entry in the routing file.
@@ -371,7 +360,7 @@ async def paging(  # noqa: PLR0913 - each of them is for one part of it
         )
         routed(here, outside, route or {"receiver": "pager"}, **entry)
         for n in range(peers):
-            known = [peer.peer for peer in made.peers] if gossip else None
+            known = [peer.peer for peer in made.peers] if peers > 1 else None
             folder_of = folder / f"alertmanager-{n}"
             made.peers.append(Alertmanager(folder_of, config(made, n), peers=known))
         try:
@@ -406,37 +395,6 @@ def grouped(receiver: str, **more: Any) -> Json:
         "receiver": receiver, "group_by": ["alertname"], "group_wait": "1s",
         "group_interval": "1s", "repeat_interval": "1h", **more,
     }  # fmt: skip
-
-
-def prometheus(folder: Path, target: int, alertmanagers: Sequence[int]) -> ServerProcess:
-    """One that scrapes, decides and tells all Alertmanagers, twice a second."""
-    folder.mkdir(parents=True)
-    rule = {
-        # A scrape that comes too late ends no alert.
-        "alert": "Disk", "expr": "last_over_time(disk_full[1m]) > 0", "labels": {"severity": "critical"},
-        "annotations": {"summary": "disk is full"},
-    }  # fmt: skip
-    (folder / "rules.json").write_text(json.dumps({"groups": [{"name": "g", "rules": [rule]}]}))
-    config = {
-        "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
-        "rule_files": [str(folder / "rules.json")],
-        "scrape_configs": [{
-            "job_name": "disk", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}],
-        }],
-        "alerting": {"alertmanagers": [{
-            "static_configs": [{"targets": [f"127.0.0.1:{p}" for p in alertmanagers]}],
-        }]},
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-    return ServerProcess(
-        "prometheus",
-        [
-            program_of("prometheus"), f"--config.file={folder / 'config.json'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{free_port()}",
-        ],
-        log=folder / "log",
-    )  # fmt: skip
 
 
 def listens(port: int) -> bool:

@@ -1,9 +1,4 @@
-"""
-From a real Prometheus by two real Alertmanagers to a page that is proven.
-
-The Alertmanagers know nothing of each other, as the peers of a cluster that has come apart: both deliver
-everything. Those of a cluster are in `test_alertmanager_pair.py`.
-"""
+"""From a real Alertmanager to a page; two that are a cluster are in `test_alertmanager_pair.py`."""
 
 from __future__ import annotations
 
@@ -23,11 +18,9 @@ from tests.e2e.alertmanagers import (
     alert,
     grouped,
     paging,
-    prometheus,
     to_gateway,
     webhook,
 )
-from tests.e2e.harness import until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -38,61 +31,6 @@ pytestmark = [
 
 #: Whether what takes minutes is run, too.
 LONG: Final = int(os.environ.get("INCIDENTS", "0")) >= 100
-#: Answers of PagerDuty, by call; the last one repeats.
-SCRIPT: Final = (503, 503, 202)
-
-
-async def test_an_alert_becomes_one_proven_page(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
-    """
-    An alert that fires while the API server is away becomes one notification with three attempts.
-
-    Both Alertmanagers send it, and send it again until it is taken; PagerDuty answers 503, 503, 202. When
-    the alert is over there is a second notification, which closes the incident, and no third.
-    """
-    async with paging(
-        control_plane, redis_url, tmp_path, to_gateway,
-        sources={"am": {"patience": "1s"}}, script=SCRIPT, peers=2,
-    ) as made:  # fmt: skip
-        outside, gateway = made.outside, made.gateway
-        server = prometheus(tmp_path / "prometheus", outside.port, [am.port for am in made.peers])
-        await asyncio.to_thread(server.start, lambda: True, timeout=20.0)
-        try:
-            # It fires, and nobody can take it: both are told to come again.
-            await control_plane.pause("kube-apiserver")
-            outside.full = 1
-            requests = "notification_ledger_gateway_requests_total"
-
-            async def refused() -> bool:
-                return await gateway.metric(requests, source="am", code="503") >= 3
-
-            await until(refused, lambda: f"503 is answered; {gateway.tail()}", within=60)
-            await control_plane.resume("kube-apiserver")
-
-            async def taken(twice: int) -> bool:
-                return await gateway.metric(requests, source="am", code="200") >= twice
-
-            await made.wait(lambda: len(outside.calls) == 3)
-            await made.wait(lambda: taken(2))
-            assert outside.calls == [("[FIRING:1] Disk: disk is full", code) for code in SCRIPT]
-
-            # It is over: a second notification, by both, delivered once.
-            outside.full = 0
-            await made.wait(lambda: len(outside.calls) == 4)
-            await made.wait(lambda: taken(4))
-            assert "[RESOLVED:1] Disk" in outside.calls[3][0]
-            assert (outside.open, list(outside.opened.values())) == (set(), [1])
-
-            created = "notification_ledger_gateway_notifications_total"
-            assert await gateway.metric(created, source="am", result="duplicate") >= 2
-            listed = await made.objects()
-            assert len(listed) == 2
-            (first,) = [o for o in listed if o["spec"]["subject"].startswith("[FIRING:1]")]
-            version = await made.here.wait_phase(first["metadata"]["uid"])
-            assert [a["status"] for a in version.attempts] == ["failed", "failed", "success"]
-        finally:
-            await asyncio.to_thread(server.kill)
 
 
 async def test_an_incident_of_alertmanagers_own_integration_is_joined(

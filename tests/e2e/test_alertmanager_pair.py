@@ -255,7 +255,7 @@ async def pair_of(
             listening.push_async_callback(gate.end)
         async with paging(
             plane, redis_url, folder, config, sources=sources, route=route or _DISK, peers=2,
-            gossip=True, **more,
+            **more,
         ) as made:  # fmt: skip
             pair = Pair(**vars(made))
             await pair.wait(pair.joined)
