@@ -132,7 +132,7 @@ class Parts:
             adopted_before=lambda: (
                 self.settings.adoption.moment or self.installation.since or math.inf
             ),
-            lineage=lambda uid: self.manager.lineage_of(uid),  # noqa: PLW0108 - made below
+            lineage=lambda uid: self.manager.held.lineage(self.manager.shard_of(uid)),
             marked=lambda uid: self.manager.marked(uid),  # noqa: PLW0108 - made below
             at_most_once=at_most_once,
         )

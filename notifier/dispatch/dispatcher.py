@@ -123,7 +123,11 @@ class Dispatcher:
             return None
         queue = self._queues.get(channel)
         if queue is None:
-            queue = self._queues[channel] = self._queue_of(channel)
+            interval = 0.0 if kind_of(channel) in LOCAL else self._interval
+            pace = self._paces.setdefault(channel, Pace(interval))
+            alarm = Alarm(self._monotonic, self.refill)
+            queue = ReceiverQueue(channel, self._breakers.of(channel), pace, alarm)
+            self._queues[channel] = queue
         if uid not in queue.keys:
             job = Job(
                 math.floor(due), rank_of(priority), next(self._arrivals), uid, namespace, tried
@@ -136,12 +140,6 @@ class Dispatcher:
                 return None
             job.notified = queue.breaker.check(now) is not None
         return queue.breaker.check(self._monotonic())
-
-    def _queue_of(self, channel: str) -> ReceiverQueue:
-        interval = 0.0 if kind_of(channel) in LOCAL else self._interval
-        pace = self._paces.setdefault(channel, Pace(interval))
-        alarm = Alarm(self._monotonic, self.refill)
-        return ReceiverQueue(channel, self._breakers.of(channel), pace, alarm)
 
     def waits(self, uid: str, channel: str) -> bool:
         """Whether an attempt waits for its receiver."""

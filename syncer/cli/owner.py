@@ -16,13 +16,14 @@ from syncer.cli.access import Access
 from syncer.cli.installation import Store, StoreState, read_map
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import LeaseRecord, Leases
+from syncer.model.attempt import NO_EPOCH
 from syncer.model.conditions import LOG_UNAVAILABLE, find_condition
 from syncer.model.errors import Gone, PortError
 from syncer.model.journal import NOTE, Note, parse_note
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time, parse_time
 from syncer.rules.fold import LogView, ReadLog
-from syncer.rules.journal import BORN_MARGIN
+from syncer.rules.journal import basis
 from syncer.rules.restore import missing_plan
 from syncer.rules.shards import Sharding
 from syncer.sharding.view import LABEL, PROBLEM, SHARDS, session_name, session_of
@@ -200,9 +201,7 @@ def held_back(request: NotificationRequest, owner: Owner) -> str:
 
 def complete(request: NotificationRequest, note: Note) -> bool:
     """Whether the status shows everything that was recorded, whoever owns the shard."""
-    created = request.created
-    marked = request.status.journal == note.name
-    return marked or bool(created and created >= note.since + BORN_MARGIN)
+    return basis(request, note, known_in=None, epoch=NO_EPOCH).complete
 
 
 def remarks(request: NotificationRequest, owner: Owner, reason: str) -> list[str]:

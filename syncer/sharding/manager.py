@@ -24,7 +24,6 @@ from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.leases import LeaseRecord, Leases, LeaseWatch
 from syncer.model.errors import ConfigError, Conflict, Gone, PortError
 from syncer.model.journal import Note
-from syncer.model.lineage import Lineage
 from syncer.runtime.supervise import elapse
 from syncer.sharding.assignment import (
     Fitness,
@@ -181,10 +180,6 @@ class ShardManager:
     def marked(self, uid: str) -> bool:
         """Whether a notification's status may hold attempts of an outage."""
         return self.shard_of(uid) in self.held.marks_left
-
-    def lineage_of(self, uid: str) -> Lineage:
-        """What is known of its store."""
-        return self.held.lineage(self.shard_of(uid))
 
     def shard_of(self, uid: str) -> int:
         """The shard of a notification."""

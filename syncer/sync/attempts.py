@@ -58,8 +58,6 @@ class Outcomes:
     claimer: Claimer
     #: An operator's mistake waits until it is mended, instead of failing the channel.
     hold_mistakes: bool = False
-    #: Seconds for which an outcome is only written to the log where nothing is journaled.
-    patience: float = 7 * 86400.0
     #: Called with each attempt that is over, its outcome, and the last one before it that may have left.
     on_recorded: Callable[[NotificationRequest, Attempt, Outcome, Attempt | None], None] = (
         lambda _r, _a, _o, _b: None
@@ -257,16 +255,13 @@ class Outcomes:
         attempt = _ended(intent, outcome, self.recorder.time.now(), wait, seconds, words=words)
         until = None if wait is None else self.cache.monotonic() + wait / 1000
         notification.wait(attempt.channel, until)
-        recorded, patience = True, self.journal.patience
+        recorded = True
         if intent.attempt_id in notification.in_flight.ahead:
             # The status has its intent, and its outcome.
             self.close_in_memory(notification, attempt, intent)
         else:
             recorded = await self.close(
-                notification,
-                attempt,
-                intent,
-                patience=self.patience if patience is None else patience,
+                notification, attempt, intent, patience=self.journal.patience
             )
         failpoint(Failpoint.AFTER_OUTCOME)
         if recorded and not self._owns(notification.uid, intent.attempt_id):

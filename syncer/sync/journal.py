@@ -36,8 +36,9 @@ logger = logging.getLogger("ledger.journal")
 _PERIOD: Final = 0.5
 #: Seconds between checks whether objects carry marks.
 _CLEAR_PAUSE: Final = 5.0
-#: Seconds for which an outcome is written to a log that is known to be away.
+#: Seconds for which an outcome is written to a log that is known to be away, and where none is journaled.
 _SOON: Final = 0.5
+_LONG: Final = 7 * 86400.0
 
 
 @dataclass(eq=False)
@@ -154,14 +155,14 @@ class Journal:
         return basis(notification.request, note, known_in=known_in, epoch=term.epoch, since=since)
 
     @property
-    def patience(self) -> float | None:
+    def patience(self) -> float:
         """
         Seconds for which the outcome of an attempt in the log is only written to the log.
 
-        After that, the status shows it until the log has it. None if journaling is disabled.
+        After that, the next claim records it; where attempts are journaled, the status shows it until then.
         """
         if not self.enabled:
-            return None
+            return _LONG
         return _SOON if self.active else self.after
 
     def applies(self, notification: Notification, term: LeaseTerm) -> bool:

@@ -1,4 +1,4 @@
-"""A journal that is switched off, and whose shards carry no note: attempts wait for Redis."""
+"""A journal that is switched off, without notes: attempts wait for Redis, and outcomes do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NO_JOURNAL: Final = cast(
     "Any",
     SimpleNamespace(
         active=False,
-        patience=None,
+        patience=0.0,
         blocks=lambda _uid: False,
         applies=lambda _entry, _term: False,
         allowance=SimpleNamespace(open=lambda: None),

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from typing import Any, Final
 
@@ -40,7 +41,7 @@ MOST: Final = 200_000
 GROUPS: Final = 500
 #: Entries that are looked at in one turn of the loop.
 _TURN: Final = 2_000
-#: Values that are shared by rows; what comes after them is not.
+#: Values that are shared by rows, those that were met last.
 _SHARED: Final = 8_192
 
 
@@ -68,7 +69,8 @@ class Index:
     def __init__(self, *, most: int = MOST) -> None:
         """Begin without entries; it keeps `most` of them."""
         self._most = most
-        self._shared: dict[Any, Any] = {}
+        #: Returns one object for equal values: phases, namespaces, channels and errors repeat.
+        self._share: Callable[[Any], Any] = lru_cache(_SHARED)(lambda value: value)
         self._entries: dict[str, dict[str, Row]] = {}
         self._order: list[Row] = []
         self.phases: Counter[str] = Counter()
@@ -161,12 +163,6 @@ class Index:
                     group.unfinished += not row.finished
                     group.failed += row.lost
         return list(found.values())
-
-    def _share(self, value: Any) -> Any:
-        """Return one object for equal values: phases, namespaces, channels and errors repeat."""
-        if len(self._shared) < _SHARED:
-            return self._shared.setdefault(value, value)
-        return self._shared.get(value, value)
 
     def _take_out(self, entry: Row) -> None:
         del self._order[bisect_left(self._order, position_of(entry), key=position_of)]

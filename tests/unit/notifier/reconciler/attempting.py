@@ -111,7 +111,7 @@ class World:
             channel=lambda _: self.receiver, not_ready=lambda _: None, denial=lambda *_: None,
             plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
         )  # fmt: skip
-        known = notifications(recorder, self.shards, objects, self.reporter, patience=0.0)
+        known = notifications(recorder, self.shards, objects, self.reporter)
         self.controller = controller(known, WorkQueue(lambda: NOW), router, self.reporter)
         self.controller.notifications.upsert(
             parse_object(

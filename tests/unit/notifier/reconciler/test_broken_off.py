@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import Any, cast
 from unittest.mock import AsyncMock
 
@@ -48,7 +49,8 @@ async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
     """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
     await world.planned()
     outcomes = world.controller.notifications.outcomes
-    outcomes.patience = 60.0
+    journal: Any = copy(outcomes.journal)
+    journal.patience, outcomes.journal = 60.0, journal
     world.redis.faults += [
         Fault(Mishap.LOSE_REQUEST, "intent"),
         Fault(Mishap.REFUSE, "outcome", times=2),
