@@ -47,7 +47,6 @@ class World:
         self.reporter = EventReporter(cast("EventRecorder", self), self.metrics)
 
     def emit(self, _request: object, *event: str, discriminator: str) -> None:
-        """Take an event."""
         self.events.append((*event, discriminator))
 
     def counted(self) -> dict[tuple[str, ...], float]:

@@ -267,12 +267,10 @@ class Timed:
 
     @property
     def breaker(self) -> Breaker:
-        """Of the one receiver."""
         return self.breakers.of(SLACK)
 
     @property
     def opened(self) -> bool:
-        """Whether its breaker is open."""
         return self.breaker.state(self.now) is State.OPEN
 
     def wakes_in(self) -> float:

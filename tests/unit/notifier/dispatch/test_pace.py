@@ -42,7 +42,6 @@ class Bucket:
     at: float = 0.0
 
     def call(self, now: float) -> Outcome:
-        """Answer a call."""
         self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
         self.at = now
         if self.tokens < 1:

@@ -53,7 +53,6 @@ class Objects(KubeObjects):
         ]
 
     async def create(self, namespace: str, body: Json) -> Json:
-        """Create."""
         if self.errors:
             raise self.errors.pop(0)
         name = body["metadata"]["name"]
@@ -66,7 +65,6 @@ class Objects(KubeObjects):
         return self.there[name]
 
     async def get(self, namespace: str, name: str) -> Json:
-        """Read."""
         if name not in self.there:
             raise Gone("none")
         return self.there[name]

@@ -36,7 +36,6 @@ class Server:
         self.fails = False
 
     async def request(self, _method: str, path: str, *, body: Json, **_: Any) -> Json:
-        """Answer a review."""
         await self.open.wait()
         if path != TOKENS:
             self.asked.append(body["spec"])
@@ -60,7 +59,6 @@ class World:
         self.reviews = Reviews(cast("KubeClient", self.server), lambda: self.now)
 
     async def check(self, token: str, source: Source = SOURCE) -> str:
-        """Return what a token comes to."""
         try:
             headers = {"authorization": f"Bearer {token}"}
             await self.reviews.check(Incoming(headers, b""), source, AUDIENCES)

@@ -51,7 +51,6 @@ class Product:
         return {name: problem for name, problem in found.items() if problem}
 
     async def run(self) -> None:
-        """Run it to its end."""
         async with asyncio.timeout(PATIENCE):
             await self.lifecycle.run()
 

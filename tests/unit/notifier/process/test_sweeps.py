@@ -57,7 +57,6 @@ class Objects:
         self.error: LedgerError | None = None
 
     async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
-        """Read."""
         self.asked.append(f"{namespace}/{name}")
         if name in self.gone:
             raise Gone(name)

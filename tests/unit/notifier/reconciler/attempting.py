@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 from prometheus_client import CollectorRegistry
 
@@ -35,57 +36,29 @@ class Ended(Held):
     """A lease term that is over."""
 
     def valid(self, now: float) -> bool:
-        """No."""
         return False
 
     def may_send(self, now: float, send_timeout: float) -> bool:
-        """No."""
         return False
 
 
-class Calls:
-    """A reporter that remembers what it is told of attempts."""
-
-    def __init__(self) -> None:
-        self.attempts: list[Attempt] = []
-        self.failures: list[Attempt] = []
-        self.refused: list[tuple[str, str]] = []
-
-    def started(self, *_: object) -> None:
-        """Nothing."""
-
-    held = started
-
-    def recorded(self, *said: Any) -> None:
-        """Say what a reporter says of it."""
-        EventReporter.recorded(cast("Any", self), *said)
-
-    def attempted(self, _request: object, attempt: Attempt, _before: object) -> None:
-        """Remember."""
-        self.attempts.append(attempt)
-
-    def failed(self, _request: object, attempt: Attempt) -> None:
-        """Remember."""
-        self.failures.append(attempt)
-
-    def denied(self, _request: object, channel: str, reason: str) -> None:
-        """Remember."""
-        self.refused.append((channel, reason))
-
-
 class Receiver:
-    """A channel that takes everything, and counts."""
+    """A channel that takes everything, and remembers whose."""
 
     timeout_s = 1.0
     shows_status = False
     keeps_state = ""
 
     def __init__(self) -> None:
-        self.sent = 0
+        self.got: list[str] = []
+
+    @property
+    def sent(self) -> int:
+        """How many."""
+        return len(self.got)
 
     async def send(self, message: Message) -> Outcome:
-        """Take it."""
-        self.sent += 1
+        self.got.append(message.name)
         return Outcome.success(200)
 
 
@@ -104,7 +77,9 @@ class World:
         time.set(WALL)
         metrics = SyncMetrics(registry)
         recorder = Recorder(self.log, self.cache, time, metrics, identity="t")
-        self.reporter = Calls()
+        self.reporter = Mock()
+        # What a reporter says of a record is told as it says it.
+        self.reporter.recorded = partial(EventReporter.recorded, self.reporter)
         get = AsyncMock(side_effect=lambda *_: self.notification.request)
         objects = cast("Any", SimpleNamespace(get=get))
         router = SimpleNamespace(

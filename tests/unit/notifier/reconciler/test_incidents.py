@@ -95,7 +95,6 @@ class Outside:
         return Page(tuple(found), 0, "" if continue_token else "more", "1")
 
     async def read(self, uid: str) -> object:
-        """Read a log."""
         if self.log_away:
             raise Unavailable("away")
         view = self.logs.get(uid)

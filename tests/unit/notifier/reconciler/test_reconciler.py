@@ -55,7 +55,6 @@ class Dispatcher:
         self.rejects: set[str] = set()
 
     def submit(self, uid: str, channel: str, **given: Any) -> Reject | None:
-        """Take an attempt."""
         self.taken.append((uid, channel, given))
         return OPEN if channel in self.rejects else None
 
@@ -104,13 +103,7 @@ class Case(World):
         claimer.claim, claimer.retire = claim, retire
 
     async def look(self) -> Decision | None:
-        """Reconcile."""
         return await self.reconciler.reconcile("uid-a")
-
-    @property
-    def ready(self) -> int:
-        """How many keys are ready."""
-        return len(self.queue)
 
     def alarm(self) -> float | None:
         """Seconds until the notification is looked at again, None if no time is set."""

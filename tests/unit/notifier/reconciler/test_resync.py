@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from notifier.contract import Message, Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.router import Routed
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptId, AttemptState, Epoch
@@ -28,48 +30,10 @@ from syncer.sync.sweeps import Resync
 from tests.beside import beside, eventually
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.fakes.notifications import controller, notifications
+from tests.unit.notifier.reconciler.attempting import Receiver
 
 CHANNEL = "webhook:a"
 PERIOD = 10.0
-
-
-class Nobody:
-    """A reporter that reports nothing."""
-
-    def started(self, *_: object) -> None:
-        """Nothing."""
-
-    recorded = held = started
-
-
-class Store:
-    """The API server, as far as a claim reads it."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.error: Exception | None = None
-
-    async def get(self, namespace: str, name: str, _known: object = None) -> NotificationRequest:
-        """The object as it is now."""
-        if self.error is not None:
-            raise self.error
-        return parse_object(self.world.document(name))
-
-
-class Receiver:
-    """A channel that takes everything."""
-
-    timeout_s = 1.0
-    shows_status = False
-    keeps_state = ""
-
-    def __init__(self) -> None:
-        self.got: list[str] = []
-
-    async def send(self, message: Message) -> Outcome:
-        """Take it."""
-        self.got.append(message.name)
-        return Outcome.success(200)
 
 
 class World:
@@ -79,7 +43,6 @@ class World:
         self.now = 1000.0
         self.versions: dict[str, int] = {}
         self.held: str | None = None
-        self.broken = 0
         clock = lambda: self.now  # noqa: E731 - one clock for all
         self.redis = MemoryRedis(clock=lambda: round(self.now * 1000))
         self.log = MemoryLog(self.redis, patience=0.0)
@@ -92,11 +55,15 @@ class World:
         self.metrics = SyncMetrics(CollectorRegistry())
         time = LedgerTime(clock)
         recorder = Recorder(self.log, self.cache, time, self.metrics, identity="t")
-        self.store = Store(self)
+        self.error: Exception | None = None
         self.receiver = Receiver()
         self.queue = WorkQueue(clock)
+        router = SimpleNamespace(
+            plan=AsyncMock(return_value=Routed(Plan((CHANNEL,), "r", "m", 1))),
+            channel=lambda _: self.receiver, not_ready=lambda _: self.held, denial=lambda *_: None,
+        )  # fmt: skip
         self.controller = controller(
-            notifications(recorder, self.shards, self.store, Nobody()), self.queue, self, Nobody(),
+            notifications(recorder, self.shards, self, Mock()), self.queue, router, Mock(),
             lambda run: Dispatcher(run, per_channel=4, total=8, monotonic=clock),
         )  # fmt: skip
         self.asked: list[str] = []
@@ -104,26 +71,11 @@ class World:
         claimer = self.controller.notifications.claimer
         self.resync = Resync(claimer, self.controller.waits)
 
-    # -- the router ------------------------------------------------------------------------------
-
-    async def plan(self, request: NotificationRequest, now: int) -> tuple[Plan, tuple[str, ...]]:
-        """One channel for all."""
-        return Plan((CHANNEL,), "r", "m", now, request.content_hash()), ()
-
-    def channel(self, _name: str) -> Receiver:
-        """The receiver."""
-        return self.receiver
-
-    def not_ready(self, _name: str) -> str | None:
-        """Raise as often as the test says, before the attempt has begun."""
-        if self.broken:
-            self.broken -= 1
-            raise RuntimeError("a defect")
-        return self.held
-
-    def denial(self, _channel: str, _namespace: str) -> str:
-        """Nothing is denied."""
-        return ""
+    async def get(self, namespace: str, name: str, _known: object = None) -> NotificationRequest:
+        """The object as the API server has it now, to be claimed."""
+        if self.error is not None:
+            raise self.error
+        return parse_object(self.document(name))
 
     # -- what a test does --------------------------------------------------------------------------
 
@@ -225,14 +177,14 @@ async def test_a_log_that_was_repaired_without_a_word(world: World) -> None:
 
 async def test_an_object_that_cannot_be_read(world: World) -> None:
     """It is tried again as before, is looked at by the resync now and then, and counts as known."""
-    world.store.error = ContractError("not an object of ours")
+    world.error = ContractError("not an object of ours")
     notification = world.create()
     await world.rest()
     assert notification.blocked
     for _ in range(6):
         await world.round(0.0)
         assert world.metrics.unchecked._value.get() == 0
-    world.store.error = None
+    world.error = None
     await world.round(40.0)
     assert not notification.blocked
     assert world.receiver.got == ["a"]
@@ -374,7 +326,7 @@ async def test_a_notification_in_a_receivers_queue_is_not_looked_at(world: World
 
 async def test_the_metrics_tell_what_waits_for_a_look(world: World) -> None:
     """What was asked for a round ago and got no decision counts, with the time since then."""
-    world.store.error = Unavailable("away")
+    world.error = Unavailable("away")
     world.create()
     await world.rest()
     await world.round()
@@ -383,7 +335,7 @@ async def test_the_metrics_tell_what_waits_for_a_look(world: World) -> None:
     await world.round()
     assert world.metrics.unchecked._value.get() == 1
     assert world.resync.unchecked() == pytest.approx(2 * PERIOD)
-    world.store.error = None
+    world.error = None
     await world.round()
     await world.round()
     assert world.metrics.unchecked._value.get() == 0
@@ -395,7 +347,7 @@ async def test_the_metrics_tell_what_waits_for_a_look(world: World) -> None:
 async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> None:
     """It has a metric and an alert of its own."""
     notification = world.create()
-    world.store.error = Unavailable("away")
+    world.error = Unavailable("away")
     await world.rest()
     await world.round()
     world.log.client.problem = "away"

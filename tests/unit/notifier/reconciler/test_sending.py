@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 from typing import Any, Final, cast
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -21,33 +22,12 @@ INTENT: Final = intent_record(AttemptId("0.7-1"), "slack:ops", at=1, by="t")
 MESSAGE: Final = compose(document("a", 1), "slack:ops", "0.7-1")
 
 
-class Receiver:
-    """A channel whose send does as a test wants."""
-
-    timeout_s = 3.0
-    shows_status = True
-    keeps_state = ""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-        self.fails: Exception | None = None
-        self.hangs = False
-
-    async def send(self, message: Message) -> Outcome:
-        """Take the message."""
-        self.sent.append(message)
-        if self.fails is not None:
-            raise self.fails
-        if self.hangs:
-            await asyncio.Event().wait()
-        return Outcome.success(204)
-
-
 class World:
     """A sender, and what it asks."""
 
     def __init__(self) -> None:
-        self.receiver = Receiver()
+        self.receiver = Mock(timeout_s=3.0, shows_status=True, keeps_state="")
+        self.receiver.send = AsyncMock(return_value=Outcome.success(204))
         self.notification = Notification(parse_object(document("a", 1)))
         self.notification.in_flight.begin(AttemptId("0.7-1"), "c")
         self.denial: str | None = None
@@ -79,18 +59,21 @@ class World:
         return MESSAGE
 
     async def send(self) -> Outcome:
-        """Send."""
-
         def may_send(now: float, seconds: float) -> bool:
             return self.covered and now + seconds <= 103.0
 
         term = cast("Any", SimpleNamespace(may_send=may_send))
-        return await self.sender.send(self.notification, term, INTENT, cast("Any", self.receiver))
+        return await self.sender.send(self.notification, term, INTENT, self.receiver)
 
     @property
     def left(self) -> bool:
         """Whether bytes may have left."""
         return not self.notification.in_flight.never_sent
+
+
+async def hanging(_message: Message) -> None:
+    """A send without an end."""
+    await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -102,7 +85,7 @@ def world() -> World:
 async def test_a_message_is_composed_and_sent(world: World) -> None:
     """With the status where the channel shows it; whether the receiver is for the namespace is asked."""
     assert await world.send() == Outcome.success(204)
-    assert world.receiver.sent == [MESSAGE]
+    world.receiver.send.assert_awaited_once_with(MESSAGE)
     assert world.asked == [("slack:ops", "n"), ("compose", True)]
     assert world.left
     world.receiver.shows_status = False
@@ -113,7 +96,7 @@ async def test_a_message_is_composed_and_sent(world: World) -> None:
 async def test_a_channel_may_ask_again_while_it_sends(world: World) -> None:
     """The message may leave while the lease covers this moment; the channel's time is spent by then."""
     await world.send()
-    (message,) = world.receiver.sent
+    ((message,), _) = world.receiver.send.await_args
     world.now = 103.0
     assert message.may_leave()
     world.now = 103.1
@@ -163,7 +146,7 @@ async def test_what_stops_a_send(world: World, case: str) -> None:
     members, outcome = STOPPED[case]
     vars(world).update(members)
     assert await world.send() == outcome
-    assert world.receiver.sent == []
+    world.receiver.send.assert_not_awaited()
     assert not world.left
 
 
@@ -179,7 +162,7 @@ async def test_a_channel_that_does_not_keep_its_time(
         return real(0.0)
 
     monkeypatch.setattr(asyncio, "timeout", timeout)
-    world.receiver.hangs = True
+    world.receiver.send = hanging
     assert await world.send() == Outcome.unknown("the channel did not end within its own deadline")
     assert limits == [5.0]
     assert world.left
@@ -187,7 +170,7 @@ async def test_a_channel_that_does_not_keep_its_time(
 
 async def test_a_channel_that_raises(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """It is a defect, which is logged; the message may have arrived."""
-    world.receiver.fails = RuntimeError("pwd=oak31")
+    world.receiver.send.side_effect = RuntimeError("pwd=oak31")
     assert await world.send() == Outcome.unknown("the channel failed unexpectedly (RuntimeError)")
     (line,) = caplog.records
     assert line.message == "a channel raised; it must answer with an outcome"
@@ -197,7 +180,7 @@ async def test_a_channel_that_raises(world: World, caplog: pytest.LogCaptureFixt
 
 async def test_a_send_that_is_cancelled_passes_that_on(world: World) -> None:
     """Who asked for it records what it came to."""
-    world.receiver.hangs = True
+    world.receiver.send = hanging
     task = asyncio.create_task(world.send())
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -25,7 +25,6 @@ from tests.unit.syncer.cli.samples import A1, NOW, C, entry, request, tried
 
 HOUR: Final = 3_600_000
 AT: Final = Placed(now=NOW)
-UID: Final = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 
 def row(of: NotificationRequest, **changes: Any) -> Row:

@@ -25,7 +25,6 @@ class Seen:
         self.calls.append(f"{'new' if first_seen_by_watch else 'seen'} {obj.uid}")
 
     def has(self, uid: str, resource_version: str) -> bool:
-        """Whether it was said to have this version."""
         return (uid, resource_version) in self.versions
 
     def delete(self, uid: str, namespace: str, name: str, last: object = None) -> None:

@@ -38,7 +38,6 @@ class Node:
         self.address: Address = ("", 0)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the commands of a connection."""
         while True:
             count = int((await reader.readuntil(b"\r\n"))[1:])
             parts = []

@@ -8,7 +8,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, Final, cast
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import ANY, AsyncMock, Mock
 
 import pytest
 
@@ -18,7 +18,6 @@ from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
 from syncer.model.record import Plan, attempt_record, intent_record, read_attempt
 from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.evidence import Circumstances, Judgement, Verdict
-from syncer.rules.merge import Merged
 from syncer.sync import status_writer
 from syncer.sync.notification import Notification
 from syncer.sync.status_writer import Flushed, Shares, StatusWriter
@@ -26,6 +25,7 @@ from tests.beside import beside
 from tests.fakes.notification import read
 from tests.fakes.notifications import recording
 from tests.fakes.ownership import Held
+from tests.unit.notifier.reconciler.attempting import Ended
 from tests.unit.syncer.sync.bench import (
     EPOCH,
     HELD,
@@ -65,17 +65,9 @@ def value(metric: Any, **labels: str) -> float:
     return float((metric.labels(**labels) if labels else metric)._value.get())
 
 
-class Late(Held):
-    """A lease term that was not renewed in time."""
-
-    def valid(self, now: float) -> bool:
-        """Not any more, or not yet."""
-        return now < 0
-
-
 #: The lease term, what happens to the notification, and why nothing is written.
 UNWRITTEN: Final[dict[str, tuple[Held | None, Callable[[Notification], object], Flushed]]] = {
-    "the renewal of the term is late": (Late(EPOCH), lambda _: None, Flushed.UNAVAILABLE),
+    "the renewal of the term is late": (Ended(EPOCH), lambda _: None, Flushed.UNAVAILABLE),
     "the term is over": (None, lambda _: None, Flushed.NOT_OURS),
     "the object is deleted": (HELD, lambda n: n.gone(), Flushed.GONE),
     "the log is not claimed": (HELD, lambda n: n.lose(), Flushed.NOT_OURS),
@@ -211,11 +203,7 @@ async def test_a_lost_answer_reports_what_the_write_changed(
     here: Bench, notification: Notification
 ) -> None:
     """The write was stored: it is reported once, with the status before it."""
-    told: list[tuple[Notification, Status, Merged]] = []
-    sync = StatusWriter(
-        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
-        on_settled=lambda *what: told.append(what),
-    )  # fmt: skip
+    here.sync._on_settled = told = Mock()
     before, lost = notification.request.status, [Ambiguous("no answer")]
 
     def unanswered(stored: NotificationRequest) -> NotificationRequest:
@@ -224,10 +212,10 @@ async def test_a_lost_answer_reports_what_the_write_changed(
         return stored
 
     here.objects.answers = unanswered
-    assert await sync.flush(notification) is Flushed.EQUAL
-    ((who, was, merged),) = told
+    assert await here.sync.flush(notification) is Flushed.EQUAL
+    (((who, was, merged), _),) = told.call_args_list
     assert (who is notification, was, merged.status.phase) == (True, before, "Sent")
-    assert value(sync.metrics.patches, result="unclear") == 1
+    assert value(here.sync.metrics.patches, result="unclear") == 1
     assert notification.acked == notification.view.position
 
 
@@ -235,15 +223,11 @@ async def test_a_status_that_is_refused_to_the_last_is_not_reported(
     here: Bench, notification: Notification
 ) -> None:
     """Twice too large, and its phase alone refused as well: nobody is told that it shows something."""
-    told: list[object] = []
-    sync = StatusWriter(
-        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
-        on_settled=lambda *what: told.append(what),
-    )  # fmt: skip
+    here.sync._on_settled = told = Mock()
     large = Rejected("no", reason="TooLarge")
     here.objects.refusals = [large, large, Rejected("no", reason="Invalid")]
-    assert await sync.flush(notification) is Flushed.REFUSED
-    assert (told, here.objects.written) == ([], [])
+    assert await here.sync.flush(notification) is Flushed.REFUSED
+    assert (told.mock_calls, here.objects.written) == ([], [])
 
 
 async def test_the_bound_of_a_second_try(
@@ -252,12 +236,9 @@ async def test_the_bound_of_a_second_try(
     """What was too large for the API server is cut to a quarter of what was allowed."""
     compact = Mock(wraps=cast("Any", status_writer).compact)
     monkeypatch.setattr(status_writer, "compact", compact)
-    sync = StatusWriter(
-        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
-        status_bytes=8_000,
-    )  # fmt: skip
+    here.sync.status_bytes = 8_000
     here.objects.refusals = [Rejected("no", reason="TooLarge")]
-    assert await sync.flush(notification) is Flushed.WRITTEN
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
     assert [call.kwargs["limit"] for call in compact.call_args_list] == [8_000, 2_000]
 
 
@@ -581,30 +562,24 @@ async def test_a_claim_takes_the_mark_of_an_outage_away(claimed: bool) -> None:
         assert (status.phase, status.journal) == ("Sent", None if claimed else NOTE_NAME)
 
 
-async def ahead(
-    here: Bench, notification: Notification
-) -> tuple[StatusWriter, list[tuple[Notification, Status]]]:
-    """An attempt that is about to be journaled, the writer, and what it reports as written."""
+async def ahead(here: Bench, notification: Notification) -> Mock:
+    """Have an attempt that is about to be journaled; returns what is told of what is written."""
     notification.view.plan = Plan(("console",), "RoutingRuleMatched", "m", 1)
     intent = here.recorder.begin(notification, HELD, "console")
     notification.in_flight.journal(intent.attempt_id)
     notification.learn([read_attempt(intent)])
     here.recorder.lose_claim(notification, "journal")
-    reported: list[tuple[Notification, Status]] = []
-    sync = StatusWriter(
-        here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
-        on_settled=lambda who, was, _merged: reported.append((who, was)),
-    )  # fmt: skip
-    return sync, reported
+    here.sync._on_settled = reported = Mock()
+    return reported
 
 
 async def test_a_write_ahead_is_reported_and_remembered() -> None:
     """Like any other write: who follows the object learns of it, with the status before it."""
     async with bench(most=3) as (here, notification):
-        sync, reported = await ahead(here, notification)
+        reported = await ahead(here, notification)
         before = notification.request.status
-        assert await sync.write_ahead(notification, HELD, NOTE_NAME) is Flushed.WRITTEN
-        assert reported == [(notification, before)]
+        assert await here.sync.write_ahead(notification, HELD, NOTE_NAME) is Flushed.WRITTEN
+        reported.assert_called_once_with(notification, before, ANY)
         assert notification.request == here.objects.request
         assert (notification.outage.note, notification.request.status.journal) == (
             NOTE_NAME,
@@ -617,24 +592,25 @@ async def test_a_write_ahead_is_reported_and_remembered() -> None:
 async def test_a_write_ahead_that_meets_another_object_sends_nothing() -> None:
     """Under its name and version, as after a restore of etcd: it is gone, and nothing is journaled."""
     async with bench(most=3) as (here, notification):
-        sync, reported = await ahead(here, notification)
+        reported = await ahead(here, notification)
         here.objects.answers = another
-        assert await sync.write_ahead(notification, HELD, NOTE_NAME) is Flushed.GONE
-        assert (reported, notification.outage.note, notification.uid) == ([], "", "u")
+        assert await here.sync.write_ahead(notification, HELD, NOTE_NAME) is Flushed.GONE
+        assert (reported.mock_calls, notification.outage.note, notification.uid) == ([], "", "u")
 
 
 @pytest.mark.parametrize("deleted", [True, False])
 async def test_a_write_ahead_is_not_repeated_after_a_conflict(deleted: bool) -> None:
     """The object is read once, for whoever decides anew; there may be none any more."""
     async with bench(most=3) as (here, notification):
-        sync, reported = await ahead(here, notification)
+        reported = await ahead(here, notification)
         here.objects.refusals = [Conflict("first")]
         here.objects.request = replace(here.objects.request, resource_version="9")
         if deleted:
             here.objects.answers = gone
-        result = await sync.write_ahead(notification, HELD, NOTE_NAME)
+        result = await here.sync.write_ahead(notification, HELD, NOTE_NAME)
         assert result is (Flushed.GONE if deleted else Flushed.CONFLICT)
-        assert (here.objects.tried, reported, notification.outage.note) == (1, [], "")
+        assert (here.objects.tried, reported.mock_calls) == (1, [])
+        assert not notification.outage.note
         assert notification.request.resource_version == ("5" if deleted else "9")
 
 

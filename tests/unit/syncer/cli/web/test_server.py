@@ -51,7 +51,6 @@ class Site:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
-        """Listen."""
         try:
             self.url = f"http://127.0.0.1:{await self.explorer.listen(0)}"
             yield
