@@ -843,10 +843,15 @@ class Checks:
         logged: dict[str, set[Any]] = defaultdict(set)
         for element in self.world.log_of(subject.uid)[1:]:
             record = (left := salvage(element)) and left.record
-            if record and record.kind.state is AttemptState.FAILED:
+            # Its sender knows better than an operator, and a status that journals says so before the log.
+            outdone = record and record.kind.resolution and "journal" in version.status
+            if record and record.kind.state is AttemptState.FAILED and not outdone:
                 logged[record.attempt_id].add(record.body.get("class"))
         for entry in version.attempts:
             identity, told = entry.get("id", ""), entry.get("class")
+            received = any(c.attempt == identity for c in subject.calls)
+            if told == "notSent" and received and not subject.tainted:
+                self.fail("F7", f"{subject.name}: {identity} is called not sent, and was received")
             if entry["status"] == "failed" and told not in logged.get(identity, {told}):
                 self.fail(
                     "F7", f"{subject.name}: {identity} failed as {told}, not {logged[identity]}"
