@@ -30,7 +30,6 @@ from syncer.ledger.answers import Answer, Appended
 from syncer.model.attempt import FailureClass
 from syncer.model.errors import PortError
 from syncer.model.record import Record, intent_record
-from syncer.sharding.manager import ShardManager
 from syncer.sharding.sessions import SessionLease
 from syncer.sync.attempts import Outcomes
 from syncer.sync.recorder import Recorder
@@ -133,15 +132,6 @@ def unknown_as_failed() -> None:
     Outcome.unknown = classmethod(broken)  # type: ignore[assignment, method-assign]  # broken on purpose
 
 
-def silent_session_kept() -> None:
-    """Nobody ends the session of a replica that is gone: what it held has no owner for ever."""
-
-    async def broken(self: ShardManager, lease: Any) -> None:
-        return None
-
-    ShardManager._end = broken  # type: ignore[method-assign]  # broken on purpose
-
-
 def one_session() -> None:
     """Who has lost its session begins no other: a replica that was frozen serves nothing any more."""
     begin = SessionLease._begin
@@ -165,7 +155,6 @@ BREAKS: Final[dict[str, Callable[[], None] | str]] = {
     "send-before-intent": send_before_intent,
     "send-without-log": send_without_log,
     "unknown-as-failed": unknown_as_failed,
-    "silent-session-kept": silent_session_kept,
     "one-session": one_session,
     "journal-without-write": "journaled after the send",
 }

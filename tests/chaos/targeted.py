@@ -149,22 +149,6 @@ async def _dropped(world: World) -> None:
     world.landed["process, then drop"] += sum(not c.code for c in world.book)
 
 
-async def _killed_for_good(world: World) -> None:
-    """A replica is killed between two attempts and does not come back; another one is there."""
-    first, second = world.replica(), world.replica()
-    for replica in (first, second):
-        await _begin(replica)
-        await replica.wait_ready(_SOON)
-    # Both are there before, so that the kill comes before the second attempt on a busy machine, too.
-    policy = {**_LONG, "initialBackoffSeconds": 4}
-    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
-    await _attempted(world)
-    await asyncio.to_thread(first.kill)
-    world.landed["kill for good"] += 1
-    # Before everything is mended, which would start it again under its name.
-    await _phase(world, uid)
-
-
 async def _frozen_between_attempts(world: World) -> None:
     """The only replica is frozen for longer than its session lasts, and wakes up."""
     policy = {**_LONG, "initialBackoffSeconds": 4}
@@ -209,7 +193,6 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "send-before-intent": Schedule(_killed_before_intent, (Kind.LOST,)),
     "send-without-log": Schedule(_redis_away, (Kind.LOST,)),
     "unknown-as-failed": Schedule(_dropped, (Kind.MISRECORDED, Kind.REPEATED)),
-    "silent-session-kept": Schedule(_killed_for_good, (), convergence=True),
     "one-session": Schedule(_frozen_between_attempts, (), convergence=True),
     "journal-without-write": Schedule(
         _killed_after_journaled_send, (Kind.LOST, Kind.REPEATED), journal=True
