@@ -137,7 +137,8 @@ def judge(
     if alone:
         return Judgement(Verdict.DISREGARDED, f"{said}, and nobody else can have sent anything")
     status, ground = request.status, about.ground(request)
-    founded = ground is Ground.ADOPTION or supported(request, view, about)
+    # What a log of ours holds from its beginning has to lead to a phase, whoever has written that.
+    founded = (ground is Ground.ADOPTION and not view.whole) or supported(request, view, about)
     if ground is not None and founded:
         return Judgement(Verdict.BELIEVED, ground, ground)
     if view.pending:
@@ -172,10 +173,11 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     if not status.terminal or view.accepted == status.phase:
         return True
     facts = Facts(request.generation, request.policy, about.at_most_once)
-    lost = request.created <= about.lost + BORN_MARGIN
-    if lost or about.ground(request) is Ground.JOURNAL:
+    ground = about.ground(request)
+    lost = request.created <= about.lost + BORN_MARGIN or ground is Ground.ADOPTION
+    if lost or ground is Ground.JOURNAL:
         # What is journaled counts as unknown, although a former owner may have told the log alone more; of
-        # what the store may have lost nobody knows whether it was.
+        # what the store may have lost nobody knows whether it was, and another controller counts all.
         known = (*status.attempts, *view.attempts.values())
         doubted = {a.id for a in known if lost or a.state is AttemptState.UNKNOWN}
         view = replace(view, doubted=view.doubted | doubted)

@@ -138,6 +138,19 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
     "another controller's, beside a log of ours": (
         status("Retrying", attempt(1), attempt(2, SUCCESS)), view(attempt(1)), {}, FOUNDED - 1, BELIEVED,
     ),
+    "another controller's, finished with attempts that a log of ours lacks": (
+        status("Failed", *ENDED, attempt(4)), view(*ENDED), {}, FOUNDED - 1, BELIEVED,
+    ),
+    "another controller's, ended as it counts what was not sent": (
+        status("Failed", *ENDED), view(*ENDED), {"lost": 0}, FOUNDED - 1, AGREES,
+    ),
+    "another controller's, called sent, and a log of ours has a channel that was never tried": (
+        status("Sent"), view(attempt(1, SUCCESS), channels=("a", "b")), {}, FOUNDED - 1, DOUBTED,
+    ),
+    "another controller's, called sent, and its log was made anew": (
+        status("Sent"), view(attempt(1, SUCCESS), channels=("a", "b"), whole=False), {}, FOUNDED - 1,
+        BELIEVED,
+    ),
     "journaled in an outage": (
         status("Sending", attempt(1), journal="0.7-1"), NO_LOG, {"marked": True}, FRESH, BELIEVED,
     ),
