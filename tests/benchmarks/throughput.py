@@ -9,9 +9,9 @@ writes one member, and the reference, which writes the very status that the prod
 `null.py`); each time in a namespace of its own on the same servers. Ratios are taken within each turn.
 
 What one notification costs is the CPU time of controller, API server, etcd and Redis over the whole
-run, divided by their number; creating and both watches are in it. A further run has a second replica
-beside the first, which owns nothing and yet sees every object, and some bare watches more: that shows
-what replicas pay for each other, in their own CPU and in that of the API server.
+run, divided by their number; creating and both watches are in it. A further run has some bare watches
+beside the replica: that shows what another replica costs the API server. What it spends itself is another
+suite's (`replicas`).
 
 Requests and commands are counted by the servers themselves (`counters.py`).
 
@@ -52,10 +52,10 @@ from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
 
 #: Who is measured.
-Way = Literal["off", "on", "null", "reference", "pair", "hold", "journal"]
+Way = Literal["off", "on", "null", "reference", "watched", "hold", "journal"]
 
 _QUIET: Final = 1.0
-#: Bare watches beside the second replica: one more is lost in the noise.
+#: Bare watches beside the replica: one more is lost in the noise.
 _WATCHES: Final = 7
 #: Events are written after the record, at their own pace.
 _EVENTS_WITHIN: Final = 60.0
@@ -88,9 +88,8 @@ class Run:
     Attributes:
         rate: Notifications per second.
         waits: Seconds from the begin of its creation until the final phase was seen, of each.
-        cpu: CPU in ms by process: `controller`, `kube-apiserver`, `etcd`, `redis`, `standby` (a
-            second replica, if there is one), and `load`, the benchmark's own with creator, receiver
-            and watch.
+        cpu: CPU in ms by process: `controller`, `kube-apiserver`, `etcd`, `redis`, and `load`, the
+            benchmark's own with creator, receiver and watch.
         requests: Of the controller to the API server, by verb and resource; leases left out.
         commands: Redis commands by name.
         object_bytes: Size of one object at the end, as JSON.
@@ -188,14 +187,8 @@ async def _product(
         outage = {"delivery": {"logOutage": way}} if way in ("hold", "journal") else {}
         process = await serving(notifier_of(here, events={"enabled": events}, **outage))
         pids = pids_of(plane, redis, pid_of(process))
-        async with contextlib.AsyncExitStack() as stack:
-            if way == "pair":
-                standby = notifier_of(here, events={"enabled": False})
-                await standby.start().wait_ready()
-                pids["standby"] = pid_of(standby)
-                await asyncio.sleep(_QUIET)
-                watches = _null_process(plane, here.namespace, str(_WATCHES))
-                await stack.enter_async_context(watches)
+        more = _null_process(plane, here.namespace, str(_WATCHES))
+        async with more if way == "watched" else contextlib.nullcontext():
             run = await _measure(here, watcher, pids, scale, events=events)
         assert receiver.count == scale.notifications, f"{receiver.count} calls"
         return run
@@ -256,7 +249,7 @@ async def run(*, quick: bool) -> Report:
     scale = QUICK if quick else FULL
     ways: list[Way] = ["off", "null", "on", "reference"]
     rounds: list[dict[Way, Run]] = []
-    pairs: list[Run] = []
+    watched_more: list[Run] = []
     async with servers() as (plane, redis, folder):
         # What comes first warms the servers and is thrown away, but for one status.
         warm = await measure(plane, redis, folder / "warm-off", "off", scale)
@@ -272,21 +265,23 @@ async def run(*, quick: bool) -> Report:
             ways.append(ways.pop(0))
             # Not held against a goal, so once is enough for a quick look.
             if not quick or n == 0:
-                pairs.append(await measure(plane, redis, folder / f"pair-{n}", "pair", scale))
-    return told(rounds, pairs, scale)
+                watched_more.append(
+                    await measure(plane, redis, folder / f"watched-{n}", "watched", scale)
+                )
+    return told(rounds, watched_more, scale)
 
 
 # -- what is said ----------------------------------------------------------------------------------
 
 
-def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -> Report:
+def told(rounds: Sequence[dict[Way, Run]], watched_more: Sequence[Run], scale: Scale) -> Report:
     """
     The report of some rounds.
 
     Args:
         rounds: Each with a run of the product with Events off and on, of the null controller and of the
             reference.
-        pairs: Runs with a second replica.
+        watched_more: Runs with bare watches.
         scale: What a run was.
     """
     ways: dict[str, Way] = {"": "off", "null: ": "null", "reference: ": "reference", _ON: "on"}
@@ -324,10 +319,8 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
             waits = in_ms([r.waits for r in by_way[label]], share)
             report.add(f"{label}create to final phase {word}, all at once", "ms", waits)
     _costs(report, by_way)
-    beside = [r.cpu["standby"] for r in pairs]
-    report.add("a replica's CPU per notification of another's", "ms", beside)
     alone = statistics.median(r.cpu["kube-apiserver"] for r in off)
-    more = [(r.cpu["kube-apiserver"] - alone) / (_WATCHES + 1) for r in pairs]
+    more = [(r.cpu["kube-apiserver"] - alone) / _WATCHES for r in watched_more]
     report.add("API server CPU per notification and further watch", "ms", more)
     _counts(report, off, on)
     return report

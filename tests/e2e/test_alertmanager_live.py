@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -28,9 +26,6 @@ pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(240),
 ]
-
-#: Whether what takes minutes is run, too.
-LONG: Final = int(os.environ.get("INCIDENTS", "0")) >= 100
 
 
 async def test_an_incident_of_alertmanagers_own_integration_is_joined(
@@ -211,22 +206,3 @@ async def test_what_a_group_has_too_many_of_neither_closes_nor_opens_wrongly(
         await made.post(first, *over)
         await made.wait(lambda: not outside.open)
         assert set(outside.opened.values()) == {1}, "none was opened twice"
-
-
-@pytest.mark.skipif(not LONG, reason="takes two minutes; INCIDENTS=200 runs it")
-async def test_an_alert_that_comes_back_with_its_start_is_an_incident_again(
-    control_plane: ControlPlane, redis_url: str, tmp_path: Path
-) -> None:
-    """It is reported byte for byte as before: only the time since tells it from a late peer."""
-    async with paging(control_plane, redis_url, tmp_path, to_gateway) as made:
-        outside, began = made.outside, time.time()
-        await made.post(alert("Disk", "a", began))
-        await made.wait(lambda: len(outside.calls) == 1)
-        await made.post(alert("Disk", "a", began, time.time()))
-        await made.wait(lambda: len(outside.calls) == 2)
-        await asyncio.sleep(125 - (time.time() - began))
-        await made.post(alert("Disk", "a", began))
-        await made.wait(lambda: len(outside.calls) == 3)
-        assert list(outside.opened.values()) == [2]
-        await made.post(alert("Disk", "a", began, time.time()))
-        await made.wait(lambda: not outside.open)

@@ -1,13 +1,11 @@
-"""The audit feed on a real Redis, with an audit store over real HTTP."""
+"""The audit feed on a real Redis: what is told, and when its log may expire."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from notifier.audit.feed import AuditFeed
 from notifier.audit.metrics import AuditMetrics
-from notifier.audit.sinks import HttpSink, Result, Sink, Written, store_sink
-from notifier.channels.http import HttpClient
+from notifier.audit.sinks import Result, Sink, Written
 from notifier.settings import BufferSettings
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
@@ -33,8 +30,6 @@ from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, StatusWriter
 from syncer.sync.sweeps import Sweeper
 from tests.beside import beside
-from tests.channels.receiver import Step, receiving
-from tests.e2e.harness import until
 from tests.fakes.notifications import claimer as claiming
 from tests.fakes.notifications import recording
 from tests.fakes.ownership import Held, Ours
@@ -219,21 +214,6 @@ async def world(redis_url: str) -> AsyncIterator[World]:
         yield made
 
 
-@pytest.fixture
-async def http_client() -> AsyncIterator[HttpClient]:
-    """Return an open door that knows no proxy."""
-    async with aclosing(HttpClient(environment={})) as opened:
-        yield opened
-
-
-def store(http_client: HttpClient, url: str, *, timeout_s: float = 2.0) -> HttpSink:
-    """The sink of an audit store, without a token."""
-    return store_sink(http_client, url, timeout_s=timeout_s, token_file=Path("/nonexistent/token"))
-
-
-# -- the end of a log -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("published_first", [True, False])
 async def test_whoever_marks_last_lets_the_log_expire(
     world: World, *, published_first: bool
@@ -336,26 +316,3 @@ async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -
         await Sweeper(second.claimer).orphans(second.owner, lambda _: False, lambda _: True)
         assert not second.cache.unaudited
         assert await second.expires("u")
-
-
-# -- sinks that are away, slow, or refuse ---------------------------------------------------------
-
-
-async def test_a_store_that_hangs_does_not_delay_the_record(
-    world: World, http_client: HttpClient
-) -> None:
-    """While a request hangs, attempts are recorded, published and acknowledged."""
-    await world.attempt(await world.notification("u0"))
-    async with receiving(Step(hang=True)) as receiver:
-        feed = world.feed(store(http_client, receiver.url("/"), timeout_s=30))
-        async with beside(feed.run()):
-            await until(lambda: bool(receiver.requests), "a request hangs")
-            async with asyncio.timeout(30):
-                entry = await world.notification("u1")
-                await world.attempt(entry)
-                assert await world.flush(entry) is Flushed.WRITTEN
-            assert entry.acked == entry.view.position
-            # The drain has its share and no more; what is left is in the log.
-            begun = asyncio.get_running_loop().time()
-            assert await feed.drain(0.3) == 2
-            assert asyncio.get_running_loop().time() - begun < 1.0

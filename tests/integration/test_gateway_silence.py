@@ -24,15 +24,14 @@ from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, ApplyThen, Match
 from tests.integration.running_gateway import Clock
 from tests.integration.scripted import write_kubeconfig
-from tests.servers.controlplane import ControlPlane
 
 EVERY: Final = 600.0
 PATCH: Final = Match(verb="patch", path="*leases*")
 
 
-def _source(namespace: str = "default") -> Source:
+def _source() -> Source:
     given = {
-        "name": "watchdog", "kind": "heartbeat", "namespace": namespace, "expectEvery": "10m",
+        "name": "watchdog", "kind": "heartbeat", "namespace": "default", "expectEvery": "10m",
         "auth": {"insecure": True}, "retryPolicy": {"maxAttempts": 7},
     }  # fmt: skip
     ((source, _),) = of_document({"sources": [given]}).sources.values()
@@ -195,29 +194,3 @@ async def test_a_source_that_comes_while_its_silence_is_told_is_told_back(
     await replicas.later(60, teller)
     await replicas.later(60, teller, hearing)
     assert replicas.told() == ["silent", "heard"]
-
-
-async def test_a_real_api_server_takes_lease_and_notification(
-    control_plane: ControlPlane, namespace: str
-) -> None:
-    """The Lease is created and marked, and both notifications are valid objects."""
-    async with await KubeClient.connect(
-        str(control_plane.kubeconfig), user_agent="gateway-test/1"
-    ) as client:
-        clock = Clock()
-        source = _source(namespace)
-        one = Expectation(
-            source, Leases(client, namespace, ("notification-ledger/gateway", "gw")),
-            Submitter(KubeObjects(client), clock.wall), GatewayMetrics(CollectorRegistry()),
-            clock=clock, now=clock.wall,
-        )  # fmt: skip
-        for _ in range(24):
-            await one.round()
-            clock.now += grace(EVERY) / 2
-        one.heard()
-        await one.round()
-    _, listed = await control_plane.request(
-        "GET", f"/apis/kubernaut.ai/v1alpha1/namespaces/{namespace}/notificationrequests"
-    )
-    found = sorted(o["spec"]["subject"] for o in listed["items"])
-    assert found == ["[HEARD] watchdog sends again", "[SILENT] watchdog has stopped sending"]
