@@ -62,7 +62,7 @@ from tests.simulation import legal
 from tests.simulation.checks import SEND_TIMEOUT, Checks, Violation
 from tests.simulation.legal import illegal
 from tests.simulation.looks import Looks
-from tests.simulation.loop import OWNER, Gate, SimLoop, simulate
+from tests.simulation.loop import OWNER, Deadlock, Gate, SimLoop, simulate
 from tests.simulation.mutants import keep_finished_for
 from tests.simulation.network import KubeServer, Receivers, SimChannel, SimKube, SimLane
 from tests.simulation.operator import Operator
@@ -1562,7 +1562,11 @@ def run_profile(profile: Profile, *, tail: int | None = _TAIL) -> Result:
         # Summed up before what is left is thrown away, which is no part of the run.
         results.append(world.result())
 
-    simulate(profile.seed, main)
+    try:
+        simulate(profile.seed, main)
+    except Deadlock as error:
+        error.add_note(f"seed {profile.seed}, {'liveness' if profile.live else 'safety'}")
+        raise
     return results[0]
 
 
