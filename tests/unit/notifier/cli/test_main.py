@@ -118,19 +118,6 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
     assert {name for name in loaded if name.startswith(("notifier.", "syncer."))} == shared
 
 
-def test_a_reader_that_has_enough_is_no_error() -> None:
-    """Whoever closes a pipe early has nothing said, neither by the command nor by the interpreter."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "notifier", "show", "crd"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as running:  # fmt: skip
-        assert running.stdout is not None
-        assert running.stderr is not None
-        running.stdout.close()
-        assert running.stderr.read() == b""
-        assert running.wait(60) == 0
-
-
 @pytest.mark.parametrize(
     "words",
     [

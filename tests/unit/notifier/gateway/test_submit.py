@@ -18,7 +18,6 @@ from notifier.gateway.submit import KubeObjects, Submitted, Submitter
 from notifier.gateway.translation import Desired
 from syncer.model.errors import (
     Ambiguous,
-    Conflict,
     Gone,
     KindMissing,
     PortError,
@@ -125,22 +124,6 @@ async def test_a_repeat_that_comes_too_early_is_told_apart() -> None:
         assert (await submit(objects, desired(slot, repeat=True))).result == "thinned"
         assert (await submit(objects, desired(slot))).result == "duplicate"
     assert (await submit(Objects(), desired(repeat=True))).result == "created"
-
-
-async def test_an_own_create_whose_answer_was_lost() -> None:
-    """It is met, not repeated."""
-
-    class Deaf(Objects):
-        async def create(self, namespace: str, body: Json) -> Json:
-            made = await super().create(namespace, body)
-            if len(self.created) == 1 and not self.errors:
-                self.errors = [Conflict("taken")]
-                raise Ambiguous("lost")
-            return made
-
-    objects = Deaf()
-    made = await submit(objects, desired())
-    assert (made.name, made.duplicate, objects.created) == ("am-0", True, ["am-0"])
 
 
 async def find(objects: Objects, wanted: Desired, *, patience: float = 5.0) -> Submitted | None:

@@ -38,8 +38,7 @@ async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) ->
     assert await world.controller.notifications.outcomes.drain(5) == 0
     assert not world.notification.busy
     decision = await world.controller.reconciler.reconcile("uid-a")
-    attempts = list(world.notification.view.attempts.values())
-    assert [(a.state, a.failure and a.failure.value) for a in attempts] == [
+    assert [(a.state, a.failure and a.failure.value) for a in world.attempts] == [
         (AttemptState.FAILED, "notSent")
     ]
     assert decision is not None
