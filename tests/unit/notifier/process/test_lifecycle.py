@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -223,17 +224,13 @@ async def test_sweeps_begin_when_they_are_wanted(
     product: Product, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a takeover none of them waits for its next round."""
-    woken: dict[str, object] = {}
-
-    async def noted(name: str, _work: object, *, every: float, sooner: object = None) -> None:
-        woken[name] = sooner
-        await asyncio.sleep(every)
-
-    monkeypatch.setattr(lifecycle, "restarting", noted)
+    restarting = Mock(side_effect=lambda *_, every, **__: asyncio.sleep(every))
+    monkeypatch.setattr(lifecycle, "restarting", restarting)
     running = asyncio.create_task(product.run())
     await waits(product)
     product.parts.outside.stop.requested.set()
     await running
+    woken = {call.args[0]: call.kwargs["sooner"] for call in restarting.call_args_list}
     wanted = {s.name: s.sooner for s in product.lifecycle._sweeps.rounds() if s.sooner}
     assert wanted
     assert {name: woken[name] for name in wanted} == wanted

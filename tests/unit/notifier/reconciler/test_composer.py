@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import ANY, AsyncMock
 
 import pytest
 
@@ -43,19 +44,15 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sanitised: list[str] = []
-        self.offloaded: list[tuple[float, str]] = []
+        self.offloading = AsyncMock(wraps=offload)
 
         def composing(document: Any, *given: Any, spec: Any, **more: Any) -> Any:
             if spec is None:
                 self.sanitised.append(document["metadata"]["uid"])
             return compose(document, *given, spec=spec, **more)
 
-        async def offloading(work: Any, *, size: int, seconds: float, author: str) -> Any:
-            self.offloaded.append((seconds, author))
-            return await offload(work, size=size, seconds=seconds, author=author)
-
         monkeypatch.setattr(module, "compose", composing)
-        monkeypatch.setattr(module, "offload", offloading)
+        monkeypatch.setattr(module, "offload", self.offloading)
         facts = SimpleNamespace(facts=lambda _: Facts(1, RetryPolicy(), False))
         time = SimpleNamespace(now=lambda: 5_000)
         self.ports = SimpleNamespace(
@@ -75,7 +72,7 @@ async def test_a_message_is_that_of_the_attempt(world: World) -> None:
     message = await world.sender.compose(notification(1), INTENT, with_status=False)
     assert (message.uid, message.key, message.attempt_id) == ("uid-1", "n/a1", "0.7-1")
     assert message.spec.subject == "s"
-    assert world.offloaded == [(10.0, "n")]
+    world.offloading.assert_awaited_once_with(ANY, size=ANY, seconds=10.0, author="n")
 
 
 async def test_a_message_leads_to_its_page(world: World) -> None:

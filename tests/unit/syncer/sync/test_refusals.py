@@ -27,9 +27,6 @@ class Server:
         self.only = ""
         self.asked = 0
 
-    async def get(self, namespace: str, name: str, _known: object = None, /) -> NotificationRequest:
-        raise AssertionError((namespace, name))
-
     async def patch(
         self, namespace: str, name: str, status: object, **_: object
     ) -> NotificationRequest:

@@ -361,20 +361,6 @@ async def test_a_drain_does_not_wait_for_what_it_cannot_write(
         assert await here.sync.drain(end) == 1
 
 
-async def test_what_is_written_is_marked_as_such_and_ends_with_the_loop(
-    here: Bench,
-    notification: Notification,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """While a write is under way the notification says so; a loop that ends waits for its writes to end."""
-    writes = Writes(here.sync, monkeypatch)
-    async with beside(here.sync.run()):
-        await asyncio.wait_for(writes.reached.wait(), 30)
-        assert notification.publication.writing is True
-    assert writes.ended == ["u"]
-    assert (notification.publication.writing, notification.publication.failures) == (False, 0)
-
-
 async def test_what_is_due_is_not_waited_for(here: Bench, notification: Notification) -> None:
     """Fifty writes that are due take no second each."""
     assert here.cache.next_due() <= here.cache.monotonic() + 0.1
@@ -508,19 +494,22 @@ async def test_a_mark_that_waited_for_the_log_is_set_once_it_is_back(
     assert notification.publication.failures == 0
 
 
-async def test_a_write_that_outlives_the_loop_is_the_last(
-    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_a_write_that_is_under_way_at_the_end_is_the_last(
+    here: Bench, notification: Notification, stubborn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a library loses the cancellation, its write ends, and no other one follows."""
+    """The loop waits for it, also where a library loses the cancellation; no other one follows."""
     here.cache.entries["v"] = Notification(replace(notification.request, uid="v"))
     here.sync.writers = 1
     for uid in ("u", "v"):
         here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
     writes = Writes(here.sync, monkeypatch)
-    writes.stubborn = True
+    writes.stubborn = stubborn
     async with beside(here.sync.run()):
         await asyncio.wait_for(writes.reached.wait(), 30)
+        assert notification.publication.writing is True
     assert (writes.begun, writes.ended) == (["u"], ["u"])
+    assert (notification.publication.writing, notification.publication.failures) == (False, 0)
 
 
 async def test_a_slow_namespace_has_half_of_the_writers(
