@@ -189,11 +189,14 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     ended = replace(view, attempts={i: a for i, a in view.attempts.items() if not a.open})
     states = channel_states_of(ended, status, facts, ordered=False)
     # What a person has said of a channel came after its end, and changes the phase no more.
-    said = {a.channel for a in view.attempts.values() if a.id in view.resolved} | view.orders.keys()
+    resolved = {a.channel for a in view.attempts.values() if a.id in view.resolved}
+    said = resolved | view.orders.keys()
     used = {a.channel for a in view.attempts.values()} - said
     states = tuple(s for s in states if s.channel in used or s.channel not in idle)
+    # Only where an unknown result ends a channel does a resolution open it again.
+    opened = tried & (said if about.at_most_once else view.orders.keys())
     if (not states and view.plan is None) or not all(
-        s.state.finished or s.channel in said & tried for s in states
+        s.state.finished or s.channel in opened for s in states
     ):
         return False
     delivered, total = sum(s.state is State.DELIVERED for s in states), len(deciding(states))

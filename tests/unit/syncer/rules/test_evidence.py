@@ -201,6 +201,14 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
         status("Failed", attempt(1)), view(attempt(1), doubted=frozenset({attempt(1).id})),
         {"at_most_once": True}, FRESH, AGREES,
     ),
+    "at most once, ended by what was unknown and a person calls failed": (
+        status("Failed", attempt(1)), view(attempt(1), resolved=frozenset({attempt(1).id})),
+        {"at_most_once": True}, FRESH, AGREES,
+    ),
+    "called failed, and what a person calls failed would be tried again": (
+        status("Failed", attempt(1)), view(attempt(1), resolved=frozenset({attempt(1).id})), {}, FRESH,
+        DOUBTED,
+    ),
     "ended by what was journaled, and was not sent as the log alone was told": (
         status("Failed", *ENDED[:2], attempt(3, UNKNOWN), journal="0.7-1"), view(*ENDED),
         {"marked": True}, FRESH, AGREES,
