@@ -1132,6 +1132,9 @@ class Checks:
         if self.world.loop.time() - known.sent_at > SEND_TIMEOUT:
             self.mark("arrived later than a send may take")
             return
+        if self.world.stepped > known.sent_at - _LOOK:
+            # For how long it has been open goes by Redis's clock.
+            return
         # An operator has said what became of it, or wanted it; or its log has lost it meanwhile.
         excused = known.judged or subject.orders or subject.gone or subject.corrupt
         if not excused and call.attempt not in subject.dropped:
@@ -1375,6 +1378,8 @@ _STATES: Final = {
 }  # fmt: skip
 #: Seconds that a send may take.
 SEND_TIMEOUT: Final = 2.0
+#: Seconds that may pass between an intent and its send.
+_LOOK: Final = 5.0
 _EPOCH: Final = re.compile(rb" epoch=(\S+)")
 #: The class of a failure as a body holds it.
 _NOT_SENT: Final = b"\xa5class\xa7notSent"

@@ -668,6 +668,7 @@ class World:
         self._redis_skew = 0.0
         #: The clock of Redis has ever been ahead by more than a day.
         self.ahead = False
+        self.stepped = 0.0
         self._healed: dict[str, list[bytes]] = {}
         #: Of each session's Lease: whose it is, and when it was written last.
         self.sessions: dict[str, tuple[str, float]] = {}
@@ -1337,6 +1338,7 @@ class World:
             self.trace("redis-clock", step)
             self._redis_skew += step
             self.ahead |= self._redis_skew > _DAY
+            self.stepped = self.loop.time()
 
     def _kube_down(self) -> None:
         if not self.kube.down:
