@@ -107,8 +107,11 @@ class Journal:
             return
         self._cleared = now
         cache = self.recorder.cache
+        # A status that is not marked yet may be marked until the next claim.
         marked = [
-            e.uid for e in cache.entries.values() if e.request.status.journal or e.in_flight.ahead
+            e.uid
+            for e in cache.entries.values()
+            if e.request.status.journal or e.outage.note or e.in_flight.ahead
         ]
         left = {notes.shard_of(uid) for uid in (*marked, *(s.uid for s in cache.journaled()))}
         for shard in notes.held.marks_left - left:

@@ -465,6 +465,11 @@ async def test_marks_are_cleared_once_no_object_carries_one(away: Away) -> None:
     await away.journal.look()
     assert away.notes.cleared == []
     shows(away.notification, status=Status())
+    away.notification.journaling(NOTE.name)
+    away.now += 60
+    await away.journal.look()
+    assert away.notes.cleared == [], "until it is claimed, a write may set the mark"
+    away.notification.claimed(Claim(EPOCH, 0, ""))
     away.now += 60
     away.journal.listed = lambda: False
     await away.journal.look()
@@ -562,6 +567,7 @@ async def test_what_is_wrong_with_one_keeps_it_from_being_journaled(
 async def test_marks_are_looked_for_every_few_seconds(away: Away) -> None:
     """A look goes over every object, so there are few."""
     away.back()
+    away.notification.claimed(Claim(EPOCH, 0, ""))
     away.notes.marks_left = frozenset({0})
     for after, looks in ((60.0, 1), (4.9, 1), (0.1, 2), (4.9, 2)):
         away.now += after
