@@ -191,7 +191,9 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     # What a person has said of a channel came after its end, and changes the phase no more.
     resolved = {a.channel for a in view.attempts.values() if a.id in view.resolved}
     said = resolved | view.orders.keys()
-    used = {a.channel for a in view.attempts.values()} - said
+    shown = {a.id for a in status.attempts}
+    # A log made anew may have got attempts of theirs from this status, which was written after those.
+    used = {a.channel for a in view.attempts.values() if view.whole or a.id not in shown} - said
     states = tuple(s for s in states if s.channel in used or s.channel not in idle)
     # Only where an unknown result ends a channel does a resolution open it again.
     opened = tried & (said if about.at_most_once else view.orders.keys())
@@ -205,7 +207,6 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     if delivered < total if status.phase == PARTIALLY_SENT else not delivered:
         return delivered > 0 or status.phase == FAILED
     # A success that came late is shown beside the phase that there was.
-    shown = {a.id for a in status.attempts}
     late = (a for a in view.attempts.values() if a.state is AttemptState.SUCCESS)
     # What the store has lost may have been a person's request to send once more.
     return lost or all(a.id in shown or a.channel in said for a in late)

@@ -82,6 +82,8 @@ def asked(*attempts: Attempt) -> LogView:
 NO_LOG: Final = LogView()
 OVERTAKEN: Final = replace(attempt(2, channel="b"), failure=FailureClass.SUPERSEDED)
 FAILS: Final = (attempt(1), attempt(2), attempt(3))
+#: A channel that arrived, after its fallback had been tried.
+USED: Final = (attempt(1, SUCCESS), attempt(2, channel="b"))
 UNSENT: Final = replace(attempt(3), failure=FailureClass.NOT_SENT)
 ENDED: Final = (*FAILS[:2], UNSENT)
 CHANNELS: Final = (ChannelStatus("b", "Delivered"),)
@@ -250,6 +252,22 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
     "sent, its plan is lost, and a fallback that was not needed has failed": (
         status("Sent", attempt(1, SUCCESS), channels=(DELIVERED, ChannelStatus("b", "NotNeeded"))),
         replace(lost_plan(attempt(1, SUCCESS), attempt(2, channel="b")), orders={}), {}, FRESH, DOUBTED,
+    ),
+    "sent, and a log made anew has got a fallback that failed before the others arrived": (
+        status("Sent", *USED, channels=(DELIVERED, ChannelStatus("b", "NotNeeded"))),
+        replace(view(*USED, whole=False), plan=None), {}, FRESH, AGREES,
+    ),
+    "called sent, and a log made anew has an attempt of a fallback that the status lacks": (
+        status("Sent", USED[0], channels=(DELIVERED, ChannelStatus("b", "NotNeeded"))),
+        replace(view(*USED, whole=False), plan=None), {}, FRESH, DOUBTED,
+    ),
+    "called sent, and a log that holds its beginning has what is called a fallback": (
+        status("Sent", *USED, channels=(DELIVERED, ChannelStatus("b", "NotNeeded"))),
+        replace(view(*USED), plan=None), {}, FRESH, DOUBTED,
+    ),
+    "called sent, and the plan of a log made anew knows no fallback": (
+        status("Sent", *USED, channels=(DELIVERED, ChannelStatus("b", "NotNeeded"))),
+        view(*USED, channels=("a", "b"), whole=False), {}, FRESH, DOUBTED,
     ),
     "sent, and what was superseded is asked for": (
         status("Sent", attempt(1, SUCCESS), OVERTAKEN),
