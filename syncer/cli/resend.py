@@ -36,7 +36,7 @@ from syncer.model.record import NO_CHANNEL, Record, resend_record, resolution_re
 from syncer.model.resource import NotificationRequest, Status
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
-from syncer.rules.fold import ReadLog
+from syncer.rules.fold import History, ReadLog
 from syncer.rules.holds import DROPPED, on_channel
 from syncer.rules.merge import Facts, channel_states_of, lacking
 from syncer.rules.plan import given_up
@@ -53,6 +53,8 @@ class ManualRecord(NamedTuple):
 
     record: Record
     text: str
+    #: What the log has to begin with: another one may lack deliveries. None if any will do.
+    read: History | None = None
 
 
 def parse_reason(text: str) -> str:
@@ -211,6 +213,7 @@ def resend_requests(
                 f"order:{encode_channel(channel)}:{number + 1}", channel, at=at, by=by, why=reason
             ),
             f"{channel}: one more attempt, after {number}",
+            History(view.position, view.chain),
         )
         for channel, number in made.items()
     )
@@ -254,10 +257,10 @@ async def write_records(
         PortError: Redis does not answer; appending again is safe.
     """
     code = OK
-    for record, text in records:
+    for record, text, read in records:
         stands, done = "", "would record"
         if not options.dry_run:
-            answer = await at.log.note(request.uid, record)
+            answer = await at.log.note(request.uid, record, read=read)
             if answer.answer is Answer.NOOP and answer.rank < 0:
                 raise Refused(
                     "its log is gone; `syncer verify --repair` restores it from the status"

@@ -36,6 +36,7 @@ from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
 from syncer.model.record import Header, Record
 from syncer.rules.backoff import equal_jitter, exponential
+from syncer.rules.fold import History
 
 #: What a call is repeated after.
 _LATER: Final = (Unavailable, Ambiguous, TimeoutError)
@@ -195,13 +196,14 @@ class RedisLog:
         """Mark an open attempt that no process executes as unknown."""
         return await self._append(lua.RECOVER, uid, [epoch, record.id, encode_record(record)])
 
-    async def note(self, uid: str, record: Record) -> Appended:
+    async def note(self, uid: str, record: Record, *, read: History | None = None) -> Appended:
         """
         Append a plan, a skip, a manual resolution or a resend request, once per id.
 
-        `DUP` with the rank answers a manual resolution that adds nothing to what is recorded.
+        `DUP` with the rank answers a manual resolution that adds nothing to what is recorded, and `NOOP`
+        with -1 a log that is gone, or does not begin with the history that was `read`.
         """
-        return await self._append(lua.NOTE, uid, [record.id, encode_record(record)])
+        return await self._append(lua.NOTE, uid, [record.id, encode_record(record), *(read or ())])
 
     async def ack(
         self, uid: str, position: int, chain: str, *, ttl: int, marks: str = BOTH_MARKS

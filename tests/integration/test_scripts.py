@@ -104,9 +104,9 @@ def recover(epoch: str, identity: str, channel: str = CHANNEL) -> Call:
     return "recover", [epoch, identity, record]
 
 
-def note(record: Record) -> Call:
-    """NOTE."""
-    return "note", [record.id, encode_record(record)]
+def note(record: Record, *read: int | bytes) -> Call:
+    """NOTE, perhaps with the position and the chain that it is based on."""
+    return "note", [record.id, encode_record(record), *read]
 
 
 def ack(position: int, chain: bytes, ttl: int = 0, marks: str = "acked audited") -> Call:
@@ -481,6 +481,18 @@ CASES: dict[str, Case] = {
     # NOTE: once per id, on a log that exists.
     "NOTE on a missing key changes nothing": Case([], note(PLAN), [b"NOOP", -1], []),
     "NOTE is appended": Case(CLAIMED, note(PLAN), [b"OK", 1, ROOT], ["plan"]),
+    **{
+        f"NOTE on {what} changes nothing": Case(
+            [*CLAIMED, note(PLAN)], note(ORDER, *read), [b"NOOP", -1], ["plan"]
+        )
+        for what, read in {
+            "a log shorter than the one that was read": (2, ROOT),
+            "another log than the one that was read": (1, ROOT),
+        }.items()
+    },
+    "NOTE on the log that was read, or on what has come behind it, is appended": Case(
+        [*CLAIMED, note(PLAN)], note(ORDER, 0, ROOT), [b"OK", 2], ["plan", "order"]
+    ),
     "NOTE keeps a log that was to go": Case(
         [*DONE, retire(NOW)], note(PLAN), [b"OK", 3], ["intent", "success", "plan"]
     ),

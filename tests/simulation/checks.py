@@ -239,8 +239,6 @@ class Subject:
     ended: int = 0
     #: An edit by hand took attempts away, or the log's whole time had passed.
     excused: bool = False
-    #: A log of its has expired.
-    expired: bool = False
     #: The status that somebody else has written and that stands, None if none does.
     forged: Json | None = None
     #: Somebody else has ever written one.
@@ -664,10 +662,6 @@ class Checks:
             subject.versions[-1].status if subject.versions else {}
         )
 
-    def _renewed(self, subject: Subject) -> bool:
-        """Whether a person may have looked at a log that has expired: what took his word decides."""
-        return subject.expired and bool(subject.orders) and not self.world.profile.policy
-
     def _may_expire(self, subject: Subject, log: list[bytes]) -> None:
         phase = subject.versions[-1].phase if subject.versions else ""
         if phase not in TERMINAL and not subject.gone:
@@ -718,7 +712,6 @@ class Checks:
         self.mark("log expired")
         subject = self.subjects[uid]
         subject.excused |= subject.gone
-        subject.expired = True
         shown = self._shown(subject)
         for identity, (_, state) in _states(before).items():
             if shown.get(identity, -1) < state:
@@ -818,7 +811,7 @@ class Checks:
             return
         if _is_doubted(status) and not (subject.tainted or subject.excused):
             self.fail("F6", f"{subject.name}: doubted, and nobody else has written its status")
-        for fallen in () if self._renewed(subject) else self._fallen(subject, old, version):
+        for fallen in self._fallen(subject, old, version):
             self.fail("S4", f"{subject.name}: {fallen}")
         if old is not None and subject.excused and "phase" not in old.status and "phase" in status:
             self.mark("status wiped and restored")
@@ -1252,7 +1245,7 @@ class Checks:
         books, logs, versions = [], {}, {}
         for subject in self.subjects.values():
             # A final phase that somebody has taken back is reached again.
-            excused = subject.excused or subject.tainted or self._renewed(subject)
+            excused = subject.excused or subject.tainted
             if subject.lost or excused or subject.corrupt or subject.gone:
                 continue
             if any(e.judged for e in self.ever.values() if e.uid == subject.uid):

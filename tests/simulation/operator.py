@@ -90,7 +90,7 @@ class Operator:
         def arrive() -> None:
             if world.redis.down:
                 return
-            args: list[Argument] = [said.record.id, encode_record(said.record)]
+            args: list[Argument] = [said.record.id, encode_record(said.record), *(said.read or ())]
             try:
                 world.run_script(None, "note", world.key_of(uid), args)
             except ResponseError:

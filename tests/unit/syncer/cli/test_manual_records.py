@@ -220,6 +220,26 @@ async def test_a_log_that_has_gone_takes_no_record() -> None:
     assert world.redis.published == []
 
 
+async def test_a_log_made_anew_since_it_was_read_takes_no_resend_request() -> None:
+    """It may lack deliveries, which would be made once more."""
+    world = World(Objects())
+    (made,) = resend_requests(
+        ENDED,
+        read_log(elements(*REFUSED)),
+        channels=(),
+        at_most_once=False,
+        at=NOW,
+        by="me",
+        reason="w",
+    )
+    world.put("u", elements(*TRIED))
+    options = argparse.Namespace(dry_run=False, json=False)
+    with pytest.raises(Refused, match=r"^its log is gone"):
+        await write_records(world.at, request(), (made,), options, by="me")
+    world.put("u", elements(*REFUSED))
+    assert await write_records(world.at, request(), (made,), options, by="me") == 0
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 async def test_results_as_json(dry_run: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """The keys are an interface; a dry run has appended nothing."""
