@@ -115,11 +115,11 @@ async def test_a_redis_that_is_not_fit_gets_no_attempt(
 
 @pytest.mark.parametrize(("there", "seconds"), [(True, 1.0), (False, 0.0)])
 async def test_an_attempt_that_the_lease_does_not_cover_waits(
-    case: Case, there: bool, seconds: float
+    case: Case, there: bool, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For as long as the channel may take; nothing is opened, and it is looked at again soon."""
-    term = Held(EPOCH)
-    term.may_send = may_send = Mock(return_value=False)  # type: ignore[method-assign] # it ends soon
+    term, may_send = Held(EPOCH), Mock(return_value=False)
+    monkeypatch.setattr(term, "may_send", may_send)
     case.shards.take(0, term)
     if not there:
         cast("Any", case.controller.attempts.ports.router).channel = lambda _: None

@@ -381,11 +381,11 @@ async def test_a_notification_that_cannot_be_handled_costs_its_own_turn(
 # -- all of them ----------------------------------------------------------------------------------------
 
 
-async def test_the_end_lets_attempts_end(case: Case) -> None:
+async def test_the_end_lets_attempts_end(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing begins any more; attempts and results get their own times."""
     case.controller.dispatcher = ending = Mock(drain=AsyncMock())
     ending.record = AsyncMock(return_value=2)
-    case.controller.notifications.outcomes.drain = ending.record  # type: ignore[method-assign] # two are left
+    monkeypatch.setattr(case.controller.notifications.outcomes, "drain", ending.record)
     assert await case.controller.drain(sending=12.0, recording=5.0) == 2
     assert ending.mock_calls == [call.close(), call.drain(12.0), call.record(5.0)]
     assert not case.controller.notifications.accepts("uid-a")

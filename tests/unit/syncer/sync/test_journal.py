@@ -281,14 +281,16 @@ async def test_what_is_urgent_waits_behind_no_slots(away: Away) -> None:
     assert len(submitted) == 201, "each waits once"
 
 
-async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(away: Away) -> None:
+async def test_a_final_phase_waits_for_the_log_only_if_a_result_is_unknown(
+    away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is shown is the result; Failed is said of what certainly failed."""
     document = away.objects.request.document()
     document["spec"]["retryPolicy"] = {"maxAttempts": 1}
     away.objects.request = parse_object(document)
     shows(away.notification, away.objects.request)
     unknown = AsyncMock(return_value=Outcome.unknown("no answer"))
-    away.receiver.send = unknown  # type: ignore[method-assign] # nobody knows what became of it
+    monkeypatch.setattr(away.receiver, "send", unknown)
     await away.attempt()
     await away.writer.flush(away.notification)
     assert [p.get("phase") for p in away.objects.written] == ["Sending", None]
@@ -523,12 +525,14 @@ async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture)
         assert (said(caplog, "Redis is back"), away.changes) == (outage, 2 * outage)
 
 
-async def test_journaling_stops_where_something_is_in_the_way(away: Away) -> None:
+async def test_journaling_stops_where_something_is_in_the_way(
+    away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No Lease takes a note, or the definition would drop what is written."""
     away.journal.after = 0.0
     await away.journal.look()
     assert journals(away)
-    away.notes.put_notes = AsyncMock(return_value=0)  # type: ignore[method-assign] # none can be written
+    monkeypatch.setattr(away.notes, "put_notes", AsyncMock(return_value=0))
     await away.journal.look()
     assert not journals(away)
 
