@@ -263,7 +263,8 @@ async def write_records(
             answer = await at.log.note(request.uid, record, read=read)
             if answer.answer is Answer.NOOP and answer.rank < 0:
                 raise Refused(
-                    "its log is gone; `syncer verify --repair` restores it from the status"
+                    "its log is gone, or was made anew since it was read; run `syncer verify --repair`,"
+                    " which restores it from the status, and ask again"
                 )
             done = "recorded" if answer.answer is Answer.OK else "recorded before"
             stands = AttemptState(answer.rank).word if answer.answer is Answer.DUP else ""

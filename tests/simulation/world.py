@@ -668,6 +668,7 @@ class World:
         self._redis_skew = 0.0
         #: The clock of Redis has ever been ahead by more than a day.
         self.ahead = False
+        #: The second at which that clock jumped last.
         self.stepped = 0.0
         self._healed: dict[str, list[bytes]] = {}
         #: Of each session's Lease: whose it is, and when it was written last.

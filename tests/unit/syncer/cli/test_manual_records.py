@@ -214,7 +214,8 @@ async def test_a_log_that_has_gone_takes_no_record() -> None:
     """What would help is named, and nobody is woken."""
     world = World(Objects())
     with pytest.raises(
-        Refused, match=r"^its log is gone; `syncer verify --repair` restores it from the status$"
+        Refused,
+        match=r"^its log is gone, or was made anew .*; run `syncer verify --repair`, .* and ask again$",
     ):
         await written(world, *UNKNOWN_LOG)
     assert world.redis.published == []
