@@ -30,7 +30,7 @@ from syncer.model.resource import (
     Rollup,
     Status,
 )
-from syncer.rules.channel_state import IDLE, State, deciding
+from syncer.rules.channel_state import IDLE, NOTHING_DUE, State, deciding
 from syncer.rules.fold import LogView
 from syncer.rules.journal import BORN_MARGIN
 from syncer.rules.merge import Facts, channel_states_of, lacking
@@ -183,8 +183,13 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
         view = replace(view, doubted=view.doubted | doubted)
     tried = {a.channel for a in (*status.attempts, *view.attempts.values())}
     tried |= {c.name for c in status.rollup.channels} if status.rollup else set()
-    # Of a plan that is lost, only the status says which channels were fallbacks that were not needed.
-    idle = {c.name for c in status.channels if c.state in IDLE and view.plan is None}
+    # Of a plan that is lost, only the status says which channels were fallbacks that were not needed; a
+    # person may have requested one of them since.
+    idle = {
+        c.name
+        for c in status.channels
+        if view.plan is None and (c.state in IDLE or (lost and c.state not in NOTHING_DUE))
+    }
     # After an end an attempt is opened by a person's request alone, which the store may have lost.
     ended = replace(view, attempts={i: a for i, a in view.attempts.items() if not a.open})
     states = channel_states_of(ended, status, facts, ordered=False)

@@ -111,9 +111,9 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
         status("Sent", attempt(1, SUCCESS), channels=(DELIVERED, ChannelStatus("b", "NotNeeded"))),
         NO_LOG, {}, CHANGED - DAY, BELIEVED,
     ),
-    "delivered beside a channel that was never tried": (
+    "delivered, a fallback was requested, and the store may have lost that": (
         status("Sent", attempt(1, SUCCESS), channels=(DELIVERED, ChannelStatus("b", "Pending"))),
-        NO_LOG, {}, CHANGED - DAY, DOUBTED,
+        NO_LOG, {}, CHANGED - DAY, BELIEVED,
     ),
     "a final phase that no loss explains": (status("Sent"), NO_LOG, {}, CHANGED - DAY, DOUBTED),
     "a former owner's last write, stored after log and status were compared": (
