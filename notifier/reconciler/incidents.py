@@ -173,14 +173,17 @@ class Incidents:
         ]
         matter.sort(key=lambda mate: mate.order, reverse=True)
         for mate in matter[:_READ]:
-            made: Sequence[Attempt] = [a for a in mate.status.attempts if a.channel == channel]
+            made = {a.id: a for a in mate.status.attempts if a.channel == channel}
             try:
                 view = await self._view(mate)
-                made = view.of_channel(channel) if view is not None else ()
             except PortError:
                 if not journaled:
                     raise
-            if why := waits_for(request.state, [_mate(mate, made)], now, timeout):
+            else:
+                # What is journaled may still be on the wire once Redis is back, and its log lacks it then.
+                kept = made if mate.status.journal is not None else {}
+                made = kept | {a.id: a for a in (view.of_channel(channel) if view else ())}
+            if why := waits_for(request.state, [_mate(mate, [*made.values()])], now, timeout):
                 return "", why
         return "", ""
 

@@ -298,6 +298,19 @@ async def test_without_redis_statuses_say_what_was_tried() -> None:
         await look(channel())
 
 
+async def test_what_was_journaled_may_arrive_once_redis_is_back() -> None:
+    """The log gets it later; what no outage explains is none of the log's."""
+    first = notification("f", "firing", 60, phase="Sending")
+    made = Attempt(ID, PAGER, UNKNOWN, ended=NOW - 2_000)
+    for outage, waits in (("0.7-1", True), (None, False)):
+        status = replace(first.status, attempts=(made,), journal=outage)
+        outside = Outside(replace(first, status=status))
+        found = await outside.incidents().look(
+            notification("last", "resolved", 1), PAGER, channel()
+        )
+        assert found == ("", "an attempt of f may still arrive" if waits else "")
+
+
 async def test_a_beginning_gives_an_end_its_time_too() -> None:
     """An end that was given up with an unknown result may still close what fires anew."""
     ended = notification("end", "resolved", 60, phase="Failed")
