@@ -24,7 +24,7 @@ from tests.benchmarks.report import Report
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane, built_programs
-from tests.servers.definition import serve, upstream_form
+from tests.servers.definition import load_crd, serve
 from tests.servers.redis import RedisServer, find_binary
 
 Json = dict[str, Any]
@@ -62,12 +62,12 @@ _shared: ContextVar[ControlPlane | None] = ContextVar("shared", default=None)
 
 @asynccontextmanager
 async def plane_of(assets: Path) -> AsyncIterator[ControlPlane]:
-    """A control plane with upstream's CRD: a fresh one, or the one that is shared."""
+    """A control plane with the chart's CRD: a fresh one, or the one that is shared."""
     if (shared := _shared.get()) is not None:
         yield shared
         return
     async with ControlPlane(assets) as plane:
-        await asyncio.to_thread(serve, plane, upstream_form())
+        await asyncio.to_thread(serve, plane, load_crd())
         yield plane
 
 

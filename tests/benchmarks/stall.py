@@ -42,6 +42,7 @@ from tests.benchmarks.report import Report
 from tests.benchmarks.watching import WAITS, FinalWatcher, waits, watched
 from tests.e2e.harness import NotifierProcess, Stage, subject_of, until
 from tests.servers.controlplane import ControlPlane
+from tests.servers.definition import serve, upstream_form
 
 _STALL: Final = "notification_ledger_loop_longest_stall_seconds"
 _STALLS: Final = "notification_ledger_loop_lag_seconds"
@@ -211,7 +212,8 @@ async def _stalls(process: NotifierProcess) -> int:
 
 
 async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scale) -> Found:
-    """Rounds of blocks of each kind."""
+    """Rounds of blocks of each kind, under Kubernaut's definition."""
+    await asyncio.to_thread(serve, plane, upstream_form())
     receiver = PickyReceiver()
     found = Found()
     numbers = itertools.count()
