@@ -35,17 +35,18 @@ class Desk:
         return self.order
 
 
-async def test_what_is_left_of_a_second_is_given_at_once() -> None:
-    """As many as fit into one go without a wait, and the next one waits."""
-    here = Desk(3.0)
-    for n in range(4):
-        here.wait(str(n), (n, 0.0))
-    assert here.order == ["0", "1", "2"]
-    here.allowance.open()
-    assert here.order.pop() == "3"
-    here.now = 1.0
-    here.wait("later", (9, 0.0))
-    assert here.order[3:] == ["later"], "nobody waits before it any more"
+@pytest.mark.parametrize(("rate", "fit"), [(3.0, 3), (0.1, 1)])
+async def test_what_is_left_of_a_second_is_given_at_once(rate: float, fit: int) -> None:
+    """As many as fit into one, at least one, go without a wait; an hour unused is no more."""
+    here = Desk(rate)
+    for here.now in (0.0, 3600.0):
+        names = [f"{n} at {here.now}" for n in range(fit + 1)]
+        for n, name in enumerate(names):
+            here.wait(name, (n, 0.0))
+        assert here.order == names[:fit]
+        here.allowance.open()
+        assert here.order == names
+        here.order.clear()
 
 
 async def test_the_most_urgent_goes_first() -> None:
@@ -79,19 +80,6 @@ async def test_turns_come_at_the_rate() -> None:
     ask(3)
     await asyncio.sleep(1.0)
     assert times == pytest.approx([0.0, 0.0, 0.5, 1.0, 1.5, 2.0, 2.75, 3.0, 3.5])
-
-
-async def test_a_slow_rate_gives_the_first_turn_at_once() -> None:
-    """Less than one a second is one at first, and no second one."""
-    here = Desk(0.1)
-    here.wait("first", (0, 0.0))
-    # What was not used for an hour is one turn as well.
-    here.now = 3600.0
-    here.wait("second", (1, 0.0))
-    here.wait("third", (2, 0.0))
-    assert here.order == ["first", "second"]
-    here.allowance.open()
-    assert here.order == ["first", "second", "third"]
 
 
 async def test_namespaces_take_turns() -> None:

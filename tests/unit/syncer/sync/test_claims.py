@@ -306,11 +306,6 @@ def kind(keys: ServerTwin) -> None:
 HANDS = [header, tail, kind]
 
 
-def keys_of(here: Bench) -> ServerTwin:
-    """What the server holds."""
-    return cast("ServerTwin", cast("Any", here.log.client).redis.twin)
-
-
 #: What meets a log that cannot be read.
 MEETS: dict[str, Callable[[Bench, Notification], Awaitable[object]]] = {
     "a look for what others have appended": lambda here, it: here.recorder.reread(it),
@@ -325,7 +320,7 @@ async def test_a_log_that_cannot_be_read_is_held(
     here: Bench, notification: Notification, what: str, hand: Any
 ) -> None:
     """Whatever finds it; nothing gets behind what cannot be read."""
-    hand(keys_of(here))
+    hand(here.log.client.redis.twin)
     await MEETS[what](here, notification)
     assert (bool(notification.quarantine), notification.claim) == (True, None)
 
@@ -334,7 +329,7 @@ async def test_a_log_that_cannot_be_read_is_held(
 async def test_an_attempt_is_not_opened(here: Bench, notification: Notification, hand: Any) -> None:
     """Who asks for permission is refused, and the log is held at once."""
     await here.recorder.freeze(notification, Plan(("console",), "RoutingRuleMatched", "m", 1))
-    hand(keys_of(here))
+    hand(here.log.client.redis.twin)
     answer, _ = await recording(here.recorder).open(notification, HELD, "console", limit=1)
     assert answer.answer is Answer.RECLAIM
     assert (bool(notification.quarantine), notification.claim) == (True, None)
@@ -346,7 +341,7 @@ async def test_a_deleted_notification_is_forgotten_and_its_log_stays(
     here: Bench, notification: Notification, hand: Any
 ) -> None:
     """Nobody can tell what is in it, so it gets no expiry."""
-    hand(keys_of(here))
+    hand(here.log.client.redis.twin)
     notification.gone()
     assert await here.claimer.retire(notification, HELD)
     assert here.cache.entries == {}
@@ -461,7 +456,7 @@ async def test_a_log_that_is_lost_under_its_claim_is_claimed_again() -> None:
     """Results that were kept are not given to it alone; they stay until the next claim has made it anew."""
     async with bench(shown()) as (here, notification):
         keep(notification)
-        logs, claim = cast("Any", here.log.client).redis.twin.logs, here.log.claim
+        logs, claim = here.log.client.redis.twin.logs, here.log.claim
 
         async def lost_after(*args: Any, **more: Any) -> Any:
             found = await claim(*args, **more)

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 
 from syncer.ledger.answers import LogHead
 from syncer.metrics import SyncMetrics
-from syncer.model.attempt import Epoch
 from syncer.model.errors import (
     DENIED,
     Ambiguous,
@@ -23,11 +22,10 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.model.record import Header
 from syncer.model.resource import LogMark, NotificationRequest, Status, parse_object
 from syncer.runtime.clock import LedgerTime, ServerTime
 from syncer.sync.cache import Finished
-from syncer.sync.retention import Retention, due, settled
+from syncer.sync.retention import Retention, due
 from tests.fakes.ownership import Ours
 
 DAY: Final = 86_400_000
@@ -48,27 +46,6 @@ ENDED: Final = 1_800_000_000_000
 def test_due(ended: int, days: int, now: int, expected: bool) -> None:
     """The days count from the end, and are at least one."""
     assert due(ended, days, now) is expected
-
-
-def header(acked: int, audited: int) -> Header:
-    """A log's first element."""
-    return Header("ns/n", Epoch("0.7"), acked=acked, audited=audited)
-
-
-@pytest.mark.parametrize(
-    ("first", "ttl", "expected"),
-    [
-        pytest.param(header(3, 3), 60, True, id="published, audited and about to expire"),
-        pytest.param(header(2, 3), 60, False, id="a record is not published"),
-        pytest.param(header(3, 2), 60, False, id="a record is not audited"),
-        pytest.param(header(3, 3), -1, False, id="it does not expire"),
-        pytest.param(header(3, 3), 0, True, id="in its last second"),
-        pytest.param(None, 60, False, id="its first element cannot be read"),
-    ],
-)
-def test_settled(first: Header | None, ttl: int, expected: bool) -> None:
-    """A log of three records lets its object go only if nothing is left to be done with it."""
-    assert settled(first, 4, ttl) is expected
 
 
 STORE: Final = "store-1"
@@ -174,6 +151,9 @@ KEPT: Final = {
     "its end is not known": Kept(summary=finished(ended=0)),
     "it belongs to another replica": Kept(others=("u",)),
     "a record is not published": Kept(head=SETTLED._replace(length=5)),
+    "a record is not audited": Kept(
+        head=SETTLED._replace(element=HEADER.replace(b"audited=3", b"audited=2"))
+    ),
     "its log does not expire": Kept(head=SETTLED._replace(ttl=-1)),
     "its log cannot be read": Kept(head=SETTLED._replace(element=b"something else")),
     "it is no longer final": Kept(found=shown(phase="Sending")),
@@ -202,9 +182,10 @@ async def test_what_is_kept(case: str) -> None:
     assert counted(retention) == 1
 
 
-async def test_a_log_that_expired_in_the_same_store(server: Server) -> None:
-    """Its time was over, so the object goes."""
-    server.heads["u"] = GONE
+@pytest.mark.parametrize("head", [GONE, SETTLED._replace(ttl=0)], ids=["over", "its last second"])
+async def test_a_log_whose_time_is_over_in_the_same_store(server: Server, head: LogHead) -> None:
+    """The object goes."""
+    server.heads["u"] = head
     assert await retention_of(server).sweep([finished()]) == 1
 
 

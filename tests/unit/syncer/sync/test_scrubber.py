@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
@@ -56,8 +56,7 @@ class Scene:
 
     @property
     def raw(self) -> list[bytes]:
-        redis = cast("Any", self.bench.log.client).redis
-        return cast("list[bytes]", redis.twin.logs[KEY])
+        return self.bench.log.client.redis.twin.logs[KEY]
 
 
 @pytest.fixture

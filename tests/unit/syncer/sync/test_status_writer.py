@@ -397,29 +397,6 @@ async def test_attempts_are_counted_by_the_write_that_shows_them_first(
     assert sum(bucket.get() for bucket in shown._buckets) == 2
 
 
-async def test_writes_follow_each_other_until_the_loop_ends(
-    here: Bench,
-    notification: Notification,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With one writer each write begins when the one before it has ended; after the loop none does."""
-    uids = ["u", "v", "w", "x"]
-    for uid in uids[1:]:
-        here.cache.entries[uid] = Notification(replace(notification.request, uid=uid))
-    here.sync.writers = 1
-    for uid in uids:
-        here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
-    writes = Writes(here.sync, monkeypatch, held=3)
-    async with beside(here.sync.run()):
-        await asyncio.wait_for(writes.reached.wait(), 30)
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert len(set(writes.begun)) == 3
-    assert [u for u in uids if here.cache.entries[u].publication.pending] == [
-        u for u in uids if u not in writes.begun
-    ]
-
-
 async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
     here: Bench,
     notification: Notification,

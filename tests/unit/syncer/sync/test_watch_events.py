@@ -66,14 +66,6 @@ def world() -> World:
     return World()
 
 
-async def test_a_new_object_is_looked_at(world: World) -> None:
-    """It is held in full and queued; what was kept of a finished one of its uid goes."""
-    world.cache.finished["u"] = cast("Any", None)
-    world.upsert(request())
-    assert world.cache.entries["u"].request.resource_version == "9"
-    assert (world.cache.finished, await world.woken()) == ({}, 1)
-
-
 async def test_a_finished_object_whose_status_was_wiped_is_not_trusted(world: World) -> None:
     """
     What it shows is less than what was known, so it is read before a send, and not journaled.
@@ -81,18 +73,12 @@ async def test_a_finished_object_whose_status_was_wiped_is_not_trusted(world: Wo
     While Redis is away, its log cannot say that it was delivered.
     """
     world.upsert(request(phase="Sent"))
+    assert (world.cache.entries, await world.woken()) == ({}, 0), "it is only remembered"
+    assert world.cache.finished["u"].resource_version == "9"
     world.upsert(request("10"))
     notification = world.cache.entries["u"]
     assert (notification.fresh, notification.doubtful, notification.reopened) == (False, True, True)
     assert (world.cache.finished, await world.woken()) == ({}, 1)
-
-
-async def test_a_finished_object_is_only_remembered(world: World) -> None:
-    """Nothing is to be done with it, and of it little is kept."""
-    world.upsert(request(phase="Sent"))
-    assert world.cache.entries == {}
-    assert world.cache.finished["u"].resource_version == "9"
-    assert await world.woken() == 0
 
 
 async def test_a_journaled_one_is_only_remembered_too(world: World) -> None:
@@ -212,11 +198,6 @@ async def test_a_deletion(world: World) -> None:
     assert (world.cache.finished, await world.woken()) == ({}, 0)
 
 
-def test_what_is_not_known_is_released() -> None:
-    """Nothing of it is kept, so nothing keeps it."""
-    assert World().handlers.release("nobody") is True
-
-
 @pytest.mark.parametrize("why", ["a task works on it", "a result is not recorded", "nothing"])
 async def test_what_is_under_way_is_kept_when_its_shard_goes(world: World, why: str) -> None:
     """It is looked at, so that it is let go of once that is over."""
@@ -230,3 +211,4 @@ async def test_what_is_under_way_is_kept_when_its_shard_goes(world: World, why: 
     let_go = why == "nothing"
     assert world.handlers.release("u") is let_go
     assert (("u" in world.cache.entries), await world.woken()) == (not let_go, int(not let_go))
+    assert world.handlers.release("nobody") is True
