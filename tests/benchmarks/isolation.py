@@ -179,24 +179,22 @@ async def measure(
 ) -> list[tuple[Blocks, Blocks]]:
     """Rounds: what the blocks without and those with a receiver that hangs came to."""
     others = [f"other-{n}" for n in range(2 * scale.rounds * scale.turns + 1)]
-    receiver = TwoReceivers()
-    await receiver.start()
     pairs: list[tuple[Blocks, Blocks]] = []
-    try:
-        async with stage(plane, redis_url, folder, sampled=False) as here:
-            process = await serving(routing_notifier(here, receiver, ["steady", *others]))
-            block = partial(_block, here, process, receiver)
-            warm = replace(scale, seconds=2.0, first=4)
-            await block(warm, others.pop(), hang=False, into=Blocks())
-            for _ in range(scale.rounds):
-                without, beside = Blocks(), Blocks()
-                for turn in range(scale.turns):
-                    for hang in (False, True) if turn % 2 else (True, False):
-                        into = beside if hang else without
-                        await block(scale, others.pop(), hang=hang, into=into)
-                pairs.append((without, beside))
-    finally:
-        await receiver.close()
+    async with (
+        TwoReceivers() as receiver,
+        stage(plane, redis_url, folder, sampled=False) as here,
+    ):
+        process = await serving(routing_notifier(here, receiver, ["steady", *others]))
+        block = partial(_block, here, process, receiver)
+        warm = replace(scale, seconds=2.0, first=4)
+        await block(warm, others.pop(), hang=False, into=Blocks())
+        for _ in range(scale.rounds):
+            without, beside = Blocks(), Blocks()
+            for turn in range(scale.turns):
+                for hang in (False, True) if turn % 2 else (True, False):
+                    into = beside if hang else without
+                    await block(scale, others.pop(), hang=hang, into=into)
+            pairs.append((without, beside))
     return pairs
 
 

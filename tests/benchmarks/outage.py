@@ -34,7 +34,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 from tests.benchmarks import throughput
 from tests.benchmarks.counters import api_metrics, requests_in
@@ -48,6 +47,7 @@ from tests.e2e.harness import BUSY, OK, SEND_TIMEOUT, NotifierProcess, Stage, st
 from tests.fakes.proxy import Proxy
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
+from tests.servers.topology import port_of
 
 Json = dict[str, Any]
 
@@ -196,14 +196,11 @@ async def _installation(
             "logOutage": "journal", "journalAfter": f"{scale.after}s", "journalPerSecond": per_second,
             "credentials": {"dir": str(folder / "credentials")},
         }  # fmt: skip
-        url = urlsplit(redis.url)
         ways, replicas = [], []
         for _ in range(count):
-            way = await stack.enter_async_context(Proxy(url.hostname or "", url.port or 0))
-            through = urlunsplit(url._replace(netloc=f"127.0.0.1:{way.port}"))
-            settings = {
-                **SHARED, "delivery": delivery, "redis": {"url": through, "timeout": "1s"},
-            }  # fmt: skip
+            way = await stack.enter_async_context(Proxy(port_of(redis)))
+            through = {"url": f"redis://127.0.0.1:{way.port}", "timeout": "1s"}
+            settings = {**SHARED, "delivery": delivery, "redis": through}
             replicas.append(here.notifier(to="slack", **settings))
             ways.append(way)
         await share_out(replicas, SHARDS)

@@ -27,8 +27,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
 from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import (
     Attempt,
@@ -204,32 +202,25 @@ async def fill(here: Stage, n: int, *, together: int = PAGE) -> None:
 
 async def put(here: Stage, made: Iterable[tuple[str, Kind]], *, together: int = PAGE) -> None:
     """Put objects with these names into etcd and their logs into Redis; see `fill`."""
-    etcd = f"http://127.0.0.1:{here.plane._recipe.etcd_port}/v3/kv/txn"
     created = format_time(round(time.time() * 1000) - 3_600_000, millis=False)
     waiting = iter(made)
-
-    async def objects(session: aiohttp.ClientSession, puts: Sequence[Json]) -> None:
-        async with session.post(etcd, json={"success": puts}) as answer:
-            body = await answer.json(content_type=None)
-            if answer.status != 200 or not body.get("succeeded"):
-                raise RuntimeError(f"etcd answers {answer.status} {str(body)[:200]}")
-
-    timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
-        while page := list(itertools.islice(waiting, together)):
-            puts = []
-            pipeline = here.redis.pipeline(transaction=False)
-            for name, what in page:
-                uid = str(uuid.uuid4())
-                one = put_of(here.namespace, name, uid, what.document, created=created)
-                puts.append({"requestPut": one})
-                end = len(what.elements)
-                header = Header(f"{here.namespace}/{name}", EPOCH, end, end).encode()
-                log = f"{here.prefix}:{{{uid}}}"
-                pipeline.rpush(log, header, *what.elements)
-                if what.finished:
-                    pipeline.expire(log, TTL)
-            await asyncio.gather(objects(session, puts), pipeline.execute())
+    while page := list(itertools.islice(waiting, together)):
+        puts = []
+        pipeline = here.redis.pipeline(transaction=False)
+        for name, what in page:
+            uid = str(uuid.uuid4())
+            one = put_of(here.namespace, name, uid, what.document, created=created)
+            puts.append({"requestPut": one})
+            end = len(what.elements)
+            header = Header(f"{here.namespace}/{name}", EPOCH, end, end).encode()
+            log = f"{here.prefix}:{{{uid}}}"
+            pipeline.rpush(log, header, *what.elements)
+            if what.finished:
+                pipeline.expire(log, TTL)
+        done, _ = await asyncio.gather(
+            here.plane.etcd("kv/txn", {"success": puts}), pipeline.execute()
+        )
+        assert done["succeeded"], done
 
 
 def put_of(namespace: str, name: str, uid: str, document: Json, *, created: str) -> Json:

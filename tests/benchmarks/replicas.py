@@ -142,7 +142,7 @@ async def _place(
     ):
         place = _Place(here, [], [])
         for n in range(replicas):
-            proxy = Proxy("127.0.0.1", plane._recipe.api_port)
+            proxy = Proxy(plane._recipe.api_port)
             place.proxies.append(await stack.enter_async_context(proxy))
             process = here.notifier(to="slack", **scale.settings)
             process._env["KUBECONFIG"] = str(_kubeconfig(plane, folder / f"kubeconfig-{n}", proxy))

@@ -86,9 +86,13 @@ async def unwatched(
     name = f"bench-{uuid.uuid4().hex[:12]}"
     await asyncio.to_thread(plane.api.create_namespace, name)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    await receiver.start()
-    client = redis_asyncio.Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
-    async with Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api:
+    async with (
+        receiver,
+        redis_asyncio.Redis.from_url(
+            redis_url, socket_timeout=30, socket_connect_timeout=5
+        ) as client,
+        Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api,
+    ):
         watcher = FinalWatcher(api)
         made = Stage(plane, name, redis_url, name, folder, receiver, api, watcher, client)
         try:
@@ -96,8 +100,6 @@ async def unwatched(
         finally:
             for process in made.processes:
                 await asyncio.to_thread(process.kill)
-            await receiver.close()
-            await client.aclose()
 
 
 @asynccontextmanager

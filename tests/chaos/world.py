@@ -142,7 +142,7 @@ class World:
         folder = self.here.folder
         config = folder / f"config-{n}.yaml"
         # Opened while the process starts, which takes longer.
-        to_redis = Proxy("127.0.0.1", self.to_redis.port, port=free_port())
+        to_redis = Proxy(self.to_redis.port, port=free_port())
         self._opening.append(asyncio.create_task(to_redis.accept()))
         config.write_text(json.dumps(self._settings(health, metrics, to_redis.port)))
         env = {
@@ -376,8 +376,7 @@ async def world(
     receivers = {group: Receiver() for group in GROUPS}
     async with contextlib.AsyncExitStack() as stack:
         for receiver in receivers.values():
-            await receiver.start()
-            stack.push_async_callback(receiver.close)
+            await stack.enter_async_context(receiver)
         to_redis = await stack.enter_async_context(_proxy(behind_redis.port))
         to_api = await stack.enter_async_context(
             _proxy(behind_api.port, plane.ca_file, plane.ca_file.with_suffix(".key"))
@@ -406,7 +405,7 @@ async def world(
 def _proxy(port: int | None, certificate: Path | None = None, key: Path | None = None) -> Proxy:
     if port is None:
         raise AssertionError("a server behind a proxy needs a port")
-    return Proxy("127.0.0.1", port, certificate=certificate, key=key)
+    return Proxy(port, certificate=certificate, key=key)
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:

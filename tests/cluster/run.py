@@ -603,10 +603,11 @@ async def trial_of(folder: Path, helm: str) -> AsyncIterator[Trial]:
     cluster = Cluster(
         folder, {n: Path(p) for n, p in document["programs"].items()}, Path(document["cni"])
     )
-    receiver = Receiver(host=ADDRESS)
-    await receiver.start()
     token = (folder / "token").read_text()
-    async with Api(f"https://{ADDRESS}:{API_PORT}", token, cluster.ca_file, NAMESPACE) as api:
+    async with (
+        Receiver(host=ADDRESS) as receiver,
+        Api(f"https://{ADDRESS}:{API_PORT}", token, cluster.ca_file, NAMESPACE) as api,
+    ):
         watcher = Watcher(api)
         stage = Stage(
             cast("ControlPlane", None), NAMESPACE, "", "nl", folder, receiver, api, watcher,
@@ -618,7 +619,6 @@ async def trial_of(folder: Path, helm: str) -> AsyncIterator[Trial]:
             yield trial
         finally:
             ended = [await _ended(task) for task in eyes]
-            await receiver.close()
             if stage.redis is not None:
                 await stage.redis.aclose()
     broken = [e for e in ended if e and not isinstance(e, asyncio.CancelledError)]

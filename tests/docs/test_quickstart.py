@@ -37,8 +37,6 @@ async def test_quick_start(control_plane_assets: Path, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     await asyncio.to_thread(shutil.copytree, ROOT, checkout, ignore=_LEFT)
     (checkout / ".venv").symlink_to(Path(sys.prefix))
-    receiver = Receiver((OK,))
-    await receiver.start()
     steps = dict(_STEP.findall(PAGE.read_text()))
     assert list(steps) == ["servers", "files", "start", "hello", "fire", "mend", "around", "away"]
     # One shell for all, as at a terminal; what a step prints is told apart by its mark.
@@ -48,26 +46,26 @@ async def test_quick_start(control_plane_assets: Path, tmp_path: Path) -> None:
     script = "set -euo pipefail\n" + "".join(
         f"echo '== {name}'\n{text}\n{waits.get(name, '')}" for name, text in steps.items()
     )
-    env = _environment(tmp_path, control_plane_assets) | {"WEBHOOK": receiver.url}
     out = tmp_path / "out.txt"
-    with out.open("wb") as file:
-        process = await asyncio.create_subprocess_exec(
-            "bash", "-c", script, cwd=checkout, stdin=asyncio.subprocess.DEVNULL, env=env,
-            stdout=file, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    try:
-        await asyncio.wait_for(process.wait(), 240)
-    except TimeoutError:
-        pytest.fail(f"the page does not come to its end:\n{out.read_text()[-3000:]}")
-    finally:
-        # Where the page was not followed to its end, its programs go on behind the shell.
-        if process.returncode != 0:
-            os.killpg(process.pid, signal.SIGKILL)
-            down = await asyncio.create_subprocess_exec(
-                "scripts/controlplane", "down", cwd=checkout, env=env
-            )
-            await asyncio.wait_for(down.wait(), 60)
-        await receiver.close()
+    async with Receiver((OK,)) as receiver:
+        env = _environment(tmp_path, control_plane_assets) | {"WEBHOOK": receiver.url}
+        with out.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                "bash", "-c", script, cwd=checkout, stdin=asyncio.subprocess.DEVNULL, env=env,
+                stdout=file, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        try:
+            await asyncio.wait_for(process.wait(), 240)
+        except TimeoutError:
+            pytest.fail(f"the page does not come to its end:\n{out.read_text()[-3000:]}")
+        finally:
+            # Where the page was not followed to its end, its programs go on behind the shell.
+            if process.returncode != 0:
+                os.killpg(process.pid, signal.SIGKILL)
+                down = await asyncio.create_subprocess_exec(
+                    "scripts/controlplane", "down", cwd=checkout, env=env
+                )
+                await asyncio.wait_for(down.wait(), 60)
     text = out.read_text()
     log = checkout / "notifier.log"
     assert process.returncode == 0, text + (log.read_text()[-3000:] if log.exists() else "")

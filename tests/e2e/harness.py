@@ -177,11 +177,12 @@ class Receiver:
         """Calls about one notification, in order."""
         return [c for c in self.book if c.subject == subject]
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> Self:
         """Listen."""
         self.port = await self._open.enter_async_context(listening(self._serve, self.host))
+        return self
 
-    async def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop listening and give up calls that are still unanswered."""
         await self._open.aclose()
 
@@ -601,17 +602,13 @@ class Stage:
 
     async def rewrite(self, name: str, change: Callable[[Json], object]) -> None:
         """Change a notification in etcd: as one that was stored long ago, or under an older definition."""
-        etcd = f"http://127.0.0.1:{self.plane._recipe.etcd_port}/v3/kv"
         path = f"/registry/kubernaut.ai/notificationrequests/{self.namespace}/{name}"
         key = base64.b64encode(path.encode()).decode()
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-            async with session.post(f"{etcd}/range", json={"key": key}) as answer:
-                (found,) = (await answer.json(content_type=None))["kvs"]
-            document = json.loads(base64.b64decode(found["value"]))
-            change(document)
-            value = base64.b64encode(json.dumps(document).encode()).decode()
-            async with session.post(f"{etcd}/put", json={"key": key, "value": value}) as done:
-                assert done.status == 200, await done.text()
+        (found,) = (await self.plane.etcd("kv/range", {"key": key}))["kvs"]
+        document = json.loads(base64.b64decode(found["value"]))
+        change(document)
+        value = base64.b64encode(json.dumps(document).encode()).decode()
+        await self.plane.etcd("kv/put", {"key": key, "value": value})
 
     def notifier(self, *, to: str = "slack", **settings: Json) -> NotifierProcess:
         """
@@ -813,14 +810,15 @@ async def stage(
         await asyncio.to_thread(plane.heal)
         await asyncio.to_thread(plane.api.create_namespace, name)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    receiver = Receiver(default)
-    await receiver.start()
     # Its connections are older than a server that was restarted, and it finds out at the next call.
     again = Retry(ConstantBackoff(0.2), 3, supported_errors=(RedisConnectionError,))
-    client = redis_asyncio.Redis.from_url(
-        redis_url, socket_timeout=5, socket_connect_timeout=5, retry=again
-    )
-    async with Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api:
+    async with (
+        Receiver(default) as receiver,
+        redis_asyncio.Redis.from_url(
+            redis_url, socket_timeout=5, socket_connect_timeout=5, retry=again
+        ) as client,
+        Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api,
+    ):
         watcher = Watcher(api)
         made = Stage(plane, name, redis_url, name, folder, receiver, api, watcher, client)
         made.send_timeout = send_timeout
@@ -833,8 +831,6 @@ async def stage(
             for process in made.processes:
                 await asyncio.to_thread(process.kill)
             ended = [await _ended(task) for task in eyes]
-            await receiver.close()
-            await client.aclose()
     # A cancelled watch leaves a TLS connection that needs some turns of the loop to be closed.
     await asyncio.sleep(0.1)
     broken = [e for e in ended if e and not isinstance(e, asyncio.CancelledError)]

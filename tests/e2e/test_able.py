@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 import redis.asyncio as redis_asyncio
@@ -134,23 +133,18 @@ async def _pair(control_plane: ControlPlane, folder: Path) -> AsyncIterator[Pair
     async with (
         primary, second,
         stage(control_plane, primary.url, folder, send_timeout=SEND_TIMEOUT, sampled=False) as here,
-        Proxy("127.0.0.1", port_of(primary)) as one, Proxy("127.0.0.1", port_of(primary)) as two,
+        Proxy(port_of(primary)) as one, Proxy(port_of(primary)) as two,
     ):  # fmt: skip
-        parts = urlsplit(primary.url)
-        replicas = []
-        for proxy in (one, two):
-            url = urlunsplit(parts._replace(netloc=f"127.0.0.1:{proxy.port}"))
-            replicas.append(
-                here.notifier(
-                    sharding={
-                        "shards": SHARDS, "renewDeadline": "2s", "retryPeriod": "800ms", "margin": "1s",
-                    },
-                    redis={"url": url, "timeout": "1200ms"},
-                )
-            )  # fmt: skip
-        pair = Pair(here, primary, second, (one, two), (replicas[0], replicas[1]))
-        for process in replicas:
-            process.start()
+        first, other = (
+            here.notifier(
+                sharding={
+                    "shards": SHARDS, "renewDeadline": "2s", "retryPeriod": "800ms", "margin": "1s",
+                },
+                redis={"url": f"redis://127.0.0.1:{proxy.port}", "timeout": "1200ms"},
+            ).start()
+            for proxy in (one, two)
+        )  # fmt: skip
+        pair = Pair(here, primary, second, (one, two), (first, other))
         await pair.share()
         yield pair
 

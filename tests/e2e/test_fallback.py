@@ -63,11 +63,9 @@ def told(receiver: Receiver) -> Counter[str]:
 @pytest.fixture
 async def down() -> AsyncIterator[Receiver]:
     """A receiver that is busy, and refuses one notification for good."""
-    receiver = Receiver((BUSY,))
-    receiver.scripts["refused"] = (Step(400, "invalid_payload"),)
-    await receiver.start()
-    yield receiver
-    await receiver.close()
+    async with Receiver((BUSY,)) as receiver:
+        receiver.scripts["refused"] = (Step(400, "invalid_payload"),)
+        yield receiver
 
 
 @pytest.mark.stage(sampled=True)

@@ -102,7 +102,7 @@ async def test_an_operators_word_of_a_cut_is_heard_before_anything_is_journaled(
     server = RedisServer(redis_binary)
     async with (
         server,
-        Proxy("127.0.0.1", port_of(server)) as proxy,
+        Proxy(port_of(server)) as proxy,
         stage(control_plane, server.url, tmp_path) as here,
     ):
         here.script("said", Step(drop="after"), OK)

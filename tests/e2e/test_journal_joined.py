@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -23,6 +22,7 @@ from tests.e2e.journaling import JOURNAL, journaling
 from tests.fakes.proxy import Proxy
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
+from tests.servers.topology import port_of
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -30,7 +30,6 @@ pytestmark = [
 ]
 
 SHARDS: Final = 4
-TIMINGS: Final = {"renewDeadline": "2s", "retryPeriod": "400ms", "margin": "500ms"}
 
 
 def told(file: Path, uid: str) -> list[str]:
@@ -108,15 +107,13 @@ async def test_who_alone_lost_redis_does_not_journal(
     """Another one has it, and takes over; once nobody has, the owner journals, whoever was cut off."""
     server = RedisServer(redis_binary)
     async with server, stage(control_plane, server.url, tmp_path) as here:
-        url = urlsplit(server.url)
-        async with Proxy(url.hostname or "", url.port or 0) as proxy:
-            through = urlunsplit(url._replace(netloc=f"127.0.0.1:{proxy.port}"))
+        async with Proxy(port_of(server)) as proxy:
             cut, healthy = (
                 here.notifier(
-                    delivery=JOURNAL, sharding={"shards": SHARDS, **TIMINGS},
+                    delivery=JOURNAL, sharding={"shards": SHARDS, "renewDeadline": "2s"},
                     redis={"url": way, "timeout": "500ms"},
                 )
-                for way in (through, server.url)
+                for way in (f"redis://127.0.0.1:{proxy.port}", server.url)
             )  # fmt: skip
             for process in (cut, healthy):
                 process.start()

@@ -78,9 +78,7 @@ async def test_a_hand_over_does_not_wait_for_a_refused_status(here: Stage) -> No
     """Shards are handed over at once, each quiet; what is healthy goes on, and nothing is lost."""
     with admitting(here.plane, refusing(here, "refused-")):
         await in_force(here, "refused-probe")
-        sharding = {
-            "shards": SHARDS, "renewDeadline": "2s", "retryPeriod": "400ms", "margin": "500ms",
-        }  # fmt: skip
+        sharding = {"shards": SHARDS, "renewDeadline": "2s"}
         first, second = here.notifier(sharding=sharding), here.notifier(sharding=sharding)
         first.start()
         await first.wait_metric("shards_owned", SHARDS, within=120)

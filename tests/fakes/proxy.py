@@ -124,8 +124,7 @@ class Proxy:
     The proxy; use it with `async with`.
 
     Attributes:
-        host: Address of the server behind it.
-        target: Its port.
+        target: Port of the server behind it.
         faults: The script; the first fault that fits and has times left is used.
         struck: Names of the faults that struck, in order.
         port: Where clients connect.
@@ -133,7 +132,6 @@ class Proxy:
         key: File with its key.
     """
 
-    host: str
     target: int
     faults: list[Fault] = field(default_factory=list)
     struck: list[str] = field(default_factory=list)
@@ -193,7 +191,7 @@ class Proxy:
             dialled = None
             if self.certificate is not None:
                 dialled = ssl.create_default_context(cafile=self.certificate)
-            theirs, ours = await asyncio.open_connection(self.host, self.target, ssl=dialled)
+            theirs, ours = await asyncio.open_connection("127.0.0.1", self.target, ssl=dialled)
             link = _Link(writer, ours)
             self._links.add(link)
             async with asyncio.TaskGroup() as group:

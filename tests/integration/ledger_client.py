@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import redis.asyncio as redis_asyncio
@@ -16,22 +15,14 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.record import Record, attempt_record, intent_record
 from tests.beside import beside
 from tests.fakes.claimedlog import ClaimedLog
-from tests.fakes.proxy import (
-    Proxy,
-)
+from tests.fakes.proxy import Proxy
+from tests.servers.redis import RedisServer
+from tests.servers.topology import port_of
 
 EPOCH = Epoch("0.7")
-
-
 FIRST = AttemptId("0.7-1")
-
-
 CHANNEL = "slack:ops"
-
-
 NAME = "ns/n"
-
-
 HOME = "one"
 
 
@@ -65,12 +56,9 @@ async def admin(redis_url: str) -> AsyncIterator[redis_asyncio.Redis]:
 
 
 @pytest.fixture
-async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+async def proxy(redis_url: str, redis_server: RedisServer) -> AsyncIterator[Proxy]:
     """A proxy before the server."""
-    parts = urlsplit(redis_url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    async with Proxy(parts.hostname, parts.port) as proxy:
+    async with Proxy(port_of(redis_server)) as proxy:
         yield proxy
 
 

@@ -26,7 +26,7 @@ from tests.fakes.proxy import DropReply, Fault, Proxy
 from tests.integration.delivering import Delivery, delivering
 from tests.integration.ledger_client import running
 from tests.integration.pairs import Pair
-from tests.servers.topology import RedisCluster, SentinelSet, call, port_of, until
+from tests.servers.topology import RedisCluster, SentinelSet, call, follow, port_of, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -38,7 +38,7 @@ async def pair(binary: str) -> AsyncIterator[Pair]:
     """Both, joined; a frozen one is woken at the end."""
     made = Pair(binary)
     async with made.primary, made.replica:
-        await made.follow()
+        await follow(made.replica, made.primary)
         try:
             yield made
         finally:
@@ -160,7 +160,7 @@ async def test_a_repeat_on_a_new_connection_confirms_the_first_copy() -> None:
     """The reply is lost while the replica lags: the echo of the first copy is not confirmed either."""
     async with (
         pair("redis-server") as both,
-        Proxy("127.0.0.1", port_of(both.primary)) as proxy,
+        Proxy(port_of(both.primary)) as proxy,
         opened(f"redis://127.0.0.1:{proxy.port}") as (client, log),
     ):
         loaded, uid = await claimed(log, 2)
@@ -201,7 +201,7 @@ async def test_a_replica_that_is_gone_is_missed(binary: str) -> None:
         answer = await log.open(uid, EPOCH, intent(uid))
         assert (answer.answer, answer.confirmed) == (Answer.OK, False)
         await both.replica.start()
-        await both.follow()
+        await follow(both.replica, both.primary)
         await until(lambda: client.unfit is None, what="it is seen that one is back")
 
 

@@ -28,6 +28,7 @@ from tests.fakes.claimedlog import ClaimedLog
 from tests.integration.ledger_client import running
 from tests.servers.process import ServerError
 from tests.servers.redis import RedisServer, find_binary
+from tests.servers.topology import call, port_of
 
 EPOCH = Epoch("0.7")
 FIRST, SECOND = AttemptId("0.7-1"), AttemptId("0.7-2")
@@ -43,17 +44,11 @@ async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, ClaimedLog]]:
         yield client, ClaimedLog(client, patience=0.5)
 
 
-async def _set(url: str, settings: dict[str, str]) -> None:
-    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as admin:
-        for name, value in settings.items():
-            await admin.config_set(name, value)
-
-
 async def test_a_primary_without_replicas_executes_nothing() -> None:
     """NOREPLICAS: intent and outcome are known not to be executed; both go when it ends."""
     async with RedisServer(find_binary("redis-server")) as server, opened(server.url) as (_, log):
         await log.claim("u", EPOCH, name="ns/n")
-        await _set(server.url, {"min-replicas-to-write": "1"})
+        call(port_of(server), "CONFIG", "SET", "min-replicas-to-write", "1")
         with pytest.raises(Unavailable, match="NOREPLICAS"):
             await log.open("u", EPOCH, OPENING)
         with pytest.raises(Unavailable, match="NOREPLICAS"):
@@ -61,7 +56,7 @@ async def test_a_primary_without_replicas_executes_nothing() -> None:
         snapshot = await log.read("u")
         assert snapshot is not None
         assert not snapshot.records
-        await _set(server.url, {"min-replicas-to-write": "0"})
+        call(port_of(server), "CONFIG", "SET", "min-replicas-to-write", "0")
         assert (await log.open("u", EPOCH, OPENING)).answer is Answer.OK
 
 
@@ -101,7 +96,7 @@ async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
     ):
         await log.claim("u", EPOCH, name="ns/n")
         assert not client.unavailable_reason
-        await _set(server.url, {"maxmemory": "1"})
+        call(port_of(server), "CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(Unavailable):
             await log.open("u", EPOCH, OPENING, patience=0.0)
         for n in range(20):
@@ -110,7 +105,7 @@ async def test_a_full_server_is_full_until_it_takes_an_intent() -> None:
                 Answer.OK,
                 "Redis answers OOM: it is full (maxmemory)",
             )
-        await _set(server.url, {"maxmemory": "0"})
+        call(port_of(server), "CONFIG", "SET", "maxmemory", "0")
         # Without any call: the client itself tries.
         await until(lambda: client.unavailable_reason is None, "the client sees that it is over")
         assert (await log.open("u", EPOCH, OPENING)).answer is Answer.OK

@@ -31,7 +31,7 @@ from tests.integration.delivering import OPS, Delivery, delivering
 from tests.integration.ledger_client import running
 from tests.integration.pairs import Pair
 from tests.servers.redis import RedisServer, find_binary
-from tests.servers.topology import call, port_of, until
+from tests.servers.topology import call, follow, port_of, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -106,7 +106,7 @@ async def test_when_a_server_gets_another_stamp(binary: str, case: str) -> None:
     async with both.primary, both.replica:
         lonely = await stamp_of(both.primary)
         assert re.fullmatch("master:[0-9a-f]{40}", lonely)
-        await both.follow()
+        await follow(both.replica, both.primary)
         before = await stamp_of(both.primary)
         # A false alarm: the history of a primary gets a new name with its first replica.
         assert before != lonely
@@ -119,7 +119,7 @@ async def test_a_replica_that_may_be_written_has_a_stamp_of_its_own(binary: str)
     """It has the replication id of its primary, so the role is part of it; a promotion changes both."""
     both = Pair(binary)
     async with both.primary, both.replica:
-        await both.follow()
+        await follow(both.replica, both.primary)
         await tell(both.replica, "CONFIG", "SET", "replica-read-only", "no")
         before, writable = await stamp_of(both.primary), await stamp_of(both.replica)
         assert writable == before.replace("master:", "slave:")
@@ -174,7 +174,7 @@ class Flip:
         await until(
             lambda: self.states() == [AttemptState.UNKNOWN], what="the new owner has settled it"
         )
-        await self.both.follow()
+        await follow(self.both.replica, self.both.primary)
         await until(
             lambda: self.kinds(self.both.replica) == [b"plan", b"intent", b"unknown"],
             what="the other server has that",
@@ -220,7 +220,7 @@ async def calls_after(binary: str, seconds: float) -> tuple[int, float]:
     """Requests of a notification whose server was a replica for so long, and INTENTs refused for that."""
     both = Pair(binary)
     async with both.primary, both.replica, opened(both.primary.url) as (_, log):
-        await both.follow()
+        await follow(both.replica, both.primary)
         client = LedgerClient(both.primary.url, prefix="fence", timeout=2.0)
         await client.open("test")
         async with delivering(client) as (here, calls):

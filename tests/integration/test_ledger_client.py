@@ -39,7 +39,6 @@ from tests.fakes.proxy import (
     Proxy,
     ResetAfter,
 )
-from tests.fakes.proxy import Answer as Reply
 from tests.integration.ledger_client import (
     EPOCH,
     HOME,
@@ -288,27 +287,21 @@ async def test_a_database_that_is_not_there(redis_url: str) -> None:
 async def test_a_demoted_server(
     admin: redis_asyncio.Redis, client: LedgerClient, log: ClaimedLog
 ) -> None:
-    """A server that became a replica executes nothing; claims made before that are stale."""
+    """A server that became a replica executes nothing; what was claimed before is stale for good."""
     await claimed(log)
+    generation = client.generation
     await tell(admin, "REPLICAOF", "127.0.0.1", "1")
     try:
         with pytest.raises(Unavailable, match="READONLY"):
             await ClaimedLog(client, patience=0.2).note("u", opening())
+        assert client.problem == "Redis answers READONLY: it is a replica"
     finally:
         await tell(admin, "REPLICAOF", "NO", "ONE")
+    # The same process, the same role, the same store: and yet it may have lost what it had.
     assert await open_attempt(log) == Appended(Answer.RECLAIM, detail=SERVER)
+    assert client.generation == generation + 1
     await claimed(log)
     assert (await open_attempt(log)).answer is Answer.OK
-
-
-async def test_a_server_that_loads(proxy: Proxy, client: LedgerClient, log: ClaimedLog) -> None:
-    """A server that still loads its file is waited for; its log is not taken for empty."""
-    await claimed(log)
-    loading = b"-LOADING Redis is loading the dataset in memory\r\n"
-    proxy.faults.append(Fault(Reply(loading), b"LRANGE", times=2))
-    snapshot = await log.read("u")
-    assert snapshot is not None
-    assert proxy.struck == ["Answer", "Answer"]
 
 
 async def test_a_server_on_a_socket(redis_binary: Path) -> None:

@@ -141,15 +141,12 @@ async def test_ill_set_server(ill: str, capsys: pytest.CaptureFixture[str], tmp_
 
 async def test_sentinel_named_as_a_server(capsys: pytest.CaptureFixture[str]) -> None:
     """A Sentinel behind a plain URL is distinguished from a server."""
-    async with RedisServer(find_binary("redis-server")) as server:
-        sentinel = Sentinel(
-            find_binary("redis-server"), port_of(server), quorum=1, patience_ms=5000
-        )
-        try:
-            await asyncio.to_thread(sentinel.launch)
-            _, checks = await examine(f"redis://127.0.0.1:{sentinel.port}", capsys)
-        finally:
-            sentinel.close()
+    binary = find_binary("redis-server")
+    async with (
+        RedisServer(binary) as server,
+        Sentinel(binary, port_of(server), quorum=1, patience_ms=5000) as sentinel,
+    ):
+        _, checks = await examine(f"redis://127.0.0.1:{sentinel.port}", capsys)
     assert checks["redis-connect"]["fix"] == (
         "write the URL as redis+sentinel://host:port,.../SERVICE"
     )

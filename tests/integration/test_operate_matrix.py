@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -26,6 +25,7 @@ from tests.e2e.harness import Stage, Step
 from tests.integration.accounts import account, token_of
 from tests.integration.operating import NO_SWEEPS, owner, waiting
 from tests.servers.listening import listening
+from tests.servers.users import url_of
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
@@ -262,10 +262,9 @@ async def where_to_look(here: Stage, folder: Path) -> dict[str, str]:
     await command("SET", f"{here.namespace}-other:meta",
                   "format=1 installation=elsewhere/notification-controller@u store=s")  # fmt: skip
     await command("ACL", "SETUSER", "nobody", "reset", "on", ">pw", "+ping", "+hello")
-    url = urlsplit(here.redis_url)
     return {
         "ns": here.namespace, "away": str(away), "powerless": str(powerless), "reader": str(reader),
-        "nobody": f"redis://nobody:pw@{url.hostname}:{url.port}",
+        "nobody": url_of(here.redis_url, "nobody", "pw"),
     }  # fmt: skip
 
 

@@ -177,11 +177,8 @@ async def test_a_planned_switch() -> None:
 
 async def test_a_stale_sentinel(servers: SentinelSet) -> None:
     """A Sentinel that names a replica is not believed, if only by the replica itself."""
-    stale = Sentinel(
-        find_binary("redis-server"), port_of(servers.two), quorum=1, patience_ms=60_000
-    )
-    try:
-        await asyncio.to_thread(stale.launch)
+    binary = find_binary("redis-server")
+    async with Sentinel(binary, port_of(servers.two), quorum=1, patience_ms=60_000) as stale:
         assert servers.named(stale) == port_of(servers.two)
         alone = LedgerClient(f"redis+sentinel://127.0.0.1:{stale.port}/{SERVICE}", timeout=1.0)
         with pytest.raises(Unavailable, match="Redis answers READONLY"):
@@ -197,8 +194,6 @@ async def test_a_stale_sentinel(servers: SentinelSet) -> None:
         server = await both.open("one")
         assert server.run_id == call(port_of(servers.one), "INFO", "server")["run_id"]
         await both.close()
-    finally:
-        await asyncio.to_thread(stale.close)
 
 
 @pytest.mark.parametrize("names", ["a stranger", "a replica", "nobody"])
@@ -233,13 +228,11 @@ async def test_one_sentinel_against_two(names: str) -> None:
 async def sentinel() -> AsyncIterator[Sentinel]:
     """A Sentinel alone with a server."""
     binary = find_binary("redis-server")
-    async with RedisServer(binary) as server:
-        sentinel = Sentinel(binary, port_of(server), quorum=1, patience_ms=600)
-        try:
-            await asyncio.to_thread(sentinel.launch)
-            yield sentinel
-        finally:
-            await asyncio.to_thread(sentinel.close)
+    async with (
+        RedisServer(binary) as server,
+        Sentinel(binary, port_of(server), quorum=1, patience_ms=600) as sentinel,
+    ):
+        yield sentinel
 
 
 async def test_no_master(sentinel: Sentinel) -> None:
@@ -295,16 +288,15 @@ def point_at(sentinel: Sentinel, server: RedisServer | int) -> None:
 async def test_two_passwords() -> None:
     """Server and Sentinels have credentials of their own, and neither is ever shown."""
     binary = find_binary("redis-server")
-    server = RedisServer(binary)
-    sentinel = Sentinel(
-        binary, port_of(server), quorum=1, patience_ms=600, password="w4tcher",
-        settings=[f"sentinel auth-pass {SERVICE} s3rver"],
-    )  # fmt: skip
-    url = f"redis+sentinel://:%s@127.0.0.1:{sentinel.port}/{SERVICE}?sentinel_password=%s"
-    try:
-        await asyncio.to_thread(server.launch)
+    async with (
+        RedisServer(binary) as server,
+        Sentinel(
+            binary, port_of(server), quorum=1, patience_ms=600, password="w4tcher",
+            settings=[f"sentinel auth-pass {SERVICE} s3rver"],
+        ) as sentinel,
+    ):  # fmt: skip
         call(port_of(server), "CONFIG", "SET", "requirepass", "s3rver")
-        await asyncio.to_thread(sentinel.launch)
+        url = f"redis+sentinel://:%s@127.0.0.1:{sentinel.port}/{SERVICE}?sentinel_password=%s"
         async with running(url % ("s3rver", "w4tcher")) as client:
             assert client.problem is None
         for pair in (("s3rver", "c4n4ry"), ("c4n4ry", "w4tcher")):
@@ -314,9 +306,6 @@ async def test_two_passwords() -> None:
             shown = f"{caught.value!r} {client.problem} {client!r}"
             assert not {w for w in ("s3rver", "w4tcher", "c4n4ry") if w in shown}
             await client.close()
-    finally:
-        await asyncio.to_thread(sentinel.close)
-        await asyncio.to_thread(server.close)
 
 
 async def test_the_address_of_a_sentinel_as_that_of_a_server(sentinel: Sentinel) -> None:
@@ -326,23 +315,3 @@ async def test_the_address_of_a_sentinel_as_that_of_a_server(sentinel: Sentinel)
         await client.open("one")
     assert caught.value.path == "redis.url"
     await client.close()
-
-
-async def test_a_server_that_is_demoted_under_a_connection() -> None:
-    """A claim of before permits nothing, even if the server comes back as it was."""
-    binary = find_binary("redis-server")
-    async with RedisServer(binary) as one, RedisServer(binary) as two, running(one.url) as client:
-        log = ClaimedLog(client, patience=0.3)
-        await log.claim("u", EPOCH, name=NAME)
-        generation = log.client.generation
-        call(port_of(one), "REPLICAOF", "127.0.0.1", port_of(two))
-        with pytest.raises(Unavailable, match="Redis answers READONLY"):
-            await intent(log, FIRST)
-        assert client.problem == "Redis answers READONLY: it is a replica"
-        call(port_of(one), "REPLICAOF", "NO", "ONE")
-        # The same process, the same role, the same store: and yet it may have lost what it had.
-        refused = await intent(log, FIRST)
-        assert (refused.answer, refused.detail) == (Answer.RECLAIM, SERVER)
-        assert log.client.generation == generation + 1
-        assert (await log.claim("u", EPOCH, name=NAME)).answer is Answer.OK
-        assert client.problem is None

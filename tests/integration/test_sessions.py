@@ -34,8 +34,7 @@ PATIENT = LeaseTimings(renew_deadline=20.0, retry_period=0.3, margin=20.0, send_
 
 def proxy_of(control_plane: ControlPlane, **more: Path) -> Proxy:
     """A proxy before the API server."""
-    host, _, port = control_plane.server.removeprefix("https://").partition(":")
-    return Proxy(host, int(port), **more)  # type: ignore[arg-type] # of TLS alone
+    return Proxy(control_plane._recipe.api_port, **more)  # type: ignore[arg-type] # of TLS alone
 
 
 def swallow(proxy: Proxy, action: Action) -> None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-import redis
 
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.lua import INTENT
@@ -22,6 +20,7 @@ from tests.fakes.proxy import DropReply, Fault, Proxy
 from tests.integration.delivering import Delivery, delivering
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import call, port_of, until
+from tests.servers.users import acl_rule, url_of
 
 
 @pytest.mark.usefixtures("redis_url")
@@ -29,7 +28,7 @@ async def test_the_only_attempt_survives_an_intent_without_an_answer(
     redis_server: RedisServer,
 ) -> None:
     """INTENT is carried out, its reply is lost, and Redis stays away for longer than anybody asks."""
-    async with Proxy("127.0.0.1", port_of(redis_server)) as proxy:
+    async with Proxy(port_of(redis_server)) as proxy:
         client = LedgerClient(f"redis://127.0.0.1:{proxy.port}", prefix="unsent", timeout=1.0)
         await client.open("test")
         async with delivering(client) as (here, calls):
@@ -155,11 +154,11 @@ async def test_an_outage_is_said_with_its_address_and_its_length(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Once when nobody answers, once when somebody does; never a credential."""
-    server = RedisServer(find_binary("redis-server"), settings={"requirepass": "canary-1"})
-    server.launch = _with_password(server, "canary-1")  # type: ignore[method-assign]  # of this test alone
-    where = server.url.removeprefix("redis://")
-    async with server:
-        client = LedgerClient(f"redis://:canary-1@{where}", prefix="outage", timeout=1.0)
+    rule = acl_rule("ledger", "canary-1", prefix="outage")
+    async with RedisServer(find_binary("redis-server"), users=[rule]) as server:
+        where = server.url.removeprefix("redis://")
+        url = url_of(server.url, "ledger", "canary-1")
+        client = LedgerClient(url, prefix="outage", timeout=1.0)
         await client.open("test")
         with caplog.at_level(logging.INFO, "ledger.redis"):
             async with delivering(client):
@@ -172,18 +171,6 @@ async def test_an_outage_is_said_with_its_address_and_its_length(
     assert (vars(begun)["redis"], vars(over)["redis"]) == (where, where)
     assert vars(over)["seconds"] >= 1
     assert "canary" not in caplog.text
-
-
-def _with_password(server: RedisServer, password: str) -> Callable[[], None]:
-    """Start a server that lets nobody in without a password, and wait until it answers."""
-
-    def answers() -> bool:
-        try:
-            return bool(call(port_of(server), "PING", password=password))
-        except (OSError, redis.RedisError):
-            return False
-
-    return lambda: server._process.start(answers, timeout=30.0)
 
 
 def planned(delivery: Delivery) -> set[str]:

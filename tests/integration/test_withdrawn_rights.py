@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
 
 import pytest
 import redis.asyncio as redis_asyncio
@@ -25,6 +24,7 @@ from tests.integration.ledger_client import (
     success,
     tell,
 )
+from tests.servers.users import url_of
 
 __all__ = ["admin"]
 
@@ -37,8 +37,7 @@ WITHDRAWN = {"password": ("resetpass", ">second"), "commands": ("-evalsha",)}
 async def log(redis_url: str, admin: redis_asyncio.Redis) -> AsyncIterator[ClaimedLog]:
     """A log of a user of its own, with one attempt open."""
     await tell(admin, "ACL", "SETUSER", "keeper", "reset", *GRANTED)
-    where = urlsplit(redis_url)
-    async with running(f"redis://keeper:first@{where.hostname}:{where.port}") as client:
+    async with running(url_of(redis_url, "keeper", "first")) as client:
         log = ClaimedLog(client, patience=0.3)
         await claimed(log)
         assert (await open_attempt(log)).answer is Answer.OK

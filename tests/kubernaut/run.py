@@ -369,9 +369,7 @@ async def run(there: World) -> int:
     given = there.given
     old, new = (f"{given[tree]}/charts/kubernaut" for tree in ("tree", "newer"))
     async with AsyncExitStack() as stack:
-        receiver = Receiver()
-        await receiver.start()
-        stack.push_async_callback(receiver.close)
+        receiver = await stack.enter_async_context(Receiver())
         api = await stack.enter_async_context(
             Api(there.plane.server, there.plane.admin_token, there.plane.ca_file, NAMESPACE)
         )

@@ -35,11 +35,15 @@ class ServerError(Exception):
 
 
 class Started:
-    """What is started, and closed from within a thread, by `async with`."""
+    """What is started and closed by `async with`, in threads: both block."""
+
+    def launch(self) -> None:
+        """Start, on the data that it left, and wait until it answers."""
+        raise NotImplementedError
 
     async def start(self) -> None:
-        """Start."""
-        raise NotImplementedError
+        """Do the same without blocking."""
+        await asyncio.to_thread(self.launch)
 
     def close(self) -> None:
         """Close."""

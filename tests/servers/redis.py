@@ -134,10 +134,6 @@ class RedisServer(Started):
         else:
             self.launch()
 
-    async def start(self) -> None:
-        """Start the server on the data that it left."""
-        await asyncio.to_thread(self.launch)
-
     async def stop(self) -> None:
         """Stop the server politely (SIGTERM): it flushes its file first."""
         await asyncio.to_thread(self._process.terminate)
@@ -161,14 +157,14 @@ class RedisServer(Started):
 
     def flush(self) -> None:
         """Delete all keys, at once."""
-        answer = self._command("FLUSHALL")
-        if answer != b"+OK\r\n":
-            msg = f"FLUSHALL is answered with {answer!r}"
-            raise RuntimeError(msg)
+        self._do("FLUSHALL")
 
     def grant(self, rule: Sequence[str]) -> None:
         """Make a user, as ``users.acl_rule`` gives it, or change it; it stays over a restart."""
-        for line in (" ".join(rule), "ACL SAVE"):
+        self._do(" ".join(rule), "ACL SAVE")
+
+    def _do(self, *lines: str) -> None:
+        for line in lines:
             answer = self._command(line)
             if answer != b"+OK\r\n":
                 msg = f"{line.partition('>')[0]} is answered with {answer!r}"

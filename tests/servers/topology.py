@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 SERVICE: Final = "ledger"
 SLOTS: Final = 16_384
+#: Of servers that follow one another.
+QUICK: Final = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
 _START_TIMEOUT: Final = 30.0
 _CALL_TIMEOUT: Final = 5.0
 
@@ -69,16 +71,26 @@ def call(port: int, *command: str | int, password: str = "") -> Any:
         return client.execute_command(*command)
 
 
-def _follows(replica: RedisServer, master: RedisServer) -> bool:
-    """Whether a replica has what its master has."""
-    mine, theirs = (call(port_of(s), "INFO", "replication") for s in (master, replica))
-    return bool(
-        theirs.get("master_link_status") == "up"
-        and mine["master_repl_offset"] == theirs.get("slave_repl_offset")
-    )
+async def follow(replica: RedisServer, master: RedisServer) -> None:
+    """Make a server the replica of another one, and wait until it has what that one has."""
+    await asyncio.to_thread(call, port_of(replica), "REPLICAOF", "127.0.0.1", port_of(master))
+    await replicated(replica, master)
 
 
-class Sentinel:
+async def replicated(replica: RedisServer, master: RedisServer) -> None:
+    """Wait until a replica has what its master has."""
+
+    def follows() -> bool:
+        mine, theirs = (call(port_of(s), "INFO", "replication") for s in (master, replica))
+        return bool(
+            theirs.get("master_link_status") == "up"
+            and mine["master_repl_offset"] == theirs.get("slave_repl_offset")
+        )
+
+    await until(follows, what="the replica follows its master")
+
+
+class Sentinel(Started):
     """One Sentinel; it keeps its state in a directory of its own."""
 
     def __init__(
@@ -141,9 +153,8 @@ class SentinelSet(Started):
     def __init__(self, *, patience_ms: int = 600) -> None:
         """Choose addresses; a master that is silent for `patience_ms` is replaced. Nothing runs yet."""
         binary = find_binary("redis-server")
-        quick = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
-        self.one = RedisServer(binary, settings=quick)
-        self.two = RedisServer(binary, settings=quick)
+        self.one = RedisServer(binary, settings=QUICK)
+        self.two = RedisServer(binary, settings=QUICK)
         self.sentinels = [
             Sentinel(binary, port_of(self.one), quorum=2, patience_ms=patience_ms) for _ in range(3)
         ]
@@ -158,10 +169,9 @@ class SentinelSet(Started):
         """Start, and wait until every Sentinel knows the replica and the others."""
         for server in (self.one, self.two):
             await server.start()
-        call(port_of(self.two), "REPLICAOF", "127.0.0.1", port_of(self.one))
-        await until(self._replicating, what="the replica follows its master")
+        await follow(self.two, self.one)
         for sentinel in self.sentinels:
-            await asyncio.to_thread(sentinel.launch)
+            await sentinel.start()
         await until(self._known, what="the Sentinels know each other and the replica")
 
     def close(self) -> None:
@@ -173,7 +183,7 @@ class SentinelSet(Started):
 
     async def replicated(self) -> None:
         """Wait until the replica has what the master has."""
-        await until(self._replicating, what="the replica follows its master")
+        await replicated(self.two, self.one)
 
     async def cut_off_replica(self) -> None:
         """Freeze the replica and drop its link: what is written now never reaches it."""
@@ -209,9 +219,6 @@ class SentinelSet(Started):
     def named(sentinel: Sentinel) -> int:
         """Port of the master by the words of one Sentinel."""
         return int(call(sentinel.port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
-
-    def _replicating(self) -> bool:
-        return _follows(self.two, self.one)
 
     def _known(self) -> bool:
         for sentinel in self.sentinels:
@@ -306,10 +313,7 @@ class RedisCluster(Started):
 
     async def replicated(self) -> None:
         """Wait until the replica has what its master has."""
-        await until(self._replicating, what="the replica follows its master")
-
-    def _replicating(self) -> bool:
-        return _follows(self.nodes[3], self.nodes[1])
+        await replicated(self.nodes[3], self.nodes[1])
 
     async def well(self) -> None:
         """Wait until the first three say that the cluster is whole, and name the same owners."""
