@@ -90,7 +90,7 @@ class Decisions:
             request.generation,
             request.policy,
             self.bounds.at_most_once,
-            in_hand=frozenset(notification.in_flight.executing),
+            in_hand=notification.in_flight.executing,
         )
 
     def channel_states(self, notification: Notification) -> Sequence[ChannelState]:

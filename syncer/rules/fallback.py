@@ -28,7 +28,7 @@ def stood_by(
     states: Sequence[ChannelState],
     before: Mapping[str, State],
     fallbacks: Sequence[Fallback],
-    ordered: Collection[str],
+    tried: Collection[str],
 ) -> tuple[ChannelState, ...]:
     """
     Return the states of channels, with those of fallbacks that are not needed, or not yet.
@@ -37,16 +37,15 @@ def stood_by(
         states: As if each channel stood for itself.
         before: States of the others, of those that a resend request opened again as they had ended.
         fallbacks: Of the plan.
-        ordered: Channels with a resend request: such a fallback is tried, needed or not.
+        tried: Channels with a resend request, or an attempt that may be on its way into the log: such a
+            fallback is tried, needed or not.
     """
     needs: dict[str, list[State]] = {}
     for each in fallbacks:
         needs.setdefault(each.channel, []).append(
             _need([before[c] for c in each.of if c in before])
         )
-    return tuple(
-        _standing(s, needs[s.channel], ordered) if s.channel in needs else s for s in states
-    )
+    return tuple(_standing(s, needs[s.channel], tried) if s.channel in needs else s for s in states)
 
 
 def _need(others: Sequence[State]) -> State:
@@ -56,9 +55,9 @@ def _need(others: Sequence[State]) -> State:
     return State.NOT_NEEDED if all(s.finished for s in others) else State.STANDBY
 
 
-def _standing(own: ChannelState, needs: Sequence[State], ordered: Collection[str]) -> ChannelState:
-    tried = own.channel in ordered and not own.state.finished
-    if State.PENDING in needs or own.state in _BUSY or tried:
+def _standing(own: ChannelState, needs: Sequence[State], tried: Collection[str]) -> ChannelState:
+    under_way = own.channel in tried and not own.state.finished
+    if State.PENDING in needs or own.state in _BUSY or under_way:
         return own
     if State.STANDBY not in needs:
         return replace(own, state=State.NOT_NEEDED, reason="what it is the fallback of has arrived")

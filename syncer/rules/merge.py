@@ -17,8 +17,8 @@ one of ours whose id was dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key, join
 from syncer.model.conditions import LOG_UNAVAILABLE, QUARANTINED, RECORD_TRUSTED
@@ -73,9 +73,10 @@ class Facts:
     untrusted: str = ""
     #: Whether the log cannot be read again; nothing is called failed then, because the log may know better.
     unread: bool = False
-    #: Attempts that this process carries out. A journaled one is shown as unknown but counts as open: it
-    #: may be the last one, and a final phase could not be taken back.
-    in_hand: frozenset[AttemptId] = frozenset()
+    #: Channels of the attempts that this process carries out; a final phase could not be taken back. A
+    #: journaled one is shown as unknown but counts as open, since it may be the last one; and a fallback is
+    #: tried that no record says to be under way yet.
+    in_hand: Mapping[AttemptId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,8 @@ def _channel_states(
         # An order that is spent may be what ended a channel; one that opened it again needs no fallback.
         if (own := state(channel, ordered=False).state).finished:
             before[channel] = own
-    return stood_by(states, before, view.plan.fallbacks, view.orders if ordered else ())
+    tried = {*facts.in_hand.values(), *(view.orders if ordered else ())}
+    return stood_by(states, before, view.plan.fallbacks, tried)
 
 
 def merge(

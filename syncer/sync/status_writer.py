@@ -442,7 +442,7 @@ class StatusWriter:
             violation=notification.violation,
             untrusted=notification.judged.untrusted,
             unread=self._journals(notification),
-            in_hand=frozenset(notification.in_flight.executing),
+            in_hand=notification.in_flight.executing,
         )
         if journal is None:
             # Under a claim the log is in use, and a mark is an old one; else it stays as it is.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -40,24 +40,28 @@ def made(text: str) -> list[Attempt]:
     return found
 
 
-def seen(text: str, plan: Plan = PLAN, ordered: str = "", before: str = "") -> list[ChannelState]:
+def seen(
+    text: str, plan: Plan = PLAN, ordered: str = "", before: str = "", in_hand: str = ""
+) -> list[ChannelState]:
     """The states of a plan's channels; `before` are the attempts before a request to send again."""
     view = LogView(plan=plan, attempts={a.id: a for a in made(text)})
     for channel in ordered:
         known = made(before)
         view.orders[channel] = frozenset(a.id for a in known if a.channel == channel)
-    return list(channel_states_of(view, Status(), FACTS))
+    facts = replace(FACTS, in_hand={AttemptId(f"0.2-{c}"): c for c in in_hand})
+    return list(channel_states_of(view, Status(), facts))
 
 
 @dataclass(frozen=True)
 class Case:
-    """Attempts, and the states that follow; what was there before an order."""
+    """Attempts, and the states that follow; what was there before an order, and what is on its way."""
 
     attempts: str
     states: str
     plan: Plan = PLAN
     ordered: str = ""
     before: str = ""
+    in_hand: str = ""
 
 
 CASES = {
@@ -69,6 +73,9 @@ CASES = {
     "it is superseded": Case("a~", "Superseded NotNeeded"),
     "the fallback, used for the time, goes on": Case("a. b.", "Retrying Retrying"),
     "the fallback, used for the time, gives way": Case("a. b. a+", "Delivered NotNeeded"),
+    "the fallback, used for the time, is being sent to again": Case(
+        "a. b. a+", "Delivered Retrying", in_hand="b"
+    ),
     "the fallback has arrived, which ends nothing else": Case("a. b+", "Retrying Delivered"),
     "both have arrived": Case("b+ a+", "Delivered Delivered"),
     "neither has": Case("a! b!", "Failed Failed"),
@@ -97,7 +104,7 @@ CASES = {
 def test_states(case: str) -> None:
     """A fallback is needed once something has ended in vain, and not once all has arrived."""
     wanted = CASES[case]
-    found = seen(wanted.attempts, wanted.plan, wanted.ordered, wanted.before)
+    found = seen(wanted.attempts, wanted.plan, wanted.ordered, wanted.before, wanted.in_hand)
     assert [s.state.value for s in found] == wanted.states.split()
 
 

@@ -94,7 +94,9 @@ OPEN = Attempt(AttemptId("0.20-1"), "slack:ops", AttemptState.INTENT, started=90
 
 def facts(*in_hand: AttemptId, at_most_once: bool = False) -> Facts:
     """One attempt is allowed."""
-    return Facts(1, RetryPolicy(max_attempts=1), at_most_once, in_hand=frozenset(in_hand))
+    return Facts(
+        1, RetryPolicy(max_attempts=1), at_most_once, in_hand=dict.fromkeys(in_hand, "slack:ops")
+    )
 
 
 @pytest.mark.parametrize("at_most_once", [False, True])
