@@ -969,7 +969,14 @@ class Checks:
             if others - {attempt_epoch(AttemptId(identity))}:
                 self.mark("journaled after a former owner")
             subject.opened[channel].add(identity)
-            counted = sum(not self.ever[i].unsent for i in subject.opened[channel])
+            # Its owner knows what later ones do as little as an intent of an earlier one that has never led
+            # to a send, since Redis kept the answer to itself.
+            counted = sum(
+                not e.unsent
+                and (e is known or e.begun or e.state > 0 or i in subject.shown)
+                and not _is_later(attempt_epoch(AttemptId(i)), identity)
+                for i, e in ((i, self.ever[i]) for i in subject.opened[channel])
+            )
             excused = sum(self._of(i, channel) for i in subject.lost) + subject.orders[channel]
             if counted > subject.most + excused and not subject.excused:
                 self.fail("S12", f"{where}: number {counted} of {subject.most}")
