@@ -187,7 +187,7 @@ class Journal:
         An attempt that a former owner journaled without a result is unknown. The next attempt waits as
         after a claim, as it does after every attempt of a former owner.
         """
-        status, view = notification.request.status, notification.view
+        status, view = notification.status, notification.view
         for shown in status.attempts:
             known = view.attempts.get(shown.id)
             if shown.id in notification.in_flight.executing or (
@@ -221,7 +221,7 @@ class Journal:
         """The attempt, with a time and a wait if its sender ended before it wrote the result."""
         if shown.state is not AttemptState.UNKNOWN or shown.due or shown.error != WRITTEN_AHEAD:
             return shown
-        made = sum(a.channel == shown.channel for a in notification.request.status.attempts)
+        made = sum(a.channel == shown.channel for a in notification.status.attempts)
         wait = self.backoff(notification.request.policy, made)
         now = self.recorder.time.now()
         return replace(shown, ended=now, due=now + wait, error=SENDER_ENDED)

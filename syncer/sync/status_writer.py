@@ -328,11 +328,7 @@ class StatusWriter:
             patch = difference(before, wanted)
             # Nothing is shown of a log that cannot be read: if it becomes readable before the answer
             # arrives, none of its records may be acknowledged.
-            mark = (
-                _NOTHING
-                if notification.quarantine or notification.judged.untrusted
-                else notification.view.publishable
-            )
+            mark = _NOTHING if self._withheld(notification) else notification.view.publishable
             if not patch:
                 if unclear is not None:
                     self._on_settled(notification, unclear, merged)
@@ -447,7 +443,7 @@ class StatusWriter:
         if journal is None:
             # Under a claim the log is in use, and a mark is an old one; else it stays as it is.
             journal = (outage.note or None) if notification.claim is None else ""
-        if notification.quarantine or notification.judged.untrusted or self._unjudged(notification):
+        if self._withheld(notification):
             status = quarantine(request.status, notification.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
         # A log that was never read, because Redis does not answer, has no position.
@@ -455,6 +451,11 @@ class StatusWriter:
         if notification.view.position:
             mark = LogMark(notification.view.position, term.epoch, self.recorder.log.store)
         return merge(status, notification.view, facts, now=now, mark=mark, journal=journal)
+
+    def _withheld(self, notification: Notification) -> bool:
+        """Whether a status gets a condition alone, and nothing of what is known."""
+        doubted = notification.quarantine or notification.judged.untrusted
+        return bool(doubted) or self._unjudged(notification)
 
     def _unjudged(self, notification: Notification) -> bool:
         """Whether a status says more than is known, and the log is away that could tell."""

@@ -381,6 +381,18 @@ async def test_channels_that_others_have_written_are_no_plan() -> None:
     assert away.notification.view.plan is None
 
 
+async def test_what_is_disregarded_is_not_taken_up() -> None:
+    """A claim has found it false, and the object still shows it when Redis goes away."""
+    away = Away()
+    away.lose()
+    away.journal.active = True
+    made_up = Attempt(AttemptId("0.5-1"), "c", AttemptState.SUCCESS, WALL - 900, WALL - 500)
+    shows(away.notification, status=replace(parse_status({}), attempts=(made_up,)))
+    away.notification.judged.disregard(parse_status({}))
+    away.journal.take_up(away.notification, away.term)
+    assert not away.attempts
+
+
 async def test_what_is_not_known_whole_is_held_and_says_why(away: Away) -> None:
     """Nothing is decided for it, and the reason is there to be shown until it goes."""
     away.notification.news()
