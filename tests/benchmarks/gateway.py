@@ -21,9 +21,9 @@ from typing import Final
 
 from tests.benchmarks.child import child
 from tests.benchmarks.load import pid_of, progress, servers
-from tests.benchmarks.report import Report, cpu_seconds, resident_mib
+from tests.benchmarks.report import Json, Report, cpu_seconds, resident_mib
 from tests.benchmarks.soak import growth
-from tests.benchmarks.webhooks import Json, Orders, exchange, request_of
+from tests.benchmarks.webhooks import Orders, exchange, request_of
 from tests.e2e.gateway import TOKEN, GatewayProcess
 from tests.e2e.gateway_outage import play
 from tests.integration.scripted import write_kubeconfig

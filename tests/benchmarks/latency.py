@@ -138,14 +138,10 @@ class Bench:
         return [self.watcher.ended[n] - self.receiver.answered[n] for n in names]
 
     async def _all_end(self, names: Sequence[str]) -> None:
-        left = set(names)
-
-        def ended() -> bool:
-            left.difference_update([n for n in left if n in self.watcher.ended])
-            return not left
-
+        ended = self.watcher.ended.keys()
         await until(
-            ended, lambda: f"{len(left)} of {len(names)} end; {self.process.tail()}",
+            lambda: ended >= set(names),
+            lambda: f"{len(set(names) - ended)} of {len(names)} end; {self.process.tail()}",
             within=120, every=0.05,
         )  # fmt: skip
 

@@ -20,14 +20,13 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tests.benchmarks.report import Report
+from tests.benchmarks.report import Json, Report
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane, built_programs
 from tests.servers.definition import load_crd, serve
 from tests.servers.redis import RedisServer, find_binary
 
-Json = dict[str, Any]
 T = TypeVar("T")
 S = TypeVar("S")
 

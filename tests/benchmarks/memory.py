@@ -38,7 +38,6 @@ from syncer.model.record import Plan, Record, attempt_record, intent_record, pla
 from syncer.model.resource import RetryPolicy
 from syncer.runtime.supervise import beside
 from tests.benchmarks.load import (
-    Json,
     at_rest,
     notifier_of,
     pid_of,
@@ -56,7 +55,7 @@ from tests.benchmarks.recovery import (
     put,
     put_in,
 )
-from tests.benchmarks.report import Report, cpu_seconds
+from tests.benchmarks.report import Json, Report, cpu_seconds
 from tests.benchmarks.sizing import (
     FINISHED,
     Shape,

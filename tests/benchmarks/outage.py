@@ -33,14 +33,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.benchmarks import throughput
 from tests.benchmarks.counters import api_metrics, requests_in
 from tests.benchmarks.idle import share_out
 from tests.benchmarks.load import SHARED, at_rate, plane_of, programs, progress, spread
 from tests.benchmarks.replicas import SHARDS
-from tests.benchmarks.report import Report, percentile
+from tests.benchmarks.report import Json, Report, percentile
 from tests.benchmarks.strategies import Optimistic
 from tests.e2e.checker import Kind, unlogged
 from tests.e2e.harness import BUSY, OK, SEND_TIMEOUT, NotifierProcess, Stage, stage, until
@@ -48,8 +48,6 @@ from tests.fakes.proxy import Proxy
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import port_of
-
-Json = dict[str, Any]
 
 WHOLE, KILLED, EMPTY, CUT = "whole", "owner killed", "empty", "one cut off"
 KINDS: Final = (WHOLE, KILLED, EMPTY, CUT)

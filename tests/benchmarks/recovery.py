@@ -41,8 +41,8 @@ from syncer.model.resource import LogMark, RetryPolicy, Status, parse_object
 from syncer.model.times import format_time
 from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, merge
-from tests.benchmarks.load import Json, SteadyReceiver, notifier_of, pid_of, servers
-from tests.benchmarks.report import Report, cpu_seconds, resident_mib
+from tests.benchmarks.load import SteadyReceiver, notifier_of, pid_of, servers
+from tests.benchmarks.report import Json, Report, cpu_seconds, resident_mib
 from tests.benchmarks.watching import unwatched
 from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, _stamp, until
 from tests.integration.api import notification

@@ -25,7 +25,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
@@ -34,7 +34,7 @@ from syncer.rules.shards import Sharding
 from tests.benchmarks.idle import share_out
 from tests.benchmarks.load import SHARED, pid_of, progress, servers, spread
 from tests.benchmarks.recovery import put_of
-from tests.benchmarks.report import Measured, Report, cpu_seconds, resident_mib
+from tests.benchmarks.report import Json, Measured, Report, cpu_seconds, resident_mib
 from tests.e2e.harness import (
     QUICK as POLICY,
 )
@@ -49,8 +49,6 @@ from tests.e2e.harness import (
 from tests.fakes.proxy import Proxy
 from tests.integration.api import notification
 from tests.servers.controlplane import ControlPlane
-
-Json = dict[str, Any]
 
 SHARDS: Final[int] = SHARED["sharding"]["shards"]
 #: For a quick look: leases of 5.5 s.
@@ -212,16 +210,10 @@ async def _put(place: _Place, names: Mapping[str, str]) -> None:
 
 async def _sent(place: _Place, names: Sequence[str]) -> None:
     """Wait until all of these have ended as they should."""
-    watcher, left = place.here.watcher, set(names)
-
-    def ended() -> bool:
-        for name in [n for n in left if watcher.phase(place.uids[n]) == "Sent"]:
-            left.discard(name)
-        return not left
-
+    watcher = place.here.watcher
     await until(
-        ended,
-        lambda: f"{len(left)} more are sent; {place.processes[0].tail()}",
+        lambda: all(watcher.phase(place.uids[name]) == "Sent" for name in names),
+        lambda: f"all are sent; {place.processes[0].tail()}",
         within=_SENT_WITHIN, every=0.1,
     )  # fmt: skip
 

@@ -19,17 +19,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.benchmarks.idle import share_out
 from tests.benchmarks.load import SHARED, at_rest, on_servers, progress
 from tests.benchmarks.replicas import SHARDS, SHORT
-from tests.benchmarks.report import Report
+from tests.benchmarks.report import Json, Report
 from tests.e2e.checker import Kind
 from tests.e2e.harness import BUSY, OK, SEND_TIMEOUT, NotifierProcess, Stage, _stamp, stage, until
 from tests.servers.controlplane import ControlPlane
-
-Json = dict[str, Any]
 
 FAULTS: Final = ("SIGKILL", "freeze")
 _POLICY: Final = {"maxAttempts": 5, "initialBackoffSeconds": 5, "backoffMultiplier": 1}

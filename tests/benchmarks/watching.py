@@ -19,8 +19,7 @@ from typing import Final
 
 import redis.asyncio as redis_asyncio
 
-from tests.benchmarks.load import Json
-from tests.benchmarks.report import percentile
+from tests.benchmarks.report import Json, percentile
 from tests.e2e.harness import TERMINAL, Receiver, Stage, Watcher, _ended
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane

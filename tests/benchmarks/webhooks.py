@@ -19,12 +19,10 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from tests.benchmarks.child import say
-from tests.benchmarks.report import percentile
-
-Json = dict[str, Any]
+from tests.benchmarks.report import Json, percentile
 
 _HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"

@@ -24,6 +24,7 @@ from tests.e2e.harness import Stage, stage, until
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.apistate import ApiState
+from tests.integration.scripted import write_kubeconfig
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -57,17 +58,7 @@ async def installed(
         state.answer(Request("POST", "/api/v1/namespaces", {}, body))
 
     async with FakeApiServer(state) as server:
-        kubeconfig = folder / "kubeconfig"
-        kubeconfig.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1", "kind": "Config", "current-context": "c",
-                    "clusters": [{"name": "c", "cluster": {"server": server.url}}],
-                    "users": [{"name": "u", "user": {}}],
-                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                }
-            )
-        )  # fmt: skip
+        kubeconfig = Path(write_kubeconfig(folder / "kubeconfig", server.url))
         plane = SimpleNamespace(
             api=SimpleNamespace(create_namespace=create_namespace),
             server=server.url, admin_token="", ca_file=None, controller_kubeconfig=kubeconfig,

@@ -226,20 +226,17 @@ async def test_a_call_under_way_shortens_no_wait(tmp_path: Path) -> None:
             return web.Response(status=503)
         return web.Response(status=429, headers={"Retry-After": "200"})
 
-    async with ScriptedServer(handle) as server:
-        file = write_kubeconfig(tmp_path / "k", server.url)
-        async with await connect(file, yields=True) as client, asyncio.timeout(30):
-            late = asyncio.create_task(client.request("GET", "/late", timeout=5))
-            while not server.seen:
-                await asyncio.sleep(0.01)
-            with pytest.raises(Unavailable, match="429"):
-                await client.request("GET", "/a", timeout=5)
-            answer.set()
-            with pytest.raises(Unavailable, match="503"):
-                await late
-            with pytest.raises(Unavailable, match="asks for a pause") as refused:
-                await client.request("GET", "/b", timeout=5)
-            assert 15 < (refused.value.retry_after or 0) <= 30
+    async with served(tmp_path, handle, yields=True) as (server, client):
+        late = asyncio.create_task(client.request("GET", "/late", timeout=5))
+        await eventually(lambda: server.seen)
+        with pytest.raises(Unavailable, match="429"):
+            await client.request("GET", "/a", timeout=5)
+        answer.set()
+        with pytest.raises(Unavailable, match="503"):
+            await late
+        with pytest.raises(Unavailable, match="asks for a pause") as refused:
+            await client.request("GET", "/b", timeout=5)
+        assert 15 < (refused.value.retry_after or 0) <= 30
 
 
 async def test_answer_that_is_no_object_is_no_success(tmp_path: Path) -> None:
@@ -279,12 +276,10 @@ async def test_redirect_does_not_carry_the_token_away(tmp_path: Path) -> None:
 
     async with (
         ScriptedServer(always(lambda: web.json_response({}))) as target,
-        ScriptedServer(redirect) as server,
+        served(tmp_path, redirect, user={"token": CANARY}) as (server, client),
     ):
-        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": CANARY})
-        async with await connect(config) as client:
-            with pytest.raises(Rejected) as caught:
-                await client.request("GET", "/x", timeout=2)
+        with pytest.raises(Rejected) as caught:
+            await client.request("GET", "/x", timeout=2)
         assert caught.value.reason == "HTTP307"
         assert server.headers[0]["Authorization"] == f"Bearer {CANARY}"
         assert server.headers[0]["User-Agent"] == "ledger-test/1"
@@ -318,8 +313,6 @@ async def test_rotated_token_is_read_again(
         )
         assert answers == [{"ok": True}] * 5
         assert rebuilds(caplog) == 1
-        async with client.stream("/w?watch=1", {}, connect_timeout=2, idle_timeout=2) as lines:
-            assert [line async for line in lines] == [b'{"n": 1}']
 
 
 async def test_stream_renews_credentials_too(tmp_path: Path) -> None:

@@ -706,14 +706,7 @@ def test_no_expiry_with_an_open_intent(real: Served) -> None:
     assert view.attempts[AttemptId(A1)].state is SUCCESS
     assert real.run(KEY, ack(position, chain.encode(), ttl=60)) == [b"OK", 0]
     assert real.ttl(KEY) == -1
-
-
-def test_no_expiry_by_an_earlier_position(real: Served) -> None:
-    """H2: marks that somebody else moved to the end do not make an earlier ACK final."""
-    log = built(
-        real, claim(OLD), intent(OLD, A1), claim(NOW), recover(NOW, A1), intent(NOW, A2),
-        outcome(A1),
-    )  # fmt: skip
+    # H2: marks that somebody else moved to the end do not make that ACK final.
     assert real.run(KEY, ack(4, chain_of(log[4]))) == [b"OK", 0]
     assert real.run(KEY, ack(2, chain_of(log[2]), ttl=60)) == [b"OK", 0]
     assert real.ttl(KEY) == -1

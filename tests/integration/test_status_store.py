@@ -50,78 +50,83 @@ def manifest(name: str, namespace: str = "ns", **metadata: Any) -> dict[str, Any
     }
 
 
-async def test_status_is_written_against_a_version(
+@pytest.fixture
+async def store(
     control_plane: ControlPlane, namespace: str
+) -> AsyncIterator[NotificationRequestClient]:
+    """The store of a real server."""
+    async with await connect(control_plane.kubeconfig) as client:
+        yield NotificationRequestClient(client)
+
+
+async def create(plane: ControlPlane, document: dict[str, Any]) -> None:
+    """Create an object as administrator."""
+    code, made = await plane.request("POST", list_path(document["metadata"]["namespace"]), document)
+    assert code == 201, made
+
+
+async def test_status_is_written_against_a_version(
+    control_plane: ControlPlane, namespace: str, store: NotificationRequestClient
 ) -> None:
     """A patch with the version that was read succeeds, and with an older one conflicts."""
-    async with await connect(control_plane.kubeconfig) as client:
-        store = NotificationRequestClient(client)
-        await client.request("POST", list_path(namespace), body=manifest("a", namespace), timeout=5)
-        first = await store.get(namespace, "a")
-        assert (first.status.phase, first.name, first.namespace) == ("", "a", namespace)
-        version = first.resource_version
-        second = await store.patch(
-            namespace, "a", {"phase": "Pending", "message": "m"}, resource_version=version
-        )
-        assert (second.status.phase, second.uid) == ("Pending", first.uid)
-        assert version_key(second.resource_version) > version_key(version)
-        with pytest.raises(Conflict, match="409"):
-            await store.patch(namespace, "a", {"phase": "Sending"}, resource_version=version)
-        third = await store.patch(
-            namespace, "a", {"message": None}, resource_version=second.resource_version
-        )
-        assert (third.status.phase, third.status.message) == ("Pending", "")
-        assert (await store.get(namespace, "a")).resource_version == third.resource_version
+    await create(control_plane, manifest("a", namespace))
+    first = await store.get(namespace, "a")
+    assert (first.status.phase, first.name, first.namespace) == ("", "a", namespace)
+    version = first.resource_version
+    second = await store.patch(
+        namespace, "a", {"phase": "Pending", "message": "m"}, resource_version=version
+    )
+    assert (second.status.phase, second.uid) == ("Pending", first.uid)
+    assert version_key(second.resource_version) > version_key(version)
+    with pytest.raises(Conflict, match="409"):
+        await store.patch(namespace, "a", {"phase": "Sending"}, resource_version=version)
+    third = await store.patch(
+        namespace, "a", {"message": None}, resource_version=second.resource_version
+    )
+    assert (third.status.phase, third.status.message) == ("Pending", "")
+    assert (await store.get(namespace, "a")).resource_version == third.resource_version
 
 
 async def test_odd_values_that_the_server_takes(
-    control_plane: ControlPlane, namespace: str
+    control_plane: ControlPlane, namespace: str, store: NotificationRequestClient
 ) -> None:
     """What its schema lets through as a time is read, and what was read may be written again."""
     taken = 0
-    async with await connect(control_plane.kubeconfig) as client:
-        store = NotificationRequestClient(client)
-        await client.request("POST", list_path(namespace), body=manifest("a", namespace), timeout=5)
-        found = await store.get(namespace, "a")
-        for text in ODD_TIMES:
-            condition = {
-                "type": "T", "status": "True", "reason": "R", "message": "",
-                "lastTransitionTime": text,
-            }  # fmt: skip
-            odd = {"queuedAt": text, "conditions": [condition], "log": {"epoch": text}}
-            found = await store.patch(namespace, "a", odd, resource_version=found.resource_version)
-            assert found.status.queued_at == ODD_TIMES[text]
-            again = render_status(found.status)
-            found = await store.patch(
-                namespace, "a", again, resource_version=found.resource_version
-            )
-            taken += 1
+    await create(control_plane, manifest("a", namespace))
+    found = await store.get(namespace, "a")
+    for text in ODD_TIMES:
+        condition = {
+            "type": "T", "status": "True", "reason": "R", "message": "",
+            "lastTransitionTime": text,
+        }  # fmt: skip
+        odd = {"queuedAt": text, "conditions": [condition], "log": {"epoch": text}}
+        found = await store.patch(namespace, "a", odd, resource_version=found.resource_version)
+        assert found.status.queued_at == ODD_TIMES[text]
+        again = render_status(found.status)
+        found = await store.patch(namespace, "a", again, resource_version=found.resource_version)
+        taken += 1
     assert taken == len(ODD_TIMES)
 
 
-async def test_refusals_keep_their_kinds(control_plane: ControlPlane, namespace: str) -> None:
+async def test_refusals_keep_their_kinds(
+    control_plane: ControlPlane, namespace: str, store: NotificationRequestClient
+) -> None:
     """An invalid status, an absent object and a re-created one are told apart."""
-    async with await connect(control_plane.kubeconfig) as client:
-        store = NotificationRequestClient(client)
-        with pytest.raises(Gone):
-            await store.get(namespace, "a")
-        with pytest.raises(Gone):
-            await store.patch(namespace, "a", {"phase": "Sent"}, resource_version="1")
-        body = manifest("a", namespace)
-        await client.request("POST", list_path(namespace), body=body, timeout=5)
-        old = await store.get(namespace, "a")
-        with pytest.raises(Rejected) as caught:
-            await store.patch(
-                namespace, "a", {"phase": "Odd"}, resource_version=old.resource_version
-            )
-        assert caught.value.reason == "Invalid"
-        await control_plane.request("DELETE", f"{list_path(namespace)}/a")
-        await client.request("POST", list_path(namespace), body=body, timeout=5)
-        with pytest.raises(Conflict):
-            await store.patch(
-                namespace, "a", {"phase": "Sent"}, resource_version=old.resource_version
-            )
-        assert (await store.get(namespace, "a")).status.phase == ""
+    with pytest.raises(Gone):
+        await store.get(namespace, "a")
+    with pytest.raises(Gone):
+        await store.patch(namespace, "a", {"phase": "Sent"}, resource_version="1")
+    body = manifest("a", namespace)
+    await create(control_plane, body)
+    old = await store.get(namespace, "a")
+    with pytest.raises(Rejected) as caught:
+        await store.patch(namespace, "a", {"phase": "Odd"}, resource_version=old.resource_version)
+    assert caught.value.reason == "Invalid"
+    await control_plane.request("DELETE", f"{list_path(namespace)}/a")
+    await create(control_plane, body)
+    with pytest.raises(Conflict):
+        await store.patch(namespace, "a", {"phase": "Sent"}, resource_version=old.resource_version)
+    assert (await store.get(namespace, "a")).status.phase == ""
 
 
 #: What a webhook answers: what that is taken for.
@@ -197,31 +202,31 @@ async def _pages(
         yield page
 
 
-async def test_list_comes_in_pages(control_plane: ControlPlane, namespace: str) -> None:
+async def test_list_comes_in_pages(
+    control_plane: ControlPlane, namespace: str, store: NotificationRequestClient
+) -> None:
     """Pages follow each other by their token and share one resourceVersion."""
-    async with await connect(control_plane.kubeconfig) as client:
-        store = NotificationRequestClient(client)
-        for n in range(5):
-            body = manifest(f"n{n}", namespace)
-            await client.request("POST", list_path(namespace), body=body, timeout=5)
-        pages = [p async for p in _pages(store, namespace, limit=2)]
-        assert [[o.name for o in p.objects] for p in pages] == [["n0", "n1"], ["n2", "n3"], ["n4"]]
-        assert len({p.resource_version for p in pages}) == 1
-        # Other tests' objects fill pages of their own.
-        everywhere = [o.namespace async for p in _pages(store) for o in p.objects]
-        assert everywhere.count(namespace) == 5
+    for n in range(5):
+        body = manifest(f"n{n}", namespace)
+        await create(control_plane, body)
+    pages = [p async for p in _pages(store, namespace, limit=2)]
+    assert [[o.name for o in p.objects] for p in pages] == [["n0", "n1"], ["n2", "n3"], ["n4"]]
+    assert len({p.resource_version for p in pages}) == 1
+    # Other tests' objects fill pages of their own.
+    everywhere = [o.namespace async for p in _pages(store) for o in p.objects]
+    assert everywhere.count(namespace) == 5
 
 
-async def test_a_list_may_be_of_a_label_alone(control_plane: ControlPlane, namespace: str) -> None:
+async def test_a_list_may_be_of_a_label_alone(
+    control_plane: ControlPlane, namespace: str, store: NotificationRequestClient
+) -> None:
     """The API server selects: only what bears the label is sent, however many others there are."""
-    async with await connect(control_plane.kubeconfig) as client:
-        store = NotificationRequestClient(client)
-        for n in range(3):
-            body = manifest(f"n{n}", namespace)
-            body["metadata"]["labels"] = {"notification-ledger/event": f"e{n}"}
-            await client.request("POST", list_path(namespace), body=body, timeout=5)
-        page = await store.list_page(namespace, labels="notification-ledger/event=e1")
-        assert [o.name for o in page.objects if isinstance(o, NotificationRequest)] == ["n1"]
+    for n in range(3):
+        body = manifest(f"n{n}", namespace)
+        body["metadata"]["labels"] = {"notification-ledger/event": f"e{n}"}
+        await create(control_plane, body)
+    page = await store.list_page(namespace, labels="notification-ledger/event=e1")
+    assert [o.name for o in page.objects if isinstance(o, NotificationRequest)] == ["n1"]
 
 
 async def test_reads_never_ask_for_a_cached_state(tmp_path: Path) -> None:
