@@ -559,27 +559,17 @@ async def test_age_alone_gives_nothing_up(world: World) -> None:
     assert await world.feed()._give_up_expired(parts) == parts
 
 
-@pytest.mark.parametrize("batch", [4, 16])
-async def test_all_that_is_too_old_is_given_up_at_once(world: World, batch: int) -> None:
-    """While the sinks are down, one failure is enough for a backlog of any length."""
-    for n in range(40):
+@pytest.mark.parametrize(("batch", "old"), [(4, True), (16, True), (4, False)])
+async def test_all_that_is_too_old_is_given_up_at_once(world: World, batch: int, old: bool) -> None:
+    """While the sinks are down, one failure is enough for a backlog of any length; else no more is read."""
+    for n in range(60):
         world.put(f"u{n}")
-    world.now += 3_600_000
+    world.now += 3_600_000 * old
     world.sink.answers = away(1)
     buffer = ONCE.model_copy(update={"batch_size": batch})
     assert not await world.feed(buffer=buffer).round()
-    assert (world.dropped(), world.cache.unaudited) == (40, {})
-
-
-async def test_giving_up_ends_where_nothing_is_too_old(world: World) -> None:
-    """The rest of the backlog is not even read."""
-    for n in range(60):
-        world.put(f"u{n}")
-    world.sink.answers = away(1)
-    buffer = ONCE.model_copy(update={"batch_size": 4})
-    assert not await world.feed(buffer=buffer).round()
-    assert (world.dropped(), len(world.cache.unaudited)) == (0, 60)
-    assert len(world.redis.calls) == 2 * 16
+    assert (world.dropped(), len(world.cache.unaudited)) == ((60, 0) if old else (0, 60))
+    assert old or len(world.redis.calls) == 2 * 16
 
 
 # -- the mark ---------------------------------------------------------------------------------------

@@ -424,9 +424,3 @@ async def test_a_setting_that_cannot_be_used_is_named(files: Files, case: str) -
     error = await files.refused()
     assert error.path == path
     assert str(error).startswith(f"{path}: {reason}")
-
-
-async def test_routing_that_cannot_be_used_refuses_the_start(files: Files) -> None:
-    """There is no last good one yet."""
-    files.routing = "route: {receiver: nobody}\nreceivers: [{name: ops}]\n"
-    assert "receiver 'nobody' not found" in str(await files.refused())

@@ -43,19 +43,28 @@ class Process:
         return answer
 
 
-@pytest.mark.parametrize("audit", [False, True])
+#: Whether there is a feed, the grace of the environment, and the seconds of sends, results and writes.
+BOUNDS: Final[dict[str, tuple[bool, float | None, tuple[float, float, float]]]] = {
+    "without a feed": (False, None, (12.0, 5.0, 8.0)),
+    "with a feed": (True, None, (12.0, 5.0, 8.0)),
+    "ten seconds": (True, 10.0, (3.0, 2.0, 8.0 * 8.0 / 15.0)),
+}
+
+
+@pytest.mark.parametrize("case", BOUNDS)
 async def test_a_shutdown_has_an_order_and_bounds(
-    audit: bool, caplog: pytest.LogCaptureFixture
+    case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Sends end within the longest send and some; each later step has its seconds; Leases go last."""
+    """Sends end within the longest send, or their share; each step has its time; Leases go last."""
     caplog.set_level("INFO", "ledger")
-    process = Process(audit=audit)
+    audit, grace, (sending, recording, writing) = BOUNDS[case]
+    process = Process(audit=audit, grace=grace)
     process.stop.requested.set()
     with pytest.raises(Stopped):
         await drain(cast("Parts", process.parts))
     assert process.asked == [
-        ("controller", {"sending": 12.0, "recording": 5.0}),
-        ("sync", 108.0),
+        ("controller", {"sending": sending, "recording": pytest.approx(recording)}),
+        ("sync", pytest.approx(100.0 + writing)),
         *([("audit", 3.0)] if audit else []),
         ("events", 2.0),
         ("release", {"timeout": 2.0}),
@@ -88,19 +97,6 @@ def test_a_short_grace_is_shared(grace: float | None, spent: float) -> None:
     elif spent == 0.0 and grace is not None:
         # Whoever comes last may have all that is left.
         assert given[-1] == pytest.approx(min(STEPS[-1], grace - EXIT))
-
-
-async def test_a_drain_keeps_to_the_grace_of_its_environment() -> None:
-    """Ten seconds, of a process whose steps take no time."""
-    process = Process(audit=True, grace=10.0)
-    process.stop.requested.set()
-    with pytest.raises(Stopped):
-        await drain(cast("Parts", process.parts))
-    asked = dict(process.asked)
-    assert asked["controller"] == {"sending": 3.0, "recording": pytest.approx(2.0)}
-    assert asked["sync"] == pytest.approx(100.0 + 8.0 * 8.0 / 15.0)
-    assert (asked["audit"], asked["events"]) == (3.0, 2.0)
-    assert asked["release"] == {"timeout": 2.0}
 
 
 async def test_nothing_is_drained_before_it_is_asked_for() -> None:

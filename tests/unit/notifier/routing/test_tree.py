@@ -206,13 +206,6 @@ def test_the_message_says_nothing_that_the_object_says() -> None:
     assert "(attributes: type=Simple)" in resolution.message
 
 
-def test_the_root_receiver_counts_as_a_rule() -> None:
-    """Only the built-in console receiver is a fallback."""
-    resolution = resolve(parse(f"route: {{receiver: root}}\n{RECEIVERS}"), {})
-    assert resolution.reason == RULE_MATCHED
-    assert resolution.message == "Matched rules [root] (no attributes) → channels: console"
-
-
 def test_an_empty_file_routes_to_the_console_by_rule() -> None:
     """Upstream's quirk: its built-in configuration counts as matched."""
     resolution = resolve(console_fallback(), {"type": "Simple"})

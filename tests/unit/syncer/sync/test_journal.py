@@ -449,28 +449,6 @@ def journals(away: Away) -> bool:
     return away.journal.active
 
 
-async def test_when_journaling_begins() -> None:
-    """Once Redis has been away long enough, for all, and where nothing is in the way."""
-    away = Away()
-    away.notes.note = None
-    away.lose()
-    await away.journal.look()
-    away.now += 9.5
-    await away.journal.look()
-    assert not journals(away)
-    away.now += 1.0
-    away.notes.others = 1
-    await away.journal.look()
-    assert not journals(away), "another replica has it"
-    away.notes.others = 0
-    await away.journal.look()
-    assert journals(away)
-    assert away.changes == 1
-    assert away.journal.notes().note_of("uid-a") == replace(NOTE, since=WALL + 10_500)
-    await away.journal.look()
-    assert away.changes == 1
-
-
 async def test_marks_are_cleared_once_no_object_carries_one(away: Away) -> None:
     """Redis is back: the Lease says that marks are left until the last of them is gone."""
     away.back()
@@ -515,17 +493,24 @@ def said(caplog: pytest.LogCaptureFixture, text: str) -> int:
 
 
 async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
-    """Each outage of just its time: it is logged once, all is looked at again, and nobody waits."""
+    """In each outage after its time, where nothing is in the way; logged once; nobody waits after it."""
     away = Away()
     away.notes.note = None
     for outage in (1, 2):
         away.journal.allowance = Allowance(0.1, lambda: away.now)
         away.lose()
         await away.journal.look()
-        away.now += 10.0
+        away.now += 9.5
+        await away.journal.look()
+        assert not journals(away)
+        away.now, away.notes.others = away.now + 0.5, 1
+        await away.journal.look()
+        assert not journals(away), "another replica has it"
+        away.notes.others = 0
         for _ in range(3):
             await away.journal.look()
         assert journals(away)
+        assert away.notes.note == replace(NOTE, since=WALL + 10_000 * outage)
         assert (said(caplog, "no replica reaches Redis"), away.changes) == (outage, 2 * outage - 1)
         turns = list[str]()
         for name in ("first", "second"):

@@ -206,7 +206,8 @@ async def test_divergence(
         Divergence.HISTORY, Divergence.LOG_BEHIND, Divergence.UNREADABLE,
     )  # fmt: skip
     assert (here.notification.claim is None) == restored
-    # Whatever it was, the object is about to be told and the controller to look.
+    # Whatever it was, the object is about to be told as it was judged, and the controller to look.
+    assert restored or here.notification.request is here.bench.objects.request
     assert here.notification.publication.pending
     assert set(here.changed) == {"u"}
 
@@ -417,17 +418,6 @@ async def test_what_was_found_is_told(here: Scene, caplog: pytest.LogCaptureFixt
         "WARNING", "the self-audit finds no divergence any more; sending continues",
     )  # fmt: skip
     assert (second["uid"], second["object"]) == ("u", "ns/n")
-
-
-@pytest.mark.parametrize("plant", [spec, status_behind], ids=lambda p: p.__name__)
-async def test_the_object_that_was_judged_is_known_from_then_on(
-    here: Scene,
-    plant: Callable[[Scene], Awaitable[None]],
-) -> None:
-    """The status writer compares with what was found to diverge."""
-    await plant(here)
-    await here.scrubber.check(here.notification)
-    assert here.notification.request is here.bench.objects.request
 
 
 async def test_the_age_of_a_round(here: Scene) -> None:
