@@ -510,7 +510,7 @@ async def test_journaling_ends_and_begins_anew(caplog: pytest.LogCaptureFixture)
         for _ in range(3):
             await away.journal.look()
         assert journals(away)
-        assert away.notes.note == replace(NOTE, since=WALL + 10_000 * outage)
+        assert away.journal.notes().note_of("uid-a") == replace(NOTE, since=WALL + 10_000 * outage)
         assert (said(caplog, "no replica reaches Redis"), away.changes) == (outage, 2 * outage - 1)
         turns = list[str]()
         for name in ("first", "second"):
