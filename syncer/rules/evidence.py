@@ -183,13 +183,11 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
         view = replace(view, doubted=view.doubted | doubted)
     tried = {a.channel for a in (*status.attempts, *view.attempts.values())}
     tried |= {c.name for c in status.rollup.channels} if status.rollup else set()
-    # Of a plan that is lost, only the status says which channels were fallbacks that were not needed; a
-    # person may have requested one of them since.
-    idle = {
-        c.name
-        for c in status.channels
-        if view.plan is None and (c.state in IDLE or (lost and c.state not in NOTHING_DUE))
-    }
+    # Of a plan that is lost, only the status says which channels were fallbacks that were not needed.
+    idle = {c.name for c in status.channels if c.state in IDLE and view.plan is None}
+    # With it may be lost that a person has requested one since, which then is due beside the final phase.
+    requested = lost and view.plan is None
+    due = {c.name for c in status.channels if requested and c.state not in NOTHING_DUE}
     # After an end an attempt is opened by a person's request alone, which the store may have lost.
     ended = replace(view, attempts={i: a for i, a in view.attempts.items() if not a.open})
     states = channel_states_of(ended, status, facts, ordered=False)
@@ -199,7 +197,12 @@ def supported(request: NotificationRequest, view: LogView, about: Circumstances)
     shown = {a.id for a in status.attempts}
     # A log made anew may have got attempts of theirs from this status, which was written after those.
     used = {a.channel for a in view.attempts.values() if view.whole or a.id not in shown} - said
-    states = tuple(s for s in states if s.channel in used or s.channel not in idle)
+    states = tuple(
+        s
+        for s in states
+        if (s.channel in used or s.channel not in idle)
+        and (s.state.finished or s.channel not in due)
+    )
     # Only where an unknown result ends a channel does a resolution open it again.
     opened = tried & (said if about.at_most_once else view.orders.keys())
     if (not states and view.plan is None) or not all(

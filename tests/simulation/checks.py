@@ -817,12 +817,8 @@ class Checks:
             self.fail("S4", f"{subject.name}: {fallen}")
         if old is not None and subject.excused and "phase" not in old.status and "phase" in status:
             self.mark("status wiped and restored")
-        unsent = {a["id"] for a in version.attempts if a.get("class") == "notSent" and "id" in a}
         for identity, seen in version.states().items():
-            left = identity not in unsent
-            if not left and identity in self.ever:
-                self.ever[identity].unsent = True
-            self._journaled(subject, identity, seen.channel, seen.state, left=left)
+            self._journaled(subject, version, identity)
             known = self.ever.get(identity)
             if known is not None and known.state < seen.state <= known.refused:
                 known.state = seen.state
@@ -900,7 +896,7 @@ class Checks:
             return True
         for identity, seen in version.states().items():
             if identity not in self.made_up:
-                self._journaled(subject, identity, seen.channel, seen.state, left=True)
+                self._journaled(subject, version, identity)
                 subject.shown[identity] = max(seen.state, subject.shown.get(identity, 0))
         conditions = status.get("conditions") or ()
         shown = {a.get("id", "") for a in status.get("deliveryAttempts") or ()}
@@ -940,17 +936,21 @@ class Checks:
         log = self.world.log_of(subject.uid)
         return status.get("phase") in TERMINAL and subject.created <= known and not _states(log)
 
-    def _journaled(
-        self, subject: Subject, identity: str, channel: str, state: int, *, left: bool
-    ) -> None:
+    def _journaled(self, subject: Subject, version: Version, identity: str) -> None:
         """
         Judge an attempt that the status shows first, or knows more of than any log.
 
         One whose write ahead was lost may be shown first as not sent, beside the next one.
         """
+        known, seen = self.ever.get(identity), version.states()[identity]
+        channel, state = seen.channel, seen.state
+        left = identity not in {
+            a.get("id") for a in version.attempts if a.get("class") == "notSent"
+        }
+        if known is not None and not left:
+            known.unsent = True
         if not self.world.profile.journal:
             return
-        known = self.ever.get(identity)
         if known is None:
             where = f"{subject.name} {channel} attempt {identity}"
             self.mark("journaled")

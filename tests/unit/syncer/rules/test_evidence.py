@@ -115,6 +115,10 @@ CASES: dict[str, tuple[Status, LogView, dict[str, Any], int, Verdict]] = {
         status("Sent", attempt(1, SUCCESS), channels=(DELIVERED, ChannelStatus("b", "Pending"))),
         NO_LOG, {}, CHANGED - DAY, BELIEVED,
     ),
+    "delivered, a requested fallback has failed, and its outcome made a log anew": (
+        status("Sent", attempt(1, SUCCESS), channels=(DELIVERED, ChannelStatus("b", "Sending"))),
+        replace(view(attempt(2, channel="b"), whole=False), plan=None), {}, CHANGED - DAY, BELIEVED,
+    ),
     "a final phase that no loss explains": (status("Sent"), NO_LOG, {}, CHANGED - DAY, DOUBTED),
     "a former owner's last write, stored after log and status were compared": (
         status("Sending", attempt(1)), NO_LOG, {"compared": CHANGED + LATE_WRITE - 1}, CHANGED - DAY,
