@@ -687,15 +687,20 @@ class Stage:
 
     async def wait_acked(self, uids: Sequence[str], *, within: float = 30.0) -> None:
         """Wait until the logs of finished notifications are marked as published, to the end."""
+        missing: dict[str, str] = {}
 
         async def acked() -> bool:
             logs = await self.logs(uids)
-            # A first CLAIM makes a log without a record, which the second one gives it.
-            return len(logs) == len(uids) and all(
-                log.records and log.header.acked == len(log.records) for log in logs.values()
-            )
+            missing.clear()
+            for uid in uids:
+                # A first CLAIM makes a log without a record, which the second one gives it.
+                if (log := logs.get(uid)) is None:
+                    missing[uid] = "no log"
+                elif not log.records or log.header.acked != len(log.records):
+                    missing[uid] = f"{log.header.acked} of {len(log.records)}"
+            return not missing
 
-        await until(acked, f"the logs of {len(uids)} notifications are acked", within=within)
+        await until(acked, lambda: f"all of each log is acked: {missing}", within=within)
 
     async def logs(self, uids: Sequence[str] | None = None) -> dict[str, Log]:
         """Logs by uid, read straight from Redis; of everything seen by the watch by default."""

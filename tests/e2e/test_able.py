@@ -24,7 +24,7 @@ from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.fakes.proxy import ALWAYS, BlackHole, Fault, Proxy
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
-from tests.servers.topology import call, port_of
+from tests.servers.topology import QUICK, call, port_of, replicated
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -91,6 +91,7 @@ async def partition_and_loss(pair: Pair) -> list[str]:
 
     Once it has all shards the second loses Redis wholly: nobody's writes are executed.
     """
+    await replicated(pair.second, pair.primary)
     await pair.do(pair.primary, "CONFIG", "SET", "min-replicas-to-write", "1")
     await pair.do(pair.second, "REPLICAOF", "NO", "ONE")
     pair.proxies[1].target = port_of(pair.second)
@@ -128,7 +129,8 @@ FAULTS: Final[dict[str, tuple[Callable[[Pair], Awaitable[list[str]]], bool, list
 async def _pair(control_plane: ControlPlane, folder: Path) -> AsyncIterator[Pair]:
     primary = RedisServer(find_binary("redis-server"))
     second = RedisServer(
-        find_binary("redis-server"), settings={"replicaof": f"127.0.0.1 {port_of(primary)}"}
+        find_binary("redis-server"),
+        settings={"replicaof": f"127.0.0.1 {port_of(primary)}", **QUICK},
     )
     async with (
         primary, second,
