@@ -66,6 +66,7 @@ async def test_event_is_written_as_the_replaced_controller_did(
         "message": "All delivery attempts failed or exhausted retries",
         "source": {"component": "notification-controller", "host": "pod-0"},
         "reportingComponent": "notification-controller",
+        "reportingInstance": "pod-0",
         "involvedObject": {
             "apiVersion": "kubernaut.ai/v1alpha1",
             "kind": "NotificationRequest",

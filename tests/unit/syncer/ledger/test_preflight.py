@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.ledger.connection import CLOCK
+from syncer.ledger import connection
 from syncer.ledger.preflight import Clocks, Severity, preflight, unfit
 from syncer.runtime.clock import LedgerTime, ServerTime
 
@@ -109,9 +109,11 @@ class Boot:
 
 
 @pytest.fixture
-def monotonic() -> Boot:
-    """A fresh one."""
-    return Boot()
+def monotonic(monkeypatch: pytest.MonkeyPatch) -> Boot:
+    """A fresh one, also for what is read of a server."""
+    made = Boot()
+    monkeypatch.setattr(connection, "monotonic_clock", made)
+    return made
 
 
 @pytest.mark.parametrize(
@@ -144,26 +146,26 @@ def test_without_the_api_servers_redis_time_is_all_there_is(monotonic: Boot) -> 
     assert time.certain() == START
 
 
-def info(monotonic: Boot, now: int, run: str = "a") -> dict[str, str]:
+def info(now: int, run: str = "a") -> dict[str, str]:
     """What a server with that time says of itself."""
-    return {"run_id": run, CLOCK: str(round(now - monotonic() * 1000))}
+    return connection.with_clock({"run_id": run, "server_time_usec": str(now * 1000)})
 
 
 def test_the_server_that_is_furthest_off_counts(monotonic: Boot) -> None:
     """Of several, by the last look at each; one that was replaced is forgotten."""
     api = ServerTime(monotonic)
     clocks = Clocks(api)
-    assert clocks.ahead(info(monotonic, START)) is None
+    assert clocks.ahead(info(START)) is None
     nothing = clocks.worst
     assert nothing is None
     api.set(START)
     assert clocks.ahead({"run_id": "a"}) is None
-    assert clocks.ahead(info(monotonic, START + 2000)) == 2.0
-    assert clocks.ahead(info(monotonic, START - 9000, "b")) == -9.0
+    assert clocks.ahead(info(START + 2000)) == 2.0
+    assert clocks.ahead(info(START - 9000, "b")) == -9.0
     assert clocks.worst == -9.0
     monotonic.now += 50
     late = START + 50_000
-    assert clocks.ahead(info(monotonic, late + 1000)) == 1.0
+    assert clocks.ahead(info(late + 1000)) == 1.0
     assert clocks.worst == -9.0
     monotonic.now += 20
     assert clocks.worst == 1.0
@@ -174,12 +176,12 @@ def test_a_server_that_is_not_looked_at_is_forgotten(monotonic: Boot) -> None:
     api = ServerTime(monotonic)
     api.set(START)
     clocks = Clocks(api)
-    clocks.ahead(info(monotonic, START - 9000))
+    clocks.ahead(info(START - 9000))
     monotonic.now += 60
-    clocks.ahead(info(monotonic, START + 60_000, "b"))
+    clocks.ahead(info(START + 60_000, "b"))
     assert clocks.worst == -9.0
     monotonic.now += 1
-    clocks.ahead(info(monotonic, START + 61_000, "c"))
+    clocks.ahead(info(START + 61_000, "c"))
     assert clocks.worst == 0.0
     assert set(clocks._seen) == {"b", "c"}
 
@@ -188,7 +190,7 @@ def test_an_old_look_is_no_difference(monotonic: Boot) -> None:
     """What a server said of itself stays right, however late it is looked at."""
     api = ServerTime(monotonic)
     api.set(START)
-    said = info(monotonic, START)
+    said = info(START)
     monotonic.now += 3600
     assert Clocks(api).ahead(said) == 0.0
 
