@@ -8,6 +8,7 @@ cannot be exchanged that way; it needs a process that imports the mutant.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType
 from typing import Final, NamedTuple
@@ -88,6 +89,17 @@ def exchange(functions: Iterable[FunctionType], new: CodeType, places: Iterable[
     for function, code in pairs:
         function.__code__ = code
     return True
+
+
+def exchange_script(was: str, now: str) -> None:
+    """Give the Lua scripts that hold a text, by itself or in front of theirs, another one."""
+    from syncer.ledger import lua  # noqa: PLC0415 - no sooner than its own mutant could be imported
+
+    for script in vars(lua).values():
+        if isinstance(script, lua.Script):
+            script.plain = script.plain.replace(was, now)
+            script.source = script.source.replace(was, now)
+            script.sha = hashlib.sha1(script.source.encode(), usedforsecurity=False).hexdigest()
 
 
 def _place(code: CodeType) -> Place:

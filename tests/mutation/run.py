@@ -1,50 +1,62 @@
 """
-Runs a sample of mutants against the tests that run their lines, and tables what survives.
+Runs a sample of mutants against the tests that may notice them, and tables what survives.
 
-    scripts/mutate --sample 400 --seed 1
+    scripts/mutate --sample 400 --per-package 150 --seed 1
+
+The sample is drawn alike from all Python of the product, its Lua scripts and the templates of its chart;
+then each package of the record's path is drawn from until it has enough. The share that is killed, of what
+is drawn and no equivalent, is judged by the lower bound of its 95 % interval.
 
 The tree is copied, and all tests are collected once, in a process that forks for each mutant
 (``server.py``). First every test runs once, traced line by line (``tracing.py``), which also shows that it
 passes without a mutant; a trace is kept until the file of tests, a helper of tests, or a module that its
-tests run changes. Then each mutant meets the tests that run its line until the first fails: those of files
-that import the module, then the others, least work first, up to `_BUDGET_S`. What runs at
-import meets the tests that name what is bound or run a line which does, then the module's other tests, in a
-process that imports the mutant.
+tests run changes. Then each mutant meets the tests that run its line until the first fails: those without
+servers (files that import the module first, then the others, least work first), those on real servers, and
+worlds of the simulation (``worlds.py``), each up to its budget. What runs at
+import meets the tests that run a line which names what is bound, then the module's other tests, in a
+process that imports the mutant. A Lua script meets the tests that run a line which names it, and those of
+files that import scripts. A template meets the chart's tests in a copy of the tree. With ``--e2e``, whole
+processes there judge what is left.
 
-A test that outlasts its time limit counts as failed if it keeps the limit without the mutant.
+A test that fails or outlasts its time limit is believed if it passes without the mutant. What no test is
+left to judge has survived.
 
 What survives is either a hole in the tests or a change that changes nothing. The latter belongs into
-``equivalent.toml``, with the reason.
+``equivalent.toml``, with the proof.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import collections
 import concurrent.futures
 import contextlib
 import difflib
 import hashlib
 import itertools
 import json
+import math
 import os
 import random
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tests.mutation import patch, sources
-from tests.mutation.operators import Mutant, mutants
+from tests.mutation.operators import Mutant
 from tests.mutation.server import COLD, WARM
-from tests.mutation.sources import OTHER, PURE, Module, StaleError
+from tests.mutation.sources import GOAL, GOALS, StaleError, mutants, package_of
 from tests.mutation.tracing import PACKAGES, PROFILE
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -54,28 +66,40 @@ _SELF: Final = "tests/unit/test_mutation.py"
 #: Compares pages with what is made of settings: of the groups whose class is this.
 _PAGES: Final = "tests/docs/test_pages.py"
 _GROUP: Final = "syncer.configfile.Group"
+#: Names the Lua scripts.
+_LUA: Final = "syncer/ledger/lua.py"
 #: Compares pages with the bounds that they name.
 _NUMBERS: Final = "tests/docs/test_numbers.py"
-#: Tests of a module of the sample on a server of their own, which starts within a moment: Redis, or HTTP.
-_ON_SERVERS: Final = ("tests/integration/test_audit_feed.py", "tests/integration/test_health.py")
-ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", _PAGES, _NUMBERS, *_ON_SERVERS)
+_WORLDS: Final = "tests/mutation/worlds.py"
+#: Tests on real servers, and worlds, judge what the others leave.
+_STAGES: Final = ("", "tests/integration/", _WORLDS)
+_ROOTS: Final = (
+    "tests/unit", "tests/properties", "tests/channels", _PAGES, _NUMBERS, "tests/integration", _WORLDS,
+)  # fmt: skip
+_CHART: Final = tuple(
+    f"tests/chart/test_{name}.py"
+    for name in ("render", "parts", "refusals", "gateway", "values", "rights", "admission")
+)
+_E2E: Final = tuple(
+    f"tests/e2e/test_{name}.py"
+    for name in ("crash", "shards", "outages", "journal", "gateway", "deletion", "chaos_quick")
+)
+#: The limit of these, which run as a whole.
+_WHOLE_S: Final = 900.0
 
-#: Seconds of a processor that the tests of one mutant may have, as they were traced.
-_BUDGET_S: Final = 15.0
-#: The time limit of a test on an idle machine: so long, and so many times what it took in the trace.
-_LEAST_S: Final = 3.0
+#: Seconds of a processor that the tests of one mutant may have in each stage, as they were traced.
+_BUDGETS_S: Final = (15.0, 30.0, 120.0)
+#: The time limit of a test on an idle machine: so long, by its stage, for it may wait for servers to start,
+#: and so many times what it took in the trace.
+_LEAST_S: Final = (3.0, 40.0, 3.0)
 _FACTOR: Final = 5.0
-#: The limit of what is not a test: the collection of all tests, and the import in a cold process.
+#: By how much limits may grow on a busy machine before a test is no judge.
+_PATIENCE: Final = 30.0
+#: The limit of what is not a test: the collection of all tests, and the import in a process.
 _START_S: Final = 300.0
 _IMPORT_S: Final = 60.0
 #: How many tests a cold process runs at first: most fail early, and each file of tests costs an import.
 _FEW: Final = 25
-
-#: The share that must be killed.
-_GOAL: Final = 0.95
-_LINE_OF_PROGRESS_S: Final = 15.0
-
-_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Traced(NamedTuple):
@@ -116,17 +140,13 @@ class Result:
 
     Attributes:
         mutant: The mutant.
-        killed: Whether a test noticed it.
-        by: The test, or what else ended it.
+        by: The test that noticed it, or what else ended it; "" if it survived.
         tests: How many tests it was given.
-        seconds: How long it took.
     """
 
     mutant: Mutant
-    killed: bool
     by: str
     tests: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +165,58 @@ class Answer:
     found: Mapping[str, Any] = field(default_factory=dict)
 
 
+def copied(root: Path, folder: Path) -> Path:
+    """Copy what git knows or would add; return where it is."""
+    for name in sources.files(root):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / name, folder / name, follow_symlinks=False)
+    # Tests of the repository itself ask git.
+    link = root / ".git"
+    text = link.read_text() if link.is_file() else f"gitdir: {link}\n"
+    (folder / ".git").write_text(text)
+    return folder
+
+
+class Copy:
+    """Another copy of the tree, for tests that read or run a mutant's file; one mutant at a time."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        """Copy the tree."""
+        self._tree = copied(root, folder)
+        self._turn = threading.Lock()
+
+    def killer(self, path: str, text: str, tests: Sequence[str]) -> str:
+        """Return which test fails with a mutant and passes without, or ""."""
+        with self._turn:
+            file = self._tree / path
+            was = file.read_text()
+            file.write_text(text)
+            try:
+                found = self._failure(tests)
+            finally:
+                file.write_text(was)
+            return found if found and not self._failure([found]) else ""
+
+    def _failure(self, tests: Sequence[str]) -> str:
+        try:
+            answer = subprocess.run(
+                [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider", "-rfE", *tests],
+                cwd=self._tree, env=os.environ | {"PYTHONPATH": str(self._tree)}, timeout=_WHOLE_S,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return ""
+        found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", answer.stdout, re.MULTILINE)
+        return found[1] if found else ""
+
+
 class Servers:
     """A copy of the tree and the processes in which tests run (``server.py``)."""
 
-    def __init__(self, root: Path, folder: Path, roots: Sequence[str]) -> None:
-        """Copy what git knows or would add, and start; ``folder`` is empty."""
+    def __init__(self, root: Path, folder: Path) -> None:
+        """Copy the tree, and start; ``folder`` is empty."""
         self.folder = folder
-        self._copy = folder / "tree"
-        for name in sources.files(root):
-            (self._copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / name, self._copy / name, follow_symlinks=False)
-        # Tests of the repository itself ask git.
-        link = root / ".git"
-        text = link.read_text() if link.is_file() else f"gitdir: {link}\n"
-        (self._copy / ".git").write_text(text)
+        self._copy = copied(root, folder / "tree")
         self._numbers = itertools.count()
         self._asked: set[socket.socket] = set()
         environment = os.environ | {
@@ -169,7 +227,7 @@ class Servers:
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._log = (folder / "log").open("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.mutation.server", str(folder), *_libraries(root), "--", *roots],
+            [sys.executable, "-m", "tests.mutation.server", str(folder), *_libraries(root), "--", *_ROOTS],
             cwd=self._copy, env=environment, stdin=subprocess.DEVNULL,
             stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
@@ -375,24 +433,17 @@ class Tree:
         self.whole = whole
         self._near: dict[str, set[str]] = {}
         self._uses: dict[str, list[tuple[str, int]]] = {}
-        #: By a name the tests in whose text it stands, without their parameters.
-        self._named: dict[str, set[str]] = {}
-        #: Modules with groups of settings.
-        self._settings: set[str] = set()
+        self._scripts = re.findall(r"^(\w+): Final = Script", texts[_LUA], re.MULTILINE)
         for file, text in texts.items():
             imported = sources.imported(text)
             if _GROUP in imported:
-                self._settings.add(file)
+                # The pages of settings show defaults and bounds, whoever imports the module.
+                self._near.setdefault(file, set()).add(_PAGES)
             for name in imported:
                 self._near.setdefault(name.replace(".", "/") + ".py", set()).add(file)
-            tree = ast.parse(text)
             if file.startswith(PACKAGES):
-                for name, line in _names(tree):
+                for name, line in _names(ast.parse(text)):
                     self._uses.setdefault(name, []).append((file, line))
-            for node in ast.walk(tree):
-                if isinstance(node, _FUNCTIONS) and node.name.startswith("test_"):
-                    for name, _ in _names(node):
-                        self._named.setdefault(name, set()).add(f"{file}::{node.name}")
         self._by_line: dict[tuple[str, int], set[str]] = {}
         self._by_path: dict[str, set[str]] = {}
         for test, traced in whole.tests.items():
@@ -419,44 +470,56 @@ class Tree:
             for test in self._by_line.get((mutant.path, line), ())
         }
 
+    def _naming(self, names: Iterable[str], files: set[str]) -> set[str]:
+        """Return the tests that run a line of these files which reads one of the names."""
+        uses = {use for name in names for use in self._uses.get(name, ()) if use[0] in files}
+        return {test for use in uses for test in self._by_line.get(use, ())}
+
+    def script(self, mutant: Mutant) -> list[str]:
+        """Return the tests that name a script or run a line that does; any script, if all share it."""
+        name = Path(mutant.path).stem.upper()
+        names = [name] if name in self._scripts else self._scripts
+        near = self._near[_LUA]
+        tests = {test for test in self.whole.tests if test.partition("::")[0] in near}
+        return self._within_budget(dict.fromkeys(tests | self._naming(names, near), 0))
+
     def cold(self, mutant: Mutant) -> list[str]:
         """Return the tests that may notice a change of what runs at import, the likeliest first."""
         ranks = self._running(mutant)
-        if mutant.path in self._settings:
-            # The pages of settings show defaults and bounds, whoever imports the module.
-            ranks |= {t: 0 for t in self.whole.tests if t.partition("::")[0] == _PAGES}
         near = self._near.get(mutant.path, set())
-        for name in mutant.names:
-            for use in self._uses.get(name, ()):
-                for test in self._by_line.get(use, ()):
-                    in_sight = use[0] == mutant.path or use[0] in near
-                    rank = (0 if test.partition("::")[0] in near else 1) if in_sight else 4
-                    ranks[test] = min(rank, ranks.get(test, rank))
-        for test in self.whole.tests:
-            if test.partition("::")[0] in near:
-                named = any(
-                    test.partition("[")[0] in self._named.get(name, ()) for name in mutant.names
-                )
-                ranks[test] = min(0 if named else 2, ranks.get(test, 2))
-        for path in {mutant.path, *near}:
-            for test in self._by_path.get(path, ()):
-                ranks.setdefault(test, 3)
-        # What a table of the modules holds is read without running a line of them.
-        tables = set().union(*(self._near.get(path, ()) for path in near))
-        for test in self.whole.tests:
-            if test.partition("::")[0] in tables:
-                ranks.setdefault(test, 3)
+        sight = {mutant.path, *near}
+        for rank, tests in enumerate(
+            (
+                self._naming(mutant.names, sight),
+                (test for test in self.whole.tests if test.partition("::")[0] in near),
+                (test for path in sight for test in self._by_path.get(path, ())),
+            ),
+            2,
+        ):
+            for test in tests:
+                ranks.setdefault(test, rank)
         return self._within_budget(ranks)
 
     def _within_budget(self, ranks: Mapping[str, int]) -> list[str]:
-        """Return the tests by rank, then by time, up to the budget; one at least."""
+        """Return the tests by stage, rank and time, up to the budget of each stage; one at least."""
         tests = self.whole.tests
         order = sorted(
             (test for test in ranks if test not in self.whole.failed),
-            key=lambda test: (ranks[test], tests[test].work, test),
+            key=lambda test: (_stage(test), ranks[test], tests[test].work, test),
         )
-        spent = list(itertools.accumulate(tests[test].work for test in order))
-        return [t for n, t in enumerate(order) if not n or spent[n] <= _BUDGET_S]
+        spent = [0.0] * len(_STAGES)
+        chosen: list[str] = []
+        for test in order:
+            stage = _stage(test)
+            spent[stage] += tests[test].work
+            if spent[stage] <= _BUDGETS_S[stage] or not chosen:
+                chosen.append(test)
+        return chosen
+
+
+def _stage(test: str) -> int:
+    """Return which stage a test is of."""
+    return max(n for n, place in enumerate(_STAGES) if test.startswith(place))
 
 
 def _names(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -471,136 +534,209 @@ def _names(tree: ast.AST) -> Iterator[tuple[str, int]]:
 class Bench:
     """Has mutants judged."""
 
-    def __init__(self, servers: Servers, tree: Tree, modules: Mapping[str, Module]) -> None:
-        """Take where tests run, how they are chosen, and the product."""
+    def __init__(
+        self, servers: Servers, tree: Tree, modules: Mapping[str, str], copy: Copy, *, e2e: bool
+    ) -> None:
+        """Take where tests run, how they are chosen, the product, and whether whole processes judge."""
         self.servers = servers
         self._tree = tree
         self._modules = modules
+        self._copy = copy
+        self._e2e = e2e
 
     def judge(self, mutant: Mutant) -> Result:
         """Run the tests for a mutant until one notices it."""
-        began = time.monotonic()
-        source = self._modules[mutant.path].source
+        source = self._modules[mutant.path]
         text = mutant.apply(source)
-        change = patch.compare(
-            patch.compiled(source, mutant.path), patch.compiled(text, mutant.path)
-        )
         request: dict[str, object] = {
-            "path": mutant.path, "source": text, "places": sorted(change.functions)
-        }  # fmt: skip
+            "path": mutant.path,
+            "source": text,
+            "was": source,
+            "places": [],
+        }
+        if mutant.path.endswith(".py"):
+            count, by = self._python(mutant, request)
+        elif mutant.path.endswith(".lua"):
+            tests = self._tree.script(mutant)
+            count, by = len(tests), self._killer(WARM, request, tests)
+        else:
+            count, by = len(_CHART), self._copy.killer(mutant.path, text, _CHART)
+        if self._e2e and not by and not mutant.path.startswith(sources.CHART):
+            by = self._copy.killer(mutant.path, text, _E2E)
+        return Result(mutant, by, count)
+
+    def difference(self, mutant: Mutant) -> str:
+        """Return the change of a mutant as a unified diff."""
+        source = self._modules[mutant.path]
+        lines = difflib.unified_diff(
+            source.splitlines(), mutant.apply(source).splitlines(),
+            mutant.path, f"{mutant.path} ({mutant.scope or 'module'}, {mutant.operator})", lineterm="", n=1,
+        )  # fmt: skip
+        return "\n".join(lines)
+
+    def _python(self, mutant: Mutant, request: dict[str, object]) -> tuple[int, str]:
+        """Return how many tests a mutant met, and which one failed, if any."""
+        path = mutant.path
+        change = patch.compare(
+            patch.compiled(self._modules[path], path),
+            patch.compiled(mutant.apply(self._modules[path]), path),
+        )
+        request["places"] = sorted(change.functions)
         cold = change.at_import or self._tree.runs_at_import(mutant)
         count, by = 0, ""
         if not change.at_import:
             tests = self._tree.warm(mutant)
-            count = len(tests)
-            if tests:
-                by = self._killer(WARM, request, tests)
-                if by == COLD:
-                    cold, by = True, ""
+            count, by = len(tests), self._killer(WARM, request, tests)
+            if by == COLD:
+                cold, by = True, ""
         if cold and not by:
             tests = self._tree.cold(mutant)
             count = max(count, len(tests))
-            for some in (tests[:_FEW], tests[_FEW:]):
-                by = by or (self._killer(COLD, request, some) if some else "")
-        return Result(mutant, bool(by), by, count, time.monotonic() - began)
+            by = self._killer(COLD, request, tests[:_FEW])
+            for _, stage in itertools.groupby(tests[_FEW:], _stage):
+                by = by or self._killer(COLD, request, list(stage))
+        return count, by
 
     def _killer(self, server: str, request: Mapping[str, object], tests: Sequence[str]) -> str:
         """Return which test fails, COLD if only another process can say it, or "" if none does."""
         patience = 1.0
-        while True:
+        while tests and patience <= _PATIENCE:
             factor = patience * _load()
 
             def limit(test: str, factor: float = factor) -> float:
                 known = self._tree.whole.tests.get(test)
-                return factor * (_LEAST_S + _FACTOR * (known.seconds if known else 0.0))
+                taken = known.seconds if known else 0.0
+                return factor * (_LEAST_S[_stage(test)] + _FACTOR * taken)
 
-            first = factor * (_IMPORT_S if server == COLD else _LEAST_S * 4)
-            wanted = {**request, "tests": tests}
-            answer = self.servers.ask(server, wanted, first, limit)
-            if answer.kind == "late":
-                if answer.by not in tests:
-                    return f"time limit of {answer.by}"
-                # Only who keeps the limit without the mutant is a judge.
-                control = self.servers.ask(WARM, {"tests": [answer.by]}, first, limit)
-                if control.kind == "passed":
-                    return f"{answer.by} (time limit)"
-                patience *= 3
-                if patience > 30:
-                    raise RuntimeError(f"{answer.by} does not pass without a mutant: {control}")
-                continue
+            first = factor * _IMPORT_S
+            answer = self.servers.ask(server, {**request, "tests": tests}, first, limit)
+            if answer.kind not in {"failed", "late"}:
+                return COLD if answer.kind == COLD else ""
+            # Only who passes without the mutant, and within the limit, is a judge.
+            one = [answer.by] if answer.by in tests else tests[:1]
+            without = {**request, "source": request["was"], "places": [], "tests": one}
+            if self.servers.ask(server, without, first, limit).kind == "passed":
+                return f"{answer.by} ({answer.kind})"
             if answer.kind == "failed":
-                return answer.by
-            return COLD if answer.kind == COLD else ""
+                tests = [test for test in tests if test != one[0]]
+            else:
+                patience *= 3
+        return ""
 
 
-def difference(mutant: Mutant, source: str) -> str:
-    """Return the change of a mutant as a unified diff."""
-    lines = difflib.unified_diff(
-        source.splitlines(), mutant.apply(source).splitlines(),
-        mutant.path, f"{mutant.path} ({mutant.scope or 'module'}, {mutant.operator})", lineterm="", n=1,
-    )  # fmt: skip
-    return "\n".join(lines)
+def bound(killed: int, judged: int) -> float:
+    """Return the lower end of Wilson's 95 % interval of a rate."""
+    if not judged:
+        return 0.0
+    share, z = killed / judged, 1.96
+    middle = share + z * z / (2 * judged)
+    width = z * math.sqrt(share * (1 - share) / judged + (z / (2 * judged)) ** 2)
+    return (middle - width) / (1 + z * z / judged)
 
 
-def table(results: Sequence[Result], same: Mapping[sources.Key, str]) -> list[str]:
-    """Return the kill rate of each module, worst first, and of all, as lines of text."""
-    paths = {result.mutant.path for result in results}
-    rows = [(path, [r for r in results if r.mutant.path == path]) for path in paths]
-    rows.sort(key=lambda row: (rate(row[1], same), row[0]))
-    lines = [
-        f"{'module':<44}{'mutants':>8}{'killed':>8}{'survived':>9}{'untested':>9}{'equal':>7}{'rate':>8}"
-    ]
-    for name, each in [*rows, ("all", list(results))]:
-        equal = sum(sources.key_of(r.mutant) in same for r in each)
-        killed = sum(r.killed for r in each)
-        untested = sum(not r.tests for r in each)
-        left = len(each) - equal - killed - untested
-        lines.append(
-            f"{name:<44}{len(each):>8}{killed:>8}{left:>9}{untested:>9}{equal:>7}{rate(each, same):>7.1%}"
-        )
-    return lines
-
-
-def rate(results: Sequence[Result], same: Mapping[sources.Key, str]) -> float:
-    """Return the share of the mutants that change something that was killed, 1.0 if there are none."""
-    judged = [r for r in results if sources.key_of(r.mutant) not in same]
-    return sum(r.killed for r in judged) / len(judged) if judged else 1.0
-
-
-def draw(
-    found: Mapping[str, Sequence[Mutant]], modules: Mapping[str, Module], sample: int, seed: int
-) -> list[Mutant]:
+class Row(NamedTuple):
     """
-    Draw a sample of mutants that can be compiled, to other code; those of pure modules come first.
+    What became of the mutants of a package, or of the whole sample.
+
+    Attributes:
+        name: The package.
+        drawn: How many were drawn.
+        equal: How many of them are equivalents.
+        killed: How many were noticed.
+        goal: What the lower bound of the rate must reach, if anything.
+    """
+
+    name: str
+    drawn: int
+    equal: int
+    killed: int
+    goal: float | None
+
+    @property
+    def judged(self) -> int:
+        """How many are no equivalents."""
+        return self.drawn - self.equal
+
+    @property
+    def reached(self) -> bool:
+        """Whether the lower bound is as high as it must be."""
+        return self.goal is None or bound(self.killed, self.judged) >= self.goal
+
+    def __str__(self) -> str:
+        """Return the line of the table."""
+        goal = "" if self.goal is None else f"{self.goal:.0%}{'' if self.reached else ' missed'}"
+        rate = self.killed / self.judged if self.judged else 0.0
+        return (
+            f"{self.name:<34}{self.drawn:>6}{self.equal:>6}{self.killed:>7}{self.judged - self.killed:>9}"
+            f"{rate:>8.1%}{bound(self.killed, self.judged):>8.1%}  {goal}"
+        )
+
+
+HEAD: Final = (
+    f"{'package':<34}{'drawn':>6}{'equal':>6}{'killed':>7}{'survived':>9}"
+    f"{'rate':>8}{'bound':>8}  goal"
+)
+
+
+def table(
+    fates: Mapping[Mutant, str], same: Collection[sources.Key], whole: Collection[Mutant]
+) -> list[Row]:
+    """
+    Return the rows of each package, and of what was drawn from everything, if anything was.
 
     Args:
-        found: The mutants to draw from, by module.
-        modules: The modules, by path.
-        sample: How many; 0 means all.
+        fates: What noticed each mutant, "" if nothing did.
+        same: The equivalents.
+        whole: What was drawn from everything.
+    """
+    parts: dict[str, list[Mutant]] = {}
+    for mutant in fates:
+        parts.setdefault(package_of(mutant.path), []).append(mutant)
+    rows = [(name, each, GOALS.get(name)) for name, each in sorted(parts.items())]
+    if whole:
+        rows.append(("drawn from the whole", [m for m in whole if m in fates], GOAL))
+    return [
+        Row(
+            name, len(each), sum(sources.key_of(m) in same for m in each),
+            sum(bool(fates[m]) for m in each), goal,
+        )
+        for name, each, goal in rows
+    ]  # fmt: skip
+
+
+def draw(modules: Mapping[str, str], sample: int, per_package: int, seed: int) -> Iterator[Mutant]:
+    """
+    Yield a sample of mutants that can be compiled, to other code: first those from everything.
+
+    Args:
+        modules: The files to draw from, by path.
+        sample: How many of everything.
+        per_package: How many at least of each package of the record's path.
         seed: The same seed draws the same from the same sources.
     """
-    population = [mutant for path in sorted(found) for mutant in found[path]]
-    if sample:
-        order = random.Random(seed).sample(population, len(population))  # noqa: S311 - no secret
-    else:
-        order = population
-    codes = {path: patch.compiled(modules[path].source, path) for path in found}
-    drawn: list[Mutant] = []
-    for mutant in order:
-        if sample and len(drawn) == sample:
-            break
-        with contextlib.suppress(SyntaxError):
-            path = mutant.path
-            code = patch.compiled(mutant.apply(modules[path].source), path)
-            if patch.compare(codes[path], code) != patch.SAME:
-                drawn.append(mutant)
-    # Stable: within a kind they stay as they were drawn, so a run that is broken off is a sample as well.
-    drawn.sort(key=lambda m: modules[m.path].kind != PURE)
-    return drawn
+    population = [mutant for path in sorted(modules) for mutant in mutants(path, modules[path])]
+    random.Random(seed).shuffle(population)  # noqa: S311 - no secret
+    drawn: collections.Counter[str] = collections.Counter()
+    for mutant in population:
+        package = package_of(mutant.path)
+        lacking = package in GOALS and drawn[package] < per_package
+        if (lacking or drawn.total() < sample) and _differs(mutant, modules[mutant.path]):
+            drawn[package] += 1
+            yield mutant
+
+
+def _differs(mutant: Mutant, source: str) -> bool:
+    """Whether a mutant can be compiled, to other code; of what is no Python nobody knows."""
+    if not mutant.path.endswith(".py"):
+        return True
+    with contextlib.suppress(SyntaxError):
+        code = patch.compiled(mutant.apply(source), mutant.path)
+        return patch.compare(patch.compiled(source, mutant.path), code) != patch.SAME
+    return False
 
 
 def wanted(
-    arguments: argparse.Namespace, modules: Mapping[str, Module], same: Mapping[sources.Key, str]
+    arguments: argparse.Namespace, modules: Mapping[str, str], same: Mapping[sources.Key, str]
 ) -> list[Mutant]:
     """
     Return the mutants that the command line asks for, in the order in which they are tried.
@@ -613,98 +749,104 @@ def wanted(
     Raises:
         LookupError: no module is, or lies in, a path that was named.
     """
-    if arguments.again or arguments.listed:
-        left = set(same)
-        if arguments.again:
-            report = json.loads(Path(arguments.again).read_text())
-            left = {sources.Key(*key) for key in report["survivors"]}
-        named = {key.module for key in left} & modules.keys()
-        drawn = [m for path in sorted(named) for m in mutants(path, modules[path].source)]
-        drawn = [mutant for mutant in drawn if sources.key_of(mutant) in left]
-    else:
-        chosen = {path for path, module in modules.items() if module.kind != OTHER}
-        if arguments.module:
-            places = [place.rstrip("/") for place in arguments.module]
-            chosen = {p for p in modules if any(p == at or p.startswith(f"{at}/") for at in places)}
-        if not chosen:
-            raise LookupError(f"no module is or lies in {', '.join(arguments.module)}")
-        found = {path: mutants(path, modules[path].source) for path in chosen}
-        drawn = draw(found, modules, arguments.sample, arguments.seed)
-    return drawn
+    if arguments.listed:
+        named = {key.module for key in same}
+        drawn = [m for path in sorted(named) for m in mutants(path, modules[path])]
+        return [mutant for mutant in drawn if sources.key_of(mutant) in same]
+    places = [place.rstrip("/") for place in arguments.module or ()]
+    chosen = {
+        path: text for path, text in modules.items()
+        if not places or any(path == at or path.startswith(f"{at}/") for at in places)
+    }  # fmt: skip
+    if not chosen:
+        raise LookupError(f"no module is or lies in {', '.join(arguments.module)}")
+    return list(draw(chosen, arguments.sample, arguments.per_package, arguments.seed))
 
 
 def run(root: Path, arguments: argparse.Namespace) -> int:
     """Run what the command line asks for and print the report; return the exit code."""
-    modules = sources.modules(root, ROOTS)
+    modules = sources.modules(root)
     try:
-        listed = (root / EQUIVALENT).read_text()
-        same = sources.equivalents(listed, {path: m.source for path, m in modules.items()})
+        same = sources.equivalents((root / EQUIVALENT).read_text(), modules)
         drawn = wanted(arguments, modules, same)
     except (StaleError, LookupError) as error:
         _say(str(error))
         return 2
     if arguments.listed:
         same = {}
-    results = [
-        Result(m, killed=False, by="", tests=1, seconds=0.0)
-        for m in drawn
-        if sources.key_of(m) in same
-    ]
-    drawn = [mutant for mutant in drawn if sources.key_of(mutant) not in same]
+    report = Report(arguments, drawn)
+    left = [m for m in drawn if m not in report.results and sources.key_of(m) not in same]
     store = root / ".mutation"
     with (
         tempfile.TemporaryDirectory(prefix="mutate-") as folder,
-        contextlib.closing(Servers(root, Path(folder), ROOTS)) as servers,
+        contextlib.closing(Servers(root, Path(folder))) as servers,
     ):
         collected = servers.started()
         whole = trace(root, servers, collected, arguments.jobs, store / "traces")
         if whole.failed:
             _say("left out, for they fail without a mutant: " + ", ".join(sorted(whole.failed)))
-        texts = {path: module.source for path, module in modules.items()}
-        texts |= {
-            t: (root / t).read_text() for t in {test.partition("::")[0] for test in whole.tests}
-        }
-        bench = Bench(servers, Tree(texts, whole), modules)
-        judged = _judged(bench, drawn, arguments.jobs, modules)
-    if len(judged) < len(drawn):
-        _say(f"broken off after {len(judged)} of {len(drawn)}")
-    results += judged
-    print("\n".join(table(results, same)))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(_report(results, same), indent=1) + "\n")
+        names = {test.partition("::")[0] for test in whole.tests}
+        texts = {path: text for path, text in modules.items() if path.endswith(".py")}
+        texts |= {name: (root / name).read_text() for name in names}
+        copy = Copy(root, Path(folder) / "copy")
+        bench = Bench(servers, Tree(texts, whole), modules, copy, e2e=arguments.e2e)
+        _judge(bench, left, report, arguments.jobs)
+    fates = {mutant: result.by for mutant, result in report.results.items()}
+    fates |= {mutant: "" for mutant in drawn if sources.key_of(mutant) in same}
+    rows = table(fates, same, drawn[: arguments.sample])
+    print("\n".join([f"seed {arguments.seed}", HEAD, *map(str, rows)]))
+    if len(fates) < len(drawn):
+        _say(f"broken off after {len(fates)} of {len(drawn)}")
+        return 1
     if arguments.listed:
-        noticed = [result for result in judged if result.killed]
-        for result in noticed:
-            _say(f"no equivalent, {result.by} notices it: {sources.key_of(result.mutant)}")
-        return 1 if noticed else 0
-    return 0 if rate(results, same) >= _GOAL else 1
+        for mutant in filter(fates.get, fates):
+            _say(f"no equivalent, {fates[mutant]} notices it: {sources.key_of(mutant)}")
+        return 1 if any(fates.values()) else 0
+    if arguments.module:
+        return 1 if any(row.killed < row.judged for row in rows) else 0
+    return 0 if all(row.reached for row in rows) else 1
 
 
-def _judged(
-    bench: Bench,
-    drawn: Sequence[Mutant],
-    jobs: int,
-    modules: Mapping[str, Module],
-) -> list[Result]:
-    """Judge mutants, as many at once as there are jobs; show survivors and how far it is."""
-    judged: list[Result] = []
-    began = shown = time.monotonic()
+class Report:
+    """What became of mutants, written down after each: a run that was broken off goes on there."""
+
+    def __init__(self, arguments: argparse.Namespace, drawn: Iterable[Mutant]) -> None:
+        """Take over what is known of what is drawn; of survivors, unless they are judged again."""
+        self.results: dict[Mutant, Result] = {}
+        self._arguments = arguments
+        self._file = Path(arguments.json or os.devnull)
+        earlier = json.loads(self._file.read_text())["results"] if self._file.is_file() else []
+        known = {tuple(found["at"]): found for found in earlier}
+        for mutant in drawn:
+            found = known.get(_at(mutant))
+            if found and (found["by"] or not arguments.again):
+                self.results[mutant] = Result(mutant, found["by"], found["tests"])
+
+    def add(self, result: Result) -> None:
+        """Write it down."""
+        self.results[result.mutant] = result
+        found = [
+            {"at": _at(m), "line": m.line, "operator": m.operator, "by": r.by, "tests": r.tests}
+            for m, r in self.results.items()
+        ]
+        report = {"asked": vars(self._arguments), "results": found}
+        self._file.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _at(mutant: Mutant) -> tuple[object, ...]:
+    """Return what tells a mutant from all others."""
+    return *sources.key_of(mutant), mutant.start
+
+
+def _judge(bench: Bench, left: Sequence[Mutant], report: Report, jobs: int) -> None:
+    """Judge mutants, as many at once as there are jobs; show what became of each."""
     with contextlib.suppress(KeyboardInterrupt), _pool(jobs, bench.servers) as pool:
-        for result in pool.map(bench.judge, drawn):
-            judged.append(result)
-            if not result.killed:
-                _say(f"{len(judged)} of {len(drawn)}: survived {result.tests} tests")
-                print(difference(result.mutant, modules[result.mutant.path].source), flush=True)
-            now = time.monotonic()
-            if now - shown > _LINE_OF_PROGRESS_S or len(judged) == len(drawn):
-                shown = now
-                each = (now - began) / len(judged)
-                killed = sum(r.killed for r in judged) / len(judged)
-                _say(
-                    f"{len(judged)} of {len(drawn)}, {killed:.1%} killed, {each:.2f} s each, "
-                    f"{each * (len(drawn) - len(judged)) / 60:.0f} min left"
-                )
-    return judged
+        for number, result in enumerate(pool.map(bench.judge, left), 1):
+            report.add(result)
+            fate = f"killed by {result.by}" if result.by else f"survived {result.tests} tests"
+            _say(f"{number} of {len(left)}: {fate}")
+            if not result.by:
+                print(bench.difference(result.mutant), flush=True)
 
 
 @contextlib.contextmanager
@@ -721,21 +863,6 @@ def _pool(jobs: int, servers: Servers) -> Iterator[concurrent.futures.ThreadPool
         pool.shutdown(cancel_futures=True)
 
 
-def _report(results: Sequence[Result], same: Mapping[sources.Key, str]) -> dict[str, Any]:
-    judged = [r for r in results if sources.key_of(r.mutant) not in same]
-    return {
-        "rate": rate(results, same),
-        "survivors": [sources.key_of(r.mutant) for r in judged if not r.killed],
-        "results": [
-            {
-                "mutant": sources.key_of(r.mutant), "line": r.mutant.line, "operator": r.mutant.operator,
-                "killed": r.killed, "by": r.by, "tests": r.tests, "seconds": round(r.seconds, 2),
-            }
-            for r in judged
-        ],
-    }  # fmt: skip
-
-
 def _say(text: str) -> None:
     print(f"mutate: {text}", file=sys.stderr, flush=True)
 
@@ -744,19 +871,35 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     made = argparse.ArgumentParser(
         prog="scripts/mutate",
-        description="Run a sample of mutants; exit code 1 if too many survive.",
+        description="Run a sample of mutants; exit code 1 if the lower bound of a rate misses its goal.",
     )
     made.add_argument(
-        "--sample", type=int, default=0, metavar="N", help="how many; default: all there are"
-    )
+        "--sample", type=int, default=sys.maxsize, metavar="N",
+        help="how many from everything; default: all there are",
+    )  # fmt: skip
+    made.add_argument(
+        "--per-package", type=int, default=0, metavar="N",
+        help="how many at least of each package of the record's path",
+    )  # fmt: skip
     made.add_argument(
         "--seed", type=int, default=1, metavar="S", help="draws the sample; default: 1"
     )
     made.add_argument(
         "--module", action="append", metavar="PATH", help="a module or package; may be repeated"
     )
-    made.add_argument("--again", metavar="FILE", help="the survivors of a report that --json wrote")
-    made.add_argument("--json", metavar="FILE", help="write the report there, too")
+    made.add_argument(
+        "--json",
+        metavar="FILE",
+        help="the report, written after each mutant; what it holds is not judged again",
+    )
+    made.add_argument(
+        "--again", action="store_true", help="but its survivors are judged again, after mending"
+    )
+    made.add_argument(
+        "--e2e",
+        action="store_true",
+        help="have tests on whole processes judge what survives the others",
+    )
     made.add_argument(
         "--listed", action="store_true", help=f"those of {EQUIVALENT}: none may be killed"
     )

@@ -6,8 +6,8 @@ The processes in which mutants meet their tests: what is slow to import is impor
 One process has imported the libraries (``MODULE...``) and waits at ``FOLDER/cold``; its child has collected
 the tests, too, and waits at ``FOLDER/warm``. Each request, a line of JSON, is answered by a fork, by lines
 of JSON: which test begins, which fails, that all passed. So every mutant has a fresh process, which costs
-milliseconds. The warm one exchanges the code of functions (``patch.py``), and imports the mutant where a
-test is the first to import the module; the cold one imports the mutant.
+milliseconds. The warm one exchanges the code of functions, or the text of scripts (``patch.py``), and
+imports the mutant where a test is the first to import the module; the cold one imports the mutant.
 The first failure ends the process; whoever asked kills what is left of its group, and what takes too long.
 
 A test that measures (group ``alone``) has no part: the machine is busy, and what it measures is no
@@ -44,7 +44,7 @@ from tests.mutation.tracing import PACKAGES, PROFILE, Lines, caches
 
 WARM, COLD = "warm", "cold"
 
-#: Address space that a mutant may take, so that one that only ever grows ends before the machine does.
+#: Memory that a mutant may take, so that one that only ever grows ends before the machine does.
 _MEMORY_BYTES: Final = 6 << 30
 #: Seconds after which a server looks whether whoever started it is still there.
 _LOOK_S: Final = 2.0
@@ -119,7 +119,7 @@ class Judge:
 
     def run(self, session: pytest.Session, items: Mapping[str, pytest.Item]) -> None:
         """Run the tests and end the process."""
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
         session.config.pluginmanager.register(self)
         _own_folder(session.config, self._request["folder"])
         chosen = [items[name] for name in self._request["tests"] if name in items]
@@ -214,8 +214,10 @@ class Warm:
             Tracer(self._root, connection, self._caches).run(
                 self._session, items, request["folder"]
             )
-        if "source" in request:
-            path = request["path"]
+        path = request.get("path", "")
+        if path.endswith(".lua"):
+            patch.exchange_script(request["was"], request["source"])
+        elif path:
             # A module that a test imports when it runs: the mutant is imported then.
             sys.meta_path.insert(0, Importer(path, request["source"]))
             new = patch.compiled(request["source"], f"{self._root}/{path}")
