@@ -46,6 +46,8 @@ from tests.channels.rig import Rig
 NOW = 1_700_000_000
 OPS = mail_entry("alerts@sender.example", "ops@receiver.example", "Alerts")
 TRANSIENT, PERMANENT = FailureClass.TRANSIENT, FailureClass.PERMANENT
+#: How the test's server is told to encrypt.
+ENCRYPTION = {Security.STARTTLS: "starttls", Security.IMPLICIT: "tls"}
 
 
 @pytest.fixture
@@ -248,25 +250,18 @@ def test_address_literal() -> None:
 # -- a real server --------------------------------------------------------------------------------
 
 
-async def test_starttls(trusting: MailClient, certificates: Certificates) -> None:
-    """A message goes over STARTTLS to a server that demands it, whole."""
+@pytest.mark.parametrize("security", [Security.STARTTLS, Security.IMPLICIT])
+async def test_tls(trusting: MailClient, certificates: Certificates, security: Security) -> None:
+    """A message goes to a server that demands STARTTLS, or speaks TLS from the start, whole."""
     body = "first\n.\n..two\n. MAIL FROM:<x>\r\n.\r\nlast " + "é" * 300
-    async with mail_server(starttls=certificates.context("mail")) as server:
-        outcome = await channel(trusting, server.port, Security.STARTTLS).send(message(body=body))
+    async with mail_server(**{ENCRYPTION[security]: certificates.context("mail")}) as server:
+        outcome = await channel(trusting, server.port, security).send(message(body=body))
         (arrived,) = server.arrived
     assert outcome == Outcome.success(250)
-    assert arrived.tls
+    assert arrived.tls is (security is Security.STARTTLS)  # the other understands nothing but TLS
     assert (arrived.sender, arrived.recipients) == (OPS.sender, (OPS.to,))
     assert arrived.text.partition("\n\n---\n")[0] == body.replace("\r\n", "\n")
     assert arrived.mail["Date"].datetime == datetime.fromtimestamp(NOW, UTC)
-
-
-async def test_tls_from_the_first_byte(trusting: MailClient, certificates: Certificates) -> None:
-    """A message goes to a server that speaks TLS from the start."""
-    async with mail_server(tls=certificates.context("smtps")) as server:
-        outcome = await channel(trusting, server.port, Security.IMPLICIT).send(message())
-        assert outcome == Outcome.success(250)
-        assert len(server.arrived) == 1
 
 
 async def test_dialogue(mail_door: MailClient) -> None:
@@ -299,8 +294,7 @@ async def test_bad_certificate_is_permanent(
     """A server whose certificate does not verify gets no word of the message."""
     made, why = CERTIFICATES[case]
     context = certificates.context(f"mail-{case.replace(' ', '-')}-{security}", **made)
-    key = "starttls" if security is Security.STARTTLS else "tls"
-    async with mail_server(**{key: context}) as server:
+    async with mail_server(**{ENCRYPTION[security]: context}) as server:
         outcome = await channel(trusting, server.port, security).send(message())
         assert server.arrived == []
     assert outcome == Outcome.mistaken(
@@ -641,17 +635,27 @@ async def test_a_message_that_was_given_up_does_not_arrive_later(mail_door: Mail
             assert not got.endswith(b"\r\n.\r\n")
 
 
-@pytest.mark.parametrize("step", [*STEPS, "content"])
+#: What a server is silent about, as an error names it, and how it comes to that.
+SILENT: dict[str, tuple[Mapping[str, str], Security]] = {
+    **{named: ({step: HANG}, Security.NONE) for step, named in STEPS.items()},
+    "TLS": ({"connect": HANG}, Security.IMPLICIT),
+    "STARTTLS": ({"EHLO": "250-x\r\n250 STARTTLS"}, Security.STARTTLS),
+    "the message": ({"content": HANG}, Security.NONE),
+}
+
+
+@pytest.mark.parametrize("step", SILENT)
 async def test_silent_server_is_given_up_at_the_deadline(mail_door: MailClient, step: str) -> None:
     """Each step ends with the one deadline; only after the content is the result open."""
-    async with scripted({step: HANG}) as server:
+    answers, security = SILENT[step]
+    async with scripted(answers) as server:
         began = time.monotonic()
-        outcome = await channel(mail_door, server.port, timeout_s=1.5).send(message())
+        outcome = await channel(mail_door, server.port, security, timeout_s=1.5).send(message())
         took = time.monotonic() - began
-    wanted = AttemptState.UNKNOWN if step == "content" else AttemptState.FAILED
-    assert outcome.state is wanted
-    named = STEPS.get(step, "the message")
-    assert outcome.error == (f"email request failed at {named}: timeout: no answer within 1.5 s")
+    began_content = step == "the message"
+    assert outcome.failure is (FailureClass.UNCERTAIN if began_content else TRANSIENT)
+    assert outcome.error == f"email request failed at {step}: timeout: no answer within 1.5 s"
+    assert len(server.contents) == began_content
     assert 1.5 <= took < 30
 
 
@@ -681,21 +685,6 @@ async def test_a_message_that_is_not_cut_in_time_is_not_sent(mail_door: MailClie
         outcome = await sent
     await busy
     assert outcome.failure is FailureClass.NOT_SENT
-
-
-@pytest.mark.parametrize("security", [Security.IMPLICIT, Security.STARTTLS])
-async def test_handshake_that_is_never_answered(mail_door: MailClient, security: Security) -> None:
-    """TLS that hangs ends with the deadline, too."""
-    answers = {"connect": HANG} if security is Security.IMPLICIT else {
-        "EHLO": "250-x\r\n250 STARTTLS"
-    }  # fmt: skip
-    async with scripted(answers) as server:
-        outcome = await channel(mail_door, server.port, security, timeout_s=1.0).send(message())
-    step = "TLS" if security is Security.IMPLICIT else "STARTTLS"
-    assert outcome == Outcome.transient(
-        f"email request failed at {step}: timeout: no answer within 1 s"
-    )
-    assert server.contents == []
 
 
 async def test_closed_client_sends_nothing() -> None:

@@ -125,25 +125,19 @@ def closing(
     thread.join(5)
 
 
+@pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("answer", [FINE, CHUNKED, EMPTY, NONE, b"HTTP/1.1 100 Go\r\n\r\n" + FINE])
-async def test_one_after_another_share_a_connection(http_client: HttpClient, answer: bytes) -> None:
-    """With a breath between them, five requests have one connection."""
-    async with keeping(answer) as (keeper, url):
+async def test_one_after_another_share_a_connection(
+    certificates: Certificates, answer: bytes, tls: bool
+) -> None:
+    """With a breath between them, five requests have one connection, whatever TLS sends by itself."""
+    http_client = HttpClient(ca_file=str(certificates.ca))
+    context = certificates.context("kept") if tls else None
+    async with keeping(answer, tls=context) as (keeper, url), aclosing(http_client):
         for _ in range(5):
             assert (await post(http_client, url)).state is AttemptState.SUCCESS
             await asyncio.sleep(BREATH)
     assert (keeper.requests, keeper.connections) == (5, 1)
-
-
-async def test_with_tls_too(certificates: Certificates) -> None:
-    """What TLS sends on its own account does not stand against a connection."""
-    http_client = HttpClient(ca_file=str(certificates.ca))
-    context = certificates.context("kept")
-    async with keeping(FINE, tls=context) as (keeper, url), aclosing(http_client):
-        for _ in range(3):
-            assert (await post(http_client, url)).state is AttemptState.SUCCESS
-            await asyncio.sleep(BREATH)
-    assert (keeper.requests, keeper.connections) == (3, 1)
 
 
 async def test_not_before_a_rest(http_client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
