@@ -80,13 +80,15 @@ def test_slack_golden() -> None:
 
 
 @pytest.mark.parametrize(
-    ("priority", "emoji"),
-    [("Critical", "🚨"), ("High", "⚠️"), ("Medium", "\u2139\ufe0f"), ("Low", "💬"), ("Odd", "📢")],
-)
-def test_slack_emoji(priority: str, emoji: str) -> None:
-    """The header begins with the priority's sign."""
+    ("priority", "emoji", "severity"),
+    [("Critical", "🚨", "critical"), ("High", "⚠️", "error"), ("Medium", "\u2139\ufe0f", "warning"),
+     ("Low", "💬", "info"), ("Odd", "📢", "warning")],
+)  # fmt: skip
+def test_what_shows_a_priority(priority: str, emoji: str, severity: str) -> None:
+    """Slack's header begins with the priority's sign; PagerDuty has a severity for each."""
     header = slack_payload(message(priority=priority))["blocks"][0]
     assert header["text"]["text"] == f"{emoji} Disk full"
+    assert pagerduty_payload(message(priority=priority), "k")["payload"]["severity"] == severity
 
 
 @pytest.mark.parametrize("body", ["```\n```", " \n ", ""])
@@ -117,16 +119,6 @@ def test_pagerduty_golden() -> None:
             },
         },
     }
-
-
-@pytest.mark.parametrize(
-    ("priority", "severity"),
-    [("Critical", "critical"), ("High", "error"), ("Medium", "warning"), ("Low", "info"),
-     ("Odd", "warning")],
-)  # fmt: skip
-def test_pagerduty_severity(priority: str, severity: str) -> None:
-    """Each priority has its severity."""
-    assert pagerduty_payload(message(priority=priority), "k")["payload"]["severity"] == severity
 
 
 def test_pagerduty_keys_of_long_names_stay_apart() -> None:
@@ -497,26 +489,13 @@ async def test_headers(http_client: HttpClient, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "pagerduty"])
 async def test_rotated_credential_serves_the_next_call(http_client: HttpClient, kind: str) -> None:
-    """The credential is asked for at each send."""
+    """The credential is asked for at each send, of PagerDuty as of the other vendors."""
     async with receiving() as receiver:
         paths = iter(["/old", "/new"])
         channel = MAKERS[kind](http_client, lambda: receiver.url(next(paths)))
         await channel.send(message())
         await channel.send(message())
     assert [r.line.split()[1] for r in receiver.requests] == ["/old", "/new"]
-
-
-async def test_rotated_routing_key_serves_the_next_call(http_client: HttpClient) -> None:
-    """PagerDuty's credential is in the body, and asked for at each send as well."""
-    keys = ["old", "new"]
-    async with receiving() as receiver:
-        left = iter(keys)
-        channel = pagerduty_channel(
-            http_client, lambda: next(left), url=receiver.url(), timeout_s=20
-        )
-        await channel.send(message())
-        await channel.send(message())
-    assert [json.loads(r.body)["routing_key"] for r in receiver.requests] == keys
 
 
 EMPTY = {

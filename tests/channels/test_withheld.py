@@ -58,33 +58,21 @@ class Freezer(EgressGuard):
             self.lease.holds = False
 
 
-@pytest.mark.parametrize("kind", MAKERS)
-async def test_a_request_is_withheld_on_a_new_connection(kind: str) -> None:
-    """The lease held when the send began; the receiver sees a connection and no byte."""
+@pytest.mark.parametrize(
+    ("kind", "tls"), [*((kind, False) for kind in MAKERS), ("webhook", True)]
+)
+async def test_a_request_is_withheld_on_a_new_connection(
+    certificates: Certificates, kind: str, *, tls: bool
+) -> None:
+    """The lease held when the send began; the receiver sees a connection, or a handshake, and no byte."""
     lease = Lease()
-    async with (
-        receiving() as receiver,
-        aclosing(HttpClient(environment={}, guard=Freezer(lease))) as http_client,
-    ):
-        made = MAKERS[kind](http_client, receiver.url)
+    client = HttpClient(environment={}, guard=Freezer(lease), ca_file=str(certificates.ca))
+    context = certificates.context("local") if tls else None
+    async with receiving(tls=context) as receiver, aclosing(client):
+        made = MAKERS[kind](client, receiver.url)
         assert await made.send(lease.message()) == WITHHELD
         assert (lease.asked, receiver.requests) == ([None], [])
-    assert receiver.connections == 1
-
-
-async def test_a_request_is_withheld_behind_a_handshake(certificates: Certificates) -> None:
-    """The same over TLS."""
-    lease = Lease()
-    tls = certificates.context("local")
-    async with (
-        receiving(tls=tls) as receiver,
-        aclosing(
-            HttpClient(environment={}, guard=Freezer(lease), ca_file=str(certificates.ca))
-        ) as client,
-    ):
-        made = MAKERS["webhook"](client, receiver.url)
-        assert await made.send(lease.message()) == WITHHELD
-        assert (lease.asked, receiver.requests) == ([None], [])
+    assert tls or receiver.connections == 1
 
 
 async def test_a_mail_is_withheld_before_its_content() -> None:
