@@ -110,9 +110,7 @@ class Bench:
 
     async def through_log(self, name: str, took: list[float]) -> None:
         """Intent and outcome as the product writes them."""
-        await self._log(name, *self._pair(), took)
-
-    async def _log(self, name: str, opened: Record, ended: Record, took: list[float]) -> None:
+        opened, ended = self._pair()
         began = time.perf_counter()
         intent = await self.log.intent(name, self.proof, opened, limit=1000, guard=lambda: True)
         between = time.perf_counter()

@@ -34,13 +34,6 @@ def _of(unit: str, size: int) -> str:
     return unit * (size // len(unit.encode()))
 
 
-def _deep(depth: int) -> Json:
-    value: Json = {"end": "x"}
-    for _ in range(depth):
-        value = {"in": value}
-    return value
-
-
 #: Members of the spec, or of the metadata, by shape, for a size in bytes.
 SHAPES: Final[dict[str, Callable[[int], Json]]] = {
     "thousands of extensions": lambda size: {

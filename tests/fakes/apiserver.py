@@ -37,19 +37,15 @@ class FakeApiServer:
     def __init__(
         self,
         state: ApiState | None = None,
-        *,
-        token: str | None = None,
     ) -> None:
         """
         Describe a server; nothing listens yet.
 
         Args:
             state: What it starts with; an empty cluster with our definition by default.
-            token: The only bearer token that is accepted; None accepts everybody.
         """
         self.state = state or ApiState()
         self.faults = Faults()
-        self._token = token
         self._port = 0
         self._runner: web.AppRunner | None = None
         self._streams: set[asyncio.Event] = set()
@@ -108,9 +104,6 @@ class FakeApiServer:
             incoming.headers.get("Accept", ""),
         )
         target, verb = self.state.classify(request)
-        if self._token and incoming.headers.get("Authorization") != f"Bearer {self._token}":
-            self.state.count(verb, target, 401)
-            return _send(failure(401, "Unauthorized", "Unauthorized"))
         action = self.faults.request(request.method, request.path, verb)
         if isinstance(action, Answer):
             self.state.count(verb, target, action.code)

@@ -39,7 +39,6 @@ class Server:
         ended: Whether the other side has closed the connection.
         held: Connections that were taken from the pool and not given back.
         closed: How many connections were closed by the pipeline.
-        connected: How many connections of the pool were connected anew.
         unreachable: Whether that fails.
         told: What the owner was told.
         infos: What connections have said of the server.
@@ -56,7 +55,6 @@ class Server:
         self.ended = False
         self.held = 0
         self.closed = 0
-        self.connected = 0
         self.unreachable = False
         self.told: list[tuple[str, Pipeline]] = []
         self.infos: list[dict[str, str]] = []
@@ -80,7 +78,6 @@ class Server:
     async def connect(self) -> None:
         if self.unreachable:
             raise RedisConnectionError("refused")
-        self.connected += 1
 
     async def can_read(self) -> bool:
         return self.ended
