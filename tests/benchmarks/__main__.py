@@ -22,9 +22,9 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from tests.benchmarks import (
     append,
@@ -48,15 +48,8 @@ from tests.benchmarks import (
     throughput,
     wording,
 )
-from tests.benchmarks.load import programs, sharing_a_plane
+from tests.benchmarks.load import Suite, programs, sharing_a_plane
 from tests.benchmarks.report import Cores, Report, load, machine, meanwhile
-
-
-class Suite(Protocol):
-    """One suite's entry."""
-
-    def __call__(self, *, quick: bool) -> Awaitable[Report]:
-        """Measure, a little or all."""
 
 
 SUITES: Final[dict[str, Suite]] = {
@@ -94,11 +87,6 @@ async def measured(name: str, *, quick: bool, servers: Sequence[Path]) -> Report
     return report
 
 
-async def _assets_for(names: Sequence[str]) -> Path | None:
-    """Where the servers of Kubernetes are, if one of these suites needs them."""
-    return None if _WITHOUT_PLANE.issuperset(names) else await programs()
-
-
 def _servers(assets: Path | None) -> list[Path]:
     """The programs that are asked for their version."""
     found = shutil.which("redis-server")
@@ -131,7 +119,7 @@ async def main(arguments: Sequence[str]) -> int:
         )
     everything = not wanted.suite or "all" in wanted.suite
     names = list(SUITES) if everything else list(dict.fromkeys(wanted.suite))
-    assets = await _assets_for(names)
+    assets = None if _WITHOUT_PLANE.issuperset(names) else await programs()
     servers = _servers(assets)
     reports: dict[str, Report] = {}
     failed: dict[str, str] = {}

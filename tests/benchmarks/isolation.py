@@ -224,6 +224,4 @@ def told(pairs: Sequence[tuple[Blocks, Blocks]], scale: Scale) -> Report:
     return report
 
 
-async def run(*, quick: bool) -> Report:
-    """Measure on servers of its own."""
-    return await on_servers(measure, told, QUICK if quick else FULL)
+run: Final = on_servers(measure, told, full=FULL, quick=QUICK)

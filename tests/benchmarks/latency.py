@@ -202,6 +202,4 @@ def told(rounds: Sequence[dict[float, dict[str, float]]], scale: Scale) -> Repor
     return report
 
 
-async def run(*, quick: bool) -> Report:
-    """Measure on servers of its own."""
-    return await on_servers(measure, told, QUICK if quick else FULL)
+run: Final = on_servers(measure, told, full=FULL, quick=QUICK)

@@ -29,6 +29,8 @@ from tests.servers.redis import RedisServer, find_binary
 
 T = TypeVar("T")
 S = TypeVar("S")
+#: Measures, all or (`quick`) a little.
+Suite = Callable[..., Awaitable[Report]]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: The defaults where a stage has shorter ones.
@@ -81,14 +83,22 @@ async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
             yield plane, redis, Path(name)
 
 
-async def on_servers(
+def on_servers(
     measure: Callable[[ControlPlane, str, Path, S], Awaitable[T]],
     told: Callable[[T, S], Report],
-    scale: S,
-) -> Report:
-    """Measure on servers of its own, and tell what was found."""
-    async with servers() as (plane, redis, folder):
-        return told(await measure(plane, redis.url, folder / "stage", scale), scale)
+    *,
+    full: S,
+    quick: S,
+) -> Suite:
+    """Return the suite that measures on servers of its own, and tells what was found."""
+    scales = {False: full, True: quick}
+
+    async def run(*, quick: bool) -> Report:
+        async with servers() as (plane, redis, folder):
+            found = await measure(plane, redis.url, folder / "stage", scales[quick])
+        return told(found, scales[quick])
+
+    return run
 
 
 @asynccontextmanager

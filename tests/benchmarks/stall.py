@@ -273,6 +273,4 @@ def told(found: Found, scale: Scale) -> Report:
     return report
 
 
-async def run(*, quick: bool) -> Report:
-    """Measure on servers of its own."""
-    return await on_servers(measure, told, QUICK if quick else FULL)
+run: Final = on_servers(measure, told, full=FULL, quick=QUICK)

@@ -174,6 +174,4 @@ def told(result: Result, scale: Scale) -> Report:
     return report
 
 
-async def run(*, quick: bool) -> Report:
-    """Two takeovers of each kind, or fifty."""
-    return await on_servers(measure, told, QUICK if quick else FULL)
+run: Final = on_servers(measure, told, full=FULL, quick=QUICK)

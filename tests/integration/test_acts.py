@@ -269,14 +269,12 @@ async def try_one(scene: Scene, act: Act, role: Role) -> str:
     if act.does.startswith("redis_"):
         try:
             await in_redis(scene, role, act, name)
-        except ResponseError as error:
+        except (ResponseError, AuthenticationError) as error:
             return next(
                 who
                 for kind, text, who in REFUSALS
                 if isinstance(error, kind) and text in str(error)
             )
-        except AuthenticationError:
-            return "login"
         return ""
     answer = await in_kubernetes(scene, role, act, name)
     if answer.code < 300 or answer.code == 404:
