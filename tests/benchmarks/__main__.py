@@ -51,7 +51,6 @@ from tests.benchmarks import (
 from tests.benchmarks.load import Suite, programs, sharing_a_plane
 from tests.benchmarks.report import Cores, Report, load, machine, meanwhile
 
-
 SUITES: Final[dict[str, Suite]] = {
     "append": append.run,
     "gateway": gateway.run,

@@ -222,7 +222,7 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scal
         child("tests.benchmarks.hostile") as other,
     ):
         for seen in "hx":
-            await plane.create_namespace(f"{here.namespace}-{seen}")
+            await asyncio.to_thread(plane.api.create_namespace, f"{here.namespace}-{seen}")
         process = await serving(_notifier(here, receiver))
         place = _Place(here, watcher, receiver, process, other)
 

@@ -58,9 +58,7 @@ class Freezer(EgressGuard):
             self.lease.holds = False
 
 
-@pytest.mark.parametrize(
-    ("kind", "tls"), [*((kind, False) for kind in MAKERS), ("webhook", True)]
-)
+@pytest.mark.parametrize(("kind", "tls"), [*((kind, False) for kind in MAKERS), ("webhook", True)])
 async def test_a_request_is_withheld_on_a_new_connection(
     certificates: Certificates, kind: str, *, tls: bool
 ) -> None:

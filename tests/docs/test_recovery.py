@@ -151,7 +151,7 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
         ControlPlane(control_plane_assets, bare=True) as plane,
         own_redis() as server,
     ):
-        await plane.apply_crd(CRD)
+        await asyncio.to_thread(plane.api.apply_crd, CRD)
         async with stage(plane, server.url, tmp_path, sampled=False) as here:
             here.script("n", BUSY, BUSY, OK)
             etcd = plane._recipe.directory / "etcd"
@@ -217,7 +217,7 @@ async def deleted_crd(plane: ControlPlane, here: Stage, process: NotifierProcess
     await until(gone, "the definition is gone")
     await process.wait_says(503, "cluster", within=60)
     assert (await here.logs([uid]))[uid].records == before
-    await plane.apply_crd(CRD)
+    await asyncio.to_thread(plane.api.apply_crd, CRD)
     await process.wait_ready()
     fresh = await here.create("fresh")
     await here.wait_phase(fresh)

@@ -57,7 +57,7 @@ async def test_a_namespace_that_may_not_be_read_holds_back_no_other(here: Stage)
     await until(
         lambda: bool(process.lines("start-up reconciliation done")), process.tail, within=30
     )
-    await here.plane.create_namespace(other)
+    await asyncio.to_thread(here.plane.api.create_namespace, other)
     bind(here.plane, other, ACCOUNT, CONTROLLER_RULES, home=here.namespace)
     await process.wait_ready(60)
 
@@ -81,7 +81,7 @@ async def test_a_namespace_whose_webhook_dawdles_leaves_writers_to_others(
 ) -> None:
     """Its statuses wait for the webhook; those of another namespace are not written in turns with them."""
     slow, asked = f"e2e-{uuid.uuid4().hex[:12]}", list[str]()
-    await control_plane.create_namespace(slow)
+    await asyncio.to_thread(control_plane.api.create_namespace, slow)
 
     async def dawdle(name: str) -> None:
         asked.append(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -109,7 +110,7 @@ async def test_ending_and_absent_namespaces_are_tolerated(
 ) -> None:
     """Events for a namespace that is ending or gone are refused, which is no warning; others still go."""
     caplog.set_level(logging.DEBUG, "ledger.kube")
-    await control_plane.create_namespace(f"{namespace}-2")
+    await asyncio.to_thread(control_plane.api.create_namespace, f"{namespace}-2")
     await control_plane.request("DELETE", f"/api/v1/namespaces/{namespace}-2")
     async with recording(control_plane.kubeconfig) as recorder:
         for where in (f"{namespace}-2", "no-such-namespace", namespace):

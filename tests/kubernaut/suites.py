@@ -56,7 +56,7 @@ async def run(there: World) -> int:
     """Run a suite and judge it."""
     given, suite = there.given, there.given["suite"]
     crd = Path(given["tree"], "charts/kubernaut/crds/kubernaut.ai_notificationrequests.yaml")
-    await there.plane.apply_crd(crd)
+    await asyncio.to_thread(there.plane.api.apply_crd, crd)
     words = {"NAMESPACE": there.namespace, "REDIS_URL": there.redis.url}
 
     def manifest(name: str) -> str:

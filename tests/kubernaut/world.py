@@ -139,7 +139,7 @@ async def world(
     try:
         await plane.start()
         await redis.start()
-        await plane.create_namespace(namespace)
+        await asyncio.to_thread(plane.api.create_namespace, namespace)
         api = f"/api/v1/namespaces/{namespace}"
         images = {**images, OURS: (["notifier"], ["run"])}
         nodes = Node(plane, namespace, FOLDER, images, FOLDER / "tools")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import aiohttp
 
 from .process import ServerError, ServerProcess, Started
-from .recipe import Recipe
+from .recipe import Api, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +88,7 @@ class ControlPlane(Started):
         self._directory = Path(tempfile.mkdtemp(prefix="controlplane-"))
         self._recipe = recipe = Recipe.create(self._directory, bare=bare)
         _make_certificate(recipe)
-        self.api = recipe.api()
+        self.api = Api(recipe)
         env = {"GOGC": str(gogc), "GOMEMLIMIT": MEMORY_LIMIT} if gogc is not None else {}
         self._processes = {
             program: ServerProcess(program, argv, log=recipe.log(program), env=env)
@@ -184,14 +184,6 @@ class ControlPlane(Started):
             assert answer.status == 200, f"etcd answers {await answer.text()}"
             found: dict[str, Any] = await answer.json(content_type=None)
             return found
-
-    async def apply_crd(self, file: Path) -> None:
-        """Create or update the CustomResourceDefinition in ``file``; return when it is served."""
-        await asyncio.to_thread(self.api.apply_crd, file)
-
-    async def create_namespace(self, name: str) -> None:
-        """Create a namespace."""
-        await asyncio.to_thread(self.api.create_namespace, name)
 
     async def request(
         self,

@@ -240,10 +240,6 @@ class Recipe:
         """Return the log file of one of the two programs."""
         return self.directory / f"{program}.log"
 
-    def api(self) -> Api:
-        """Return a client with the administrator's token."""
-        return Api(self)
-
     def _kubeconfig(self, user: str, token: str) -> Mapping[str, object]:
         """Return a kubeconfig; it is written as JSON, which every reader of YAML reads."""
         cluster = {"server": self.server, "certificate-authority": str(self.ca_file)}

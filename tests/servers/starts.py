@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
 from tests import scheduling
 from tests.servers.forkserver import LARGEST
@@ -53,29 +53,6 @@ _AT_START: Final = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "TZ", "
 _POLL: Final = 0.01
 #: Seconds for a fork, on a busy machine, the server's imports included.
 _PATIENCE: Final = 120.0
-
-
-class Process(Protocol):
-    """A started process; names are those of `subprocess.Popen`."""
-
-    @property
-    def pid(self) -> int:
-        """Its id, and that of its process group."""
-
-    @property
-    def returncode(self) -> int | None:
-        """The exit code that `poll` or `wait` has returned; negative for a signal."""
-
-    def poll(self) -> int | None:
-        """Return its exit code, None while it exists; a frozen process does."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """
-        Wait for its end; returns its exit code.
-
-        Raises:
-            subprocess.TimeoutExpired: it has not ended within so many seconds.
-        """
 
 
 class _New:
@@ -143,6 +120,10 @@ class _Fork:
             raise OSError("the server of forks has ended")
         kind, _, number = message.decode().partition(" ")
         return kind, int(number)
+
+
+#: A started process, the leader of its group; members are named as those of `subprocess.Popen`.
+Process: TypeAlias = _New | _Fork
 
 
 class _Server:
