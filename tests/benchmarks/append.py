@@ -81,7 +81,7 @@ class Bench:
         channels = (CHANNEL,)
         await self.log.note(TEMPLATE, plan_record(Plan(channels, "RoutingRuleMatched", at=_NOW)))
         for _ in range(records // 2 - 1):
-            await self._log(TEMPLATE, *self._pair(), [])
+            await self.through_log(TEMPLATE, [])
         assert await self.bare.llen(self.log.key(TEMPLATE)) == records + 1
 
     async def copies(self, n: int) -> list[str]:

@@ -20,49 +20,35 @@ from notifier.routing.credentials import (
 
 CANARY = "c4n4ry-s3cret"
 
-VALUES: dict[str, tuple[bytes, str]] = {
-    "as it is": (b"https://h/x", "https://h/x"),
-    "with a newline at its end": (b"key\n", "key"),
-    "with blanks and lines around it": (b" \n\tkey\r\n  \n", "key"),
-    "with a blank inside": (b"two words", "two words"),
-    "with a byte order mark": (b"\xef\xbb\xbfkey", "key"),
-    "as long as allowed": (b"x" * MAX_VALUE, "x" * MAX_VALUE),
+_BREAK = "holds a line break or control character"
+#: What stands in a file, its value, and why it has none.
+FILES: dict[str, tuple[bytes, str, str]] = {
+    "as it is": (b"https://h/x", "https://h/x", ""),
+    "with a newline at its end": (b"key\n", "key", ""),
+    "with blanks and lines around it": (b" \n\tkey\r\n  \n", "key", ""),
+    "with a blank inside": (b"two words", "two words", ""),
+    "with a byte order mark": (b"\xef\xbb\xbfkey", "key", ""),
+    "as long as allowed": (b"x" * MAX_VALUE, "x" * MAX_VALUE, ""),
+    "nothing": (b"", "", "empty"),
+    "white space": (b" \n\t ", "", "empty"),
+    "two lines": (CANARY.encode() + b"\nX: y", "", _BREAK),
+    "a carriage return": (CANARY.encode() + b"\rX", "", _BREAK),
+    "a NUL": (CANARY.encode() + b"\0x", "", _BREAK),
+    "a Unicode line separator": (CANARY.encode() + "\u2028x".encode(), "", _BREAK),
+    "bytes that are no text": (CANARY.encode() + b"\xff", "", "not UTF-8"),
+    "too much": (CANARY.encode() + b"x" * MAX_VALUE, "", "larger than 65536 bytes"),
 }
 
 
-@pytest.mark.parametrize("case", VALUES)
-def test_a_value_is_trimmed(case: str, tmp_path: Path) -> None:
-    """Surrounding white space is not part of a credential."""
-    raw, value = VALUES[case]
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_is_a_value_or_is_named_and_not_shown(case: str, tmp_path: Path) -> None:
+    """Surrounding white space is no part of a value; a warning has file and reason, never the content."""
+    raw, value, reason = FILES[case]
     (tmp_path / "ref").write_bytes(raw)
     seen = look(tmp_path)
-    assert dict(seen.values) == {"ref": value}
-    assert seen.warnings == ()
-
-
-REFUSED: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "empty"),
-    "white space": (b" \n\t ", "empty"),
-    "two lines": (CANARY.encode() + b"\nX: y", "holds a line break or control character"),
-    "a carriage return": (CANARY.encode() + b"\rX", "holds a line break or control character"),
-    "a NUL": (CANARY.encode() + b"\0x", "holds a line break or control character"),
-    "a Unicode line separator": (
-        CANARY.encode() + "\u2028x".encode(),
-        "holds a line break or control character",
-    ),
-    "bytes that are no text": (CANARY.encode() + b"\xff", "not UTF-8"),
-    "too much": (CANARY.encode() + b"x" * MAX_VALUE, "larger than 65536 bytes"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_file_that_cannot_be_used_is_named_and_not_shown(case: str, tmp_path: Path) -> None:
-    """The warning has the file and the reason, never the content."""
-    raw, reason = REFUSED[case]
-    (tmp_path / "ref").write_bytes(raw)
-    seen = look(tmp_path)
-    assert dict(seen.values) == {}
-    assert seen.warnings == (f"credential file ref is not used: {reason}",)
+    assert dict(seen.values) == ({"ref": value} if value else {})
+    warning = f"credential file ref is not used: {reason}"
+    assert seen.warnings == ((warning,) if reason else ())
     assert CANARY not in f"{seen} {seen!r}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -33,18 +34,6 @@ def test_tables_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == ["A  B", "1  2", "long  2", "1     2"]
 
 
-@pytest.mark.parametrize(
-    ("ms", "wanted"),
-    [
-        (-5_000, "0s"), (999, "0s"), (119_000, "119s"), (120_000, "2m"), (7_200_000, "2h"),
-        (3 * 86_400_000, "3d"),
-    ],
-)  # fmt: skip
-def test_age(ms: int, wanted: str) -> None:
-    """Ages are shown in one unit; one of a clock that is behind is none."""
-    assert age(ms) == wanted
-
-
 def test_documents_are_escaped_and_texts_are_not(capsys: pytest.CaptureFixture[str]) -> None:
     """Words of any script are written as they are; what commands a terminal is an escape, or a blank."""
     write_json({"a": "é\x9b"})
@@ -71,13 +60,16 @@ def test_characters_take_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "wanted"),
+    ("shown", "ms", "wanted"),
     [
-        (-1, "less than a second"), (999, "less than a second"), (1_000, "1 second"),
-        (59_999, "59 seconds"), (60_000, "1 minute"), (7_199_000, "119 minutes"), (7_200_000, "2 hours"),
-        (86_400_000, "1 day"), (3 * 86_400_000, "3 days"),
+        (age, -5_000, "0s"), (age, 999, "0s"), (age, 119_000, "119s"), (age, 120_000, "2m"),
+        (age, 7_200_000, "2h"), (age, 3 * 86_400_000, "3d"),
+        (in_words, -1, "less than a second"), (in_words, 999, "less than a second"),
+        (in_words, 1_000, "1 second"), (in_words, 59_999, "59 seconds"), (in_words, 60_000, "1 minute"),
+        (in_words, 7_199_000, "119 minutes"), (in_words, 7_200_000, "2 hours"),
+        (in_words, 86_400_000, "1 day"), (in_words, 3 * 86_400_000, "3 days"),
     ],
 )  # fmt: skip
-def test_spans_in_words(ms: int, wanted: str) -> None:
-    """One unit, as a person says it."""
-    assert in_words(ms) == wanted
+def test_spans_have_one_unit(shown: Callable[[int], str], ms: int, wanted: str) -> None:
+    """Also in words, as a person says it; one of a clock that is behind is none."""
+    assert shown(ms) == wanted

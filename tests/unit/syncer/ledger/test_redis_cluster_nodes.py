@@ -132,15 +132,6 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_cluster, "_READ_PAUSE", 0.0)
 
 
-async def test_a_cluster_with_a_hole_cannot_be_opened() -> None:
-    """It says how many slots nobody serves."""
-    async with nodes("a") as (a,), Client(a.address) as client:
-        a.slots = [(0, 16382, a)]
-        a.strings[b"nl:meta"] = META
-        with pytest.raises(Unavailable, match="1 slots are served by no node"):
-            await client.cluster.open()
-
-
 async def test_a_store_that_was_emptied_is_stamped_anew() -> None:
     """Under a live connection, which wrote the metadata when it was made: without any, whose is it?"""
     async with nodes("a") as (a,), Client(a.address) as client:
@@ -200,19 +191,23 @@ async def test_a_map_that_cannot_be_read(case: str) -> None:
         assert client.state.problem == said
 
 
-async def test_a_map_in_another_form() -> None:
-    """A reply that is no map is no answer."""
-    async with nodes("a") as (a,), Client(a.address) as client:
-        a.slots = [(0, 99_999, a)]
-        with pytest.raises(Unavailable, match="no node of the Redis Cluster answers"):
-            await client.cluster.open()
+#: The last slot that is served, what the node says of a cluster, and what comes of it.
+UNUSABLE: Final[dict[str, tuple[int, str, type[LedgerError], str]]] = {
+    "a hole": (16_382, "1", Unavailable, "1 slots are served by no node"),
+    "a reply that is no map": (99_999, "1", Unavailable, "no node of the Redis Cluster answers"),
+    "a server without slots of its own": (16_383, "0", ConfigError, "begin with redis://"),
+}
 
 
-async def test_a_server_without_slots_of_its_own() -> None:
-    """A node that says of itself that it is in no cluster is refused with what to write instead."""
+@pytest.mark.parametrize("case", UNUSABLE)
+async def test_a_cluster_that_cannot_be_opened(case: str) -> None:
+    """It says how many slots nobody serves, or what to write where there is no cluster."""
+    last, enabled, error, text = UNUSABLE[case]
     async with nodes("a") as (a,), Client(a.address) as client:
-        a.info["cluster_enabled"] = "0"
-        with pytest.raises(ConfigError, match="begin with redis://"):
+        a.slots = [(0, last, a)]
+        a.info["cluster_enabled"] = enabled
+        a.strings[b"nl:meta"] = META
+        with pytest.raises(error, match=text):
             await client.cluster.open()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -35,30 +37,26 @@ def test_epoch_is_incarnation_and_version() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "7", "0.", ".7", "00.7", "0.07", "-1.7", "0.7.1", "0.7 ", "0.7\n", "a.b", f"0.{'9' * 40}"],
-)
-def test_malformed_epochs(text: str) -> None:
-    """A text that is not two decimal numbers without leading zeros is no epoch."""
-    with pytest.raises(ValueError, match="not an epoch"):
-        parse_epoch(text)
-
-
-@pytest.mark.parametrize("version", ["", "abc", "007", "1-2", "-4"])
-def test_epoch_of_an_odd_version(version: str) -> None:
-    """A resourceVersion that is no number gives no epoch."""
-    with pytest.raises(ValueError, match="not an epoch"):
-        make_epoch(0, version)
+#: Texts by what is made of them, and what they are not.
+MALFORMED: dict[tuple[Callable[[str], str], str], tuple[str, ...]] = {
+    # Two decimal numbers without leading zeros.
+    (parse_epoch, "an epoch"): (
+        "", "7", "0.", ".7", "00.7", "0.07", "-1.7", "0.7.1", "0.7 ", "0.7\n", "a.b", f"0.{'9' * 40}",
+    ),
+    (partial(make_epoch, 0), "an epoch"): ("", "abc", "007", "1-2", "-4"),
+    (parse_attempt_id, "an attempt id"): (
+        "", "0.7", "0.7-0", "0.7-01", "0.7-1-1", "1-1", "0-01", "0.7-1 ", "0.7-", "resolve:x",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0.7", "0.7-0", "0.7-01", "0.7-1-1", "1-1", "0-01", "0.7-1 ", "0.7-", "resolve:x"]
+    ("read", "what", "text"), [(*key, text) for key, texts in MALFORMED.items() for text in texts]
 )
-def test_malformed_ids(text: str) -> None:
-    """A text of neither form is no attempt id."""
-    with pytest.raises(ValueError, match="not an attempt id"):
-        parse_attempt_id(text)
+def test_malformed_texts(read: Callable[[str], str], what: str, text: str) -> None:
+    """A text of another form is no epoch, no number of a version, and no attempt id."""
+    with pytest.raises(ValueError, match=f"not {what}"):
+        read(text)
 
 
 def test_states_rise() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from syncer.model.resource import RetryPolicy
@@ -72,74 +74,47 @@ def test_a_server_that_names_a_time_is_asked_soon_after_it(
 
 POLICY = RetryPolicy()
 
-CURVE = {
-    "the first wait is the initial one": (POLICY, 1, 30_000),
-    "each wait doubles": (POLICY, 2, 60_000),
-    "and again": (POLICY, 4, 240_000),
-    "up to the maximum": (POLICY, 5, 480_000),
-    "and stays there": (POLICY, 10_000, 480_000),
-    "before any attempt it is the initial one": (POLICY, 0, 30_000),
-    "a factor of one never grows": (RetryPolicy(5, 30, 1, 480), 9, 30_000),
-    "a maximum below the initial wait is raised to it": (RetryPolicy(5, 60, 2, 10), 7, 60_000),
-    "huge factors do not overflow": (RetryPolicy(10, 300, 10, 3_600), 10**9, 3_600_000),
-}
+#: A rule, what it is given, and milliseconds.
+DELAYS: dict[str, tuple[Callable[..., int], tuple[object, ...], int]] = {
+    "the first wait is the initial one": (delay, (POLICY, 1, 0.0), 30_000),
+    "each wait doubles": (delay, (POLICY, 2, 0.0), 60_000),
+    "and again": (delay, (POLICY, 4, 0.0), 240_000),
+    "up to the maximum": (delay, (POLICY, 5, 0.0), 480_000),
+    "and stays there": (delay, (POLICY, 10_000, 0.0), 480_000),
+    "before any attempt it is the initial one": (delay, (POLICY, 0, 0.0), 30_000),
+    "a factor of one never grows": (delay, (RetryPolicy(5, 30, 1, 480), 9, 0.0), 30_000),
+    "a maximum below the initial wait is raised": (delay, (RetryPolicy(5, 60, 2, 10), 7, 0.0), 60_000),
+    "huge factors do not overflow": (
+        delay, (RetryPolicy(10, 300, 10, 3_600), 10**9, 0.0), 3_600_000,
+    ),
+    # Jitter moves a wait within a tenth, and never out of the policy's bounds.
+    "a wait is stretched by up to a tenth": (delay, (POLICY, 2, 1.0), 66_000),
+    "or shortened by one": (delay, (POLICY, 2, -1.0), 54_000),
+    "the first wait is never below the initial one": (delay, (POLICY, 1, -1.0), 30_000),
+    "but may be above it": (delay, (POLICY, 1, 1.0), 33_000),
+    "the longest is never above the maximum": (delay, (POLICY, 9, 1.0), 480_000),
+    "but may be below it": (delay, (POLICY, 9, -1.0), 432_000),
+    # What a receiver asks for can only lengthen the wait, and by no more than an hour.
+    "no wish": (delay, (POLICY, 1, 0.0, None), 30_000),
+    "a longer wait is granted": (delay, (POLICY, 1, 0.0, 45.5), 45_500),
+    "a shorter one is not": (delay, (POLICY, 1, 0.0, 1.0), 30_000),
+    "an hour at most is granted": (delay, (POLICY, 1, 0.0, 10.0**9), 3_600_000),
+    "for ever is an hour": (delay, (POLICY, 1, 0.0, float("inf")), 3_600_000),
+    "a negative wish is none": (delay, (POLICY, 1, 0.0, -5.0), 30_000),
+    "nought is none": (delay, (POLICY, 1, 0.0, 0.0), 30_000),
+    # What did not leave is tried again by a back-off that no notification's policy shortens.
+    "unsent: the first in a row": (unsent_delay, (1, 0.0), 1_000),
+    "unsent: twice as long each time": (unsent_delay, (4, 0.0), 8_000),
+    "unsent: the eleventh takes a quarter of an hour and more": (unsent_delay, (11, 0.0), 1_024_000),
+    "unsent: an hour at most": (unsent_delay, (13, 0.0), 3_600_000),
+    "unsent: an hour at most, whatever the jitter": (unsent_delay, (99, 1.0), 3_600_000),
+    "unsent: a second at least, whatever the jitter": (unsent_delay, (1, -1.0), 1_000),
+    "unsent: jitter within a tenth": (unsent_delay, (2, 1.0), 2_200),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CURVE)
-def test_curve(case: str) -> None:
-    """Without jitter the waits are upstream's."""
-    policy, n, wanted = CURVE[case]
-    assert delay(policy, n, 0.0) == wanted
-
-
-JITTER = {
-    "a wait is stretched by up to a tenth": (2, 1.0, 66_000),
-    "or shortened by one": (2, -1.0, 54_000),
-    "the first wait is never below the initial one": (1, -1.0, 30_000),
-    "but may be above it": (1, 1.0, 33_000),
-    "the longest is never above the maximum": (9, 1.0, 480_000),
-    "but may be below it": (9, -1.0, 432_000),
-}
-
-
-@pytest.mark.parametrize("case", JITTER)
-def test_jitter_within_a_policy(case: str) -> None:
-    """Jitter moves a wait within a tenth, and never out of the policy's bounds."""
-    n, jitter, wanted = JITTER[case]
-    assert delay(POLICY, n, jitter) == wanted
-
-
-UNSENT = {
-    "the first in a row": (1, 0.0, 1_000),
-    "twice as long each time": (4, 0.0, 8_000),
-    "the eleventh takes a quarter of an hour and more": (11, 0.0, 1_024_000),
-    "an hour at most": (13, 0.0, 3_600_000),
-    "an hour at most, whatever the jitter": (99, 1.0, 3_600_000),
-    "a second at least, whatever the jitter": (1, -1.0, 1_000),
-    "jitter within a tenth": (2, 1.0, 2_200),
-}
-
-
-@pytest.mark.parametrize("case", UNSENT)
-def test_unsent(case: str) -> None:
-    """What did not leave is tried again by a back-off that no notification's policy shortens."""
-    n, jitter, wanted = UNSENT[case]
-    assert unsent_delay(n, jitter) == wanted
-
-
-WISHES = {
-    "no wish": (None, 30_000),
-    "a longer wait is granted": (45.5, 45_500),
-    "a shorter one is not": (1.0, 30_000),
-    "an hour at most": (10.0**9, 3_600_000),
-    "for ever is an hour": (float("inf"), 3_600_000),
-    "a negative wish is none": (-5.0, 30_000),
-    "nought is none": (0.0, 30_000),
-}
-
-
-@pytest.mark.parametrize("case", WISHES)
-def test_retry_after(case: str) -> None:
-    """What a receiver asks for can only lengthen the wait, and by no more than an hour."""
-    wish, wanted = WISHES[case]
-    assert delay(POLICY, 1, 0.0, wish) == wanted
+@pytest.mark.parametrize("case", DELAYS)
+def test_delays(case: str) -> None:
+    """The waits are upstream's, within the policy's bounds; a receiver may ask for a longer one."""
+    rule, given, wanted = DELAYS[case]
+    assert rule(*given) == wanted

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 from unittest.mock import Mock
 
 import pytest
@@ -93,16 +93,6 @@ async def test_what_is_shown_may_be_old_while_the_server_is_away(
     assert heard == ["", "ns/n1", "", "ns/n2", ""]
 
 
-async def test_a_server_that_ends_each_watch_is_asked_less_and_less(pause: Mock) -> None:
-    """That it opened one, and said something, does not make the next list follow at once."""
-    lines = b'{"type":"ERROR","object":{}}', b'{"type":"ADDED","object":{}}', b'{"type":"ADD'
-    kube = Kube(*([line] for line in lines), [])
-    objects = Objects(*(page(version=f"{n}") for n in range(5, 9)))
-    await _follow(_follower(objects, kube), kube)
-    assert [call.args[-1] for call in pause.call_args_list] == [2, 3, 4]
-    assert [version for _, version in kube.asked] == ["5", "6", "7", "8"]
-
-
 async def test_what_a_list_lacks_is_shown_no_longer() -> None:
     """It was deleted while no watch was open."""
     kube = Kube([b'{"type":"ERROR","object":{}}'], [])
@@ -127,22 +117,32 @@ async def test_what_a_watch_shows_is_shown() -> None:
     assert [n for n in "1234" if index.get("ns", f"n{n}") is not None] == ["3", "4"]
 
 
-async def test_a_watch_that_ends_is_no_failure(pause: Mock) -> None:
-    """The server ends each after some minutes; the next one begins behind what was shown."""
-    kube = Kube([b'{"type":"ERROR","object":{}}'], *([_event("ADDED", "3")] for _ in range(2)), [])
-    objects = Objects(page(version="5"), page(version="6"))
-    await _follow(_follower(objects, kube), kube)
-    assert [call.args[-1] for call in pause.call_args_list] == [2, 1, 1]
-    assert [version for _, version in kube.asked] == ["5", "6", "9", "9"]
+_ERROR: Final = b'{"type":"ERROR","object":{}}'
+#: The only line of each watch, seconds between two looks at the clock, failures in a row, and from where
+#: each watch goes on.
+WATCHES: Final[dict[str, tuple[list[bytes], int, list[int], list[str]]]] = {
+    # That it opened one, and said something, does not make the next list follow at once.
+    "a server that ends each is asked less and less": (
+        [_ERROR, b'{"type":"ADDED","object":{}}', b'{"type":"ADD'], 0, [2, 3, 4], ["5", "6", "7", "8"],
+    ),
+    # The server ends each after some minutes; the next one begins behind what was shown.
+    "one that ends is no failure": (
+        [_ERROR, _event("ADDED", "3"), _event("ADDED", "3")], 0, [2, 1, 1], ["5", "6", "9", "9"],
+    ),
+    "one that lasted for a while begins the count anew": (
+        [_ERROR] * 3, 1_000, [2, 2, 2], ["5", "6", "7", "8"],
+    ),
+}  # fmt: skip
 
 
-async def test_a_watch_that_lasted_for_a_while_begins_the_count_anew(
-    monkeypatch: pytest.MonkeyPatch, pause: Mock
-) -> None:
-    """What ends it then is the first failure in a row."""
-    clock = itertools.count(0, 1_000)
+@pytest.mark.parametrize("case", WATCHES)
+async def test_watches_that_end(case: str, monkeypatch: pytest.MonkeyPatch, pause: Mock) -> None:
+    """What ends a watch soon is a failure; the more of them in a row, the longer the pause."""
+    lines, seconds, failures, asked = WATCHES[case]
+    clock = itertools.count(0, seconds)
     monkeypatch.setattr("syncer.cli.web.index.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    kube = Kube(*([b'{"type":"ERROR","object":{}}'] for _ in range(3)), [])
+    kube = Kube(*([line] for line in lines), [])
     objects = Objects(*(page(version=f"{n}") for n in range(5, 9)))
     await _follow(_follower(objects, kube), kube)
-    assert [call.args[-1] for call in pause.call_args_list] == [2, 2, 2]
+    assert [call.args[-1] for call in pause.call_args_list] == failures
+    assert [version for _, version in kube.asked] == asked
