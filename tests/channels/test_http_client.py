@@ -23,7 +23,7 @@ from notifier.channels.http import HttpClient
 from notifier.channels.targets import Target
 from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
-from tests.channels.receiver import Certificates, Receiver, Step, closed_port, receiving
+from tests.channels.receiver import Certificates, Step, closed_port, receiving
 
 TRANSIENT = FailureClass.TRANSIENT
 PERMANENT = FailureClass.PERMANENT
@@ -210,19 +210,18 @@ async def test_retry_after(case: str) -> None:
     assert outcome.retry_after == wanted
 
 
-async def test_refused_connection_is_not_sent(http_client: HttpClient) -> None:
-    """Nobody listening is a failure before any byte, whatever words the URL holds."""
-    outcome = await post(http_client, f"http://127.0.0.1:{closed_port()}/certificate-alerts/x509")
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:{port}/certificate-alerts/x509", "connection refused (ECONNREFUSED)"),
+        ("http://no-such-host.invalid/x", "the host name did not resolve"),
+    ],
+)
+async def test_nobody_who_listens_is_not_sent(http_client: HttpClient, url: str, why: str) -> None:
+    """A failure before any byte, whatever words the URL holds; none of them is quoted."""
+    outcome = await post(http_client, url.format(port=closed_port()), timeout_s=10)
     assert outcome.failure is TRANSIENT
-    assert outcome.error == "slack webhook request failed: connection refused (ECONNREFUSED)"
-
-
-async def test_unknown_host_is_not_sent(http_client: HttpClient) -> None:
-    """A name that does not resolve is a failure before any byte."""
-    outcome = await post(http_client, "http://no-such-host.invalid/x", timeout_s=10)
-    assert outcome.failure is TRANSIENT
-    assert outcome.error.startswith("slack webhook request failed: ")
-    assert "no-such-host" not in outcome.error
+    assert outcome.error == f"slack webhook request failed: {why}"
 
 
 #: What a receiver does, the size of the body, for how long it is waited, and what comes of it.
@@ -500,29 +499,30 @@ async def test_error_in_the_guard_denies() -> None:
         assert receiver.connections == 0
 
 
-async def _proxied(url: str, environment: dict[str, str], proxy: Receiver) -> Outcome:
-    environment = {k: v.format(port=proxy.port) for k, v in environment.items()}
-    async with aclosing(HttpClient(environment=environment)) as http_client:
-        return await post(http_client, url)
+#: A variable, a URL, what the proxy answers and is asked for, and what comes of it.
+PROXIED: dict[str, tuple[str, str, Step, str, str]] = {
+    "a plain request goes with the whole URL in its line": (
+        "HTTP_PROXY", "http://receiver.invalid/x", Step(), "POST http://receiver.invalid/x HTTP/1.1", "",
+    ),
+    # It has kept the request from leaving.
+    "a tunnel that is refused": (
+        "https_proxy", "https://receiver.invalid/secret-path", Step(403),
+        "CONNECT receiver.invalid:443 HTTP/1.1",
+        "slack webhook request failed: the proxy refused with 403",
+    ),
+}  # fmt: skip
 
 
-async def test_proxy_of_the_environment_is_used() -> None:
-    """A plain request to a named host goes to the proxy with the whole URL in its line."""
-    async with receiving() as proxy:
-        environment = {"HTTP_PROXY": "http://127.0.0.1:{port}"}
-        outcome = await _proxied("http://receiver.invalid/x", environment, proxy)
-    assert outcome.state is AttemptState.SUCCESS
-    assert proxy.requests[0].line == "POST http://receiver.invalid/x HTTP/1.1"
-
-
-async def test_proxy_that_refuses_the_tunnel_means_not_sent() -> None:
-    """A proxy that refuses the tunnel has kept the request from leaving."""
-    async with receiving(Step(403)) as proxy:
-        environment = {"https_proxy": "http://127.0.0.1:{port}"}
-        outcome = await _proxied("https://receiver.invalid/secret-path", environment, proxy)
-    assert outcome.failure is TRANSIENT
-    assert outcome.error == "slack webhook request failed: the proxy refused with 403"
-    assert proxy.requests[0].line == "CONNECT receiver.invalid:443 HTTP/1.1"
+@pytest.mark.parametrize("case", PROXIED)
+async def test_proxy_of_the_environment_is_used(case: str) -> None:
+    """For a named host."""
+    name, url, step, line, error = PROXIED[case]
+    async with receiving(step) as proxy:
+        environment = {name: f"http://127.0.0.1:{proxy.port}"}
+        async with aclosing(HttpClient(environment=environment)) as http_client:
+            outcome = await post(http_client, url)
+    assert (outcome.failure, outcome.error) == (TRANSIENT if error else None, error)
+    assert proxy.requests[0].line == line
 
 
 async def test_a_proxy_that_is_no_address_is_not_shown() -> None:

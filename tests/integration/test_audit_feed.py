@@ -238,21 +238,29 @@ async def test_whoever_marks_last_lets_the_log_expire(
     assert "u" not in world.cache.entries
 
 
-async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) -> None:
-    """After a restart the header tells; claimed, told and marked, the log expires."""
-    async with world_on(redis_url) as first:
+@asynccontextmanager
+async def restarted(
+    url: str, *, audit_limit: int | None = 100
+) -> AsyncIterator[tuple[World, NotificationRequest]]:
+    """A process after one that sent, published and audited nothing; it finds what that one has left."""
+    async with world_on(url) as first:
         entry = await first.notification("u")
         await first.attempt(entry)
         await first.flush(entry)
-        objects = first.objects
-    async with world_on(redis_url) as second:
-        second.objects.documents.update(objects.documents)
+    async with world_on(url, audit_limit=audit_limit) as second:
+        second.objects.documents.update(first.objects.documents)
         second.cache.retire(Notification(entry.request))
         assert await second.swept() == ["u"]
+        yield second, entry.request
+
+
+async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) -> None:
+    """After a restart the header tells; claimed, told and marked, the log expires."""
+    async with restarted(redis_url) as (second, request):
         second.cache.audit_limit = 0
         assert await second.swept() == [], "it waits for the feed alone, which takes no more"
         second.cache.audit_limit = 100
-        reopened = second.cache.reopen(entry.request)
+        reopened = second.cache.reopen(request)
         await second.claimer.claim(reopened, Held(EPOCH))
         await second.flush(reopened)
         sink = Collector()
@@ -265,16 +273,8 @@ async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) 
 
 async def test_a_feed_that_was_taken_away_leaves_no_log_behind(redis_url: str) -> None:
     """Without a feed, logs that one left unaudited are brought back and expire."""
-    async with world_on(redis_url) as first:
-        entry = await first.notification("u")
-        await first.attempt(entry)
-        await first.flush(entry)
-        objects = first.objects
-    async with world_on(redis_url, audit_limit=None) as second:
-        second.objects.documents.update(objects.documents)
-        second.cache.retire(Notification(entry.request))
-        assert await second.swept() == ["u"]
-        reopened = second.cache.reopen(entry.request)
+    async with restarted(redis_url, audit_limit=None) as (second, request):
+        reopened = second.cache.reopen(request)
         await second.claimer.claim(reopened, Held(EPOCH))
         assert reopened.publication.pending
         await second.flush(reopened)

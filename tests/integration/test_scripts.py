@@ -671,22 +671,22 @@ def test_ack_of_another_history(real: Served, case: str) -> None:
     assert real.log(KEY) == log
 
 
-def test_expiry(real: Served) -> None:
+#: An ACK that lets no log expire, and one behind it that does.
+EXPIRIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a call without a time": ({"ttl": 0}, {"ttl": 60}),
+    "an audit feed that lags": ({"ttl": 60, "marks": "acked"}, {"ttl": 60, "marks": "audited"}),
+}
+
+
+@pytest.mark.parametrize("case", EXPIRIES)
+def test_expiry(real: Served, case: str) -> None:
     """A log may expire when both marks and this very call stand at its last record."""
-    log = built(real, *DONE)
-    last = chain_of(log[2])
-    assert real.run(KEY, ack(2, last, ttl=0)) == [b"OK", 0]
-    assert real.ttl(KEY) == -1
-    assert real.run(KEY, ack(2, last, ttl=60)) == [b"OK", 1]
-    assert 55 <= real.ttl(KEY) <= 60
-
-
-def test_no_expiry_while_the_audit_feed_lags(real: Served) -> None:
-    """What the audit feed has not read does not expire; its own ACK may then let go."""
+    early, late = EXPIRIES[case]
     last = chain_of(built(real, *DONE)[2])
-    assert real.run(KEY, ack(2, last, ttl=60, marks="acked")) == [b"OK", 0]
+    assert real.run(KEY, ack(2, last, **early)) == [b"OK", 0]
     assert real.ttl(KEY) == -1
-    assert real.run(KEY, ack(2, last, ttl=60, marks="audited")) == [b"OK", 1]
+    assert real.run(KEY, ack(2, last, **late)) == [b"OK", 1]
+    assert 55 <= real.ttl(KEY) <= 60
 
 
 def test_no_expiry_with_an_open_intent(real: Served) -> None:

@@ -354,34 +354,38 @@ def test_a_signed_cloudevent_is_structured() -> None:
     assert refused.value.status == 415
 
 
-def test_a_body_of_as_many_parts_as_may_be_is_read() -> None:
-    """Objects and lists count alike; with one more it is refused."""
-    body = b'{"x": [' + b"[]," * 100_000 + b"{}," * 99_997 + b"{}]}"
+_MEMBERS: Final = b",".join(b'"%x" \n:1' % n for n in range(399_999))
+#: A body that is read, how much is in it, one that is too much, and what is said of that.
+BOUNDS: Final[dict[str, tuple[bytes, int, bytes, str]]] = {
+    "objects and lists count alike": (
+        b'{"x": [' + b"[]," * 100_000 + b"{}," * 99_997 + b"{}]}", 199_998,
+        b'{"x": [' + b"[]," * 100_000 + b"{}," * 99_998 + b"{}]}", "200000 objects and lists",
+    ),
+    "members cost as much, however they are written": (
+        b'{"x": {' + _MEMBERS + b"}}", 399_999, b'{"x": {' + _MEMBERS + b',"one":1}}', "400000 members",
+    ),
+    "short texts and numbers of a list are neither, and cost as much": (
+        b'{"x": [' + b'"",' * 800_000 + b'""]}', 800_001,
+        b'{"x": [' + b"0," * 800_001 + b"0]}", "800000 commas",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+def test_the_parts_of_a_body_are_bounded(case: str) -> None:
+    """As many as may be are read; with one more it is refused."""
+    body, count, more, text = BOUNDS[case]
     (draft,) = read("json", body)
-    assert len(draft.view["x"]) == 199_998
-    with pytest.raises(Refused, match="more than 200000 objects and lists"):
-        read("json", body.replace(b"[[]", b"[[[]]"))
-
-
-def test_members_are_bounded_like_parts() -> None:
-    """They cost as much, however they are written; colons in texts are none."""
-    members = b",".join(b'"%x" \n:1' % n for n in range(399_999))
-    (draft,) = read("json", b'{"x": {' + members + b"}}")
-    assert len(draft.view["x"]) == 399_999
-    with pytest.raises(Refused, match="more than 400000 members") as refused:
-        read("json", b'{"x": {' + members + b',"one":1}}')
+    assert len(draft.view["x"]) == count
+    with pytest.raises(Refused, match=f"more than {text}") as refused:
+        read("json", more)
     assert (refused.value.status, refused.value.path) == (413, "")
+
+
+def test_colons_in_texts_are_no_members() -> None:
+    """However many there are."""
     (draft,) = read("json", b'{"x": "' + b"12:00:01 " * 300_000 + b'"}')
     assert len(draft.view["x"]) == 2_700_000
-
-
-def test_elements_are_bounded_like_parts() -> None:
-    """Short texts and numbers in a list are neither objects nor members, and cost as much."""
-    (draft,) = read("json", b'{"x": [' + b'"",' * 800_000 + b'""]}')
-    assert len(draft.view["x"]) == 800_001
-    with pytest.raises(Refused, match="more than 800000 commas") as refused:
-        read("json", b'{"x": [' + b"0," * 800_001 + b"0]}")
-    assert (refused.value.status, refused.value.path) == (413, "")
 
 
 def test_the_alerts_of_a_group_are_bounded() -> None:

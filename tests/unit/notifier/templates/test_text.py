@@ -193,52 +193,124 @@ def test_a_large_payload_takes_linear_time() -> None:
     assert seconds(5000) < 30 * max(seconds(500), 1e-4)
 
 
-PLACES: Final = {
-    "mrkdwn in a text": ("mrkdwn", "*{{ v }}*", "<!channel> & >", "*&lt;!channel&gt; &amp; &gt;*"),
-    "mrkdwn in a link": ("mrkdwn", "<{{ v }}|R>", "https://a/?b|c>", "<https://a/?b%7Cc%3E|R>"),
-    "mrkdwn in an address": ("mrkdwn", "<https://a/{{ v }}|R>", "b|c>", "<https://a/b%7Cc%3E|R>"),
+#: A language, a template, what it sees, how much its field holds, and the text.
+RENDERED: Final[dict[str, tuple[str, str, dict[str, Any], Limit | None, str]]] = {
+    # A value is escaped for where it stands, and what the template itself says is not.
+    "mrkdwn in a text": (
+        "mrkdwn",
+        "*{{ v }}*",
+        {"v": "<!channel> & >"},
+        None,
+        "*&lt;!channel&gt; &amp; &gt;*",
+    ),
+    "mrkdwn in a link": (
+        "mrkdwn",
+        "<{{ v }}|R>",
+        {"v": "https://a/?b|c>"},
+        None,
+        "<https://a/?b%7Cc%3E|R>",
+    ),
+    "mrkdwn in an address": (
+        "mrkdwn",
+        "<https://a/{{ v }}|R>",
+        {"v": "b|c>"},
+        None,
+        "<https://a/b%7Cc%3E|R>",
+    ),
     "html in a text": (
         "html",
         "<b>{{ v }}</b>",
-        "<a href='x'>&",
+        {"v": "<a href='x'>&"},
+        None,
         "<b>&lt;a href=&#x27;x&#x27;&gt;&amp;</b>",
     ),
     "html in an attribute": (
         "html",
         '<td title="{{ v }}">',
-        '"><x',
+        {"v": '"><x'},
+        None,
         '<td title="&quot;&gt;&lt;x">',
     ),
     "html in a link": (
         "html",
         '<a href="{{ v }}">',
-        'https://a/"&b',
+        {"v": 'https://a/"&b'},
+        None,
         '<a href="https://a/%22&amp;b">',
     ),
     "html in an address": (
         "html",
         '<a href="https://a/?{{ v }}">',
-        '"b',
+        {"v": '"b'},
+        None,
         '<a href="https://a/?%22b">',
     ),
     "markdown in a text": (
         "markdown",
         "**{{ v }}**",
-        "[x](y) @all",
+        {"v": "[x](y) @all"},
+        None,
         "**\\[x\\]\\(y\\) @\u200ball**",
     ),
-    "markdown in a link": ("markdown", "[R]({{ v }})", "https://a/)(b", "[R](https://a/%29%28b)"),
-    "an address": ("link", "https://a/{{ v }}/c", "b d", "https://a/b%20d/c"),
-    "a whole address": ("link", "{{ v }}", "https://a/b", "https://a/b"),
-    "text": ("text", "{{ v }}!", "<b>&*", "<b>&*!"),
+    "markdown in a link": (
+        "markdown",
+        "[R]({{ v }})",
+        {"v": "https://a/)(b"},
+        None,
+        "[R](https://a/%29%28b)",
+    ),
+    "an address": ("link", "https://a/{{ v }}/c", {"v": "b d"}, None, "https://a/b%20d/c"),
+    "a whole address": ("link", "{{ v }}", {"v": "https://a/b"}, None, "https://a/b"),
+    "text": ("text", "{{ v }}!", {"v": "<b>&*"}, None, "<b>&*!"),
+    # A text is cut to what its field holds: markup of the template stays whole, and each escaped character.
+    "values, before they are escaped": (
+        "html",
+        "<b>{{ a }}</b>",
+        {"a": "<&" * 9},
+        Limit(22),
+        "<b>&lt;&amp;&lt;…</b>",
+    ),
+    "the longest value first": (
+        "text",
+        "{{ a }}/{{ b }}",
+        {"a": "aaa", "b": "b" * 9},
+        Limit(9),
+        "aaa/bbbb…",
+    ),
+    "by bytes": ("text", "{{ a }}", {"a": "üüüü"}, Limit(7, "bytes"), "üü…"),
+    "by JSON": ("text", "{{ a }}", {"a": '"\n\\\x01'}, Limit(8, "json"), '"\n…'),
+    "that fits as JSON": ("text", "{{ a }}", {"a": '"\n\\\x01'}, Limit(12, "json"), '"\n\\\x01'),
+    "by UTF-16": ("text", "{{ a }}", {"a": "😀😀😀"}, Limit(5, "utf16"), "😀😀…"),
+    "what fits": ("text", "{{ a }}", {"a": "😀😀😀"}, Limit(6, "utf16"), "😀😀😀"),
+    "the last items of a list": (
+        "text",
+        "{{#each a}}({{ this }}){{/each}}!",
+        {"a": ["x" * 250] * 9},
+        Limit(700),
+        f"({'x' * 226}…)" * 3 + "… and 6 more!",
+    ),
+    "an item with an address that leaves no room for the others": (
+        "html",
+        '{{#each a}}<a href="{{ this }}">x</a>\n{{/each}}',
+        {"a": ["https://e/1", f"https://e/{'x' * 900}", "https://e/3"]},
+        Limit(600),
+        '<a href="https://e/1">x</a>\n… and 1 more<a href="https://e/3">x</a>\n',
+    ),
+    "all that is not shown": (
+        "text",
+        "{{#each a}}({{ this }}){{/each}}",
+        {"a": ["x"] * 150},
+        Limit(200),
+        "(x)" * 60 + "… and 90 more",
+    ),
 }
 
 
-@pytest.mark.parametrize("case", PLACES)
-def test_a_value_is_escaped_for_where_it_stands(case: str) -> None:
-    """And what the template itself says is not."""
-    language, template, value, wanted = PLACES[case]
-    assert Template(template, language=language).render({"v": value}) == wanted
+@pytest.mark.parametrize("case", RENDERED)
+def test_a_text_is_escaped_and_cut(case: str) -> None:
+    """For where each value stands, and to what the field holds."""
+    language, template, view, limit, wanted = RENDERED[case]
+    assert Template(template, language=language, limit=limit).render(view) == wanted
 
 
 @pytest.mark.parametrize(
@@ -288,57 +360,6 @@ def test_a_hole_where_no_escaping_helps_is_refused_when_the_file_is_read(
     """A script, a style, an attribute without quotes, the name of somebody to be called, a host."""
     with pytest.raises(ValueError, match=r"hole|block|may not be used|scheme"):
         Template(template, language=language)
-
-
-CUTS: Final = {
-    "values, before they are escaped": (
-        "html",
-        "<b>{{ a }}</b>",
-        {"a": "<&" * 9},
-        Limit(22),
-        "<b>&lt;&amp;&lt;…</b>",
-    ),
-    "the longest value first": (
-        "text",
-        "{{ a }}/{{ b }}",
-        {"a": "aaa", "b": "b" * 9},
-        Limit(9),
-        "aaa/bbbb…",
-    ),
-    "by bytes": ("text", "{{ a }}", {"a": "üüüü"}, Limit(7, "bytes"), "üü…"),
-    "by JSON": ("text", "{{ a }}", {"a": '"\n\\\x01'}, Limit(8, "json"), '"\n…'),
-    "that fits as JSON": ("text", "{{ a }}", {"a": '"\n\\\x01'}, Limit(12, "json"), '"\n\\\x01'),
-    "by UTF-16": ("text", "{{ a }}", {"a": "😀😀😀"}, Limit(5, "utf16"), "😀😀…"),
-    "what fits": ("text", "{{ a }}", {"a": "😀😀😀"}, Limit(6, "utf16"), "😀😀😀"),
-    "the last items of a list": (
-        "text",
-        "{{#each a}}({{ this }}){{/each}}!",
-        {"a": ["x" * 250] * 9},
-        Limit(700),
-        f"({'x' * 226}…)" * 3 + "… and 6 more!",
-    ),
-    "an item with an address that leaves no room for the others": (
-        "html",
-        '{{#each a}}<a href="{{ this }}">x</a>\n{{/each}}',
-        {"a": ["https://e/1", f"https://e/{'x' * 900}", "https://e/3"]},
-        Limit(600),
-        '<a href="https://e/1">x</a>\n… and 1 more<a href="https://e/3">x</a>\n',
-    ),
-    "all that is not shown": (
-        "text",
-        "{{#each a}}({{ this }}){{/each}}",
-        {"a": ["x"] * 150},
-        Limit(200),
-        "(x)" * 60 + "… and 90 more",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CUTS)
-def test_a_text_is_cut_to_what_its_field_holds(case: str) -> None:
-    """Markup of the template stays whole, and so does each escaped character."""
-    language, template, view, limit, wanted = CUTS[case]
-    assert Template(template, language=language, limit=limit).render(view) == wanted
 
 
 def test_a_hundred_items_are_shown() -> None:
