@@ -52,6 +52,7 @@ REFUSED: dict[str, str] = {
     "letters beyond ASCII": "jürgen@x",
     "a domain beyond ASCII": "a@bücher.example",
     "a quoted local part": '"a b"@x',
+    "a quotation mark in brackets": '<a"b@x>',
     "a literal": "a@[10.0.0.1]",
     "a domain that begins with a dot": "a@.x",
     "an open bracket": "Jo <a@x",
@@ -110,11 +111,14 @@ def test_smarthost_of_another_form(text: str) -> None:
         parse_smarthost(text, Security.NONE)
 
 
-@given(st.text(max_size=200) | st.text(alphabet='a@x.<>", \\\n', max_size=200))
-def test_any_list(text: str) -> None:
+@given(
+    st.sampled_from(["{}", "a{}@x", "a@x{}", "<a{}@x>", "<a@x{}>"]),
+    st.sampled_from('@.<>", \\\né') | st.text(max_size=200),
+)
+def test_any_list(form: str, text: str) -> None:
     """Any text gives addresses that hold nothing a server could take for more, or an error."""
     try:
-        found = parse_recipients(text)
+        found = parse_recipients(form.format(text))
     except ValueError:
         return
     assert found
