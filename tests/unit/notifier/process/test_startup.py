@@ -146,20 +146,6 @@ async def test_a_start_that_meets_no_obstacle(
     assert [shown[name] for name in names] == [7.25, 2, 3, 5]
 
 
-async def test_a_start_passes_the_place_where_tests_end_a_process(
-    process: Process, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once the lists are answered, and before a shard is asked for."""
-    passed: list[tuple[str, set[str]]] = []
-
-    def passing(name: str) -> None:
-        passed.append((name, {t.get_name() for t in asyncio.all_tasks()} & {"shards"}))
-
-    monkeypatch.setattr("notifier.process.startup.failpoint", passing)
-    await process.start()
-    assert passed == [("listed", set())]
-
-
 async def test_the_collector_passes_over_what_was_listed(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,6 @@ from syncer.model.attempt import AttemptState, Epoch, FailureClass
 from syncer.model.errors import PortError, Unavailable
 from syncer.model.resource import parse_object
 from syncer.rules.plan import Await, Deliver
-from tests.fakes.failpoints import watch_failpoints
 from tests.fakes.memorylog import MemoryLog
 from tests.fakes.ownership import Held
 from tests.unit.notifier.reconciler.attempting import EPOCH, NOW, World
@@ -44,25 +43,6 @@ async def case() -> Case:
     await made.planned()
     made.controller.queue.done(await made.controller.queue.get())
     return made
-
-
-async def test_an_attempt_passes_the_places_where_tests_end_a_process(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before and after the intent, after the send, after the outcome: each with what is done by then."""
-    passed: list[tuple[str, int, list[str]]] = []
-
-    def note(name: str) -> None:
-        passed.append((name, case.receiver.sent, [a.state.word for a in case.attempts]))
-
-    watch_failpoints(monkeypatch, note)
-    await case.attempt()
-    assert passed == [
-        ("before-intent", 0, []),
-        ("after-intent", 0, ["intent"]),
-        ("after-send", 1, ["intent"]),
-        ("after-outcome", 1, ["success"]),
-    ]
 
 
 #: What becomes of a notification that is due.

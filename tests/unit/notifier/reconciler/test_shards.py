@@ -10,7 +10,6 @@ from notifier.outside import Stop
 from notifier.progress import Takeover
 from syncer.model.errors import ConfigError
 from syncer.rules.shards import Sharding
-from tests.fakes.failpoints import watch_failpoints
 from tests.unit.notifier.reconciler.holding import World
 
 
@@ -30,16 +29,9 @@ def world() -> World:
 async def test_the_work_on_a_shard_begins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is known of it, and of it alone, is looked at; the sweeps start early."""
     controller, takeover = world.controller, world.controller.takeover
-    passed: list[tuple[str, bool]] = []
-
-    def note(name: str) -> None:
-        passed.append((name, takeover.owning.is_set()))
-
-    watch_failpoints(monkeypatch, note)
     begun: list[str] = []
     monkeypatch.setattr(controller.queue, "add", begun.append)
     controller.begin(2)
-    assert passed == [("lease-acquired", False)]
     assert [world.shards.sharding.of(uid) for uid in begun] == [2, 2]
     assert [takeover.owning.is_set(), takeover.finished.is_set(), takeover.orphans.is_set()] == [
         True
