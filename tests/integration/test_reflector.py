@@ -789,31 +789,30 @@ async def test_a_read_that_fails_fails_the_list(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "asked"),
     [
-        pytest.param({"metadata": {"resourceVersion": "1"}, "items": []}, id="no table"),
-        pytest.param({"kind": "Table", "metadata": {}, "columnDefinitions": []}, id="no phase"),
+        pytest.param(
+            always(lambda: web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})),
+            ["whole"], id="no table",
+        ),
+        pytest.param(
+            always(lambda: web.json_response({"kind": "Table", "metadata": {}, "columnDefinitions": []})),
+            ["whole"], id="no phase",
+        ),
+        # A 403 says nothing about what the server can: it is asked in brief again.
+        pytest.param(refuse(403, "Forbidden", "no"), ["brief", "b"], id="no access"),
     ],
-)
+)  # fmt: skip
 async def test_whole_list_where_the_other_is_not_to_be_had(
-    tmp_path: Path, answer: dict[str, Any]
+    tmp_path: Path, answer: Callable[[web.Request], Awaitable[web.StreamResponse]], asked: list[str]
 ) -> None:
     """A server that cannot list in brief is asked for everything."""
     api = Brief(phased("a", 1, "Sent"), phased("b", 2, "Sending"))
-    api.lists = [always(lambda: web.json_response(answer))]
+    api.lists = [answer]
     async with mirroring(api, tmp_path, brief=lambda: True) as (_, mirror, _):
         await eventually(lambda: lists() == 1)
         assert {o.name: bool(o.raw) for o in mirror.objects.values()} == {"a": False, "b": True}
-    assert api.asked == ["whole"]
-
-
-async def test_refused_access_does_not_end_lists_in_brief(tmp_path: Path) -> None:
-    """A 403 says nothing about what the server can: it is asked in brief again."""
-    api = Brief(phased("a", 1, "Sent"))
-    api.lists = [refuse(403, "Forbidden", "no")]
-    async with mirroring(api, tmp_path, brief=lambda: True) as (_, _, _):
-        await eventually(lambda: lists() == 1)
-    assert api.asked == ["brief"]
+    assert api.asked == asked
 
 
 async def test_real_server_lists_in_brief(
