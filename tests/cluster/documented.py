@@ -33,7 +33,7 @@ from typing import Final
 
 from scripts.cluster import enter, load, surroundings
 from scripts.gobuild import cache
-from tests.cluster.laptop import from_a_laptop
+from tests.cluster.laptop import from_a_laptop, shows
 from tests.cluster.reader import LEDGER, NAME, WAIT, Reader, StepFailed
 from tests.docs.blocks import ROOT, Block, blocks
 from tests.servers.definition import CRD_NAME
@@ -94,13 +94,7 @@ def first_is_sent(reader: Reader, _said: str) -> None:
 
 def holds(*patterns: str) -> Callable[[Reader, str], None]:
     """Return a check that what was printed matches each of these."""
-
-    def check(_reader: Reader, said: str) -> None:
-        missing = [p for p in patterns if not re.search(p, said, re.MULTILINE)]
-        if missing:
-            raise StepFailed(f"{missing} is not in what was printed:\n{said[-2000:]}")
-
-    return check
+    return lambda _, said: shows(said, *patterns)
 
 
 def routed(reader: Reader, said: str) -> None:
@@ -182,23 +176,24 @@ def own_cache(reader: Reader) -> None:
 def second_cluster(reader: Reader, said: str) -> None:
     """The cluster of the page has its node, and the release is installed; then it goes."""
     reader.type("scripts/cluster down")
-    holds(r"^node1 +Ready", r"^STATUS: deployed")(reader, said)
+    shows(said, r"^node1 +Ready", r"^STATUS: deployed")
 
 
 def plugged(reader: Reader, said: str) -> None:
     """The plugin has answered, and does so for somebody with a kubeconfig alone."""
-    holds(r"notifications/first .*Sent", r"^NEXT +nothing: ", r"notifications/first .* success")(
-        reader, said
+    shows(
+        said, r"notifications/first .*Sent", r"^NEXT +nothing: ", r"notifications/first .* success"
     )
     from_a_laptop(reader)
 
 
 def let_go(reader: Reader, said: str) -> None:
     """A test notification has arrived; the one that was held says why, and is sent once it is let go."""
-    holds(
+    shows(
+        said,
         r"^created notifications/",
         r"^NEXT +nothing: .*held: .* says: to see why it waits",
-    )(reader, said)
+    )
     reader.sent(LEDGER, "held")
 
 

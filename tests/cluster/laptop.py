@@ -52,7 +52,7 @@ def from_a_laptop(reader: Reader) -> None:
         raise StepFailed(f"the account may more than it should: {may}")
     began = time.monotonic()
     key = _send(laptop)
-    _shows(laptop.type(f"kubectl ledger explain {key}"), r"^NEXT +nothing: ", r"success")
+    shows(laptop.type(f"kubectl ledger explain {key}"), r"^NEXT +nothing: ", r"success")
     print(f"  sent and explained from a laptop in {time.monotonic() - began:.1f} s", flush=True)
     _follow(laptop, key)
     _look(laptop, reader)
@@ -103,11 +103,12 @@ def _laptop(reader: Reader) -> Reader:
 def _send(laptop: Reader) -> str:
     """Send a test notification, and wait for its end; returns `namespace/name`."""
     said = laptop.type("kubectl ledger send --receiver default-console --wait")
-    _shows(said, r"^created notifications/", r"success", r"^NEXT +nothing: ")
+    shows(said, r"^created notifications/", r"success", r"^NEXT +nothing: ")
     return re.findall(r"^created (\S+)$", said, re.MULTILINE)[0]  # type: ignore[no-any-return]  # by the pattern
 
 
-def _shows(said: str, *patterns: str) -> None:
+def shows(said: str, *patterns: str) -> None:
+    """Check that what was printed matches each of these."""
     missing = [p for p in patterns if not re.search(p, said, re.MULTILINE)]
     if missing:
         raise StepFailed(f"{missing} is not in what was printed:\n{said[-2000:]}")
@@ -182,7 +183,7 @@ def _look(laptop: Reader, reader: Reader) -> None:
     with _running(laptop, "ui") as (_, out):
         laptop.wait(opened.exists, "a browser is opened")
         address = opened.read_text().strip()
-        _shows(out.read_text(), rf"^{re.escape(address)}$")
+        shows(out.read_text(), rf"^{re.escape(address)}$")
         with sync_playwright() as play:
             browser = play.chromium.launch(executable_path=reader.folder / "tools" / "chromium")
             page = browser.new_page(viewport={"width": 1280, "height": 800})
