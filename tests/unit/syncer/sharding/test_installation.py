@@ -27,13 +27,31 @@ def installation(*answers: Any) -> tuple[Installation, AsyncMock]:
     return Installation(leases, "ns", "n", shards=4), request
 
 
-@pytest.mark.parametrize(
-    "answer", [{}, {"metadata": None}, {"metadata": 7}, {"metadata": {"annotations": 7}}], ids=str
-)
-async def test_what_is_no_lease_is_waited_for(answer: Any) -> None:
-    """The start tries again; any other error would end it."""
+_NO_LEASE: Final = (Unavailable, "a lease cannot be read")
+#: What the server answers, and what comes of it.
+REFUSED: Final[dict[str, tuple[dict[str, Any], tuple[type[Exception], str]]]] = {
+    # The start tries again; any other error would end it.
+    "nothing": ({}, _NO_LEASE),
+    "no metadata": ({"metadata": None}, _NO_LEASE),
+    "metadata that are a number": ({"metadata": 7}, _NO_LEASE),
+    "annotations that are a number": ({"metadata": {"annotations": 7}}, _NO_LEASE),
+    # Nobody guesses what an installation meant: a wrong guess has two replicas guard one notification.
+    **{
+        f"shards {text}": (
+            lease(shards=text),
+            (ConfigError, rf"says {text};.*notification-ledger/shards=4-fnv1a"),
+        )
+        for text in (None, "4", "8-fnv1a", "4-xxh3")
+    },
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_what_says_something_else_is_refused(case: str) -> None:
+    """What is no Lease is waited for; one of other shards ends the start."""
+    answer, (error, says) = REFUSED[case]
     made, _ = installation(answer)
-    with pytest.raises(Unavailable, match="a lease cannot be read"):
+    with pytest.raises(error, match=says):
         await made.found()
 
 
@@ -53,11 +71,3 @@ async def test_it_is_named_by_its_lease(case: str) -> None:
     made, request = installation(*answers)
     assert await made.found() == "ns/n@u"
     assert [call.args[0] for call in request.await_args_list] == calls
-
-
-@pytest.mark.parametrize("text", [None, "4", "8-fnv1a", "4-xxh3"])
-async def test_other_shards_are_refused(text: str | None) -> None:
-    """Nobody guesses what an installation meant: a wrong guess has two replicas guard one notification."""
-    made, _ = installation(lease(shards=text))
-    with pytest.raises(ConfigError, match=rf"says {text};.*notification-ledger/shards=4-fnv1a"):
-        await made.found()
