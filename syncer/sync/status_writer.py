@@ -294,13 +294,17 @@ class StatusWriter:
             return Flushed.UNAVAILABLE
 
     def _may_write(self, notification: Notification, term: LeaseTerm) -> bool:
-        """Whether status and log were compared in this lease term, or the status says why they were not."""
+        """
+        Whether status and log were compared in this lease term, or the status says why they were not.
+
+        What is final while its log was never read has nothing due, and the log judges who wrote it.
+        """
         if notification.claim is not None and not self.recorder.claimed(notification, term):
             # A claim that fails would leave it behind, and what others have written meanwhile unjudged.
             self.recorder.lose_claim(notification, "term")
-        stopped = (
-            notification.quarantine or notification.judged.untrusted or notification.outage.shown
-        )
+        unread = notification.status.terminal and not notification.view.position
+        held = notification.outage.shown and not unread
+        stopped = notification.quarantine or notification.judged.untrusted or held
         return notification.claim is not None or bool(stopped or notification.outage.note)
 
     async def _publish(self, notification: Notification, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)

@@ -327,11 +327,13 @@ def test_status_never_lowers(situation: tuple[Status, LogView, Facts]) -> None:
     for shown in status.attempts:
         assert found[shown.id].state >= shown.state
         assert found[shown.id].number == shown.number
-        # Of what both know the log's word counts. When an attempt began it says, or not, as where it was restored.
+        # Of what both know the log's word counts. When an attempt began it says, or not, as where
+        # that was restored.
         told = view.attempts.get(shown.id)
         risen = told if told and told.state >= shown.state else join(found[shown.id], shown)
-        origin = {"started": found[shown.id].started, "number": shown.number}
-        assert replace(risen, **origin) == found[shown.id]
+        assert (
+            replace(risen, started=found[shown.id].started, number=shown.number) == found[shown.id]
+        )
     assert after.total_attempts >= status.total_attempts
     assert after.successful >= status.successful
     if status.terminal:
