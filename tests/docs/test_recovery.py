@@ -156,7 +156,8 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
             here.script("n", BUSY, BUSY, OK)
             etcd = plane._recipe.directory / "etcd"
             process = here.notifier().start()
-            uid = await here.create("n", retryPolicy=SLOW)
+            # The third is due once the API server is gone for long.
+            uid = await here.create("n", retryPolicy={**SLOW, "backoffMultiplier": 3})
             await shown(here, uid, 1)
             process.kill()
             # The backup, when one attempt was on record. A frozen etcd has on disk what a killed one has.
