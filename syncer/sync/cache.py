@@ -315,7 +315,8 @@ class Cache:
     def reopen(self, request: NotificationRequest) -> Notification:
         """Hold a finished notification in full again: its log holds more than its object shows."""
         self.finished.pop(request.uid, None)
-        notification = self.entries.setdefault(request.uid, Notification(request))
+        again = Notification(request, reopened=True)
+        notification = self.entries.setdefault(request.uid, again)
         notification.request = request
         return notification
 

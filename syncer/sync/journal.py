@@ -152,7 +152,7 @@ class Journal:
         if notification.reread or (unheard and notification.view.attempts):
             known_in, since = None, 0
         if notification.reopened and known_in != term.epoch:
-            # What was sent stood in the status alone, and that is gone.
+            # What was sent stands in the log, or stood in the status alone, which may have lost it.
             return Basis.OLDER
         note = self.notes().note_of(notification.uid)
         return basis(notification.request, note, known_in=known_in, epoch=term.epoch, since=since)

@@ -288,7 +288,7 @@ class Notification:
         deleted: The object is gone; nothing is sent any more.
         doubtful: The newest version came from the watch and shows less than the one before: the object is
             read again before anything is merged with it.
-        reopened: It was finished, and somebody has taken that from its status.
+        reopened: It was finished; its log has what was sent, and its status may have it no more.
         unreadable: The object could not be read at the last claim.
         judged: What comes of comparing its status with its log.
 
