@@ -355,13 +355,16 @@ class Outcomes:
             self.close_in_memory(notification, attempt, intent, cause="lost")
             return True
         self.recorder.count(attempt)
-        try:
-            new = [intent, record][2 - answer.count :]
-            if not self.recorder.advance(notification, answer, new):
+        new = [intent, record][2 - answer.count :]
+        if not self.recorder.advance(notification, answer, new):
+            # It counts before the rest of the log is read, which may take an outage: where attempts are
+            # journaled, a decision without it would repeat it.
+            notification.learn([attempt])
+            try:
                 await self.recorder.reread(notification)
-        except PortError:
-            # The outcome is recorded; the next check reads the rest of the log.
-            notification.news()
+            except PortError:
+                # The next check reads it.
+                notification.news()
         self.cache.mark_dirty(notification)
         return True
 

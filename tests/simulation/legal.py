@@ -36,9 +36,13 @@ RULES: Final[dict[str, Callable[[Notification], bool]]] = {
     "given its time to live, and not over": lambda e: (
         not e.expiring or (e.acked == e.view.position and not e.view.opened)
     ),
-    # One that another controller has finished may have no plan, and is resent all the same.
+    # One that another controller has finished may have no plan, and is resent all the same. Nothing is
+    # decided by what a former owner reads of a log that its own late outcome has made anew.
     "tried, and not planned": lambda e: (
-        e.view.plan is not None or not e.in_flight.executing or bool(e.view.orders)
+        e.view.plan is not None
+        or not e.in_flight.executing
+        or bool(e.view.orders)
+        or (e.claim is None and not e.outage.note)
     ),
     "never looked at, and acknowledged": lambda e: not e.fresh or not e.acked,
     "results kept, and claimed": lambda e: not e.in_flight.unrecorded or e.claim is None,
