@@ -1054,8 +1054,9 @@ class Checks:
         arrived = sum(e.may_have_arrived or i in unsure for i, e in known.items())
         # An order allows one attempt, whatever had ended the channel before.
         allowed = 1 if subject.orders[channel] else subject.most
-        # Until the log has the plan (again), a status repeats what it said of channels before.
-        logged = [salvage(element) for element in self.world.log_of(subject.uid)[1:]]
+        # Until the log, as it was read, has the plan (again), a status repeats what it said before.
+        read = (version.status.get("log") or {}).get("position") or None
+        logged = [salvage(element) for element in self.world.log_of(subject.uid)[1:][:read]]
         planned = any(each and each.record and each.record.id == PLAN_ID for each in logged)
         if arrived < allowed and (planned or not logged):
             self.fail(
