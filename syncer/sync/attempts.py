@@ -331,6 +331,16 @@ class Outcomes:
         Returns:
             False if the log cannot be read, or refuses the record.
         """
+        try:
+            return await self._close(notification, attempt, intent, patience)
+        finally:
+            # Not before the log was read again, which takes an await: where attempts are journaled, a
+            # decision without this one would repeat it.
+            notification.in_flight.end(intent.attempt_id)
+
+    async def _close(
+        self, notification: Notification, attempt: Attempt, intent: Record, patience: float
+    ) -> bool:
         record = attempt_record(attempt)
         try:
             with self.recorder.append_seconds("outcome").time():
@@ -349,22 +359,19 @@ class Outcomes:
         except PortError:
             self.close_in_memory(notification, attempt, intent)
             return True
-        finally:
-            notification.in_flight.end(intent.attempt_id)
         if answer.answer is Answer.RECLAIM:
             self.close_in_memory(notification, attempt, intent, cause="lost")
             return True
         self.recorder.count(attempt)
-        new = [intent, record][2 - answer.count :]
-        if not self.recorder.advance(notification, answer, new):
-            # It counts before the rest of the log is read, which may take an outage: where attempts are
-            # journaled, a decision without it would repeat it.
-            notification.learn([attempt])
-            try:
+        try:
+            new = [intent, record][2 - answer.count :]
+            if not self.recorder.advance(notification, answer, new):
                 await self.recorder.reread(notification)
-            except PortError:
-                # The next check reads it.
-                notification.news()
+        except PortError:
+            # The outcome is recorded; the next check claims the log, and reads the rest of it.
+            notification.learn([attempt])
+            self.recorder.lose_claim(notification, "journal")
+            notification.news()
         self.cache.mark_dirty(notification)
         return True
 
