@@ -289,7 +289,7 @@ RENDERED: Final[dict[str, tuple[str, str, dict[str, Any], Limit | None, str]]] =
         Limit(700),
         f"({'x' * 226}…)" * 3 + "… and 6 more!",
     ),
-    "an item with an address that leaves no room for the others": (
+    "an item with an address that leaves no space for the others": (
         "html",
         '{{#each a}}<a href="{{ this }}">x</a>\n{{/each}}',
         {"a": ["https://e/1", f"https://e/{'x' * 900}", "https://e/3"]},
