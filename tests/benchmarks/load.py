@@ -77,7 +77,7 @@ async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
     """A control plane, a Redis, and a folder for an installation."""
     async with (
         plane_of(await programs()) as plane,
-        RedisServer(find_binary("redis-server")) as redis,
+        RedisServer(find_binary("redis-server"), appendfsync="everysec") as redis,
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             yield plane, redis, Path(name)

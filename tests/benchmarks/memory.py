@@ -233,7 +233,7 @@ async def _redis(report: Report, wanted: int) -> None:
     shares: list[float] = []
     found: dict[str, float] = {}
     async with (
-        RedisServer(find_binary("redis-server")) as server,
+        RedisServer(find_binary("redis-server"), appendfsync="everysec") as server,
         books(server.url) as here,
     ):
         await here.write(Shape(), 200)  # what is allocated once
@@ -390,7 +390,7 @@ WAITING: Final = {
 async def _replica(report: Report, plane: ControlPlane, folder: Path, scale: Scale) -> None:
     shares: list[float] = []
     names = itertools.count()
-    async with RedisServer(find_binary("redis-server")) as redis:
+    async with RedisServer(find_binary("redis-server"), appendfsync="everysec") as redis:
 
         async def start(*crowds: Crowd) -> Held:
             return await after_start(plane, redis.url, folder / f"stage-{next(names)}", crowds)

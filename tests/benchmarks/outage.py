@@ -185,7 +185,9 @@ async def _installation(
     plane: ControlPlane, folder: Path, scale: Scale, per_second: float, count: int = 2
 ) -> AsyncIterator[Installation]:
     async with contextlib.AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(RedisServer(find_binary("redis-server")))
+        redis = await stack.enter_async_context(
+            RedisServer(find_binary("redis-server"), appendfsync="everysec")
+        )
         here = await stack.enter_async_context(
             stage(plane, redis.url, folder, sampled=False, send_timeout=SEND_TIMEOUT)
         )
@@ -320,7 +322,7 @@ async def _prepared(plane: ControlPlane, folder: Path, scale: throughput.Scale) 
     """What the controller spends on a notification while Redis is there."""
     ways: list[throughput.Way] = ["hold", "journal"]
     pairs = []
-    async with RedisServer(find_binary("redis-server")) as redis:
+    async with RedisServer(find_binary("redis-server"), appendfsync="everysec") as redis:
         # The first one warms the servers and is thrown away.
         await throughput.measure(plane, redis, folder / "warm", "hold", scale)
         for n in range(scale.rounds):

@@ -169,16 +169,6 @@ async def _tell(here: World, seconds: float) -> None:
         )
 
 
-def killable_redis() -> RedisServer:
-    """
-    Return a Redis, not yet started, that loses nothing when it is killed.
-
-    The judge takes what it has read in a log for recorded. With ``everysec`` and a busy disk Redis answers
-    before it writes to its file, and forgets that when it is killed.
-    """
-    return RedisServer(find_binary("redis-server"), others=True, appendfsync="no")
-
-
 @asynccontextmanager
 async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
     """Servers of our own, and a folder; all gone afterwards."""
@@ -187,7 +177,9 @@ async def servers() -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
     try:
         async with contextlib.AsyncExitStack() as stack:
             plane = await stack.enter_async_context(ControlPlane(assets))
-            redis = await stack.enter_async_context(killable_redis())
+            redis = await stack.enter_async_context(
+                RedisServer(find_binary("redis-server"), others=True)
+            )
             await asyncio.to_thread(serve, plane, upstream_form())
             yield plane, redis, folder / "run"
     finally:

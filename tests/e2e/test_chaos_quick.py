@@ -17,9 +17,10 @@ import pytest
 from tests.chaos.broken import BREAKS
 from tests.chaos.faults import KINDS
 from tests.chaos.report import DROPPED, REFUSED
-from tests.chaos.run import EVIDENCE, chaos, killable_redis, noticed, run_schedule
+from tests.chaos.run import EVIDENCE, chaos, noticed, run_schedule
 from tests.chaos.targeted import SCHEDULES
 from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
 
 pytestmark = pytest.mark.timeout(500)
 
@@ -31,7 +32,7 @@ async def test_a_storm_leaves_record_and_receivers_agreed(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     """Under faults of every kind nothing is lost, repeated without reason or taken back."""
-    async with killable_redis() as redis:
+    async with RedisServer(find_binary("redis-server"), others=True) as redis:
         report = await chaos(
             control_plane, redis, tmp_path / "run", seconds=_SECONDS, seed=_SEED, pause=1.5
         )
@@ -48,7 +49,7 @@ async def test_a_protection_that_is_off_is_noticed(
     control_plane: ControlPlane, namespace: str, tmp_path: Path, name: str
 ) -> None:
     """With one protection off the invariant is named; with it on the same trouble does no harm."""
-    async with killable_redis() as redis:
+    async with RedisServer(find_binary("redis-server"), others=True) as redis:
         off, on = await asyncio.gather(
             run_schedule(control_plane, redis, tmp_path / "off", name, broken=True),
             run_schedule(control_plane, redis, tmp_path / "on", name, broken=False),

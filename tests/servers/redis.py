@@ -68,7 +68,7 @@ class RedisServer(Started):
         binary: Path,
         *,
         appendonly: bool = True,
-        appendfsync: Fsync = "everysec",
+        appendfsync: Fsync = "no",
         unix: bool = False,
         settings: Mapping[str, str] | None = None,
         users: Sequence[Sequence[str]] = (),
@@ -80,9 +80,10 @@ class RedisServer(Started):
         Args:
             binary: the program (``find_binary``).
             appendonly: keep an append-only file; without it a restart loses everything.
-            appendfsync: when the server flushes that file to the disk. A killed process loses nothing,
-                but with ``everysec`` on a slow disk: while a sync is under way, Redis answers for up to
-                two seconds before it writes to the file at all.
+            appendfsync: when the server flushes that file to the disk. With ``everysec``, which is what
+                Redis is shipped with, a killed process may lose what it has acknowledged: while a sync
+                is under way, Redis answers for up to two seconds before it writes to the file at all.
+                With the others it loses nothing, since the kernel has it.
             unix: listen on a unix socket instead of a port.
             settings: more lines of ``redis.conf``, for example ``{"maxmemory": "2mb"}``.
             users: the only ones that may log in, as ``users.acl_rule`` gives them; default anybody.
