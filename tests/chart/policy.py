@@ -15,6 +15,8 @@ _VOLUMES: Final = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim",
     "projected", "secret",
 }  # fmt: skip
+#: Volumes that hold what somebody else has written.
+_GIVEN: Final = {"configMap", "downwardAPI", "projected", "secret"}
 #: Rights that must be limited to names.
 _NAMED: Final = {
     ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
@@ -56,9 +58,15 @@ def faults_of_pod(spec: Json, *, token: bool) -> list[str]:
         kinds = set(volume) - {"name"}
         if not kinds or not kinds <= _VOLUMES:
             found.append(f"volume {volume['name']} is a {', '.join(sorted(kinds)) or 'nothing'}")
+    given = {v["name"] for v in spec.get("volumes") or [] if set(v) & _GIVEN}
     for container in _containers(spec):
         faults = {**_beyond_restricted(container, pod), **_beyond_ours(container)}
         found += [f"{container['name']} {fault}" for fault, there in faults.items() if there]
+        found += [
+            f"{container['name']} mounts {mount['name']} to write to it"
+            for mount in container.get("volumeMounts") or []
+            if mount["name"] in given and mount.get("readOnly") is not True
+        ]
     return found
 
 

@@ -31,6 +31,16 @@ def test_the_operators_rate_holds_beside_it() -> None:
     assert pace.at < 100.0
 
 
+def test_each_refusal_doubles_the_interval() -> None:
+    """Up to a bound; what was called before an interval began says nothing about it."""
+    pace, found = Pace(), []
+    for began in range(8):
+        for answered in (began + 0.5, began + 0.6):
+            pace.on_outcome(refused(), began, answered)
+        found.append(pace.interval)
+    assert found == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 4.0, 4.0]
+
+
 @dataclass
 class Bucket:
     """A receiver that takes `rate` calls a second, and `burst` at once."""

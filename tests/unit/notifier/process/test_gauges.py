@@ -319,6 +319,12 @@ async def test_what_ends_during_a_scrape_is_counted_once(product: Scraped) -> No
     assert product.parts.outside.registry.get_sample_value(name, {"phase": "Sent"}) == 1
 
 
+def test_each_end_is_counted_from_nothing(product: Scraped) -> None:
+    """A series that began with its first end would show no rate of it."""
+    name, value = "notification_ledger_completion_seconds_count", product.value
+    assert {value(name, phase=p) for p in ("Sent", "PartiallySent", "Failed", "Superseded")} == {0}
+
+
 async def test_a_scrape_tells_for_how_long_it_held_the_loop(
     product: Scraped,
     monkeypatch: pytest.MonkeyPatch,
