@@ -275,16 +275,22 @@ async def _stopped(here: _Here, holds: list[Hold]) -> list[Hold]:
 
 
 async def _patch(here: _Here, hold: Hold, spec: dict[str, Any]) -> None:
-    """Change a hold, unless somebody else has done so since it was read."""
-    meta = {"resourceVersion": hold.resource_version}
-    try:
-        await here.holds.patch(hold.name, {"metadata": meta, "spec": spec})
-    except Conflict:
-        raise Refused(
-            f"the hold {hold.name} has changed meanwhile; look again, and repeat"
-        ) from None
-    except Gone:
-        raise Refused(f"the hold {hold.name} is gone") from None
+    """Change a hold, unless another person has done so since it was read: its condition may change."""
+    for again in (True, False):
+        meta = {"resourceVersion": hold.resource_version}
+        try:
+            await here.holds.patch(hold.name, {"metadata": meta, "spec": spec})
+        except Conflict:
+            same = [h for h in (await here.holds.list())[0] if h.asks_as(hold)]
+            if again and same:
+                (hold,) = same
+                continue
+            raise Refused(
+                f"the hold {hold.name} has changed meanwhile; look again, and repeat"
+            ) from None
+        except Gone:
+            raise Refused(f"the hold {hold.name} is gone") from None
+        return
 
 
 def _ending(here: _Here, hold: Hold, held: int | None, now: int) -> tuple[dict[str, Any], str]:

@@ -14,7 +14,7 @@ lets everything go that waits for it at once, or so many a second (`rate`), or h
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from syncer.model.errors import ContractError
@@ -127,6 +127,11 @@ class Hold:
     def key(self) -> tuple[str, str]:
         """What tells it from every other hold, also from an earlier one of its name."""
         return self.name, self.uid
+
+    def asks_as(self, other: Hold) -> bool:
+        """Whether it is the other one and asks for the same, whatever its condition has become."""
+        mine = replace(self, resource_version=other.resource_version, matched=other.matched)
+        return mine == other
 
     @property
     def since(self) -> int:

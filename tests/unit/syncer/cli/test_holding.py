@@ -171,8 +171,9 @@ def test_how_a_hold_ends(case: str) -> None:
 async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A hold that lets go is stopped first; no write undoes another."""
+    """A hold that lets go is stopped first; no write undoes another, and a condition is no matter."""
     kept, done = {"h": replace(HOLD, name="h", rate=5.0, reason="\u202e"), DEV.name: DEV}, []
+    meanwhile: dict[str, Any] = {"matched": ("True", "something known matches each pattern")}
     listed = AsyncMock(side_effect=lambda: (tuple(kept.values()), "1"))
 
     async def patch(name: str, body: Any) -> None:
@@ -184,6 +185,8 @@ async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
 
     async def counted(_here: _Here, holds: Any, others: Any) -> _Count:
         done.append([(h.name, h.drop_before) for h in (*holds, *others)])
+        version = f"{int(kept['h'].resource_version) + 1}"
+        kept["h"] = replace(kept["h"], resource_version=version, **meanwhile)
         return _Count(NOW)
 
     monkeypatch.setattr("syncer.cli.hold._counted", counted)
@@ -199,6 +202,9 @@ async def test_what_is_dropped_is_counted_once_nothing_goes_any_more(
     trial = options | {"drop": False, "dry_run": True}
     assert await _end(here(at, **trial)._replace(holds=holds)) == 0
     assert done[3:] == [[("h", 0), (DEV.name, 0)]]
+    meanwhile["until"] = HOLD.until + 1
+    with pytest.raises(Refused, match="has changed meanwhile"):
+        await _end(here(at, **options)._replace(holds=holds))
     stale = (replace(kept["h"], resource_version="1"),)
     monkeypatch.setattr(holds, "list", AsyncMock(return_value=(stale, "1")))
     with pytest.raises(Refused, match="has changed meanwhile"):
