@@ -183,7 +183,9 @@ class Incidents:
                 # What is journaled may still be on the wire once Redis is back, and its log lacks it then.
                 kept = made if mate.status.journal is not None else {}
                 made = kept | {a.id: a for a in (view.of_channel(channel) if view else ())}
-            if why := waits_for(request.state, [_mate(mate, [*made.values()])], now, timeout):
+            known = [_mate(mate, [*made.values()])]
+            born = request.created if mate.status.journal is not None else 0
+            if why := waits_for(request.state, known, now, timeout, born):
                 return "", why
         return "", ""
 

@@ -47,7 +47,7 @@ def superseded_by(order: tuple[int, int], mates: Iterable[Mate]) -> str:
     return newest.name if newest is not None and newest.order > order else ""
 
 
-def waits_for(state: str, mates: Iterable[Mate], now: int, timeout: int) -> str:
+def waits_for(state: str, mates: Iterable[Mate], now: int, timeout: int, born: int = 0) -> str:
     """
     Say what a notification in a state has to wait for, empty if for nothing.
 
@@ -57,12 +57,15 @@ def waits_for(state: str, mates: Iterable[Mate], now: int, timeout: int) -> str:
         now: Redis time in milliseconds.
         timeout: Milliseconds that a send may take. What became unknown longer ago, or is still to come by a
             clock that has jumped, is not waited for.
+        born: When it was created, if attempts of the others are journaled: without Redis these have their
+            host's time. Who sends one looked before that, so it is on the wire for a send's time at most.
     """
+    young = abs(now - born) < timeout
     for mate in mates:
         for attempt in mate.attempts:
-            if attempt.open and abs(now - attempt.started) < ABANDONED:
+            if attempt.open and (young or abs(now - attempt.started) < ABANDONED):
                 return f"an attempt of {mate.name} is under way"
             unknown = attempt.state is AttemptState.UNKNOWN
-            if unknown and abs(attempt.ended - now) < timeout and mate.state != state:
+            if unknown and (young or abs(attempt.ended - now) < timeout) and mate.state != state:
                 return f"an attempt of {mate.name} may still arrive"
     return ""

@@ -299,10 +299,12 @@ async def test_without_redis_statuses_say_what_was_tried() -> None:
 
 
 async def test_what_was_journaled_may_arrive_once_redis_is_back() -> None:
-    """The log gets it later; what no outage explains is none of the log's."""
+    """The log gets it later; what no outage explains is none of the log's. Its time is that of a host."""
     first = notification("f", "firing", 60, phase="Sending")
-    made = Attempt(ID, PAGER, UNKNOWN, ended=NOW - 2_000)
-    for outage, waits in (("0.7-1", True), (None, False)):
+    for outage, age, waits in (
+        ("0.7-1", 2_000, True), ("0.7-1", 5_000_000, True), (None, 2_000, False),
+    ):  # fmt: skip
+        made = Attempt(ID, PAGER, UNKNOWN, ended=NOW - age)
         status = replace(first.status, attempts=(made,), journal=outage)
         outside = Outside(replace(first, status=status))
         found = await outside.incidents().look(
