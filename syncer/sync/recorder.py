@@ -311,7 +311,11 @@ class Recorder:
         if snapshot is None or not notification.view.begins(snapshot.records):
             self.lose_claim(notification, "history")
         else:
+            plan = notification.view.plan
             self.adopt(notification, snapshot)
+            if notification.claim is None:
+                # One that is journaled alone is still what was decided; the next claim records it.
+                notification.learn((), notification.view.plan or plan)
             notification.hear(heard)
         return notification.view.position != known
 
