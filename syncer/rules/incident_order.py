@@ -47,7 +47,7 @@ def superseded_by(order: tuple[int, int], mates: Iterable[Mate]) -> str:
     return newest.name if newest is not None and newest.order > order else ""
 
 
-def waits_for(state: str, mates: Iterable[Mate], now: int, timeout: int, born: int = 0) -> str:
+def waits_for(state: str, mates: Iterable[Mate], now: int, timeout: int, born: int) -> str:
     """
     Say what a notification in a state has to wait for, empty if for nothing.
 
@@ -59,6 +59,7 @@ def waits_for(state: str, mates: Iterable[Mate], now: int, timeout: int, born: i
             clock that has jumped, is not waited for.
         born: When it was created, if attempts of the others are journaled: without Redis these have their
             host's time. Who sends one looked before that, so it is on the wire for a send's time at most.
+            Long ago if they are not.
     """
     young = abs(now - born) < timeout
     for mate in mates:

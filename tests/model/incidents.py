@@ -144,7 +144,8 @@ def _ruled(known: tuple[tuple[Try, ...], ...], o: Options, i: int) -> tuple[bool
     counting = [m for m in mates if not o.ends_only or m.state == "resolved"]
     gone = o.supersedes and bool(superseded_by((i, 0), counting))
     timeout = 1 if o.gives_time else 0
-    waits = waits_for(_STATES[o.story[i]], [m for m in mates if m.order < (i, 0)], 0, timeout)
+    older = [m for m in mates if m.order < (i, 0)]
+    waits = waits_for(_STATES[o.story[i]], older, 0, timeout, -timeout)
     return gone, o.waits and bool(waits)
 
 
