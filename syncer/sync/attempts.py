@@ -337,6 +337,8 @@ class Outcomes:
             # Not before the log was read again, which takes an await: where attempts are journaled, a
             # decision without this one would repeat it.
             notification.in_flight.end(intent.attempt_id)
+            # After it, because a status waits for its window while an attempt is on the wire.
+            self.cache.mark_dirty(notification)
 
     async def _close(
         self, notification: Notification, attempt: Attempt, intent: Record, patience: float
@@ -372,7 +374,6 @@ class Outcomes:
             notification.learn([attempt])
             self.recorder.lose_claim(notification, "journal")
             notification.news()
-        self.cache.mark_dirty(notification)
         return True
 
     async def _record_outcome(

@@ -96,6 +96,18 @@ async def test_an_operators_mistake_fails_or_waits(opened: Opened, case: str) ->
     assert (found.failure and found.failure.value, found.error) == (failure, error)
 
 
+async def test_the_last_attempt_for_a_while_is_shown_at_once(opened: Opened) -> None:
+    """While it is on the wire its status waits for the window, but no other attempt joins its end."""
+    world = opened.world
+    while (written := world.cache.take_due(NOW + 1)) is not None:
+        written.publication.clean()
+    intent = await opened.intent()
+    world.cache.mark_dirty(world.notification)
+    assert world.cache.take_due(NOW) is None
+    await opened.outcomes.record(world.notification, intent, Outcome.transient("x"), 0.1)
+    assert (opened.due, world.cache.take_due(NOW)) == (30, world.notification)
+
+
 async def test_what_waits_for_an_operator_uses_up_nothing(opened: Opened) -> None:
     """The waits grow to five minutes, and the policy's attempts are left."""
     opened.outcomes.hold_mistakes = True
