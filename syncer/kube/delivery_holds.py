@@ -1,12 +1,14 @@
 """
-The operators' holds in the controller's namespace: the calls on them, and what a replica knows of them.
+The operators' holds in the controller's namespace: calls on them, and a replica's knowledge of them.
 
-Whether the kind exists is asked of discovery, which is open to every account: a list answers 403 for an
-absent kind as well. Absent, nothing can be held, and that is asked again every so often.
+Discovery, which is open to every account, tells whether the kind exists; a list cannot, because it answers
+403 for an absent kind as well. While the kind is absent, nothing can be held, and discovery is asked again
+from time to time.
 
-Served, the holds are listed, and watched from there: whatever the watch brings, they are listed again,
-since they are few and seldom change. The watch ends often, so that one that hangs is noticed: what is known
-is believed for a minute after the server has last confirmed it by a list or an orderly end.
+While the kind is served, the holds are listed, and watched from that version on. Any event leads to a new
+list, since holds are few and seldom change. Each watch is short, so that one that hangs is noticed: the
+known holds are trusted for a minute after the server last confirmed them by a list or by the orderly end of
+a watch.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ from syncer.model.hold import GROUP, KIND, PLURAL, VERSION, Hold
 from syncer.rules.backoff import equal_jitter, late_jitter
 from syncer.runtime.clock import MonotonicClock
 
-#: Seconds for which known holds are believed without a word of the server.
+#: Seconds for which known holds are trusted without an answer from the server.
 BELIEVED: Final = 60.0
-#: Seconds for a call, of a watch and a quarter more at most, and of its silence.
+#: Seconds for a call, for a watch (up to a quarter more), and for its longest silence.
 _TIMEOUT: Final = 10.0
 _WATCH: Final = 30.0
 _SILENCE: Final = 45.0
-#: Seconds between a change and the next list, after a failure, and between questions for an absent kind.
+#: Seconds to pause before the list that follows a change, after a failure, and while the kind is absent.
 _PAUSE: Final = 0.5
 _FAILED_PAUSE: Final = 2.0
 _ABSENT_PAUSE: Final = 15.0
@@ -43,7 +45,7 @@ class DeliveryHolds:
         """Prepare; no request is sent."""
         self._client = client
         self._path = f"{_DISCOVERY}/namespaces/{quote(namespace, safe='')}/{PLURAL}"
-        #: What a right to them is about, for texts.
+        #: The resource and its namespace, as named in texts about permissions.
         self.place: Final = f"{PLURAL}.{GROUP} in the namespace {namespace}"
 
     async def served(self) -> bool:
@@ -55,7 +57,7 @@ class DeliveryHolds:
         return any(resource.get("name") == PLURAL for resource in found.get("resources") or ())
 
     async def list(self) -> tuple[tuple[Hold, ...], str]:
-        """Return all of them, and the resourceVersion of the list; Unavailable if one cannot be read."""
+        """Return all holds, and the resourceVersion of the list; Unavailable if one cannot be read."""
         found = await self._client.request("GET", self._path, timeout=_TIMEOUT)
         try:
             holds = tuple(Hold.of(one) for one in found["items"])
@@ -64,7 +66,7 @@ class DeliveryHolds:
             raise Unavailable(f"the answer is no list of holds: {error}") from error
 
     async def changed(self, version: str) -> bool:
-        """Wait until something has changed since a version, or for half a minute; returns which."""
+        """Wait for a change after a version, for about half a minute; return whether there was one."""
         ends = late_jitter(_WATCH, random.random())  # noqa: S311 - jitter
         query = {"watch": "1", "resourceVersion": version, "timeoutSeconds": str(round(ends))}
         async with self._client.stream(
@@ -107,10 +109,10 @@ class DeliveryHolds:
 
 class HoldWatch:
     """
-    Follows the holds, and hands them on after each change.
+    Follows the holds, and passes them on after each change.
 
     Attributes:
-        remark: That the kind does not exist, None if it does, or if that is not known.
+        remark: States that the kind does not exist; None if it does, or if that is not known.
     """
 
     def __init__(
@@ -126,23 +128,23 @@ class HoldWatch:
         self._monotonic = monotonic
         self._confirmed_at = float("-inf")
         self._reason = "not read yet"
-        # Whether holds are known, and the last answer did not name their kind.
-        self._some = self._missed = False
+        # Whether there may be holds, and whether the last answer of discovery lacked their kind.
+        self._some, self._missed = True, False
 
     @property
     def problem(self) -> str | None:
-        """Why it is not known what is held, so that nothing may be sent; None if it is known."""
+        """Why the holds are not known, so that nothing may be sent; None if they are known."""
         if self._monotonic() - self._confirmed_at <= BELIEVED:
             return None
         return f"nothing is sent, since the operators' holds are not known: {self._reason}"
 
     async def run(self) -> None:
-        """Follow them until cancelled; no answer of the server ends it."""
+        """Follow the holds until cancelled; no answer of the server ends this."""
         while True:
             try:
                 pause = await self._round()
             except Unauthorised as error:
-                # What is known may have changed since, and will not be seen.
+                # The known holds are no longer trusted: their changes would not be seen.
                 self._confirmed_at = float("-inf")
                 self._reason = (
                     f"the right to list and watch {self._holds.place} is missing ({error})"
@@ -154,12 +156,12 @@ class HoldWatch:
             await asyncio.sleep(equal_jitter(pause, random.random()))  # noqa: S311 - jitter
 
     async def _round(self) -> float:
-        """List them, and watch until something changes; returns for how many seconds to pause then."""
+        """List the holds, and watch until something changes; return the seconds to pause afterwards."""
         served = await self._holds.served()
         if not served and self._some and not self._missed:
-            # One answer, of a server that starts or of a proxy, lets nothing go that is held.
+            # A single answer does not release holds: a starting server or a proxy may give it.
             self._missed = True
-            self._reason = "their kind is not served any more"
+            self._reason = "their kind is not served"
             return _FAILED_PAUSE
         self._missed = False
         self.remark = (
