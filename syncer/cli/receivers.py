@@ -1,10 +1,10 @@
 """
-What all notifications together say: how many need a person, and how each receiver does.
+Counts over all notifications: how many need a person, and how each receiver is doing.
 
-Counted over statuses, page by page; nothing is kept of a notification but what is counted. A receiver is
-bad since the first failure behind its last success, whichever notification these were of. One attempt that
-was not sent says nothing of the receiver; several do, as where its credential is missing or its host name
-unknown. What was dropped, and an attempt whose result its sender did not live to record, say nothing of it.
+Statuses are read page by page, and only counts are kept. A receiver is bad since the first failure after
+its last success, whichever notifications these belong to. A single attempt that was not sent says nothing
+about the receiver; several do, for example if its credential is missing or its host name unknown. Dropped
+messages, and attempts whose sender ended before it recorded the result, say nothing about it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from syncer.model.times import format_time
 from syncer.rules.channel_state import NOTHING_DUE
 from syncer.rules.merge import SENDER_ENDED, WRITTEN_AHEAD
 
-#: Attempts in a row that were not sent, from which on they count as failures of the receiver.
+#: So many attempts in a row that were not sent count as failures of the receiver; fewer do not.
 UNSENT: Final = 3
-#: Milliseconds that what is due may take before it counts as stuck.
+#: Milliseconds after its due time from which a notification counts as stuck.
 LATE: Final = 60_000
-#: Channels that are counted one by one; a route may name as many as there are recipients.
+#: Channels that are counted individually; a route may name as many as there are recipients.
 MOST: Final = 500
-#: How errors begin that say nothing of a receiver: nobody has seen its answer.
+#: Prefixes of errors that say nothing about a receiver, because its answer was not seen.
 _UNSEEN: Final = (SENDER_ENDED, WRITTEN_AHEAD, BY_OPERATOR)
-#: Failures of a channel whose times are kept, to tell since when it fails.
+#: Times of failures that are kept for a channel, to determine since when it fails.
 _KEPT: Final = 1000
 
 
@@ -48,12 +48,12 @@ class Receiver:
     One channel over all notifications.
 
     Attributes:
-        attempts: Since the time that was asked for; `failed` and `unknown` are of these.
-        waiting: Notifications that are not finished there; `oldest` is the one that waits longest.
-        success: When it last took a message, 0 if that is not known.
-        failures: When attempts failed; `unsent` when they were not sent.
-        error: Of the newest of these.
-        skip: Why what is due is not tried, by the log of the oldest; empty if it is.
+        attempts: Attempts since the requested time; `failed` and `unknown` are among them.
+        waiting: Notifications not finished on this channel; `oldest` is the one that waits longest.
+        success: When it last accepted a message, 0 if that is not known.
+        failures: Times of failed attempts; `unsent` has those of attempts that were not sent.
+        error: Error of the newest of these.
+        skip: Why due attempts are not made, from the log of `oldest`; empty if they are.
     """
 
     channel: str
@@ -76,7 +76,7 @@ class Receiver:
         return min((at for at in times if at > self.success), default=0)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as one JSON object; the keys are an interface."""
+        """Return the receiver as one JSON object; the keys are an interface."""
         return {
             "channel": self.channel, "badSince": format_time(self.since) or None,
             "attempts": self.attempts, "failed": self.failed, "unknown": self.unknown,
@@ -105,8 +105,8 @@ class Overview:
     Counts over all notifications; attempts count since `since`, in Unix milliseconds.
 
     Attributes:
-        states: How many are in each of `Row.states`; and `failed`, lost since then, and `stuck`, overdue
-            although no operator holds it.
+        states: Number of notifications in each of `Row.states`; also `failed`, lost since then, and
+            `stuck`, overdue although not held.
     """
 
     placed: Placed
@@ -117,7 +117,7 @@ class Overview:
 
     @property
     def bad(self) -> list[Receiver]:
-        """Receivers that fail, the one that has failed longest first."""
+        """Receivers that fail, the one that has been failing longest first."""
         return sorted((r for r in self.receivers.values() if r.since), key=lambda r: r.since)
 
     @property
@@ -154,11 +154,11 @@ class Overview:
                     found.error = translated(one.error)
                 if len(times) > _KEPT:
                     times.sort()
-                    # The oldest that counts, and the newest.
-                    times[:] = [t for t in times if t > found.success][:_KEPT] or [one.at]
+                    # Keep the oldest that count (since when it fails) and the newest (its error).
+                    times[:-1] = [t for t in times[:-1] if t > found.success][: _KEPT - 1]
 
     def _of(self, channel: str) -> Receiver:
-        """One of too many is counted, and forgotten."""
+        """Return the counts of a channel; those of channels beyond the limit are not kept."""
         found = self.receivers.get(channel) or Receiver(channel)
         if len(self.receivers) < MOST:
             self.receivers[channel] = found
@@ -166,7 +166,7 @@ class Overview:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Show every receiver, those that are bad first; returns the exit code."""
+    """Show every receiver, the bad ones first; returns the exit code."""
     now, silent = now_here(), ""
     async with access(options) as at:
         counts = Overview(Placed(now=now), moment_of(options.since, "--since", now))
@@ -192,12 +192,12 @@ async def count(at: Access, counts: Overview, namespaces: Sequence[str]) -> list
 
     Args:
         at: Open connections.
-        counts: What is counted.
+        counts: The counts, updated in place.
         namespaces: Only these; empty for all.
 
     Raises:
-        ConfigError: there is no way to the API server.
-        PortError: it does not answer, or refuses.
+        ConfigError: the API server is not available.
+        PortError: the API server does not answer, or refuses.
     """
     unread = []
     async for one in walk(at, namespaces):
@@ -209,7 +209,7 @@ async def count(at: Access, counts: Overview, namespaces: Sequence[str]) -> list
 
 
 async def read_skips(at: Access, counts: Overview) -> None:
-    """Read from the log of what waits longest why it is not tried: a breaker, a credential, a hold."""
+    """Read why the oldest notification of each receiver is not tried: a breaker, a credential, a hold."""
     waiting = [(r, r.oldest.uid) for r in counts.receivers.values() if r.oldest is not None]
     logs = await read_logs(at, [(uid, None) for _, uid in waiting]) if waiting else []
     for (receiver, _), log in zip(waiting, logs, strict=True):

@@ -59,6 +59,18 @@ def test_a_receiver_is_bad_since_the_first_failure_behind_its_last_success() -> 
     assert counted(failing, sent, again, better).bad == []
 
 
+def test_after_a_thousand_failures_the_newest_still_gives_the_error() -> None:
+    """Not one that is read later and came before it."""
+    old = [
+        request(*[tried("failed", s + 1, f"07:{m:02}:{s:02}", error="old") for s in range(40)])
+        for m in range(25)
+    ]
+    newest = tried("failed", 1001, "07:50:00", error="newest")
+    between = tried("failed", 1002, "07:40:00", error="between")
+    (bad,) = counted(*old, request(newest), request(between)).bad
+    assert (bad.error, len(bad.failures), bad.since) == ("newest", 1000, NOW - 60 * 60_000)
+
+
 def test_a_receiver_to_which_nothing_can_be_sent_is_bad() -> None:
     """Where its host has no address, say. One attempt that was not sent is no news of the receiver."""
     unsent = [

@@ -68,6 +68,15 @@ def test_the_end_of_input_is_the_end(words: list[str], typed: bytes | None, code
         assert process.stderr.read() == b""
 
 
+def test_input_that_was_never_open_has_ended() -> None:
+    """As where a shell has closed it."""
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-c", PROGRAM, "60"]
+    ended = subprocess.run(
+        [*closed, "--until-stdin-closes"], cwd=ROOT, capture_output=True, timeout=30, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (130, b"began\nended\n")
+
+
 @pytest.fixture
 def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[BinaryIO]:
     """The end of a pipe whose other end is standard input."""
