@@ -1,8 +1,8 @@
 """
-The receivers of a routing file: their entries, and what can never be sent.
+The receivers of a routing file: their entries, and warnings about entries that are never delivered.
 
-What an entry of mail or of a webhook holds is checked only where such entries are delivered here: the
-replaced controller never read it, so files that exist may hold anything.
+The contents of e-mail and webhook entries are checked only if such entries are delivered here: the replaced
+controller never read them, so existing files may hold anything.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ _RESERVED: Final = frozenset(
     | {"proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"webhook-id", "webhook-signature", "webhook-timestamp"}
 )
-#: Seconds until a fallback is used in any case: after the attempts of the usual retry policy, and no later
-#: where a circuit breaker keeps those from being made. From a day on it would be none.
+#: Seconds after which a fallback is used in any case: the default leaves time for all attempts of the usual
+#: retry policy, and is the same if a circuit breaker prevents them. After a day a fallback is of no use.
 _USUAL_WAIT: Final = 600.0
 _LONGEST_WAIT: Final = 86_400.0
-#: A namespace, or a pattern of some.
+#: Name of a namespace, or a pattern for such names.
 _NAMESPACES: Final = re.compile(r"[a-z0-9*?](?:[-a-z0-9*?]{0,61}[a-z0-9*?])?")
 
 
 def receivers_of(
     reader: Reader, given: Sequence[ReceiverSection | None], native: frozenset[str]
 ) -> Iterator[Receiver]:
-    """Make the receivers of a file; the `native` kinds are delivered here."""
+    """Yield the receivers of a file; the `native` kinds are delivered here."""
     for n, section in enumerate(given):
         path = f"receivers[{n}]"
         if section is None:
@@ -85,9 +85,8 @@ def receivers_of(
             configs = [
                 config
                 for number, entry in enumerate(getattr(section, f"{kind}_configs"))
-                for at in (f"{path}.{key}[{number}]",)
                 for config in _entry(
-                    reader, kind, _worded(reader, entry, at, templates), at, native
+                    reader, kind, entry, f"{path}.{key}[{number}]", native, templates=templates
                 )
             ]
             if kind == "email" and kind in native:
@@ -116,7 +115,7 @@ def receivers_of(
 def fallback_of(
     reader: Reader, section: ReceiverSection | RouteSection, path: str, instead_of: str
 ) -> Fallback | None:
-    """Return what is used where a receiver cannot be reached; whether that exists is checked later."""
+    """Return the fallback that a receiver or route names; whether it exists is checked later."""
     name, text = section.fallback, section.fallback_after
     at, after = f"{path}.fallbackAfter", _USUAL_WAIT
     try:
@@ -155,19 +154,19 @@ def _wordings(
 
 
 def _wrong_name(name: str) -> str:
-    """Say why a receiver cannot have a name, empty if it can."""
+    """Return why a receiver cannot have a name, empty if it can."""
     if not name:
         return "cannot be empty"
     if len(name) > MAX_NAME:
         return f"is longer than {MAX_NAME} characters"
-    # A plan on record has its channels line by line, and terminals obey some of these.
+    # A recorded plan has one channel per line, and terminals obey some control characters.
     if any(unicodedata.category(c) == "Cc" for c in name):
         return "holds a control character"
     return ""
 
 
 def _namespaces(reader: Reader, section: ReceiverSection, path: str) -> tuple[str, ...]:
-    """Whose notifications a receiver takes; a list that could be read in two ways is refused."""
+    """Return the namespaces that a receiver accepts; an empty list, which is ambiguous, is refused."""
     patterns = section.allowed_namespaces
     path = f"{path}.allowedNamespaces"
     if "allowed_namespaces" in section.model_fields_set and not patterns:
@@ -184,11 +183,9 @@ def _namespaces(reader: Reader, section: ReceiverSection, path: str) -> tuple[st
 
 
 def _worded(
-    reader: Reader, config: ChannelConfig, path: str, templates: Mapping[str, Any]
-) -> ChannelConfig:
-    """Check a webhook's headers, and compile its requests, if it has some of its own."""
-    if not isinstance(config, WebhookConfig):
-        return config
+    reader: Reader, config: WebhookConfig, path: str, templates: Mapping[str, Any]
+) -> WebhookConfig:
+    """Check a webhook's headers, and compile its own requests, if it defines any."""
     for name, value in config.headers.items():
         wrong = not _HEADER.fullmatch(name) or not _HEADER_VALUE.fullmatch(value) or "{{" in value
         if wrong or name.lower() in _RESERVED:
@@ -209,7 +206,13 @@ def _worded(
 
 
 def _entry(
-    reader: Reader, kind: str, config: ChannelConfig, path: str, native: frozenset[str]
+    reader: Reader,
+    kind: str,
+    config: ChannelConfig,
+    path: str,
+    native: frozenset[str],
+    *,
+    templates: Mapping[str, Any],
 ) -> list[ChannelConfig]:
     if isinstance(config, LocalConfig):
         if not config.enabled:
@@ -246,11 +249,12 @@ def _entry(
         return _recipients(reader, config, path)
     else:
         _check_authentication(reader, config, f"{path}.httpConfig")
+        return [_worded(reader, config, path, templates)]
     return [config]
 
 
 def _recipients(reader: Reader, config: EmailConfig, path: str) -> list[ChannelConfig]:
-    """One entry per recipient; upstream never reads these texts, so they are checked only here."""
+    """Return one entry per recipient; upstream never reads these texts, so they are checked here."""
 
     def refuse(key: str, why: str, fix: str) -> None:
         reader.refuse(f"{path}.{key} {why}", f"{path}.{key}", fix)
@@ -280,7 +284,7 @@ def _recipients(reader: Reader, config: EmailConfig, path: str) -> list[ChannelC
             "remove it; set tls: none for a server without TLS",
         )
     if port == PORTS[Security.IMPLICIT] and "security" not in written:
-        # A server on this port speaks TLS from the first byte; it would wait for us in silence.
+        # A server on this port expects TLS from the first byte; with STARTTLS both sides would wait.
         security = Security.IMPLICIT
     whole = {
         "sender": sender,
@@ -295,7 +299,7 @@ def _recipients(reader: Reader, config: EmailConfig, path: str) -> list[ChannelC
 def _each_recipient_once(
     configs: list[ChannelConfig], reader: Reader, path: str
 ) -> list[ChannelConfig]:
-    """Without repeated recipients: a receiver sends a message to each once."""
+    """Drop repeated recipients: a receiver sends a message to each recipient once."""
     once: dict[str, ChannelConfig] = {}
     for config in configs:
         if isinstance(config, EmailConfig):
@@ -343,7 +347,7 @@ def _check_authentication(reader: Reader, config: WebhookConfig, path: str) -> N
 def warn_about_names(
     reader: Reader, receivers: tuple[Receiver, ...], native: frozenset[str]
 ) -> None:
-    """Warn about receivers that are not used, or not by the channel's name that they seem to have."""
+    """Warn about receivers that are not used, or whose channel name leads to another receiver."""
     last = {receiver.name: n for n, receiver in enumerate(receivers)}
     owners: dict[str, str] = {}
     for n, receiver in enumerate(receivers):

@@ -596,6 +596,10 @@ WARNINGS: dict[str, tuple[str, ...]] = {
         receivers("- {name: x, emailConfigs: [{to: a}]}"),
         "receivers[0].emailConfigs[0] is never delivered: delivery.email.enabled is false",
     ),
+    "a webhook that is switched off, whatever it holds": (
+        receivers("- {name: x, webhookConfigs: [{url: u, headers: {Host: h}, success: {when: '('}}]}"),
+        "receivers[0].webhookConfigs[0] is never delivered: delivery.webhook.enabled is false",
+    ),
     "a receiver whose name a later one has": (
         receivers("- {name: a, consoleConfigs: [{}]}\n- {name: a, logConfigs: [{}]}"),
         "receivers[0] is not used: a later receiver has the same name",
