@@ -1,9 +1,9 @@
 """
 The composition root: creates every part of the product and injects what each needs.
 
-It contains wiring only; `notifier.process` has what happens at startup, while the process runs, and at its
-end. What a part needs from a higher layer, it gets as an argument: a port, or a function to call. The
-outside world comes as one object (`notifier.outside`); the simulation passes one of its own.
+It contains wiring only; startup, the running loops and shutdown are in `notifier.process`. A part gets
+whatever it needs from a higher layer as an argument: a port, or a function to call. The outside world comes
+as one object (`notifier.outside`); the simulation passes its own.
 """
 
 from __future__ import annotations
@@ -55,32 +55,32 @@ from syncer.sync.scrubber import Scrubber
 from syncer.sync.status_writer import StatusWriter
 from syncer.sync.sweeps import Resync, Sweeper
 
-#: Seconds for which a call to Redis is repeated: if attempts wait for it, and if they are journaled. A
-#: claim or an intent that waits while attempts are journaled occupies its worker, or its place in a queue.
+#: Seconds for which a call to Redis is repeated: if attempts wait for Redis, and if they are journaled
+#: instead. In the second case a waiting claim or intent would block a worker or a place in a queue.
 _PATIENCE: Final = 15.0
 _IMPATIENCE: Final = 2.0
 
 
 class Parts:
     """
-    The parts of the product, wired; what a part works with, it was given when it was made.
+    The parts of the product, wired; each gets its dependencies when it is created.
 
     Attributes:
         loaded: The settings, and the file that they come from.
-        outside: The world that the product works in.
+        outside: The outside world: clocks, clients, channels.
         takeover: Starts sweeps early when a shard is acquired.
         clocks: How far Redis's clock is ahead of the API server's.
-        client: Of Redis; `log` goes through it.
-        wake_ups: Uids of logs that others have appended to.
-        audit: None where no sink takes audit events.
-        scrubber: None where the self-audit is switched off.
+        client: The Redis client; `log` uses it.
+        wake_ups: Uids of logs that other processes have appended to.
+        audit: The audit feed, None if there is no sink.
+        scrubber: The self-audit, None if it is switched off.
     """
 
     installation: Final[Installation]
     manager: Final[ShardManager]
 
     def __init__(self, loaded: Loaded, outside: Outside) -> None:
-        """Make and wire all parts; nothing runs and nothing is connected yet."""
+        """Create and wire all parts; nothing runs and nothing is connected yet."""
         self.loaded: Final = loaded
         self.outside: Final = outside
         self.settings: Final = loaded.settings
@@ -104,7 +104,7 @@ class Parts:
         )
         self.delivery_metrics.build.labels(__version__).set(1)
 
-        # The log, the cache, and what connects them.
+        # The log, the cache, and the parts between them.
         time = LedgerTime(self.monotonic, api_time=outside.api_time)
         time.set(round(outside.wall().timestamp() * 1000))
         self.wake_ups: Final = WakeUps()
@@ -140,7 +140,7 @@ class Parts:
             self.log, self.cache, time, self.metrics, identity=outside.identity,
             evidence=self.evidence,
         )  # fmt: skip
-        # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
+        # Back-off after an abandoned attempt; no jitter, because nothing competes with it.
         backoff = partial(delay, jitter=0.0)
         self.audit: Final = (
             AuditFeed(
@@ -203,7 +203,7 @@ class Parts:
             idle=lambda: self.controller.holds.paused or bool(self._idle_because()),
         )  # fmt: skip
 
-        # What finds what a lost event would have reported.
+        # These find the changes whose events were lost.
         self.resync: Final = Resync(self.claimer, self.controller.waits)
         self.sweeper: Final = Sweeper(self.claimer)
         self.retention: Final = Retention(self.log, self.objects, self.shards, time, self.metrics)
@@ -216,28 +216,30 @@ class Parts:
             self.notifications,
             clock=self.monotonic,
             owned=self.shards,
-            # Who deletes finished objects needs their times; a journaled one may show what its log lacks.
+            # Brief lists lack the times that a deletion goes by, and journaled attempts, which the log of a
+            # finished notification may lack.
             brief=lambda: (
                 not (self.settings.retention.delete_objects or self.manager.held.marks_left)
             ),
             on_missed=self.metrics.watch_missed.inc,
         )
-        # Without writes nothing can be sent, without lists nothing is known: shards are left to others.
+        # Without Redis writes nothing can be sent, and without lists no object is known: other replicas
+        # take the shards then.
         self.installation, self.manager = make_manager(
             loaded, outside, self.shards, owner=self.controller,
             able=lambda: self.client.able and self._serving(),
-            # A Redis that refuses writes takes outcomes, or can be read.
+            # If Redis answers but refuses writes, outcomes may still be accepted, and logs can be read.
             without_writes=lambda: (self.journal.enabled or self.log.available) and self._serving(),
             problem=self._idle_because,
             store=lambda: self.log.lineage,
         )  # fmt: skip
 
     def _idle_because(self) -> str:
-        """Why no attempt is opened now, empty if it is."""
+        """Why no attempt can be opened now, empty if attempts can."""
         return "" if self.journal.active else self.client.unavailable_reason or ""
 
     def _unfit(self, info: dict[str, str]) -> str | None:
-        """Why a server of Redis must not be given attempts, from the members of INFO."""
+        """Why attempts must not be recorded on a Redis server, judged by its INFO; None if they may."""
         redis, ahead = self.settings.redis, self.clocks.ahead(info)
         return unfit(redis.seen_in(info), durability=redis.durability, ahead=ahead)
 

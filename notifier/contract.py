@@ -1,10 +1,9 @@
 """
-What dispatch, the reconciler and the channels share: a message, its outcome, and the channel between them.
+The types that dispatch, the reconciler and the channels share: `Message`, `Outcome` and `Channel`.
 
 A `Message` is one notification for one attempt on one channel (`notifier.content.message` composes it),
-an `Outcome` (`syncer.model.outcome`) is what the send came to, and a `Channel` turns the one into the
-other. They stand below all three packages, so that none of these has to import another for the sake of a
-type.
+an `Outcome` (`syncer.model.outcome`) is the result of the send, and a `Channel` turns a message into an
+outcome. This module is below all three packages, so that none has to import another for a type.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ from syncer.model.resource import Json, Spec
 
 __all__ = ["GONE", "Channel", "Message", "Outcome", "Words", "may_be_gone"]
 
-#: What Kubernetes takes for the name of an object.
+#: A valid name of a Kubernetes object.
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _NAME_CHARS: Final = 253
-#: Characters of a link's address that every receiver takes.
+#: Longest address of a link, in characters, that every receiver accepts.
 _URL_CHARS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
     """
-    What templates make of a message, beside its subject, body and links, which they replace.
+    The result of templates, apart from the subject, body and links, which they replace in the message.
 
     Attributes:
-        body: Whether the body is theirs, in the channel's own language.
-        payload: What only this kind of channel has; None without a template for it.
+        body: Whether a template has produced the body, in the channel's own markup.
+        payload: The part that only this kind of channel has; None without a template for it.
     """
 
     body: bool = False
@@ -48,29 +47,29 @@ class Message:
 
     Attributes:
         uid: Identity of the notification.
-        namespace: Of the object.
-        name: Of the object; receivers get it as the correlation id.
-        attempt_id: Of this attempt; sent in a header only.
+        namespace: Namespace of the object.
+        name: Name of the object; receivers get it as the correlation id.
+        attempt_id: Id of this attempt; sent in a header only.
         idempotency_key: Equal for all attempts of this notification on this channel.
-        spec: Enriched and sanitised.
+        spec: The spec, enriched and sanitised.
         metadata: Flattened context, then the extensions, which win.
-        labels: Of the object.
-        annotations: Of the object.
-        phase: Phase of the delivery at the moment of composing; empty before the first status.
-        successful: Channels delivered so far, by the status.
-        failed: Channels failed so far, by the status.
-        size: Characters of the texts that take the most.
-        document: Makes the whole object, sanitised, since only the file channel wants it; takes a function
-            to call every few milliseconds (`syncer.runtime.offload.Breath`), or nothing.
-        data: Makes what templates see of the alerts behind it, sanitised.
-        words: What the operators' templates make of it, None without any.
+        labels: Labels of the object.
+        annotations: Annotations of the object.
+        phase: Phase of the delivery when the message was composed; empty before the first status.
+        successful: Number of channels delivered so far, from the status.
+        failed: Number of channels failed so far, from the status.
+        size: Characters of the largest texts together.
+        document: Returns the whole object, sanitised; a function, because only the file channel needs it.
+            Takes a callback to call every few milliseconds (`syncer.runtime.offload.Breath`), or nothing.
+        data: Returns the alerts behind the notification as templates see them, sanitised.
+        words: The result of the operators' templates, None without any.
         answer: The id that the receiver gave to an earlier message of the incident; empty without one.
-        incident: What receivers know its incident by; empty if it is about none.
-        group: What Alertmanager's own integrations tell receivers in its place; empty if it is no group.
-        state: Whether that fires or is resolved; empty without one.
-        trace: The `traceparent` of whoever asked for it; empty without one.
-        may_leave: Whether the first byte may still leave. A channel that waits before it writes asks right
-            before it writes, and answers *not sent* if not.
+        incident: The key by which receivers know the incident; empty if the notification has none.
+        group: The key that Alertmanager's own integrations use for the incident; empty if it is no group.
+        state: `firing` or `resolved`; empty without an incident.
+        trace: The `traceparent` of the request that created the notification; empty without one.
+        may_leave: Whether the first byte may still be sent. A channel that waits before it writes calls it
+            right before the write, and returns *not sent* if it is false.
     """
 
     uid: str
@@ -102,14 +101,14 @@ class Message:
         return f"{self.namespace}/{self.name}"
 
     def fact(self, part: str, member: str) -> str:
-        """A text of the sanitised context, for example `analysis`, `rootCause`; empty if absent."""
+        """Return a text of the sanitised context, such as `analysis`, `rootCause`; empty if absent."""
         facts = self.spec.context.get(part)
         value = facts.get(member) if isinstance(facts, Mapping) else None
         return value if isinstance(value, str) else ""
 
     @property
     def resolved(self) -> bool:
-        """Whether it tells of the end of an incident."""
+        """Whether it reports the end of an incident."""
         return self.state == RESOLVED
 
     @property
@@ -125,8 +124,8 @@ class Message:
         """
         The command that opens a chat about the remediation; empty where there is none.
 
-        People copy it into a shell, so it is made only of what can be the name of an object: a name
-        with a blank, a `;` or a `$` in it names none.
+        People copy it into a shell, so only a valid name of an object is used: one with a blank, a `;`
+        or a `$` gives no command.
         """
         remediation = self.fact("lineage", "remediationRequest")
         if len(remediation) > _NAME_CHARS or not _NAME.fullmatch(remediation):
@@ -134,14 +133,14 @@ class Message:
         return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
 
 
-#: Answers to a request about what a receiver has made of an incident, by which that is not there any more.
+#: Status codes by which a receiver says that the object it made for an incident no longer exists.
 GONE: Final = frozenset({404, 410})
 #: Seconds from the end of a channel's `timeout_s` until its send is given up as unknown.
 GRACE: Final = 2.0
 
 
 def may_be_gone(code: int) -> bool:
-    """Whether an answer may say so; where it does, the failure is transient, as of no other such one."""
+    """Whether a code can mean that; a transient failure with such a code always does mean it."""
     return 400 <= code <= 499 and code != 429
 
 
@@ -155,8 +154,8 @@ class Channel(Protocol):
     Attributes:
         timeout_s: Longest time in seconds that a send may take; the lease's length is derived from
             the largest of them.
-        shows_status: Whether it shows the object's status, which must then be the current one.
-        keeps_state: Names what keeps what it was told of an incident, and is to be asked to change it;
+        shows_status: Whether it shows the object's status, which must then be up to date.
+        keeps_state: Names the service that keeps an object for each incident, which later messages change;
             empty if the receiver keeps nothing.
     """
 

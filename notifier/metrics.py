@@ -1,8 +1,8 @@
 """
 Upstream's metrics, with true values, and a few of our own about delivery.
 
-Names and labels are the replaced controller's, because dashboards and alerts name them; what they
-count is what happened. The `channel` label carries receiver-qualified names (`slack:ops`) and is
+Names and labels are the replaced controller's, because dashboards and alerts use them. The values
+count what really happened. The `channel` label carries receiver-qualified names (`slack:ops`) and is
 bounded by the routing file.
 """
 
@@ -39,9 +39,9 @@ class DeliveryMetrics:
 
         Args:
             registry: Where they are kept.
-            events_dropped: How many Events were not written, as their recorder counts them.
-            egress_denied: How many addresses were not dialled, as the guard counts them.
-            foreign_objects: How many objects of others came, as the reflector counts them.
+            events_dropped: Number of Events that were not written, counted by the event recorder.
+            egress_denied: Number of addresses that were not dialled, counted by the egress guard.
+            foreign_objects: Number of other replicas' objects received, counted by the reflector.
         """
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
@@ -147,7 +147,7 @@ class DeliveryMetrics:
 
 
 class _Count(Collector):
-    """A count that another part keeps and `read` returns."""
+    """A counter that another part keeps and `read` returns."""
 
     def __init__(self, name: str, text: str, read: Callable[[], int]) -> None:
         self._read = read

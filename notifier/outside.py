@@ -1,9 +1,9 @@
 """
-What the product reaches the world through, as one object.
+The outside world of the product, as one object.
 
-`notifier.app` makes every part of the product and takes the rest from an `Outside`: clocks,
-clients, channels, the admin server. `notifier.process.production` makes that of a real process. The
-simulation passes one of its own and gets the same product.
+`notifier.app` creates every part of the product and takes the rest from an `Outside`: clocks,
+clients, channels, the admin server. `notifier.process.production` creates the one of a real process. The
+simulation passes its own and runs the same product.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Stop:
     def __init__(self) -> None:
         #: Set by a signal.
         self.requested = asyncio.Event()
-        #: Why it ends without having been asked to.
+        #: Why the process must end although no signal has requested it.
         self.refusal: ConfigError | None = None
 
     def refuse(self, error: ConfigError) -> None:
@@ -58,7 +58,7 @@ class Admin(Protocol):
 
 
 class RedisFactory(Protocol):
-    """Makes the client of Redis."""
+    """Creates the Redis client."""
 
     def __call__(
         self,
@@ -68,12 +68,12 @@ class RedisFactory(Protocol):
         on_wake_up: Callable[[str], None],
     ) -> LedgerClient:
         """
-        Make it; nothing is connected yet.
+        Create the client; nothing is connected yet.
 
         Args:
-            fitness: Why a server must not be given attempts, from the members of INFO; None if it may.
+            fitness: Why attempts must not be recorded on a server, judged by its INFO; None if they may.
             on_change: Called after another server or store has answered.
-            on_wake_up: Called with the uids of logs that others have appended to.
+            on_wake_up: Called with the uid of each log that another process has appended to.
 
         Raises:
             ConfigError: the URL cannot be used.
@@ -87,17 +87,17 @@ class Outside:
 
     Attributes:
         identity: Host name and health port; names the process in Leases, records and Events.
-        monotonic: Boot-time seconds: deadlines and waits.
-        wall: Wall-clock time: shown in Leases, and ledger time until Redis has answered.
+        monotonic: Seconds since boot; for deadlines and waits.
+        wall: Wall-clock time; shown in Leases, and used as ledger time until Redis has answered.
         api_time: The API server's time, set by the clients from its answers.
         objects: Client of the API server for everything but Leases.
         leases: Client of the API server for Leases alone.
-        redis: Makes the client of Redis.
-        router: Where notifications go.
+        redis: Creates the Redis client.
+        router: Decides where notifications go.
         audit: Sinks of audit events, None if there are none.
         admin: Serves readiness and metrics.
         registry: Holds the metrics.
-        watch: Measures how long the event loop is held.
+        watch: Measures how long the event loop is blocked.
         egress_denied: Returns how many connections the egress guard has refused.
         stop: Set when the process has to end.
     """

@@ -1,7 +1,7 @@
 """
-How far this process has come.
+The progress of this process from startup to shutdown.
 
-Startup and shutdown (`notifier.process`) and the parts that they surround (`notifier.app`) tell each other.
+Startup and shutdown (`notifier.process`) share this state with the parts of the product (`notifier.app`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from dataclasses import dataclass
 @dataclass(slots=True)
 class Progress:
     """
-    What is missing before this process can work, None for what is there.
+    Startup steps that are not done yet, and whether the process is ending.
 
     Attributes:
-        redis: Whether Redis was reached and may be used.
-        cluster: Whether the installation was found, and is followed.
-        listed: Whether all objects of ours were listed once; shards that come later are listed while the
-            others are worked on.
-        draining: The process is about to end.
+        redis: Why Redis cannot be used yet, None once it has been reached and may be used.
+        cluster: Why the cluster cannot be used yet, None once the installation was found and its objects
+            are followed.
+        listed: Whether all objects of owned shards were listed once; objects of later shards are listed
+            while this process works on the others.
+        draining: Whether the process is ending.
     """
 
     redis: str | None = "not connected yet"
@@ -31,13 +32,13 @@ class Progress:
 
 class Takeover:
     """
-    The sweeps that start early when a shard is acquired: they find what its last owner has left.
+    The sweeps that start early when a shard is acquired: they find work that its last owner left undone.
 
     Attributes:
         owning: Set once this process has owned a shard.
         finished: Set to start the sweep of finished notifications.
         orphans: Set to start the sweep of logs without an object.
-        live: Set to start the sweep of live logs, once wake-ups are heard again.
+        live: Set to start the sweep of live logs, once wake-ups are received again.
     """
 
     def __init__(self) -> None:
@@ -47,11 +48,11 @@ class Takeover:
         self.live = asyncio.Event()
 
     def start_sweeps(self) -> None:
-        """Start both sweeps."""
+        """Start the sweep of finished notifications and that of logs without an object."""
         self.finished.set()
         self.orphans.set()
 
     @property
     def waiting(self) -> bool:
-        """Whether one of them has not started yet."""
+        """Whether one of these two sweeps is still to start."""
         return self.finished.is_set() or self.orphans.is_set()

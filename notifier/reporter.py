@@ -1,7 +1,7 @@
 """
 The event reporter: Kubernetes Events and upstream's metrics for each step of a delivery.
 
-Both follow the record and can never disturb it. An event's discriminator is taken from the record
+Both follow the record and can never affect it. An event's discriminator is taken from the record
 (uid, attempt id, phase), so a step that is reported twice, after a restart or by another replica, is one
 event.
 """
@@ -32,7 +32,7 @@ from syncer.rules.merge import ALL_FAILED, Merged
 from syncer.rules.text import go_duration, neutral
 from syncer.sync.notifications import Notification
 
-#: Channels that are named in an event.
+#: Most channels that an event names.
 _SHOWN: Final = 3
 #: Classes of attempts without a call to the receiver.
 _NO_CALL: Final = frozenset({FailureClass.NOT_SENT, FailureClass.SUPERSEDED})
@@ -42,10 +42,10 @@ class EventReporter:
     """Turns steps of the delivery into events and upstream's metrics."""
 
     def __init__(self, recorder: EventRecorder | None, metrics: DeliveryMetrics) -> None:
-        """Without a recorder there are no events: they are switched off."""
+        """Without a recorder, events are switched off."""
         self._recorder = recorder
         self._metrics = metrics
-        # A look-up by labels costs as much as counting; there are as many as channels.
+        # A look-up by labels costs as much as counting; these caches have one item per channel or phase.
         self._attempts = cache(metrics.attempts.labels)
         self._durations = cache(metrics.duration.labels)
         self._completions = cache(metrics.completion.labels)
@@ -58,7 +58,7 @@ class EventReporter:
         message: str,
         discriminator: str,
     ) -> None:
-        """Emit an event, its text cleaned of what it must not show."""
+        """Emit an event; secrets and control characters in its text are replaced."""
         if self._recorder is not None:
             shown = neutral(sanitise(message))
             self._recorder.emit(request, kind, reason, shown, discriminator=discriminator)
@@ -70,7 +70,7 @@ class EventReporter:
             f"Started reconciling notification {request.name}", "",
         )  # fmt: skip
         own = {"namespace": request.namespace, "name": request.name}
-        # Most have none, which the bytes tell sooner than the parsed object.
+        # Most objects have no extensions, and a search in the raw bytes is quicker than parsing.
         extensions = request.spec().extensions if b'"extensions"' in request.raw else {}
         if set_by_author := disguised(extensions, **own):
             self._emit(
@@ -139,7 +139,7 @@ class EventReporter:
         )  # fmt: skip
 
     def held(self, request: NotificationRequest, channel: str, reason: str) -> None:
-        """Report that a due attempt is held back, by an annotation or for all notifications."""
+        """Report that a due attempt is on hold, by an annotation, a DeliveryHold or the pause of all."""
         self._emit(
             request, "Warning", "DeliveryHeld", f"Channel {channel} is due and {reason}",
             f"{channel}/{reason}",
@@ -148,7 +148,7 @@ class EventReporter:
     def routed_in_doubt(
         self, request: NotificationRequest, channels: tuple[str, ...], doubts: tuple[str, ...]
     ) -> None:
-        """Report a notification that may have been routed otherwise than the routing file means."""
+        """Report a notification that may have been routed differently than the routing file intends."""
         self._emit(
             request, "Warning", "RoutingDoubtful",
             f"Routed to {', '.join(channels[:_SHOWN])}, perhaps by mistake: {'; '.join(doubts)}", "",
@@ -167,8 +167,8 @@ class EventReporter:
         Args:
             request: The notification.
             channel: Full channel name, for example `slack:ops`.
-            reason: Upstream's text for it.
-            made: Attempts made on the channel before.
+            reason: Upstream's text for an open breaker.
+            made: Number of earlier attempts on the channel.
         """
         self._metrics.postponed.labels(channel).inc()
         self._emit(
@@ -181,9 +181,9 @@ class EventReporter:
         Report what a written status shows for the first time: a wait, or the end of the notification.
 
         Args:
-            notification: Holds the object as it was stored.
+            notification: The notification, with the object as stored by the write.
             before: The status before the write.
-            merged: What was written.
+            merged: The status that was written.
         """
         request = notification.request
         after = request.status
@@ -216,7 +216,7 @@ class EventReporter:
             self._emit(request, "Warning", "NotificationFailed", ALL_FAILED, "")
 
     def _outage(self, request: NotificationRequest, before: Status, after: Status) -> None:
-        """Report, once for each outage, that attempts are journaled, or why one is held."""
+        """Report, once for each outage, that attempts are journaled, or why an attempt waits."""
         if after.journal and after.journal != before.journal:
             self._emit(
                 request, "Normal", "DeliveryJournaled",
@@ -225,7 +225,7 @@ class EventReporter:
             )  # fmt: skip
         held, known = (find_condition(s.conditions, LOG_UNAVAILABLE) for s in (after, before))
         if held is None or held.reason == WAITS:
-            # All that is due waits for Redis: that is for an alert, and no Event for each.
+            # Every due attempt waits for Redis. An alert reports that, not an Event per notification.
             return
         if known is None or known.reason != held.reason:
             self._emit(

@@ -1,9 +1,9 @@
 """
 Where notifications go: their channels under the routing in force, and the channel behind a name.
 
-The reconciler uses a `Router` that is injected. In the process it is a `LiveRouter`: the
-routing files, which may change at any time, and the channels made from them. Each question is answered
-from the routing in force at that moment; the plan freezes the channels of a notification.
+The reconciler uses an injected `Router`. In a real process it is a `LiveRouter`: the routing files, which
+may change at any time, and the channels made from them. Each call is answered from the routing in force at
+that moment; the plan freezes the channels of a notification.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest
 from syncer.runtime.offload import offload
 
-#: Seconds in which a large notification must be routed, those before it included.
+#: Seconds within which a large notification must be routed, including the wait for earlier ones.
 _PLAN: Final = 30.0
 
 
 class Routed(NamedTuple):
-    """Where a notification goes, and why that may not be what the routing file means."""
+    """Where a notification goes, and why the routing file may have intended something else."""
 
     plan: Plan
     doubts: tuple[str, ...] = ()
@@ -41,25 +41,25 @@ class Router(Protocol):
         Resolve and freeze the channels of a notification; `now` is ledger time in milliseconds.
 
         Raises:
-            PortError: it cannot be done now; look again later.
+            PortError: the notification cannot be routed now; try again later.
         """
 
     def channel(self, name: str) -> Channel | None:
-        """The channel of that name as configured now, None if there is none."""
+        """Return the channel of that name as configured now, None if there is none."""
 
     def denial(self, name: str, namespace: str) -> str | None:
-        """Why a channel takes no notification of a namespace, None if it does."""
+        """Why a channel accepts no notifications from a namespace, None if it does."""
 
     def not_ready(self, name: str) -> str | None:
         """Why a channel cannot send now, for example for a missing credential; None if it can."""
 
     @property
     def problem(self) -> str | None:
-        """Why the routing in force is not that of the files, None if it is."""
+        """Why the routing in force differs from the files, None if it does not."""
 
     @property
     def in_force(self) -> str:
-        """The routing in force, in words that are equal for equal files."""
+        """A description of the routing in force, equal for equal files."""
 
     @property
     def doubts(self) -> int:
@@ -77,7 +77,7 @@ class LiveRouter:
     """The router of a process: routing files and the channels made from them."""
 
     def __init__(self, routing: Routing, channels: ChannelRegistry) -> None:
-        """`channels` are made from the routing in force of `routing`."""
+        """`channels` must be made from the routing in force of `routing`."""
         self._routing = routing
         self.channel, self.not_ready = channels.channel, channels.not_ready
         self.run = routing.run
@@ -87,7 +87,7 @@ class LiveRouter:
         See `Router.plan`.
 
         Raises:
-            Unavailable: it is large, and was not done in time.
+            Unavailable: the notification is large and was not routed in time.
         """
         try:
             return await offload(

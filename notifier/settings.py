@@ -2,10 +2,10 @@
 Every setting of the controller: the replaced controller's file and environment, plus ours.
 
 The groups that the operators' command needs too are defined in `syncer.settings`; `syncer.configfile`
-has the rules of reading. This module adds delivery, audit, egress and the process. What the file cannot
-know comes from environment variables and is kept apart in `Environment`.
+defines how a file is read. This module adds delivery, audit, egress and the process. Settings that the file
+cannot know come from environment variables and are kept apart in `Environment`.
 
-Two of the replaced controller's keys are accepted without effect, because files that exist set
+Two of the replaced controller's keys are accepted without effect, because existing files set
 them: `controller.leaderElection` and `controller.leaderElectionId` (ownership is by shards).
 """
 
@@ -54,9 +54,9 @@ from syncer.yamlfile import Document, read_file
 ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
 #: The pod's own token. It gives access to the API server, too.
 API_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-#: Seconds in which a process can end at all.
+#: Shortest grace period, in seconds, in which a process can end.
 LEAST_GRACE: Final = 3.0
-#: What the log channel can write; any other word means the first.
+#: Formats of the log channel; any other value means the first.
 LOG_FORMATS: Final = ("json", "text")
 
 _HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -265,7 +265,7 @@ class DeliverySettings(DeliveryRules):
 
     @property
     def largest_timeout(self) -> float:
-        """The longest that one send may take, in seconds, over all channels that exist."""
+        """Longest time that one send may take, in seconds, over all channels that exist."""
         return max(
             self.slack.timeout,
             self.file.timeout if self.file.output_dir else 0.0,
@@ -274,7 +274,7 @@ class DeliverySettings(DeliveryRules):
 
     @property
     def native(self) -> frozenset[str]:
-        """Channel kinds that are delivered here and were not by the replaced controller."""
+        """Channel kinds that are delivered here but not by the replaced controller."""
         switched = {"webhook": self.webhook.enabled, "email": self.email.enabled}
         return frozenset(kind for kind, enabled in switched.items() if enabled)
 
@@ -332,7 +332,7 @@ class AuditWebhookSettings(Group):
 
     @property
     def token(self) -> Path | None:
-        """The file with the token that is sent, None if none is."""
+        """The file with the bearer token, None if no token is sent."""
         return Path(self.token_file) if self.token_file else None
 
     @field_validator("token_file")
@@ -340,7 +340,7 @@ class AuditWebhookSettings(Group):
     def _not_in_clear(cls, path: str, info: ValidationInfo) -> str:
         if path and in_clear(info.data.get("url", "")):
             raise ValueError(
-                "must not be set beside an http:// URL: the token would be read on its way"
+                "must not be set with an http:// URL: the token could be read on the network"
             )
         return path
 
@@ -374,14 +374,14 @@ class DatastorageSettings(AuditWebhookSettings):
     )
     health_url: str = Field(
         default="",
-        description="URL whose 2xx makes the process ready; default none: readiness does not depend "
-        "on the store. The answer 404 counts as none: this store has no such page.",
+        description="URL that must answer 2xx before the process is ready; default none: readiness "
+        "does not depend on the store. The answer 404 counts as none: this store has no such page.",
     )
     buffer: BufferSettings = BufferSettings()
 
     @property
     def token(self) -> Path | None:
-        """The file with the token that is sent, None where anybody could read it on its way."""
+        """The file with the bearer token, None if the token would be sent in clear text."""
         if self.token_file:
             return Path(self.token_file)
         return None if in_clear(self.url) else API_TOKEN
@@ -493,7 +493,7 @@ class Settings(Group):
 
     @property
     def audit_limit(self) -> int | None:
-        """Entries that may wait for the audit feed; None where there is no feed."""
+        """Number of notifications that may wait for the audit feed, None without a feed."""
         return self.buffer.buffer_size if self.auditing else None
 
     @property
@@ -513,13 +513,14 @@ class Environment:
     Settings from outside the file.
 
     Attributes:
-        namespace: The own namespace: home of the leases, and watched by default.
+        namespace: The controller's own namespace: it holds the Leases and is watched by default.
         routing_path: The routing file.
         kubeconfig: Path of a kubeconfig, None inside a pod.
-        tls_ca_file: Further authorities for the audit store, None for the system's alone.
-        grace_period: How long the process has from SIGTERM to SIGKILL, as the pod's
-            `terminationGracePeriodSeconds`, for example 10s; what has not ended by then is given up, and on
-            record as unknown. Default as long as its work may take; 10s in place of Kubernaut's controller.
+        tls_ca_file: File with additional certificate authorities for the audit store; default the system's
+            alone.
+        grace_period: Seconds from SIGTERM to SIGKILL, as in the pod's `terminationGracePeriodSeconds`.
+            Sends that have not ended by then are given up and recorded as unknown. None for as long as the
+            work may take; 10 in place of Kubernaut's controller.
     """
 
     namespace: str
@@ -531,7 +532,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, what to warn about, the environment, and the file they came from."""
+    """The settings, warnings about them, the environment, and the file they came from."""
 
     settings: Settings
     warnings: tuple[str, ...]
@@ -559,13 +560,13 @@ def load(
 
     Args:
         path: The settings file.
-        env: Variables of the process; an empty one counts as unset.
-        namespace_file: Where a pod finds its namespace, if not where Kubernetes puts it.
-        grace: The grace period where the environment says none; empty for as long as it takes.
+        env: Environment variables of the process; an empty one counts as unset.
+        namespace_file: File with the pod's namespace, None for the path that Kubernetes uses.
+        grace: The grace period if the environment sets none; empty for as long as the work may take.
 
     Raises:
-        ConfigError: the file cannot be used, or the own namespace is not known. The text names the
-            dotted path and never a value.
+        ConfigError: the file cannot be used, or the process's own namespace is not known. The text names
+            the dotted path and never a value.
     """
     source = read_file(path)
     document = with_adoption(with_redis_secrets(source.values, env), env)
@@ -585,7 +586,7 @@ def remarks(source: Document, settings: Settings | None) -> list[Finding]:
     """
     Find settings that have no effect, or another effect than intended.
 
-    Without settings, because the file cannot be used, only its keys are looked at.
+    If `settings` is None, because the file cannot be used, only its keys are checked.
     """
     found = repeated_keys(source)
     found += unknown_keys(Settings, source.values, source)
@@ -622,8 +623,8 @@ def remarks(source: Document, settings: Settings | None) -> list[Finding]:
             store is not None and store.token is None,
             "datastorage.url",
             (
-                "is http://, so no token is sent, which could be read on its way: a store that asks"
-                " for one answers 401"
+                "is http://, so no token is sent, because it could be read on the network; a store"
+                " that requires one answers 401"
             ),
             "use https://, or ignore this if the store asks for no token",
         ),

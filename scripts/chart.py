@@ -1,16 +1,16 @@
 """
-What the chart takes from the code, so that neither can fall behind the other.
+Generate the parts of the chart that come from the code, so that neither can fall behind the other.
 
-    scripts/chart generate    write it
+    scripts/chart generate    write them
     scripts/chart check       say what is out of date; exit code 1 if something is
 
-The models of the controller's files are the one source of `properties.config` and `routing.content` in
+The models of the controller's files are the only source of `properties.config` and `routing.content` in
 `values.schema.json`.
-The comments in `values.yaml` are the one source of all other descriptions: in the schema, whose types
+The comments in `values.yaml` are the only source of all other descriptions: in the schema, whose types
 are written by hand, and in the table of the chart's README.
 
-Keys that the chart sets by itself are no part of `config`: where a pod listens, what it watches, where
-Redis is. Said twice, they could contradict each other.
+Keys that the chart sets by itself are not part of `config`: where a pod listens, what it watches, where
+Redis is. If they were given twice, they could contradict each other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from syncer.fields import schema_for
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 CHART: Final = ROOT / "charts" / "notification-ledger"
-#: Keys that the chart sets, with what sets them.
+#: Keys that the chart sets, each with the values from which it does.
 OWN: Final = {
     "controller": "the pod's ports and `watch`",
     "delivery.credentials": "where `credentials` are mounted",
@@ -42,9 +42,9 @@ OWN: Final = {
     "sharding.leaseName": "`leaseName`",
     "sync.statusPolicy": "`admission`",
 }
-#: What the schema of the routing file says of `routing.content`, where it is no text.
+#: Members of the routing file's schema that apply to `routing.content`, where that is not a text.
 _OF_CONTENT: Final = ("additionalProperties", "patternProperties", "properties", "required")
-#: Keys whose default the chart decides, also where they are null.
+#: Keys whose default the chart decides, even if they are null.
 DECIDED: Final = frozenset({"delivery.pagerduty.dedupNamespace"})
 _TABLE: Final = ("<!-- values: made by scripts/chart -->", "<!-- end of values -->")
 
@@ -53,7 +53,7 @@ _TABLE: Final = ("<!-- values: made by scripts/chart -->", "<!-- end of values -
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the schema of what is for the user to set."""
+    """Return the schema of the keys that users may set."""
     return schema_for(model, skip=OWN.keys(), nullable=DECIDED)
 
 
@@ -61,7 +61,7 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def new_schema(text: str, values: str) -> str:
-    """Return `values.schema.json` with descriptions and the schema of `config` made anew."""
+    """Return `values.schema.json` with new descriptions and a new schema of `config`."""
     schema = json.loads(text)
     for path, _, said, _ in documented(values):
         node: Any = schema
@@ -83,14 +83,14 @@ def new_schema(text: str, values: str) -> str:
 
 def require_groups(node: dict[str, Any], definitions: dict[str, Any]) -> None:
     """
-    Require each group that the chart reads, since Helm drops a key with nothing below it.
+    Require each group that the chart reads, because Helm drops a key with nothing below it.
 
-    Without it a template would end with a nil pointer. `resources` and whatever is Kubernetes's own is
-    passed on, and may be dropped. What the group requires for some values only is left to its `then`.
+    Without the group a template would fail with a nil pointer. `resources` and Kubernetes's own structures
+    are passed on, and may be dropped. Keys required only for some values are left to the group's `then`.
 
     Args:
-        node: of the schema, a group; what is below it is changed in place.
-        definitions: what its references name.
+        node: a group of the schema; the groups below it are changed in place.
+        definitions: the definitions to which the schema refers.
     """
     required = set(node.get("required", []))
     sometimes = node.get("then", {}).get("required", [])
@@ -111,7 +111,7 @@ def documented(text: str) -> Iterator[tuple[str, str, str, bool]]:
     """
     Yield path, default and description of each value, in order, and whether it is a group.
 
-    The comment that stands right above a key is its description.
+    The comment right above a key is its description.
     """
     path: list[tuple[int, str]] = []
     said: list[str] = []
@@ -134,7 +134,7 @@ def documented(text: str) -> Iterator[tuple[str, str, str, bool]]:
 
 
 def new_readme(text: str, values: str) -> str:
-    """Return the chart's README with the table of values made anew."""
+    """Return the chart's README with a new table of values."""
     begin, end = _TABLE
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
@@ -149,7 +149,7 @@ def new_readme(text: str, values: str) -> str:
 
 
 def made() -> dict[Path, str]:
-    """Return each file that is made here, with what should be in it."""
+    """Return each file with generated parts, and the text that it should have."""
     values = (CHART / "values.yaml").read_text()
     schema = CHART / "values.schema.json"
     readme = CHART / "README.md"

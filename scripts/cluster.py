@@ -5,11 +5,11 @@ A real cluster of one node on this machine: for the chart, for its tests, and fo
     scripts/cluster up [--dir DIR] [--image ARCHIVE]...   start it, images imported
     scripts/cluster run [--dir DIR] COMMAND...            run kubectl, helm, bash ... inside it
     scripts/cluster load [--dir DIR] ARCHIVE...           import images into it
-    scripts/cluster status [--dir DIR]                    say what runs; exit code 3 if it is not all
-    scripts/cluster down [--dir DIR]                      end it and remove all that it left
+    scripts/cluster status [--dir DIR]                    say what runs; exit code 3 if something does not
+    scripts/cluster down [--dir DIR]                      end it and remove everything that it left
     scripts/cluster test [--keep-images DIR]              follow the pages, then try to lose something
 
-Needs root, on Linux. So a person types
+Needs root, on Linux. For example:
 
     scripts/image build && scripts/image redis
     scripts/cluster up --image dist/notification-ledger.oci.tar --image dist/redis.oci.tar
@@ -19,11 +19,11 @@ Design
 ------
 Everything runs in namespaces of its own: network, mounts, processes. The network has no way out, so
 no packet of a test leaves it; that is also why commands have to be run *inside* it. The first process
-of the process namespace starts all others. When it ends, the kernel ends every process in there,
-containers included, and with the last one the mounts, interfaces and packet filters are gone: there is
-little to clear away and nothing to forget. What outlives it is one folder and one control group, which
-the keeper removes, a process outside that waits for the end, whoever caused it. `down` does the same
-if the keeper was killed. `test` holds the keeper by a pipe: when it dies, however, the pipe closes.
+of the process namespace starts all others. When it ends, the kernel ends every process in the namespace,
+containers included, and with the last process the mounts, interfaces and packet filters are gone: there
+is little to clean up and nothing to forget. Only one folder and one control group outlive it. The keeper,
+a process outside, waits for the end, whoever caused it, and removes both. `down` does the same if the
+keeper was killed. `test` is connected to the keeper by a pipe, which closes however `test` ends.
 
 etcd and kube-apiserver are those of `scripts/controlplane`; the programs of a node are built in the same
 way from `scripts/go/node`. containerd, runc and the network plugins are the distribution's.
@@ -68,13 +68,13 @@ PROGRAMS = Programs(
     sources=("coredns/main.go", "pause/main.go"),
 )
 GROUPS = Path("/sys/fs/cgroup")
-#: Where the machine's own state lies; the programs inside find these empty.
+#: Folders with the machine's own state; the programs inside find these empty.
 HIDDEN = ("/run", "/var/lib", "/var/log")
 
 START_DEADLINE = 180.0
 STOP_DEADLINE = 60.0
 TEST_DEADLINE = 25 * 60.0
-#: What `test` runs: the commands of the pages, then everything that is done to the product.
+#: Modules that `test` runs: the commands of the pages, then the mistreatment of the product.
 TRIAL = "tests.cluster.run"
 PARTS = ("tests.cluster.documented", TRIAL)
 POLL = 0.1
@@ -86,7 +86,7 @@ NOT_RUNNING = 3  # exit code of `status`, as for services
 
 
 def programs() -> dict[str, Path]:
-    """Return the folder of each program; what is not there yet is built."""
+    """Return the folder of each program; build the programs that are missing."""
     found = dict.fromkeys(("etcd", "kube-apiserver"), control_plane())
     found |= dict.fromkeys(PROGRAMS.packages, PROGRAMS.ensure())
     for program in ("containerd", "ctr", "runc"):
@@ -136,10 +136,10 @@ def plugins() -> Path:
 
 
 class First:
-    """The first process of the namespaces: starts everything, and ends with the first that ends."""
+    """The first process of the namespaces: starts all programs, and ends when one of them ends."""
 
     def __init__(self, cluster: Cluster) -> None:
-        """Take a cluster whose files are written."""
+        """Take a cluster whose files have been written."""
         self.cluster = cluster
         self.commands = cluster.commands()
         self.children: dict[str, subprocess.Popen[bytes]] = {}
@@ -147,7 +147,7 @@ class First:
         self.times: dict[str, float] = {}
 
     def run(self, archives: Sequence[str]) -> int:
-        """Start the cluster, say that it is ready, and watch over it."""
+        """Start the cluster, report that it is ready, and watch its programs."""
         self._prepare()
         self._start("etcd", "containerd")
         self._start("kube-apiserver")
@@ -166,7 +166,7 @@ class First:
         return self._watch()
 
     def _prepare(self) -> None:
-        """Hide the machine's own state and make the network."""
+        """Hide the machine's own state and set up the network."""
         for folder in HIDDEN:
             self._call(["mount", "-t", "tmpfs", "tmpfs", folder])
         for command in self.cluster.network:
@@ -218,7 +218,7 @@ class First:
             raise Problem(msg)
 
     def _wait(self, program: str, condition: Callable[[], bool]) -> None:
-        """Wait for something that a program is to do."""
+        """Wait for a condition that a program must meet."""
         while not condition():
             for name, child in self.children.items():
                 if child.poll() is not None:
@@ -233,7 +233,7 @@ class First:
         return f"{name} ended with {code}; its log ends with:\n{tail}"
 
     def _watch(self) -> int:
-        """Reap whatever ends; containers' shims are ours too. No subprocess is run after this."""
+        """Reap all processes that end, containers' shims included; run no subprocess after this."""
         names = {child.pid: name for name, child in self.children.items()}
         while True:
             pid, code = os.waitpid(-1, 0)
@@ -242,7 +242,7 @@ class First:
 
 
 def first(folder: Path, archives: Sequence[str]) -> int:
-    """Be the first process; why it ends is left in a file."""
+    """Run as the first process; if it fails, the reason is left in a file."""
     try:
         return First(load(folder)).run(archives)
     except (Problem, OSError, subprocess.SubprocessError) as error:
@@ -255,12 +255,12 @@ def first(folder: Path, archives: Sequence[str]) -> int:
 
 def keep(folder: Path, archives: Sequence[str], *, follow: Path | None) -> int:
     """
-    Start the first process, wait for its end or for a reason to end it, and clear away.
+    Start the first process, wait for its end or for a reason to end it, and clean up.
 
     Args:
-        folder: of the cluster, its files written.
-        archives: of images, to be imported.
-        follow: end when standard input does, and remove this folder, which holds the other.
+        folder: the cluster's folder, with its files written.
+        archives: archives of images to import.
+        follow: end when standard input ends, and remove this folder, which contains the cluster's.
     """
     cluster = load(folder)
     ended = False
@@ -272,7 +272,7 @@ def keep(folder: Path, archives: Sequence[str], *, follow: Path | None) -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     group_make(cluster.group)
-    # Whatever ends this process or unshare, ends what they started.
+    # If this process or unshare ends for any reason, the processes that they started end as well.
     child = subprocess.Popen(
         [
             "setpriv", "--pdeathsig", "KILL",
@@ -290,7 +290,7 @@ def keep(folder: Path, archives: Sequence[str], *, follow: Path | None) -> int:
                 (pid,) = map(int, children.read_text().split())
                 if b"_first" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
                     (folder / "first.pid").write_text(str(pid))
-        # Without a pipe to follow this is a sleep; a signal ends it early.
+        # Without a pipe to follow, this is a sleep that a signal ends early.
         readable, _, _ = select.select([sys.stdin] if follow else [], [], [], POLL)
         if readable and not os.read(sys.stdin.fileno(), 1024):
             ended = True
@@ -326,12 +326,12 @@ def hierarchies() -> list[Path]:
 
 
 def group_make(name: str) -> None:
-    """Make a control group that holds all pods."""
+    """Create the control group for all pods."""
     for root in hierarchies():
         group = root / name
         with contextlib.suppress(PermissionError):  # a read-only hierarchy
             group.mkdir(exist_ok=True)
-        for file in ("cpuset.cpus", "cpuset.mems"):  # empty at first, and then nothing may run
+        for file in ("cpuset.cpus", "cpuset.mems"):  # empty at first, so that nothing could run
             if (group / file).exists() and root != GROUPS:
                 (group / file).write_text((root / file).read_text())
 
@@ -355,7 +355,7 @@ def group_remove(name: str) -> bool:
 
 
 def store(cluster: Cluster) -> None:
-    """Write down what `load` reads back."""
+    """Write the file that `load` reads."""
     places = {name: str(path) for name, path in cluster.programs.items()}
     document = {"programs": places, "cni": str(cluster.cni)}
     (cluster.folder / "cluster.json").write_text(json.dumps(document, indent=2))
@@ -384,7 +384,7 @@ def process_of(folder: Path, file: str, word: str) -> int:
 
 
 def runs(pid: int) -> bool:
-    """Whether a process has not ended, whether or not somebody has waited for it."""
+    """Whether a process has not ended; a zombie has."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -404,7 +404,7 @@ class Started:
     keeper: subprocess.Popen[bytes]
 
     def stop(self) -> None:
-        """End it, and wait until all is removed."""
+        """End it, and wait until everything is removed."""
         if self.keeper.stdin:
             self.keeper.stdin.close()
         else:
@@ -495,7 +495,7 @@ def down(folder: Path) -> int:
     if keeper:
         os.kill(keeper, signal.SIGTERM)
         end = time.monotonic() + STOP_DEADLINE
-        # Not by its file, which is among the first that it removes.
+        # Not checked by its pid file, which is among the first files that it removes.
         while runs(keeper) and time.monotonic() < end:
             time.sleep(POLL)
     if folder.exists():  # there was no keeper
@@ -535,7 +535,7 @@ def enter(folder: Path, command: Sequence[str], *namespaces: str) -> list[str]:
 
 def surroundings(cluster: Cluster) -> dict[str, str]:
     """Return the environment of commands inside: kubectl and helm first, no proxies."""
-    # helm carries its version in its name in the cache folder.
+    # Linked, because helm has its version in its name in the cache folder.
     tools = cluster.folder / "tools"
     if not tools.exists():
         tools.mkdir()
@@ -591,7 +591,7 @@ def test(images: Path | None, modules: Sequence[str], arguments: Sequence[str]) 
             folder, [built / f"{name}.oci.tar" for name in wanted], follow=Path(temporary)
         )
         try:
-            # The first types what the pages print, from outside; the second is at home inside.
+            # The first module runs the commands of the pages from outside, the second runs inside.
             for module in modules:
                 command = [sys.executable, "-m", module, "--folder", str(folder)]
                 if module == TRIAL:
@@ -629,7 +629,7 @@ def main() -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
+    """Return the parser of the command line."""
     usage, _, _ = (__doc__ or "").partition("\nDesign\n")
     out = argparse.ArgumentParser(
         prog="cluster", description=usage, formatter_class=argparse.RawDescriptionHelpFormatter

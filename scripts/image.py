@@ -8,36 +8,36 @@ The container image, built without a container daemon.
     scripts/image index DIR ARCHIVE...
                                    an OCI layout with one index over archives; prints its digest
     scripts/image build --successor
-                                   the next version as it may be, to test upgrades against
+                                   a mock-up of the next version, to test upgrades against
     scripts/image redis            dist/redis.oci.tar: a Redis for tests of the embedded mode
-    scripts/image check            build twice, compare, and run what was built
+    scripts/image check            build twice, compare, and run the result
     scripts/image lock             look up the newest Debian packages and pin them
     scripts/image root DIR         only the file tree; the Containerfile calls this
 
 Design
 ------
-The image holds what the controller needs and no more: a few Debian packages (Python, OpenSSL,
+The image contains only what the controller needs: a few Debian packages (Python, OpenSSL,
 certificates, the C library), the wheels that `uv.lock` pins, and the project. No shell, no package
 manager. Both lists are locked with hashes, `uv.lock` and `scripts/image-debian.json`, so the same
 tree gives the same bytes:
 
 - files are sorted, owned by 0:0 and dated 0; a layer is compressed without name or time;
-- byte code is compiled here, by the interpreter of the image, with checked-in hashes instead of times
-  (PEP 552), since a read-only root could never cache it;
+- byte code is compiled here, by the interpreter of the image, with unchecked hashes instead of times
+  (PEP 552), because a read-only root could never cache it;
 - the only date is `created`: SOURCE_DATE_EPOCH, else the time of the last commit.
 
-The compressed bytes also depend on the zlib of the Python that runs this; `check` compares builds of
+The compressed bytes also depend on the zlib of the Python that runs this; `check` compares builds on
 one machine. The identity of the uncompressed layers (`diff_ids`) does not depend on it.
 
 `root` makes the whole tree, so the Containerfile is a stage that runs it and a `FROM scratch` that
-copies the result: whoever builds, the content is the same.
+copies the result: the content is the same with either builder.
 
-Debian packages come through apt-get, which needs a Debian of the locked release and no root; those of
-another architecture through a private state of apt that takes that one for the machine's. Nothing of
-another architecture is run: its byte code is written by this machine's package of the same Python, and
-is the same. Three layers, from what changes seldom to what changes often: system, dependencies, project.
+Debian packages are downloaded by apt-get, which needs a Debian of the locked release and no root. For
+another architecture, apt uses a private state in which that architecture counts as the machine's. Nothing
+of another architecture is run: its byte code is written by this machine's package of the same Python, and
+is the same. There are three layers, from rarely to often changed: system, dependencies, project.
 
-An archive can be read as an OCI layout and as what `docker save` writes.
+An archive can be read as an OCI layout and as the output of `docker save`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ RELEASE = "bookworm"
 
 @dataclass(frozen=True)
 class Architecture:
-    """What differs between architectures."""
+    """The values that differ between architectures."""
 
     name: str
     triplet: str
@@ -107,12 +107,12 @@ ARCHITECTURES = {
 NATIVE = ARCHITECTURES[GO_ARCHITECTURES.get(platform.machine(), "amd64")]
 
 UID = 65532
-HOME = "opt/notification-ledger"  # a virtual environment, as `python -m venv` would make it
+HOME = "opt/notification-ledger"  # a virtual environment, as `python -m venv` would create it
 SBOM = f"usr/share/sbom/{NAME}.cdx.json"
 ENTRYPOINT = f"/{HOME}/bin/notifier"
 PATH_IN_IMAGE = f"/{HOME}/bin:/usr/bin:/bin"
 
-# What the interpreter and the wheels need, followed from their shared libraries.
+# Packages that the interpreter and the wheels need, found through their shared libraries.
 DEBIAN = (
     "base-files", "ca-certificates", "gcc-12-base", "libbz2-1.0", "libc6", "libexpat1", "libffi8",
     "libgcc-s1", "liblzma5", "libpython3.11-minimal", "libpython3.11-stdlib", "libssl3",
@@ -123,7 +123,8 @@ DEBIAN_REDIS = (
     "libgcrypt20", "libgpg-error0", "libjemalloc2", "liblz4-1", "liblzf1", "liblzma5", "libssl3",
     "libstdc++6", "libsystemd0", "libzstd1", "redis-server", "redis-tools",
 )  # fmt: skip
-# Modules of the standard library whose libraries are left out, and those that only test Python.
+# Files that are left out: modules of the standard library whose libraries are missing or that only test
+# Python, documentation, and folders that the image does not need.
 LEFT_OUT = re.compile(
     r"usr/lib/python3\.11/lib-dynload/(_crypt|_curses|_curses_panel|_dbm|_sqlite3|nis|ossaudiodev"
     r"|readline|xxlimited|xxlimited_35|_xx\w+|_\w*test\w*)\.cpython-311-[^/]+\.so"
@@ -141,9 +142,9 @@ BUSYBOX = (
 # The vendor's generated API, which `syncer/kube/transport.py` keeps from being imported.
 UNUSED = ("kubernetes_asyncio/client/api", "kubernetes_asyncio/client/models")
 
-# The next version as it may be, to test upgrade and rollback with: its record format is newer, it writes
-# version 2 and reads both; and it has a setting more, which `tests/cluster/run.py` sets.
-# (file, text that must occur once, what stands there instead)
+# A mock-up of the next version, to test upgrade and rollback with: it writes version 2 of the record format
+# and reads both versions, and it has one more setting, which `tests/cluster/run.py` sets.
+# (file, text that must occur once, its replacement)
 SUCCESSOR = (
     ("syncer/model/record.py", "BODY_VERSION: Final = 1", "BODY_VERSION: Final = 2"),
     (
@@ -169,7 +170,7 @@ DEADLINE = 10 * 60  # seconds for any one command
 
 @dataclass(frozen=True)
 class Package:
-    """A Debian package as locked."""
+    """A locked Debian package."""
 
     name: str
     version: str
@@ -184,7 +185,7 @@ class Package:
 
 
 def locked_packages(names: Sequence[str], architecture: str = NATIVE.name) -> list[Package]:
-    """Return what the lock says of some packages."""
+    """Return some packages as locked."""
     locked = json.loads(LOCK.read_text())["packages"][architecture]
     known = {name: Package(name=name, **fields) for name, fields in locked.items()}
     missing = sorted(set(names) - set(known))
@@ -196,7 +197,7 @@ def locked_packages(names: Sequence[str], architecture: str = NATIVE.name) -> li
 
 @functools.cache
 def apt(architecture: str) -> dict[str, str]:
-    """Return the environment in which apt takes an architecture for the machine's; the machine's stays."""
+    """Return an environment in which apt works for an architecture and leaves the machine's state alone."""
     if architecture == NATIVE.name:
         return dict(os.environ)
     folder = cache() / f"apt-{architecture}"
@@ -243,7 +244,7 @@ def lock() -> int:
 
 
 def fetch(package: Package, architecture: str) -> Path:
-    """Return the file of a package, downloaded by apt-get and checked, from the cache if there."""
+    """Return the file of a package, from the cache or downloaded by apt-get and checked."""
     folder = cache() / "debian"
     folder.mkdir(exist_ok=True)
     kept = folder / f"{package.sha256}.deb"
@@ -251,7 +252,7 @@ def fetch(package: Package, architecture: str) -> Path:
         wanted = f"{package.name}={package.version}"
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             try:
-                # The other user that apt would download as may not write here.
+                # The user that apt would otherwise download as may not write here.
                 run(
                     ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", wanted],
                     cwd=Path(temporary),
@@ -272,7 +273,7 @@ def fetch(package: Package, architecture: str) -> Path:
 
 
 def members(deb: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the members of an ar archive, which a package is."""
+    """Yield name and content of the members of an ar archive, the format of a package."""
     if not deb.startswith(b"!<arch>\n"):
         msg = "not a Debian package"
         raise Problem(msg)
@@ -284,7 +285,7 @@ def members(deb: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def unpack(package: Package, target: Path, architecture: str) -> None:
-    """Lay the files of a package into a tree whose /bin, /lib ... are links into /usr."""
+    """Unpack the files of a package into a tree whose /bin, /lib ... are links into /usr."""
     parts = dict(members(fetch(package, architecture).read_bytes()))
     with tarfile.open(fileobj=io.BytesIO(lzma.decompress(parts["data.tar.xz"]))) as archive:
         for member in archive:
@@ -317,7 +318,7 @@ def unpack(package: Package, target: Path, architecture: str) -> None:
 
 
 def system(target: Path, names: Sequence[str], architecture: str = NATIVE.name) -> list[Package]:
-    """Make the tree of the operating system."""
+    """Create the tree of the operating system."""
     for folder in ("bin", "sbin", "lib", "lib64"):
         (target / "usr" / folder).mkdir(parents=True)
         (target / folder).symlink_to(f"usr/{folder}")
@@ -333,7 +334,7 @@ def system(target: Path, names: Sequence[str], architecture: str = NATIVE.name) 
 
 
 def certificates(target: Path) -> None:
-    """Do what update-ca-certificates does: all authorities in one file, and where OpenSSL looks."""
+    """Do the work of update-ca-certificates: put all authorities into one file that OpenSSL finds."""
     files = sorted((target / "usr/share/ca-certificates").rglob("*.crt"))
     if not files:
         msg = "ca-certificates holds no certificate"
@@ -350,7 +351,7 @@ def certificates(target: Path) -> None:
 
 
 def python_version(architecture: str = NATIVE.name) -> str:
-    """Return the version of the image's Python, which decides about markers in the lock."""
+    """Return the version of the image's Python, which decides the markers in the lock."""
     (package,) = locked_packages(["python3.11-minimal"], architecture)
     return package.version.partition("-")[0]
 
@@ -368,8 +369,8 @@ def dependencies(site: Path, architecture: Architecture) -> None:
             "--no-compile-bytecode", "--python-platform", architecture.wheels,
             "--python-version", python_version(architecture.name),
         )  # fmt: skip
-    # Commands of the wheels: nobody runs them, and they name the interpreter that was found here,
-    # also by their hashes in the lists of files.
+    # Nobody runs the commands of the wheels, and they name the interpreter of this machine, which also
+    # changes their hashes in the lists of files.
     shutil.rmtree(site / "bin", ignore_errors=True)
     for name in UNUSED:
         shutil.rmtree(site / name)
@@ -404,7 +405,7 @@ def project(site: Path, *, successor: bool) -> None:
 
 
 def replace_once(file: Path, old: str, new: str) -> None:
-    """Change one place in a file; it must be there, and once."""
+    """Replace a text in a file, where it must occur exactly once."""
     text = file.read_text()
     if text.count(old) != 1:
         msg = f"{file.name} holds {old!r} {text.count(old)} times instead of once"
@@ -413,7 +414,7 @@ def replace_once(file: Path, old: str, new: str) -> None:
 
 
 def environment(target: Path) -> Path:
-    """Make the virtual environment around a site-packages folder, which is returned."""
+    """Create the virtual environment, and return its site-packages folder."""
     home = target / HOME
     site = home / "lib" / "python3.11" / "site-packages"
     site.mkdir(parents=True)
@@ -433,7 +434,7 @@ def environment(target: Path) -> Path:
 
 
 def byte_code(target: Path, folder: str, interpreter: Path) -> None:
-    """Compile a folder with the interpreter of a tree, which needs not be the root for that."""
+    """Compile a folder with the interpreter of a tree, which need not be the root for that."""
     libraries = [interpreter / "usr/lib" / NATIVE.triplet, interpreter / "usr/lib"]
     run(
         [
@@ -450,7 +451,7 @@ def byte_code(target: Path, folder: str, interpreter: Path) -> None:
 def make_root(
     target: Path, *, successor: bool = False, architecture: Architecture = NATIVE
 ) -> None:
-    """Make the whole tree of the image."""
+    """Create the whole tree of the image."""
     if target.exists() and any(target.iterdir()):
         msg = f"{target} is not empty"
         raise Problem(msg)
@@ -476,7 +477,7 @@ def make_root(
 
 
 def settle(target: Path) -> None:
-    """Give every entry the modes and the date that the layers will have."""
+    """Give every file and folder the mode and the date that the layers will have."""
     for path in sorted(target.rglob("*"), reverse=True):
         if not path.is_symlink():
             mode = stat.S_IMODE(path.stat().st_mode)
@@ -492,7 +493,7 @@ def settle(target: Path) -> None:
 
 
 def bill_of_materials(packages: Sequence[Package]) -> str:
-    """Return a CycloneDX document: what uv says of its lock, and the Debian packages."""
+    """Return a CycloneDX document: uv's export of its lock, and the Debian packages."""
     document = json.loads(
         uv("export", "--locked", "--no-dev", "--preview-features", "sbom-export",
            "--format=cyclonedx1.5")
@@ -508,7 +509,7 @@ def bill_of_materials(packages: Sequence[Package]) -> str:
             "purl": package.purl,
             "hashes": [{"alg": "SHA-256", "content": package.sha256}],
         })  # fmt: skip
-    # The two random members are made from the content and the date of the image instead.
+    # uv makes two members random; derive them from the content and the date of the image instead.
     document["metadata"]["timestamp"] = created()
     document.pop("serialNumber", None)
     digest = sha256(json.dumps(document, sort_keys=True).encode())
@@ -541,7 +542,7 @@ def epoch() -> int:
 
 @dataclass(frozen=True)
 class Blob:
-    """A piece of content and what an index says of it."""
+    """A piece of content and its media type."""
 
     media_type: str
     content: bytes
@@ -553,7 +554,7 @@ class Blob:
 
     @property
     def descriptor(self) -> dict[str, Any]:
-        """How a manifest refers to it."""
+        """The reference to it in a manifest."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": len(self.content)}
 
 
@@ -561,7 +562,7 @@ OCI = "application/vnd.oci.image"
 
 
 def tar_of(target: Path, names: Sequence[str]) -> bytes:
-    """Return an uncompressed layer of some entries, with everything that could vary made fixed."""
+    """Return an uncompressed layer of some files; everything that could vary has a fixed value."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in sorted(names):
@@ -666,12 +667,12 @@ def archive_of(
 
 
 def path_of(digest: str) -> str:
-    """Return where a layout has the blob of a digest."""
+    """Return the path of a blob in a layout."""
     return f"blobs/{digest.replace(':', '/')}"
 
 
 def index(folder: Path, archives: Sequence[Path]) -> str:
-    """Lay archives of one image into a folder, under one index; return the digest of that."""
+    """Unpack archives of one image into a folder, under one index; return the index's digest."""
     folder.mkdir(parents=True)
     manifests = []
     for file in archives:
@@ -696,7 +697,7 @@ def canonical(document: object) -> bytes:
 
 
 def about() -> dict[str, Any]:
-    """Return what the project says of itself: version, commands."""
+    """Return the project's metadata, such as version and commands."""
     found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return found
 
@@ -707,7 +708,7 @@ def version() -> str:
 
 
 def config(source: str = "") -> dict[str, Any]:
-    """Return how the image is run; the Containerfile says the same, but for where the source is."""
+    """Return how the image is run, as in the Containerfile; only here, labels may name the source."""
     origin = {"source": source, "documentation": source, "revision": commit()} if source else {}
     return {
         "User": f"{UID}:{UID}",
@@ -740,7 +741,7 @@ def build(
     architecture: Architecture = NATIVE,
     source: str = "",
 ) -> str:
-    """Build the image into an archive, its bill of materials beside it; return the digest."""
+    """Build the image into an archive, with its bill of materials beside it; return the digest."""
     with tempfile.TemporaryDirectory(prefix="image-") as temporary:
         target = Path(temporary) / "root"
         make_root(target, successor=successor, architecture=architecture)
@@ -750,7 +751,7 @@ def build(
 
 
 def build_redis(file: Path, reference: str) -> str:
-    """Build an image with Debian's Redis, for tests; it also answers to the name of valkey."""
+    """Build an image with Debian's Redis, for tests; its programs also have Valkey's names."""
     with tempfile.TemporaryDirectory(prefix="image-") as temporary:
         target = Path(temporary) / "root"
         target.mkdir()
@@ -768,7 +769,7 @@ def build_redis(file: Path, reference: str) -> str:
 
 
 def check() -> int:
-    """Build twice and compare; then run what was built, as its user, on a read-only root."""
+    """Build twice and compare; then run the result as the image's user, on a read-only root."""
     with tempfile.TemporaryDirectory(prefix="image-") as temporary:
         folder = Path(temporary)
         digests = [
@@ -815,7 +816,7 @@ def check() -> int:
 
 
 def installed(root: Path) -> set[str]:
-    """Return what a tree holds, as package URLs: wheels but the project's, and Debian packages."""
+    """Return the packages in a tree as URLs: all wheels except the project's, and Debian packages."""
     site = root / HOME / "lib/python3.11/site-packages"
     found = {
         f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{number}"
@@ -828,12 +829,12 @@ def installed(root: Path) -> set[str]:
 
 
 def listed(root: Path) -> set[str]:
-    """Return what the bill of materials in a tree names."""
+    """Return the packages that the bill of materials in a tree names."""
     return {component["purl"] for component in json.loads((root / SBOM).read_text())["components"]}
 
 
 def difference(folder: Path) -> str:
-    """Name the first blob in which two archives differ."""
+    """Name the members that only one of two archives has."""
     names = []
     for n in range(2):
         with tarfile.open(folder / f"{n}.oci.tar") as archive:
@@ -854,16 +855,16 @@ def extract(file: Path, target: Path) -> None:
         manifest = json.loads(read(json.load(index or io.BytesIO())["manifests"][0]["digest"]))
         for layer in manifest["layers"]:
             with tarfile.open(fileobj=io.BytesIO(gzip.decompress(read(layer["digest"])))) as inner:
-                # As an attribute, because Debian's Python 3.11 does not know the argument.
+                # Set as an attribute, because Debian's Python 3.11 does not know the argument.
                 inner.extraction_filter = getattr(tarfile, "tar_filter", None)
                 inner.extractall(target)  # noqa: S202 (built by this program)
 
 
 def run_in(tree: Path, argv: Sequence[str]) -> str:
     """Run a program of a tree as the image's user, without a network, on a read-only root."""
-    # Bound onto itself the tree is a mount, and a mount can be made read-only.
+    # Bind-mounted onto itself, the tree is a mount, and a mount can be made read-only.
     script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
-    root = os.geteuid() == 0  # else the only user there is, is mapped to root
+    root = os.geteuid() == 0  # otherwise the only available user is mapped to root
     return run(
         [
             "unshare", "--mount", "--net", *([] if root else ["--map-root-user"]),
@@ -884,7 +885,7 @@ def sha256(content: bytes) -> str:
 
 
 def write(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a file, its folder made if need be."""
+    """Write a file; create its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     path.chmod(mode)

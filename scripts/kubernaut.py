@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
 """
-This controller in Kubernaut's place, and Kubernaut's own tests on it.
+This controller in place of Kubernaut's, and Kubernaut's own tests on it.
 
-    scripts/kubernaut test [--version v1.5.7|main]     there, on, back and there again, under load: each
-        [--helm 3|4] [image|chart]                     of the two ways, with each Helm
+    scripts/kubernaut test [--version v1.5.7|main]     replace, upgrade, go back and replace again, under
+        [--helm 3|4] [image|chart]                     load: in each of the two ways, with each Helm
     scripts/kubernaut suites [--version v1.5.7|main]   Kubernaut's end-to-end and integration suites
         [e2e|integration] [-- -ginkgo.focus=...]
 
 Kubernaut's sources come from a Git repository: --source DIR, else the folder that KUBERNAUT_SOURCE names,
-else a clone of its public one, made once. Needs root, on Linux.
+else a clone of the public repository, made once. Needs root, on Linux.
 
 Design
 ------
-Nothing of Kubernaut is kept in this tree. Of a version, what is needed is exported into the cache folder,
+Nothing of Kubernaut is kept in this tree. The needed files of a version are exported into the cache folder,
 under the name of its commit, and its controller is built there, once.
 
 Builds have the machine's network. Everything after them runs in namespaces of its own, as in
-`scripts/cluster`: addresses, ports and paths are then those of a pod, and with the first process in there
-everything ends. The tests themselves are in `tests/kubernaut`.
+`scripts/cluster`: addresses, ports and paths are then those of a pod, and everything ends when the first
+process of the namespaces ends. The tests themselves are in `tests/kubernaut`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PUBLIC = "https://github.com/jordigilh/kubernaut"
 VERSIONS = ("v1.5.7", "main")
 WAYS = ("image", "chart")
 MAJORS = ("3", "4")
-#: What is exported: the rest are documents and pictures.
+#: Paths that are exported; the rest are documents and pictures.
 PATHS = (
     "api",
     "charts",
@@ -64,7 +64,7 @@ FETCH_DEADLINE = 20 * 60.0
 
 
 class Upstream:
-    """One version of Kubernaut: its tree, and what is built from it."""
+    """One version of Kubernaut: its tree, and the programs built from it."""
 
     def __init__(self, repository: Path, version: str) -> None:
         """Find the commit of a version."""
@@ -90,7 +90,7 @@ class Upstream:
         return subprocess.run(command, capture_output=True, check=False, timeout=FETCH_DEADLINE)
 
     def export(self) -> None:
-        """Have its tree in the cache folder."""
+        """Export its tree into the cache folder, if it is not there yet."""
         if self.tree.exists():
             return
         with locked(self.folder.name, "another export", FETCH_DEADLINE):
@@ -114,7 +114,7 @@ class Upstream:
         return program
 
     def suite(self, name: str) -> Path:
-        """Return a suite as a program, with our set-up in the place of its own."""
+        """Return a suite as a program, with our set-up in place of its own."""
         replaced = overlay(self.tree, SUITES[name])
         digest = hashlib.sha256("".join(replaced.values()).encode()).hexdigest()[:16]
         program = self.folder / f"{name}-{digest}.test"
@@ -211,7 +211,7 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace, upstream: Upstream) -> int:
-    """Have everything that is built, then run a test in namespaces of its own."""
+    """Build everything that is missing, then run a test in namespaces of its own."""
     if ROOT.is_relative_to("/tmp"):  # noqa: S108 (the folder itself)
         msg = f"{ROOT} is in /tmp, which pods have of their own: use a checkout elsewhere"
         raise Problem(msg)
@@ -231,7 +231,7 @@ def run(options: argparse.Namespace, upstream: Upstream) -> int:
                 for s in SUITES if options.what in (None, s)
             ]
         )  # fmt: skip
-    # An upgrade of the older version is one to the newer.
+    # Each test upgrades to the newer version.
     both = {v: Upstream(repository(options.source), v) for v in VERSIONS}
     for each in both.values():
         each.export()
@@ -248,9 +248,9 @@ def run(options: argparse.Namespace, upstream: Upstream) -> int:
 
 def overlay(tree: Path, folder: str) -> dict[str, str]:
     """
-    Return the files of a suite with our set-up, by path: theirs compiles, and is never called.
+    Return the files of a suite with our set-up, by path; Kubernaut's compiles, but is never called.
 
-    The rest of the file that holds their set-up, receivers and helpers of the tests, stays.
+    The rest of the file with Kubernaut's set-up, receivers and helpers of the tests, stays.
     """
     (suite,) = (tree / folder).glob("*suite_test.go")
     text = suite.read_text()

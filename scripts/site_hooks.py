@@ -1,9 +1,9 @@
 """
-What `scripts/site` adds to MkDocs.
+Hooks that `scripts/site` adds to MkDocs.
 
 The pages are written to be read in the repository, where a link may lead to any file. On the site a link to
-a page leads to that page, wherever its source lies, and one to another file leads to the repository. The
-script that draws diagrams is large, so only pages that have one load it.
+a page leads to that page, wherever its source lies, and a link to another file leads to the repository. The
+script that draws diagrams is large, so only pages with a diagram load it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mkdocs.utils import get_relative_url
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCS: Final = ROOT / "docs"
-#: Pages whose sources lie elsewhere.
+#: Pages whose sources lie outside docs/.
 ELSEWHERE: Final = {
     "chart.md": "charts/notification-ledger/README.md",
     "changelog.md": "CHANGELOG.md",
@@ -29,14 +29,14 @@ ELSEWHERE: Final = {
 _PAGES: Final = {source: page for page, source in ELSEWHERE.items()} | {
     "docs/README.md": "index.md"
 }
-#: What a search shows first, and last.
+#: Weights in a search: above 1 for pages that it shows first, below 1 for pages that it shows last.
 _BOOST: Final = {
     "on-call.md": 4, "operations.md": 3, "install.md": 2,
     "adr/": 0.2, "benchmarks/": 0.2, "changelog.md": 0.2,
 }  # fmt: skip
-#: A column without a name, which is no heading.
+#: The head of a column without a name, which is not a heading.
 _EMPTY_HEAD: Final = re.compile("<th([^>]*)></th>")
-#: A part of the navigation: where the part is a page too, the theme's label of it has no text.
+#: A part of the navigation; if the part is also a page, the theme's label for it has no text.
 _PART: Final = re.compile(
     r'aria-labelledby="__nav_[0-9_]+_label"(?P<rest>[^>]*>\s*<label class="md-nav__title"[^>]*>\s*'
     r"<span[^>]*></span>\s*)(?P<name>[^<]+?)(?=\s*</label>)"
@@ -45,14 +45,14 @@ _LINK: Final = re.compile(r"(?<=\]\()(?P<path>[\w./-]+)(?P<rest>#[^)\s]*)?(?=\))
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add the pages from elsewhere."""
+    """Add the pages whose sources lie outside docs/."""
     for page, source in ELSEWHERE.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_others: Any) -> str:
-    """Lead links that leave the pages to where their targets are, and say how a search weighs the page."""
+    """Make links lead to pages of the site or to the repository; set the page's weight in a search."""
     name = page.file.src_uri
     boost = next((factor for start, factor in _BOOST.items() if name.startswith(start)), 1)
     page.meta.setdefault("search", {"boost": boost})
@@ -72,7 +72,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_others: Any) -> str:
 
 
 def on_post_page(output: str, *, page: Any, **_others: Any) -> str:
-    """Name the search and the navigation for who hears the page; have diagrams drawn."""
+    """Label the search and the navigation for screen readers; load the script if there are diagrams."""
     output = output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
     output = _PART.sub(r'aria-label="\g<name>"\g<rest>\g<name>', output)
     output = _EMPTY_HEAD.sub(r"<td\1></td>", output)
@@ -83,7 +83,7 @@ def on_post_page(output: str, *, page: Any, **_others: Any) -> str:
 
 
 def on_post_build(*, config: Any) -> None:
-    """Put the script that draws beside the others."""
+    """Add the script that draws diagrams to the site."""
     with tarfile.open(os.environ["MERMAID"]) as packed:
         script = packed.extractfile("package/dist/mermaid.min.js")
         if script is not None:

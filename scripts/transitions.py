@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """
-Checks that a notification changes by its transitions alone, and that a page names them all.
+Checks that a notification changes only by its transitions, and that a page names them all.
 
-No module but its own two assigns a member of a `Notification`, or of a value object in it, by the
-member's name. docs/architecture.md has a table of the transitions, which `--write` makes from their
-docstrings and assertions, and a picture, whose arrows are transitions. `scripts/check` runs it.
+Only two modules assign members of a `Notification`, or of a value object in it, by the member's name.
+docs/architecture.md has a table of the transitions, which `--write` makes from their docstrings and
+assertions, and a diagram, whose arrows are transitions. `scripts/check` runs this.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ PAGE: Final = ROOT / "docs/architecture.md"
 ASKS: Final = {"__post_init__", "ends_at"}
 BEGIN: Final = "<!-- transitions: scripts/transitions.py --write -->\n"
 END: Final = "<!-- end of transitions -->\n"
-#: Where a `Notification` has the value objects whose transitions are listed.
+#: Classes whose transitions are listed, each with its prefix as seen from a `Notification`.
 WHERE: Final = {
     "Notification": "", "InFlight": "in_flight.", "Publication": "publication.", "Judged": "judged.",
 }  # fmt: skip
-#: Where members may be assigned.
+#: Modules that may assign members.
 OWN: Final = {STATES, ROOT / "syncer/sync/cache.py"}
-#: Where notifications are known.
+#: Folders of code that works with notifications.
 PLACES: Final = (
     "syncer/sync", "notifier", "tests/unit/syncer/sync", "tests/unit/notifier", "tests/integration",
     "tests/simulation",
 )  # fmt: skip
-#: What has members of the same name, and is no notification: the last word of an expression.
+#: Objects with members of the same name that are not notifications, by the last word of an expression.
 OTHERS: Final = frozenset(
     [
         "self",
@@ -52,7 +52,7 @@ OTHERS: Final = frozenset(
 
 
 def members() -> set[str]:
-    """Names of the members of each class of the module that has the states."""
+    """Return the names of the members of all classes in the module of the states."""
     return {
         line.target.id
         for made in ast.parse(STATES.read_text()).body
@@ -63,14 +63,14 @@ def members() -> set[str]:
 
 
 def transitions() -> dict[str, tuple[str, str]]:
-    """What happens at each transition, and what must hold before."""
+    """Return what happens at each transition, and what must hold before it."""
     found = {}
     classes = [c for c in ast.parse(STATES.read_text()).body if isinstance(c, ast.ClassDef)]
     for made in sorted(
         (c for c in classes if c.name in WHERE), key=lambda c: list(WHERE).index(c.name)
     ):
         for step in made.body:
-            # A property asks; `ends_at` does, too.
+            # Properties and the methods in `ASKS` are not transitions.
             if isinstance(step, ast.FunctionDef) and not (step.decorator_list or step.name in ASKS):
                 said = (ast.get_docstring(step) or "").partition("\n")[0]
                 holds = [
@@ -83,7 +83,7 @@ def transitions() -> dict[str, tuple[str, str]]:
 
 
 def page(names: dict[str, tuple[str, str]]) -> tuple[str, str]:
-    """The page as it is, and with the table of now."""
+    """Return the page as it is, and with the current table."""
     text = PAGE.read_text()
     head, _, rest = text.partition(BEGIN)
     rows = "".join(f"| `{name}` | {said} | {holds} |\n" for name, (said, holds) in names.items())
@@ -92,7 +92,7 @@ def page(names: dict[str, tuple[str, str]]) -> tuple[str, str]:
 
 
 def assigned(tree: ast.Module) -> Iterator[ast.Attribute]:
-    """Attributes that are assigned or deleted, as a whole or a part of them."""
+    """Yield the attributes that are assigned or deleted, as a whole or in part."""
     for node in ast.walk(tree):
         if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
             found = node
@@ -103,7 +103,7 @@ def assigned(tree: ast.Module) -> Iterator[ast.Attribute]:
 
 
 def main() -> int:
-    """Name what is wrong; 1 if anything is."""
+    """Print what is wrong; returns 1 if anything is."""
     names, found, steps = members(), [], transitions()
     files = {p for place in PLACES for p in (ROOT / place).rglob("*.py")} - OWN
     for path in sorted(files):

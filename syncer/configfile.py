@@ -37,12 +37,12 @@ from syncer.model.errors import ConfigError, reason_of
 from syncer.model.finding import Finding, Severity
 from syncer.yamlfile import SHOWN_KEY, Document, path_of, read_file
 
-# Plugins of pydantic are looked for in the metadata of every installed package when the first model is
-# made: a twentieth of a start. None of them has a say in what a setting means.
+# When the first model is created, pydantic searches the metadata of every installed package for plugins,
+# which takes a twentieth of the start-up time. No plugin affects what a setting means.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
 
 _MAX_SECONDS: Final = 10.0 * 365 * 86400
-#: Unknown keys of a group for which it is looked what may be meant.
+#: Unknown keys of a group for which a known key is suggested; further ones get no suggestion.
 _HINTS: Final = 100
 #: Characters of a file that holds one secret.
 _MAX_SECRET: Final = 1 << 16
@@ -67,7 +67,7 @@ def parse_duration(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(_DURATION_HELP)  # noqa: TRY004 - pydantic reports ValueError with its path
     seconds = _text_duration(value.strip()) if isinstance(value, str) else value
-    # Neither is a number that is none.
+    # `not >=` instead of `<`, so that NaN is refused as well.
     if not seconds >= 0:
         raise ValueError("must not be negative")
     if seconds > _MAX_SECONDS:
@@ -84,7 +84,7 @@ def _text_duration(text: str) -> float:
         raise ValueError("must not be negative")
     if not _PARTS.fullmatch(text):
         raise ValueError(_DURATION_HELP)
-    # Sums of decimal fractions: 500ms + 1s is 1.5, not 1.5000000000000002.
+    # Rounded, since decimal fractions do not add up exactly: 100ms200ms is 0.3, not 0.30000000000000004.
     return round(sum(float(number) * _UNIT[unit] for number, unit in _PART.findall(text)), 9)
 
 
@@ -121,7 +121,7 @@ class Group(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _given(cls, document: Any) -> Any:
-        """Drop what is null, and put an empty group where a required one is missing."""
+        """Drop null values, and add an empty group for each required group that is missing."""
         if not isinstance(document, Mapping):
             return document
         given = {key: value for key, value in document.items() if value is not None}
@@ -133,9 +133,9 @@ class Group(BaseModel):
 
 class Section(Group):
     """
-    Base of every mapping of a routing file: a null value is an absent one, and null an empty mapping.
+    Base of every mapping in a routing file. A null value counts as absent, a null mapping as empty.
 
-    Texts are read as they are written, so 5 is the text "5"; see `key` for those that are not.
+    Values are read as text, as they are written, so 5 is the text "5"; see `key` for the exceptions.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(validate_default=False)
@@ -143,32 +143,32 @@ class Section(Group):
     @model_validator(mode="before")
     @classmethod
     def _given(cls, document: Any) -> Any:
-        # Whatever is empty, where a wrong key is an error.
+        # Where an unknown key is an error, any empty value counts as an empty mapping.
         closed = cls.model_config.get("extra") == "forbid"
         return {} if document is None or (closed and not document) else document
 
 
-#: A text of a `Section`; several of them; several with names.
+#: A text in a `Section`; a list of texts; a mapping from names to texts.
 Text = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 Texts = Listed[Text]
 Pairs = dict[str, Text]
 
 
 def or_else(default: Any) -> Any:
-    """Return a mark of a type: whatever is empty is this value."""
+    """Return a validator for an annotation; it replaces an empty value by this default."""
     return BeforeValidator(lambda value: value or default)
 
 
 def key(about: str, default: Any = "", *, alias: str | None = None, **marks: bool) -> Any:
     """
-    Return a field of a `Section`, with what it does.
+    Return a field of a `Section` with its description.
 
     Args:
-        about: What it does, for its page and the schema.
-        default: What holds without it.
-        alias: Its name in the file, where that is not the field's.
-        marks: `required` of the reader of the page, `idle` for what is accepted without effect, and `typed`
-            for values that have the types that YAML gives them.
+        about: What the key does, for the reference page and the schema.
+        default: Value if the key is absent.
+        alias: Name of the key in the file, if it differs from the field's.
+        marks: `required` if page and schema call the key required, `idle` if it is accepted without effect,
+            `typed` if its value keeps the type that YAML gives it.
     """
     return Field(default=default, alias=alias, description=about, json_schema_extra={**marks})
 
@@ -183,24 +183,24 @@ def constant(value: Any) -> Any:
     """
     Return a field that has this value, whatever a settings file says.
 
-    Only a test gives it another one, in the file of `constants_of`.
+    Only a test can change it, in the file that `constants_of` reads.
     """
     return Field(default=value, exclude=True)
 
 
 def constants_of(env: Mapping[str, str]) -> Mapping[str, Any]:
-    """The document of a test, in the form of a settings file, that LEDGER_TESTING names; empty without."""
+    """Return a test's values for constants, from the file that LEDGER_TESTING names, else nothing."""
     path = env.get("LEDGER_TESTING")
     return read_file(path).values if path else {}
 
 
 def secret_of(path: str, key: str) -> str:
     """
-    Read a file that holds one secret; line ends at its end do not count.
+    Read a file that holds one secret, without trailing line breaks.
 
     Raises:
-        ConfigError: it cannot be read, is empty, too long or no text; named by `key`, and nothing is
-            quoted.
+        ConfigError: the file cannot be read, is empty, too long or not UTF-8. The error names `key` and
+            quotes nothing.
     """
     try:
         with Path(path).open("rb") as file:
@@ -217,7 +217,7 @@ def secret_of(path: str, key: str) -> str:
 
 
 G = TypeVar("G", bound=Group)
-#: Where a document stands that comes from no file.
+#: Source of a document that does not come from a file.
 NOWHERE: Final = Document({})
 
 
@@ -239,7 +239,7 @@ class Fault(typing.NamedTuple):
 def read_into(
     model: type[G], document: Mapping[str, Any], constants: Mapping[str, Any] = MappingProxyType({})
 ) -> G | list[Fault]:
-    """Make settings from a document, or say everything that is wrong with it."""
+    """Build settings from a document, or return everything that is wrong with it."""
     try:
         return model.model_validate(_with_constants(model, document, constants))
     except ValidationError as error:
@@ -257,15 +257,15 @@ def build(
     constants: Mapping[str, Any] = MappingProxyType({}),
 ) -> G:
     """
-    Make settings from a document.
+    Build settings from a document.
 
     A required group that is missing is reported by its required key (`redis.url`).
 
     Args:
-        model: Of the settings.
-        document: What to read.
-        source: The file that it comes from, for the lines of errors.
-        constants: Of a test; see `constants_of`.
+        model: The model of the settings.
+        document: The document to read.
+        source: The file that the document comes from, for the lines of errors.
+        constants: A test's values for constants; see `constants_of`.
 
     Raises:
         ConfigError: with the dotted path of the first fault; further faults follow in the text.
@@ -293,13 +293,13 @@ def unknown_keys(
     model: type[BaseModel], document: object, source: Document = NOWHERE, *, at: str = ""
 ) -> list[Finding]:
     """
-    Find the keys of a document that mean nothing to a model.
+    Find the keys of a document that a model does not know.
 
     Args:
-        model: Of the settings.
-        document: What was read.
-        source: The file that it comes from, for lines.
-        at: Where the document stands in the file.
+        model: The model of the settings.
+        document: The document that was read.
+        source: The file that the document comes from, for the lines of findings.
+        at: Dotted path of the document in the file.
     """
     if not isinstance(document, Mapping):
         return []
@@ -319,7 +319,7 @@ def unknown_keys(
 
 
 def unknown_key(path: str, near: str, line: int, instead: str = "") -> Finding:
-    """Say that nothing reads a key: what may be meant, if anything, or what to do in place of that."""
+    """Return the warning about an unknown key; `near` is the key probably meant, `instead` another fix."""
     fix = f"write {near} instead" if near else "remove it"
     message = "is unknown and ignored"
     if near and not instead.startswith("remove"):
@@ -328,7 +328,7 @@ def unknown_key(path: str, near: str, line: int, instead: str = "") -> Finding:
 
 
 def repeated_keys(source: Document) -> list[Finding]:
-    """Find the keys that stand in a mapping a second time."""
+    """Find the keys that are written twice in one mapping."""
     return [
         Finding(
             Severity.WARNING,
@@ -343,8 +343,8 @@ def repeated_keys(source: Document) -> list[Finding]:
 
 
 def nearest(name: str, known: Mapping[str, str], alike: float = 0.65) -> str:
-    """Return the known name that a misspelt one resembles most, empty if none is so alike (1 is equal)."""
-    from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
+    """Return the known name most similar to a misspelt one; empty if none is this `alike` (1 is equal)."""
+    from difflib import get_close_matches  # noqa: PLC0415 (needed only after a mistake)
 
     folded = {key.lower(): key for key in known}
     close = get_close_matches(name.lower(), folded, n=1, cutoff=alike)
@@ -366,7 +366,7 @@ def keys_of(model: type[BaseModel]) -> dict[str, str]:
 
 
 def options_of(annotation: object) -> tuple[object, ...]:
-    """Return the types of a union; of anything else the type itself."""
+    """Return the members of a union; for any other type, the type itself."""
     if typing.get_origin(annotation) in {Union, types.UnionType}:
         return typing.get_args(annotation)
     return (annotation,)
@@ -381,7 +381,7 @@ def group_of(annotation: object) -> type[BaseModel] | None:
 
 
 def listed_group_of(annotation: object) -> type[BaseModel] | None:
-    """Return the group of which a field holds a list; None for anything else."""
+    """Return the group that a field holds a list of; None for any other field."""
     if typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
     if typing.get_origin(annotation) is not tuple:
@@ -390,7 +390,7 @@ def listed_group_of(annotation: object) -> type[BaseModel] | None:
 
 
 def _with_constants(model: type[BaseModel], given: Any, constants: Any) -> Any:
-    """Put what a test says of constants in place of what a file says of them."""
+    """Drop a file's values for constants, and put a test's values in their place."""
     if not isinstance(given, Mapping):
         return given
     out = dict(given)
@@ -421,19 +421,19 @@ def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
 
 def dotted(location: tuple[int | str, ...]) -> str:
     """Write a path in dotted form."""
-    # Faults in defaults come with the field's name, faults in the file with the file's.
+    # A fault in a default has the field's name, a fault in the file the key of the file.
     return path_of(part if isinstance(part, int) else to_camel(part) for part in location)
 
 
 _REASONS: Final = {
     **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "must be a mapping"),
-    "string_type": "must be a text", "tuple_type": "must be a list",
+    "string_type": "must be a string", "tuple_type": "must be a list",
     "bool_type": "must be true or false", "missing": "is required", "extra_forbidden": "is unknown",
 }  # fmt: skip
 
 
 def reason_for(error: Any) -> str:
-    """Say what one of pydantic's errors is about, without the value."""
+    """Return the message for one of pydantic's errors, without the value."""
     cause = (error.get("ctx") or {}).get("error")
     if error["type"] == "value_error" and cause is not None:
         return str(cause)

@@ -39,7 +39,7 @@ _BOUNDS: Final = {
     "ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}",
     "min_length": "at least {} characters", "max_length": "at most {} characters",
 }  # fmt: skip
-#: Members of pydantic's schema of a field, and marks, that are said elsewhere or not at all.
+#: Members of pydantic's schema of a field, and marks, that are stated elsewhere or left out.
 _LEFT_OUT: Final = frozenset({"default", "title", "required", "idle", "typed"})
 _SCHEMA_BOUNDS: Final = {
     "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum",
@@ -56,7 +56,7 @@ def is_duration(field: FieldInfo) -> bool:
 
 
 def kind_of(field: FieldInfo) -> str:
-    """Return what a field may be: `duration, ≥ 1, ≤ 30`."""
+    """Return the type and bounds of a field in words: `duration, ≥ 1, ≤ 30`."""
     if is_duration(field):
         return _bounded("duration", field)
     words = []
@@ -81,7 +81,7 @@ def kind_of(field: FieldInfo) -> str:
 
 
 def default_of(field: FieldInfo) -> str:
-    """Return a field's default: `10s`, in code marks; `none` and `required` are bare."""
+    """Return a field's default in backticks, such as `10s`; `none` and `required` come without them."""
     value = field.default
     if field.default_factory is not None:
         return "none"
@@ -121,12 +121,12 @@ def schema_for(
         skip: Dotted paths of keys that are left out.
         nullable: Paths of keys that may be null; None for all.
         texts: Types that are written as a text.
-        path: Of the group, with a dot at its end; empty for the whole.
+        path: Dotted path of the group, with a dot at its end; empty for the whole document.
 
-    A group that lists groups of its own kind is in `$defs`, by the name of the model.
+    A group that holds a list of its own kind is a reference to `$defs`, by the name of its model.
 
     Raises:
-        TypeError: a field has a type that is not known here.
+        TypeError: a field has a type that is not supported here.
     """
     plain = model.model_json_schema(by_alias=True)
     plain = plain["$defs"][model.__name__] if "$ref" in plain else plain
@@ -173,14 +173,14 @@ def _lists_itself(model: type[BaseModel]) -> bool:
 def _of_value(
     found: dict[str, Any], field: FieldInfo, full: str, texts: Collection[type]
 ) -> dict[str, Any]:
-    """Say of a plain value what pydantic does not."""
+    """Add to the schema of a plain value what pydantic does not state."""
     if marked(field, "idle"):
         found = {"deprecated": True, **found}
     if field.annotation in texts:
         return {"description": found["description"], "type": "string"}
     if is_duration(field):
         for option in found.pop("anyOf", ()):
-            found |= option  # what there is besides null
+            found |= option  # the alternative to null
         found |= {"type": ["string", "number"], "pattern": _DURATION}
         found.setdefault("minimum", 0)
     elif full == "logging.level":
@@ -215,7 +215,7 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 def _bounded(kind: str, field: FieldInfo) -> str:
     bounds = []
     for found in field.metadata:
-        # Each is a bound of one kind, with a member of the kind's name.
+        # Each object holds one kind of bound, in an attribute of that name.
         for member, form in _BOUNDS.items():
             bound = getattr(found, member, None)
             if bound is not None:

@@ -1,5 +1,5 @@
 """
-Metrics of the record, prefix `notification_ledger_`.
+Metrics of the attempt log and its publication, prefix `notification_ledger_`.
 
 Labels come from enums only: no uid, object name, URL or text. Upstream's own series live in
 `notifier.metrics`.
@@ -28,7 +28,7 @@ _LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class HoldReason(StrEnum):
-    """Why a notification is held; values of a label. The first that applies counts."""
+    """Why nothing is sent for a notification; values of a label. The first that applies counts."""
 
     QUARANTINED = "quarantined"
     SELF_AUDIT = "self-audit"
@@ -46,7 +46,7 @@ class SyncMetrics:
     """Every series of the syncer, on one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Create the series; a registry of its own keeps tests apart."""
+        """Create the series; a test passes a registry of its own."""
 
         def series(
             kind: type[M], name: str, text: str, label: str = "", values: Iterable[str] = ()
@@ -65,7 +65,7 @@ class SyncMetrics:
         self.outcomes = counter(
             "outcomes",
             "Results recorded in the log by this process, including those of abandoned attempts. "
-            "What is superseded was not sent, and has not failed.",
+            "Superseded attempts were not sent and have not failed.",
             "state",
             (
                 *(s.word for s in AttemptState if s is not AttemptState.INTENT),
@@ -74,7 +74,7 @@ class SyncMetrics:
         )
         self.not_sent = counter(
             "not_sent",
-            "Attempts opened by this process and not sent; they use up nothing and are repeated.",
+            "Attempts opened by this process and not sent; they count towards no limit and are repeated.",
         )
         self.append_seconds = histogram(
             "append_seconds",
@@ -122,7 +122,8 @@ class SyncMetrics:
             _SIZES,
         )
         self.dirty_oldest = gauge(
-            "dirty_oldest_seconds", "Age of the oldest change that its status does not show yet."
+            "dirty_oldest_seconds",
+            "Age of the oldest change that the object's status does not show yet.",
         )
         self.unchecked = gauge(
             "unlooked_notifications",

@@ -35,25 +35,25 @@ from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
 from syncer.yamlfile import Document, read_file
 
-#: Keys of `redis` that name such files, in both spellings.
+#: Keys of `redis` that name files with secrets, in both spellings.
 _SECRET_FILES: Final = {
     "urlFile": "url_file",
     "passwordFile": "password_file",
     "sentinelPasswordFile": "sentinel_password_file",
 }
 
-#: The directory of credentials, unless a file says otherwise, and the file in it with Redis's URL: where
-#: nothing else can be mounted, a credential can.
+#: The default directory of credentials, and the file in it that may hold the URL of Redis: a credential can
+#: be mounted even where nothing else can.
 CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
 REDIS_CREDENTIAL: Final = "notification-ledger.redis-url"
 _ADOPTION: Final = "notification-ledger.adoption-before"
-#: By so much may the clock that `adoption.before` was read from be fast. Local time that is called UTC is
-#: further off, and would have the statuses of hours to come believed.
+#: How far the clock that `adoption.before` was read from may be ahead. Local time labelled as UTC is
+#: further off; if it were accepted, the statuses of the hours to come would be believed.
 _FAST: Final = timedelta(minutes=5)
 
 #: A name that a namespace can have.
 LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-#: Namespace of a pod's own account.
+#: File with the namespace of the pod's service account.
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -78,7 +78,7 @@ class RedisSettings(Group):
     url: SecretStr = Field(
         description="URL of Redis, with user, password and database: redis://host:port/0, "
         "rediss:// (TLS) or unix:// for one server; redis+sentinel://host:port,host:port/SERVICE "
-        "for the master that Sentinels name; redis+cluster://host:port,host:port for some nodes "
+        "for the master that the Sentinels report; redis+cluster://host:port,host:port for some nodes "
         "of a Redis Cluster; rediss+... for TLS. Options of the connection follow as a query "
         "(ssl_ca_certs, sentinel_password, ...). Default the variable REDIS_URL, else the file "
         "notification-ledger.redis-url in the credentials directory; one of them is required. The "
@@ -141,7 +141,7 @@ class RedisSettings(Group):
         return prefix
 
     def remarks(self, source: Document) -> list[Finding]:
-        """What is allowed and not as safe as it looks."""
+        """Return findings about settings that are allowed but less safe than they look."""
         if not parse_redis_url(self.url.get_secret_value()).unverified:
             return []
         return [
@@ -156,7 +156,7 @@ class RedisSettings(Group):
         ]
 
     def seen_in(self, info: Mapping[str, str]) -> dict[str, str]:
-        """Members of INFO, with what the settings say where the server reports nothing."""
+        """Return the members of INFO; the settings fill in what the server does not report."""
         said = {"appendfsync": self.appendfsync} if self.appendfsync else {}
         return {**said, **info}
 
@@ -217,8 +217,8 @@ class SyncSettings(Group):
     status_policy: str = Field(
         default="",
         description="Name of the ValidatingAdmissionPolicy, and of its binding, by which the API server "
-        "lets nobody else write statuses; default none. The controller looks once a minute whether it "
-        "is in force, which needs the permission to get both.",
+        "lets nobody else write statuses; default none. The controller checks once a minute whether "
+        "it is in force, which needs permission to get both.",
     )
 
 
@@ -244,7 +244,7 @@ class WatchRules(Group):
 
 
 class DeliveryRules(Group):
-    """What decides whether, and how often, something is sent; the operators' command explains it."""
+    """Settings for whether and how often something is sent, which the operators' command explains."""
 
     guarantee: Literal["atLeastOnce", "atMostOnce"] = Field(
         default="atLeastOnce",
@@ -253,10 +253,10 @@ class DeliveryRules(Group):
     )
     on_operator_error: Literal["fail", "hold"] = Field(
         default="fail",
-        description="What follows where a receiver refuses what an operator has configured: a refused "
+        description="What happens if a receiver refuses something that an operator configured: a refused "
         "certificate or login, an unknown URL or routing key, an empty credential, an unknown host. "
         "`fail` (default of a file, as of the replaced controller) fails the channel for good; `hold` "
-        "(default of the chart) waits, and sends once it is mended, within 24 hours.",
+        "(default of the chart) waits, and sends once it is corrected, within 24 hours.",
     )
     paused: bool = Field(
         default=False,
@@ -267,8 +267,8 @@ class DeliveryRules(Group):
     max_age: Duration = Field(
         default=0.0,
         description="A notification older than this is not sent any more: its due channels fail "
-        "permanently, and log and status say why; default 0, no limit. It keeps the end of a long "
-        "outage from paging people about old events. Age counts from the object's creation, so "
+        "permanently, and log and status say why; default 0, no limit. After a long outage, it "
+        "prevents pages about old events. Age counts from the object's creation, so "
         "the clocks of API server and Redis must agree well enough.",
     )
 
@@ -294,7 +294,7 @@ class AdoptionSettings(Group):
     @field_validator("before", mode="before")
     @classmethod
     def _a_time(cls, value: object) -> str:
-        # YAML reads what is not quoted.
+        # YAML turns an unquoted time into a datetime.
         text = value.isoformat() if isinstance(value, datetime) else str(value or "").strip()
         return _moment(text) if text else ""
 
@@ -305,16 +305,16 @@ class AdoptionSettings(Group):
 
 
 def _moment(text: str) -> str:
-    """A time in the past, in the words of a file; ValueError for any other text."""
+    """Return the text of a past time, stripped; ValueError for any other text."""
     with contextlib.suppress(ValueError):
         when = datetime.fromisoformat(text.strip())
         if when.tzinfo is not None and when - datetime.now(UTC) < _FAST:
             return text.strip()
-    raise ValueError("must be a time of the past, such as 2026-01-31T12:00:00Z")
+    raise ValueError("must be a time in the past, such as 2026-01-31T12:00:00Z")
 
 
 class SyncerSettings(Group):
-    """What the operators' command takes from the file."""
+    """The settings that the operators' command reads from the file."""
 
     logging: LoggingSettings = LoggingSettings()
     controller: WatchRules = WatchRules()
@@ -332,11 +332,13 @@ def load(
     env: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[SyncerSettings, tuple[str, ...]]:
     """
-    Read what the operators' command needs: from a file, from a URL, or from both, and then the URL wins.
+    Read the operators' settings from a file, a URL of Redis or both; the URL takes precedence.
 
-    Returns the settings, and what to warn about.
-    Where neither says where Redis is, it is looked for as the controller does, `env` being the variables.
-    Groups of other commands in the file are left alone.
+    If neither says where Redis is, it is looked up as the controller does, with `env` as the environment.
+    Groups of other commands in the file are ignored.
+
+    Returns:
+        The settings, and warnings.
 
     Raises:
         ConfigError: as `read_file` and `build`.
@@ -346,7 +348,7 @@ def load(
     if redis_url is not None:
         redis = document.get("redis")
         kept = redis if isinstance(redis, dict) else {}
-        # The URL given is complete: what the file says about secrets belongs to the other one.
+        # The given URL is complete; the secrets in the file belong to the file's own URL.
         kept = {
             key: kept[key] for key in kept if key not in {*_SECRET_FILES, *_SECRET_FILES.values()}
         }
@@ -355,7 +357,7 @@ def load(
     known = {
         name: document[name] for name in keys_of(SyncerSettings) if document.get(name) is not None
     }
-    # Most of these is another command's.
+    # Most keys of these groups belong to another command.
     shared = {"controller", "delivery"}
     checked = {name: group for name, group in known.items() if name not in shared}
     settings = build(SyncerSettings, known, source, constants=constants_of(env))
@@ -373,13 +375,13 @@ def own_namespace(file: Path | None = None) -> str:
 
 def with_redis_secrets(document: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
     """
-    Return a settings file's document with the whole URL of Redis.
+    Return a settings file's document with the complete URL of Redis.
 
-    That is what `redis` in the file says, else the variable REDIS_URL, else a file among the credentials;
-    and what further files hold.
+    The URL comes from `redis` in the file, else from the variable REDIS_URL, else from a file in the
+    directory of credentials. Passwords from further files are put into it.
 
     Raises:
-        ConfigError: a file cannot be read or is empty, the URL says already what a file says, or nothing
+        ConfigError: a file cannot be read or is empty, the URL already holds what a file adds, or nothing
             says where Redis is.
     """
     out = dict(document)
@@ -402,7 +404,7 @@ def with_redis_secrets(document: Mapping[str, Any], env: Mapping[str, str]) -> d
         redis["url"] = found
         try:
             parse_redis_url(found)
-        except ValueError as error:  # not of the file's `redis.url`, which is not there
+        except ValueError as error:  # names `source`, because the file has no `redis.url`
             raise ConfigError(str(error), path=source) from None
     for key, put in (
         ("passwordFile", with_password),
@@ -420,7 +422,7 @@ def with_redis_secrets(document: Mapping[str, Any], env: Mapping[str, str]) -> d
 
 
 def with_adoption(document: dict[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
-    """Return a settings file's document with `adoption.before`, wherever that stands."""
+    """Return a settings file's document with `adoption.before` from any of its three places."""
     adoption = document.get("adoption") or {}
     if not isinstance(adoption, Mapping) or adoption.get("before"):
         return document

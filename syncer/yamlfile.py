@@ -1,8 +1,8 @@
 """
 Reading a YAML file: values, and the place of each key.
 
-Only plain YAML types are made. No text made here quotes a value: values may be secrets, and YAML's own
-errors would print them. YAML allows a key to be written twice; this is reported, because the first
+Only plain YAML types are constructed. No text made here quotes a value: values may be secrets, and YAML's
+own errors would print them. YAML allows a key to be written twice; this is reported, because the first
 value is lost.
 """
 
@@ -36,12 +36,12 @@ class Document:
     A settings file as it was read.
 
     Attributes:
-        values: What it says.
-        repeated: Keys that stand twice in a mapping, of which the last one holds, each with its line.
+        values: The content of the file.
+        repeated: Keys written twice in one mapping, where the last one counts, each with its line.
     """
 
     def __init__(self, values: dict[str, Any], root: yaml.Node | None = None) -> None:
-        """Keep what was read; `root` is its node as long as nothing is made of it, for the lines."""
+        """Keep the values; `root`, their node before values are constructed from it, gives the lines."""
         self.values = values
         self.repeated: list[tuple[str, int]] = []
         self._lines: dict[str, int] = {}
@@ -52,14 +52,14 @@ class Document:
 
     def line(self, path: str) -> int:
         """
-        Return the line of a key, or of what is nearest above it where it is not there.
+        Return the line of a key, or of its nearest ancestor if the key is absent.
 
-        Keys are found in both spellings. The whole document is line 1; 0 if there is no text.
+        Both spellings of a key are found. The whole document is line 1; 0 if there is no text.
         """
         return line_of(self._lines, _folded(path))
 
     def _look(self, node: yaml.Node, at: str, seen: set[int]) -> None:
-        """Note where keys and items stand; each node is looked at once, whatever refers to it."""
+        """Record the lines of keys and items; each node is visited once, whatever refers to it."""
         if id(node) in seen or isinstance(node, yaml.ScalarNode):
             return
         seen.add(id(node))
@@ -79,7 +79,7 @@ class Document:
 
 
 def line_of(lines: Mapping[str, int], path: str) -> int:
-    """Return the line of a path, or of what is nearest above it."""
+    """Return the line of a path, or of its nearest ancestor."""
     while path and path not in lines:
         path = path[: max(path.rfind("."), path.rfind("["), 0)]
     return lines.get(path, 0)
@@ -112,12 +112,12 @@ def read_file(path: Path | str, *, max_bytes: int = MAX_FILE) -> Document:
 
 
 def read_document(text: str) -> Document:
-    """Read the text of a settings file, as plain YAML with few anchors; errors as of `read_file`."""
+    """Read the text of a settings file, as plain YAML with few references; raises as `read_file` does."""
     with yaml_errors("not valid YAML", text):
         loader = _Bounded(text)
         try:
             root = loader.get_single_node()
-            # Before values are made of it, which merges mappings in place.
+            # Before values are constructed, because that merges mappings in place.
             document = Document({}, root)
             values = None if root is None else loader.construct_document(root)
         finally:
@@ -142,8 +142,8 @@ def yaml_errors(prefix: str, text: str = "") -> Iterator[None]:
     """
     Turn whatever the YAML library raises into a `ConfigError`: prefix, line where known, problem.
 
-    The problem quotes no more of the text than punctuation: it may be a piece of a token. The last line of
-    `text` stands for its end, which the library may count as one more.
+    The problem quotes only punctuation from the text, because anything else may be part of a token. An
+    error at the end of `text` is reported at its last line; the library may count one more.
     """
     try:
         yield
@@ -174,10 +174,10 @@ def _unquoted(quote: re.Match[str]) -> str:
 
 class Loader(Composer, SafeConstructor, Resolver):
     """
-    The safe loader, over YAML's parser in C where that is there.
+    The safe loader, on top of YAML's parser in C if that is installed.
 
-    With the one in Python a file takes five times as long. What is in C ends with the events of a text:
-    nodes are composed here, so that a loader that counts or refuses some of them sees each.
+    The parser in Python takes five times as long. The C code stops at the events of a text; nodes are
+    composed here, so that a subclass that counts or refuses some of them sees each one.
     """
 
     def __init__(self, text: str) -> None:
@@ -192,7 +192,7 @@ class Loader(Composer, SafeConstructor, Resolver):
 
 
 class _Bounded(Loader):
-    """Counts references as well: each may multiply what a merge key copies."""
+    """Limits references to anchors, because each may multiply what a merge key copies."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -1,9 +1,9 @@
 """
-Who takes audit events, by the settings: the sinks of the feed, and the gate of the audit store.
+Creates the parts that the settings ask for: the sinks of the audit feed, and the gate of the audit store.
 
-Whoever takes audit events over HTTP is no receiver of messages: there is an HTTP client for it, so that it
-can neither use up their connections nor be used up by them, with the authorities and the TLS profile meant
-for it. The guard is the same.
+An HTTP sink is not a receiver of messages. The sinks have an HTTP client of their own, so that sinks and
+receivers cannot use up each other's connections, with the certificate authorities and the TLS profile that
+are set for audit. The egress guard is the same.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from notifier.channels.http import HttpClient
 from notifier.settings import Loaded, Settings
 from syncer.model.errors import ConfigError, reason_of
 
-#: One request of the feed and one question of the gate at a time.
+#: One for the request of the feed, one for the request of the gate.
 _CONNECTIONS: Final = 2
-#: Key exchange with forward secrecy, encryption that authenticates.
+#: OpenSSL ciphers: key exchange with forward secrecy, authenticated encryption.
 _INTERMEDIATE: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 
 
@@ -32,10 +32,10 @@ class Outlets:
 
     def __init__(self, loaded: Loaded, guard: EgressGuard) -> None:
         """
-        Make them; nothing is connected yet.
+        Create the sinks and the gate; no connection is opened yet.
 
         Raises:
-            ConfigError: a file of authorities cannot be read, or `audit.file` cannot be written.
+            ConfigError: a CA bundle cannot be read, or `audit.file` cannot be written.
         """
         settings = loaded.settings
         store, webhook = settings.datastorage, settings.audit.webhook
@@ -65,7 +65,7 @@ class Outlets:
             )
 
     async def close(self) -> None:
-        """Close sinks and client."""
+        """Close the sinks and the HTTP client."""
         for sink in self.sinks:
             sink.close()
         if self.http_client is not None:
@@ -74,9 +74,9 @@ class Outlets:
 
 def store_tls(settings: Settings, ca_file: str | None) -> ssl.SSLContext:
     """
-    TLS towards the audit store: the receivers' authorities and `TLS_CA_FILE`, by the profile.
+    Return the TLS context for audit sinks: the receivers' CA bundle and `TLS_CA_FILE`, by the TLS profile.
 
-    Never below TLS 1.2, whatever the profile `Old` once allowed.
+    TLS 1.2 is the minimum, even with the profile `Old`, which once allowed less.
 
     Raises:
         ConfigError: a file cannot be read or holds no certificate.

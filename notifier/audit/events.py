@@ -1,5 +1,5 @@
 """
-From the records of a log to audit events; pure.
+Makes audit events from the records of a log; pure.
 
 An event states what a record states, so the log is the only source: nothing is audited that was
 not recorded, and everything recorded is audited, whichever process reads the log. The shape is
@@ -7,17 +7,19 @@ that of the replaced controller's audit store; `event_data` repeats `event_type`
 store tells its payloads apart, and adds `event_id`, `notification_uid`, `attempt_id` and, where
 the controller did not see the result itself, `evidence`.
 
-- What no sender of ours witnessed says so in `evidence`: `restored` (from a status or from memory, after
-  the log had lost it), or `resolved by` whom. So does the end that it brings, also if that was `adopted`.
-- Every settled attempt yields one `sent` or `failed` event, placed at the record that gave the
-  attempt its highest state and, where an operator's resolution came before a receiver's refusal, its
-  class. `error_type` is the class: transient, permanent, notSent,
-  uncertain. An attempt audited as failed (its result was unknown) and found to have succeeded
-  later yields a `sent` event, too: a correction, under an id of its own. An attempt that a newer
-  notification of its incident has superseded yields none: it neither arrived nor failed.
-- The record that ends a notification yields one more: `acknowledged` if every channel was
-  delivered, `escalated` if none was, whatever the priority: no receiver got it. A partly sent
-  notification shows in the events of its attempts; it was neither acknowledged nor escalated.
+- If no sender of this controller saw a result, `evidence` says where the result comes from: `restored`
+  (a status or a replica's cache, after the log had lost it), or `resolved by` an operator. If such a result
+  ends the notification, the event of the end has the same evidence, or `adopted` if the attempt was one of
+  the replaced controller's.
+- Every settled attempt yields one `sent` or `failed` event, placed at the record that gave the attempt its
+  highest state. If a manual resolution came before the receiver's refusal, that is the record that gave the
+  attempt its class. `error_type` is the class: transient, permanent, notSent, uncertain. An attempt audited
+  as failed (its result was unknown) and found to have succeeded later yields a `sent` event, too: a
+  correction, under an id of its own. An attempt that a newer notification of its incident has superseded
+  yields none: it neither arrived nor failed.
+- The record that ends a notification yields one more event: `acknowledged` if every channel was delivered;
+  `escalated` if none was, whatever the priority, because no receiver got it. For a partly sent notification
+  there are only the events of its attempts; it was neither acknowledged nor escalated.
 - Attempts that the replaced controller made (ids `0-<n>`) were audited by it and yield nothing.
 
 The id of an event is `<uid>/<attempt id>/<kind>`: equal records give equal ids, so a receiver
@@ -65,7 +67,7 @@ CATEGORY: Final = "notification"
 ACTOR: Final = "notification-controller"
 _PREFIX: Final = "notification.message"
 _CLOUD_PREFIX: Final = "notification-ledger.message"
-#: Whose word an end is that an attempt of the replaced controller brought.
+#: Evidence for an end that is due to an attempt of the replaced controller.
 _ADOPTED: Final = "adopted"
 
 
@@ -85,9 +87,9 @@ class AuditEvent:
 
     Attributes:
         id: `<uid>/<attempt id>/<kind>`.
-        kind: What it says.
-        position: Of the record that it was made from.
-        at: When that happened, Unix milliseconds.
+        kind: What happened.
+        position: Position of the record from which it was made.
+        at: When it happened, in Unix milliseconds.
         line: The event as compact JSON in ASCII, without a line break.
     """
 
@@ -100,7 +102,7 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """The record that ended a notification: position, attempt (or record) id, time, how, and whose word."""
+    """The record that ended a notification: position, attempt or record id, time, event kind, evidence."""
 
     position: int
     id: str
@@ -117,17 +119,17 @@ def events_of(
     at_most_once: bool = False,
 ) -> tuple[AuditEvent, ...]:
     """
-    Make the events of a log that lie above a position, in the order of the records.
+    Return the events of the records above a position of a log, in the order of the records.
 
     Args:
         records: The whole log, oldest first.
-        request: The object; a stand-in without content (of a deleted object) gives events without
+        request: The object. A stand-in without content (for a deleted object) gives events without
             subject, body and priority.
-        after: Position up to which everything has been handed over.
-        at_most_once: An attempt whose result is unknown ends its channel.
+        after: Position up to which all events have been handed over.
+        at_most_once: Whether an attempt whose result is unknown ends its channel.
 
     Raises:
-        ValueError: the records do not follow one another.
+        ValueError: the positions of the records are not consecutive.
     """
     view, settled, ending = _walk(records, request.policy, at_most_once=at_most_once)
     fresh = [(a, at) for a, at in settled.items() if at.position > after]
@@ -138,14 +140,14 @@ def events_of(
     events = [writer.attempt(view.attempts[a], at) for a, at in fresh]
     if ended is not None:
         events.append(writer.ending(ending, ended))
-    # Stable: the end of a notification comes after the attempt that brought it about.
+    # The sort is stable: the end of a notification follows the attempt that caused it.
     return tuple(sorted(events, key=lambda e: e.position))
 
 
 def _walk(
     records: Sequence[Record], policy: RetryPolicy, *, at_most_once: bool
 ) -> tuple[LogView, dict[AttemptId, Record], Ending]:
-    """Fold a log; also where each attempt got its state and class, and where everything ended."""
+    """Fold a log; also return the record that settled each attempt, and the end of the notification."""
     view = LogView()
     settled: dict[AttemptId, Record] = {}
     channel_states: dict[str, ChannelState] = {}
@@ -179,7 +181,7 @@ def _walk(
             )
         final: Sequence[ChannelState] = [channel_states[c] for c in channels]
         if view.plan.fallbacks:
-            # How one channel stands goes by the others.
+            # With fallbacks, the state of a channel depends on the others.
             final = channel_states_of(view, Status(), Facts(0, policy, at_most_once))
         if all(s.state.finished for s in final):
             words = {_word(view, state, settled) for state in deciding(final)} - {""}
@@ -188,14 +190,14 @@ def _walk(
 
 
 def _evidence(record: Record) -> str:
-    """Whose word the result of an attempt is, empty if its sender's own."""
+    """Return where the result of an attempt comes from; empty if its sender recorded it."""
     if record.kind.resolution:
         return f"resolved by {record.body.get('by', '')}"
     return "restored" if record.kind.value.startswith("seed.") else ""
 
 
 def _word(view: LogView, state: ChannelState, settled: Mapping[AttemptId, Record]) -> str:
-    """Whose word the end of a channel is; of several successes one suffices that its sender has seen."""
+    """Return the evidence for the end of a channel; empty if a sender recorded one of its successes."""
     made = view.of_channel(state.channel)
     ends = [a for a in made if a.state is AttemptState.SUCCESS] or made[-1:]
     return min(
@@ -220,7 +222,7 @@ class _Writer:
 
     def __init__(self, request: NotificationRequest) -> None:
         self._request = request
-        # The channel and attempt of a message matter to receivers only.
+        # Only receivers need the channel and the attempt of a message.
         self._message: Message | None = compose(request.document(), "", "") if request.raw else None
 
     def attempt(self, attempt: Attempt, settled: Record) -> AuditEvent:
@@ -296,9 +298,9 @@ class _Writer:
 
 def cloud_event(line: bytes) -> bytes:
     """
-    The event of a line as a CloudEvent, whose data it is.
+    Return the event of a line as the data of a CloudEvent.
 
-    The source is the path of its object, and the id the event's own, so a repeat can be detected.
+    The source is the API path of the object. The id is the event's own, so a repeat can be detected.
     """
     event = json.loads(line)
     objects = f"/apis/{GROUP}/{API_VERSION}/namespaces/{event['namespace']}/{PLURAL}"
@@ -316,9 +318,9 @@ def cloud_event(line: bytes) -> bytes:
 
 def _storable(value: Any) -> Any:
     """
-    The same without NUL and lone surrogates, which an object may hold and many stores refuse.
+    Replace NUL and lone surrogates, which an object may hold and many stores refuse.
 
-    Such a refusal would come back at every try and hold the event up for good.
+    Such a refusal would recur with every try and hold the event up for good.
     """
     if isinstance(value, str):
         return (

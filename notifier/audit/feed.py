@@ -3,8 +3,8 @@ The audit feed: sends each log's records above `audited` to the sinks as events,
 
 The log is the queue. The feed keeps one batch in memory and reads everything else again: the cache
 names the notifications with unaudited records (`Cache.unaudited`), the header of each log says how far
-it has been audited, `events` makes the events. `audited` moves after every sink has stored an event,
-never before, so an event is sent at least once whatever crashes, and its id identifies a repeat. One
+it has been audited, and `events` makes the events. `audited` moves after every sink has stored an event,
+never before. So an event is sent at least once whatever crashes, and its id identifies a repeat. One
 request is in progress at a time, so the events of a notification arrive in order.
 
 Nothing waits for the feed. A sink that is down or slow delays the feed alone: deliveries, statuses and
@@ -17,8 +17,8 @@ one consequence:
 - refused: the batch is halved until the refused notification is alone. That one backs off by itself,
   the others continue.
 
-An event that is still refused or delayed at `max_age` is given up: it is counted, logged and passed over,
-since a log that is never audited would never expire.
+An event that is still refused or delayed at `max_age` is given up: it is counted, logged and skipped,
+because a log that is never audited would never expire.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from syncer.sync.notifications import Cache, Notification
 
 logger = logging.getLogger("ledger.audit")
 
-#: Logs that are read, and so held in memory, at a time.
+#: Logs that are read, and so kept in memory, at a time.
 _READ_AHEAD: Final = 16
-#: Seconds before what a sink could not take is offered again, at first and at most.
+#: Seconds before a batch that a sink could not take is sent again, at first and at most.
 _PAUSE_FIRST: Final = 1.0
 _PAUSE_MOST: Final = 30.0
-#: Seconds in which the events of a large notification must be written.
+#: Seconds within which the events of a large notification must be made.
 _WRITE: Final = 60.0
-#: Seconds before a refused notification is offered again, at first and at most.
+#: Seconds before a refused notification is sent again, at first and at most.
 _REFUSED_FIRST: Final = 2.0
 _REFUSED_MOST: Final = 300.0
 
@@ -63,13 +63,13 @@ _REFUSED_MOST: Final = 300.0
 @dataclass(frozen=True, slots=True)
 class LogPart:
     """
-    A part of one log, small enough for a request: its events are stored together.
+    A part of one log that fits in one request, so that its events are stored together.
 
     Attributes:
         notification: The notification.
         events: In the order of the log; empty if only `audited` has to move.
-        position: Where `audited` may stand once they are stored.
-        chain: Of the record at that position.
+        position: Position to which `audited` may move once the events are stored.
+        chain: Chain of the record at that position.
     """
 
     notification: Notification
@@ -79,13 +79,20 @@ class LogPart:
 
     @property
     def size(self) -> int:
-        """Bytes of its lines."""
+        """Bytes of the events' lines."""
         return sum(len(e.line) + 1 for e in self.events)
 
 
 @dataclass(slots=True)
 class Backoff:
-    """A refused notification: how often, when it is due again (monotonic clock), its oldest event."""
+    """
+    The back-off of a refused notification.
+
+    Attributes:
+        refusals: Number of refusals in a row.
+        due: When it is sent again, in seconds of the monotonic clock.
+        oldest: When its oldest refused event happened, in Unix milliseconds.
+    """
 
     refusals: int
     due: float
@@ -98,7 +105,7 @@ class AuditFeed:
 
     #: Names the notifications with unaudited records.
     cache: Cache
-    #: Where the records and `audited` are.
+    #: Holds the records and `audited`.
     log: RedisLog
     #: Only notifications of owned shards are audited.
     ownership: Ownership
@@ -107,28 +114,28 @@ class AuditFeed:
     metrics: AuditMetrics
     #: Ledger time in Unix milliseconds.
     now: Callable[[], int]
-    #: Events of a request, retries of a batch, seconds between two looks at what waits.
+    #: Events per request, retries per batch, seconds between two rounds.
     buffer: BufferSettings
     #: Seconds after which an event that cannot be handed over is given up.
     max_age: float
-    #: As for delivery: an unknown outcome ends a channel.
+    #: As for delivery: whether an unknown outcome ends a channel.
     at_most_once: bool
     #: Bytes in one request, unless a single event is larger.
     batch_bytes: int = 4 << 20
-    #: Factor of a pause.
+    #: Returns the factor by which a pause is multiplied.
     jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1)  # noqa: S311 - pauses
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _draining: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _failures: int = field(default=0, init=False)
     _held_since: int = field(default=0, init=False)
     _backing_off: dict[str, Backoff] = field(default_factory=dict, init=False)
-    #: What one sink has taken of a notification while another one holds it up.
+    #: By sink and uid: how far one sink has stored a notification's events while another one lags.
     _taken: dict[tuple[str, str], int] = field(default_factory=dict, init=False)
 
     # -- life cycle -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until cancelled; no error ends it."""
+        """Run rounds until cancelled; no error ends the feed."""
         while not self._draining.is_set():
             try:
                 async with self._lock:
@@ -148,9 +155,9 @@ class AuditFeed:
 
     async def drain(self, seconds: float) -> int:
         """
-        Send what can be sent, once, within some seconds; returns how many notifications are left.
+        Process the backlog once, within some seconds; returns how many notifications are left.
 
-        They are not lost: the header of their logs shows the next process what is unaudited.
+        Those are not lost: the headers of their logs show the next process which records are unaudited.
         """
         self._draining.set()
         try:
@@ -217,7 +224,7 @@ class AuditFeed:
         return out
 
     async def _give_up_old(self, waiting: Sequence[Notification]) -> None:
-        """While the sinks are down, give up what is too old, until nothing is."""
+        """While the sinks are down, give up expired events; stop at the first group of logs without any."""
         for start in range(0, len(waiting), _READ_AHEAD):
             some = await self._read_some(waiting[start : start + _READ_AHEAD])
             parts = [p for of_one in some for p in of_one]
@@ -234,9 +241,10 @@ class AuditFeed:
         return events <= self.buffer.batch_size and size <= self.batch_bytes
 
     async def _read(self, notification: Notification) -> Snapshot | None:
-        """The log of a notification; None if its shard is not ours, or it cannot be read now or is gone."""
+        """Return a notification's log; None if its shard is not owned, or the log is gone or unreadable."""
         if self.ownership.term_of(notification.uid) is None:
-            # Its owner audits it; if it becomes ours again, a claim or a sweep adds it to the backlog.
+            # The owner of the shard audits it. If this replica owns the shard again, a claim or a sweep
+            # adds it to the backlog.
             self.cache.unaudited.pop(notification.uid, None)
             return None
         try:
@@ -248,7 +256,7 @@ class AuditFeed:
             )
             return None
         except ContractError:
-            # Quarantined by the next claim; read again once it has been repaired.
+            # The next claim quarantines the log; it is read again once it has been repaired.
             snapshot = None
         if snapshot is None:
             self.cache.unaudited.pop(notification.uid, None)
@@ -354,7 +362,7 @@ class AuditFeed:
         return True
 
     async def _give_up_expired(self, parts: Sequence[LogPart]) -> list[LogPart]:
-        """Give up parts that are wholly older than `max_age`; returns the others."""
+        """Give up parts whose events are all older than `max_age`; returns the other parts."""
         horizon = self.now() - self.max_age * 1000
         old: list[LogPart] = []
         kept: list[LogPart] = []
@@ -366,7 +374,7 @@ class AuditFeed:
         if not old:
             return kept
         marked = await self._mark(old)
-        # A part whose `audited` could not be moved comes again, and is counted then.
+        # If `audited` of a log could not be moved, its parts are read again, and counted then.
         count = sum(len(p.events) for p in old if p.notification.uid in marked)
         self.metrics.dropped.inc(count)
         logger.error(
@@ -384,13 +392,13 @@ class AuditFeed:
     # -- audited --------------------------------------------------------------------------------
 
     async def _mark(self, parts: Sequence[LogPart]) -> set[str]:
-        """Move `audited` of each log behind its parts; uids of those that were moved."""
+        """Move `audited` of each log past its parts; returns the uids of the logs where it moved."""
         furthest = {p.notification.uid: p for p in parts}
         moved = await asyncio.gather(*map(self._mark_one, furthest.values()))
         return {uid for uid, done in zip(furthest, moved, strict=True) if done}
 
     async def _mark_one(self, part: LogPart) -> bool:
-        """Move one; False if that was not possible, so that its events are sent again."""
+        """Move `audited` of one log; False if it could not be moved, so that the events are sent again."""
         notification, position = part.notification, part.position
         final = notification.ends_at(position) and not notification.deleted
         ttl = retention_seconds(notification.request.retention_days) if final else 0
@@ -422,7 +430,8 @@ class AuditFeed:
             and notification.acked >= position
             and not notification.quarantine
         ):
-            # The status was published while this write was in progress: its writer has to ask again.
+            # The status was published while this write was in progress: the status writer has to
+            # acknowledge again, so that the log gets its expiry.
             self.cache.mark_dirty(notification)
         self.cache.retire_if_settled(notification)
         return True
@@ -438,15 +447,15 @@ def parts_of(
     """
     Cut the events of one log into parts that fit a request.
 
-    The position of a part is right before the first event that it leaves out, that of the last part at
-    the end of the log.
+    The position of a part is right before the first event that it leaves out; for the last part it is the
+    end of the log.
 
     Args:
         notification: The notification.
         snapshot: Its log.
-        events: Of the records above `audited`, in order.
-        most: Events of a request.
-        most_bytes: Bytes of one.
+        events: Events of the records above `audited`, in order.
+        most: Maximum number of events in a request.
+        most_bytes: Maximum bytes of a request, unless a single event is larger.
     """
     parts: list[LogPart] = []
     rest = list(events)

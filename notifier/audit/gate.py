@@ -1,13 +1,13 @@
 """
-Readiness by the audit store: closed until its health endpoint has answered 2xx.
+Readiness depends on the audit store: the gate is closed until the store's health endpoint answers 2xx.
 
-A store without such an endpoint gates nothing: none is set, or the answer is 404, as from stores of before
-there was one. What is not known about such a store is a remark.
+The gate is open for a store without a health endpoint: no URL is set, or the answer is 404, as from stores
+that are older than the endpoint. A remark then says that the store's health is not known.
 
-A task of its own asks every few seconds; `/readyz` only looks at the answer. Once open, the gate
-closes again only after several failures in a row: a lost packet is no reason to call a controller
-unready that delivers all the while. Nothing else depends on the gate. Deliveries never wait for the
-audit store, and liveness does not know it.
+A task of its own asks every few seconds; `/readyz` only looks at the last answer. Once open, the gate
+closes again only after several failures in a row: a lost packet is no reason to declare a controller
+unready that is still delivering. Nothing else depends on the gate. Deliveries never wait for the
+audit store, and liveness ignores it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PERIOD: Final = 2.0
 
 class HealthGate:
     """
-    Asks for the health of the audit store.
+    Checks the health of the audit store.
 
     Args:
-        http_client: Whose TLS and guard apply.
-        url: Answered with 2xx by a store that is well; empty if it is not asked.
-        timeout_s: Of one question.
-        period: Seconds between an answer and the next question.
+        http_client: Sends the requests, with its TLS context and egress guard.
+        url: Health endpoint, which a healthy store answers with 2xx; empty to send no requests.
+        timeout_s: Seconds for one request.
+        period: Seconds between an answer and the next request.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class HealthGate:
         self._period = period
         self._failures = PATIENCE if url else 0
         self._why = "not asked yet"
-        #: Why nothing is known of its health, although the gate is open.
+        #: Why the store's health is not known although the gate is open; None if it is known.
         self.remark = (
             None if url else "its health is not asked for: datastorage.healthUrl is not set"
         )
 
     @property
     def problem(self) -> str | None:
-        """What keeps the gate closed, None while it is open."""
+        """Why the gate is closed, None while it is open."""
         if self._failures < PATIENCE:
             return None
         return f"the audit store is not healthy: {self._why}"
@@ -64,7 +64,7 @@ class HealthGate:
             await asyncio.sleep(self._period)
 
     async def ask(self) -> None:
-        """Ask once, and note the answer."""
+        """Ask once, and remember the answer."""
         outcome = await self._http_client.post(
             self._target, None, {}, timeout_s=self._timeout_s, kind="audit health", method="GET"
         )

@@ -1,7 +1,7 @@
 """
-Metrics of the audit feed: upstream's counter of lost events, and what distinguishes a lag from a loss.
+Metrics of the audit feed: upstream's counter of lost events, and series that tell a lag from a loss.
 
-They exist only where a feed does, so an absent series says that nothing is audited here.
+They exist only where a feed runs, so an absent series means that nothing is audited.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class AuditMetrics:
     """Every series of the feed, on one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Create the series, those of known labels at 0."""
+        """Create the series; those with known labels start at 0."""
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         self.dropped = counter(

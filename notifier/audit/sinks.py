@@ -3,8 +3,8 @@ Where audit events go: the audit store and a webhook over HTTP, and a file of JS
 
 A sink takes lines that are complete events and returns a result; it raises nothing. `RETRY` is about the
 sink (down, busy, credentials refused): it may take the same lines later. `REFUSED` is about the lines: the
-sink works and does not accept them as they are. A sink may get lines twice, and a batch that was stored in
-part is stored again: the id in each event identifies a repeat.
+sink works but does not accept them as they are. A sink may get lines twice, and a batch that was stored in
+part is sent again as a whole: the id in each event identifies a repeat.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from syncer.model.attempt import AttemptState
 from syncer.model.errors import ConfigError, reason_of
 
 BATCH_PATH: Final = "/api/v1/audit/events/batch"
-#: Codes by which a store speaks of the events sent, not of itself or of our rights.
+#: HTTP codes that are about the events sent, not about the store or the sender's credentials.
 _REFUSALS: Final = frozenset({400, 409, 413, 422})
 
 
@@ -41,7 +41,7 @@ class Result(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A result and, unless stored, its reason in words that may be logged."""
+    """A result and, unless stored, the reason as text that may be logged."""
 
     result: Result
     reason: str = ""
@@ -52,29 +52,29 @@ class Sink(Protocol):
 
     @property
     def name(self) -> str:
-        """For logs."""
+        """Name for logs."""
 
     async def write(self, lines: Sequence[bytes]) -> Written:
-        """Store complete events, in order; in bounded time."""
+        """Store complete events in order, within a bounded time."""
 
     def close(self) -> None:
-        """Release what is held."""
+        """Release the sink's resources."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpSink:
     """
-    Another program: a JSON list by POST, any 2xx is a receipt.
+    Sends events to another program: a JSON list by POST, and any 2xx is a receipt.
 
     Attributes:
-        name: For logs.
-        http_client: Whose TLS and guard apply; its owner closes it.
-        url: Where to.
-        timeout_s: Of one request.
-        token_file: With a token, sent as bearer where the file exists; None for none. It is read for
-            each request, since the kubelet rotates it.
-        content_type: Of the list.
-        event: Makes an event of a line.
+        name: Name for logs.
+        http_client: Sends the requests, with its TLS context and egress guard; its owner closes it.
+        url: Target of the requests.
+        timeout_s: Seconds for one request.
+        token_file: File with a token, which is sent as bearer if the file can be read; None for no token.
+            It is read for each request, because the kubelet rotates it.
+        content_type: Content type of the list.
+        event: Converts a line to an item of the list.
     """
 
     name: str
@@ -104,7 +104,7 @@ class HttpSink:
         return Written(Result.REFUSED if refused else Result.RETRY, outcome.error)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing; the sink holds no resources."""
 
     def _token(self) -> str:
         if self.token_file is None:
@@ -113,27 +113,27 @@ class HttpSink:
             token = secret_of(str(self.token_file), "")
         except ConfigError:
             return ""
-        # Anything else could not stand in a header.
+        # A header cannot contain anything else.
         return token if token.isascii() and token.isprintable() and " " not in token else ""
 
 
 def store_sink(
     http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None
 ) -> HttpSink:
-    """Return the sink of the audit store, of which `url` is the base."""
+    """Return the sink of the audit store with the base URL `url`."""
     return HttpSink("datastorage", http_client, url.rstrip("/") + BATCH_PATH, timeout_s, token_file)
 
 
 def webhook_sink(
     http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None
 ) -> HttpSink:
-    """Return the sink of any program that takes batches of CloudEvents in JSON."""
+    """Return the sink of a program that takes batches of CloudEvents in JSON."""
     kind = "application/cloudevents-batch+json; charset=utf-8"
     return HttpSink("audit.webhook", http_client, url, timeout_s, token_file, kind, cloud_event)
 
 
 def _private(path: str, flags: int) -> int:
-    """Open a file; one that is made is for this user alone, one that is there keeps its mode."""
+    """Open a file; a new one is for this user only, an existing one keeps its mode."""
     return os.open(path, flags, 0o600)
 
 
@@ -141,12 +141,12 @@ class FileSink:
     """
     A file that grows by one line per event, each batch synced to the disk before it counts.
 
-    It is opened anew for each batch, so it may be renamed or removed by log rotation. A line
-    that a crash cut short is closed by a line break before the next batch; readers skip it.
+    It is opened for each batch, so log rotation may rename or remove it. If a crash cut the last line
+    short, the next batch begins with a line break; readers skip the incomplete line.
 
     Args:
         path: The file; its directory must exist.
-        timeout_s: Of one batch. A disk that hangs holds one thread and nothing else.
+        timeout_s: Seconds for one batch. A disk that hangs blocks one thread and nothing else.
     """
 
     name = "audit.file"

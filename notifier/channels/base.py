@@ -1,9 +1,9 @@
 """
-What channels have in common: rendering, credentials, classes of HTTP answers, headers, cuts.
+Shared parts of the channels: rendering, credentials, classes of HTTP answers, headers, cutting to size.
 
 A channel never raises for anything that the receiver or the message did (`notifier.contract`). So a message
-that cannot be rendered is a permanent failure here, logged once by name and exception class, never by
-content; a credential that cannot be read is an attempt that was not sent.
+that cannot be rendered is a permanent failure, logged once with its key and the exception class, never with
+its content; a credential that cannot be read makes the attempt *not sent*.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ from syncer.runtime.offload import offload
 _log = logging.getLogger("ledger.delivery")
 T = TypeVar("T")
 
-#: Reads a credential at the moment of use, so that a rotated one serves the next call.
+#: Reads a credential at the moment of use, so that the next call uses a rotated one.
 Provider = Callable[[], str]
-#: Makes an outcome of one that goes by an answer's code alone, by the text of the answer.
+#: Revises an outcome that follows from the status code alone, given the text of the answer.
 Judge = Callable[[Outcome, str], Outcome]
-#: What this process, or its machine, has run out of: descriptors and memory.
+#: Errors that mean that this process or its machine has run out of file descriptors or memory.
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-#: Answers to a secret URL that the vendor does not know; only the operator's can be wrong.
+#: Codes of a vendor's answer to an unknown secret URL: the URL that the operator configured is wrong.
 _UNKNOWN_URL: Final = {"slack": {403, 404, 410}, "teams": {403, 404, 410}}
-#: What PagerDuty names in a 400 for an integration key that it does not know.
+#: Occurs in PagerDuty's 400 answer to an unknown integration key.
 _ROUTING_KEY: Final = re.compile(r"routing[ _]?key", re.IGNORECASE)
-#: The process stood still until its lease no longer covered the send; another one may be sending.
+#: The process was suspended until its Lease no longer covered the send; another process may be sending.
 WITHHELD: Final = Outcome.not_sent("the lease ended before the message left")
 
 
 class Withheld(Exception):
-    """Ends an exchange before its first byte, for the outcome `WITHHELD`."""
+    """Raised to end an exchange before its first byte; the outcome is `WITHHELD`."""
 
 
 def drop(transport: asyncio.Transport) -> None:
     """
-    End a connection at once, and deliver nothing more of it.
+    Reset a connection, so that no more data is delivered.
 
-    After an ordinary end the kernel still delivers what the peer has not got yet: an attempt that was given
-    up would arrive behind the next one.
+    After an ordinary close the kernel still delivers buffered data: an abandoned attempt would arrive after
+    the next one.
     """
     sock = transport.get_extra_info("socket")
-    # Gone where the peer has ended the connection before.
+    # None if the peer has already closed the connection.
     if sock is not None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -67,7 +67,7 @@ def drop(transport: asyncio.Transport) -> None:
 
 
 def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | Outcome:
-    """The payload that a builder makes of a message, or the permanent failure that it cannot."""
+    """Return the payload built from a message, or a permanent failure if the builder raises."""
     try:
         return build(message)
     except Exception as exc:  # noqa: BLE001 - a poison message must not reach the worker
@@ -78,7 +78,7 @@ def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | 
 async def rendered_beside(
     kind: str, build: Callable[[Message], T], message: Message, *, seconds: float
 ) -> T | Outcome:
-    """The same in a thread if the message is large; not sent if that takes too long."""
+    """Like `rendered`, but in a thread if the message is large; *not sent* after `seconds`."""
     try:
         return await offload(
             lambda: rendered(kind, build, message),
@@ -92,9 +92,9 @@ async def rendered_beside(
 
 def credential(kind: str, provider: Provider, name: str, message: Message) -> str | Outcome:
     """
-    The credential of a provider, or the outcome of an attempt that is not sent without it.
+    Return a provider's credential, or the outcome of the attempt if there is none.
 
-    `name` is what the text of an empty one calls it (`slack webhook URL`).
+    `name` is its name in the error for an empty credential (`slack webhook URL`).
     """
     try:
         value = provider()
@@ -120,7 +120,7 @@ def http_headers(message: Message) -> dict[str, str]:
 
 def classify_http(kind: str, code: int, body: str, *, retry_after: float | None = None) -> Outcome:
     """
-    Class of an HTTP answer, with upstream's text.
+    Classify an HTTP answer; the error texts are upstream's.
 
     Args:
         kind: Channel type as the text names it: `slack`, `pagerduty`, `teams`, `webhook`.
@@ -128,9 +128,9 @@ def classify_http(kind: str, code: int, body: str, *, retry_after: float | None 
         body: Bounded, sanitised excerpt of the answer.
         retry_after: Seconds from the header, or None.
 
-    2xx succeeds whatever the body; 5xx and 429 may be tried again; every other code, a redirect
-    included, is permanent (redirects are never followed). Of those, a 401 is an operator's mistake, and
-    so is what Slack, Teams and PagerDuty answer to a URL or key that they do not know.
+    2xx succeeds whatever the body says; 5xx and 429 are transient; every other code, including a redirect,
+    is permanent (redirects are never followed). Of the permanent ones, a 401 is an operator's mistake, and
+    so are the answers of Slack, Teams and PagerDuty to an unknown URL or key.
     """
     if 200 <= code <= 299:
         return Outcome.success(code)
@@ -153,11 +153,11 @@ def broken_off(text: str, links: Iterable[BaseException], *, written: bool) -> O
 
     Args:
         text: What happened.
-        links: The exception and what caused it.
-        written: Whether a byte may have left.
+        links: The exception and its causes.
+        written: Whether any byte may have been sent.
 
-    An attempt that this process could not make, for lack of its own, is no failure of the receiver. A host
-    that is not known may be an operator's mistake.
+    If this process lacked a thread, descriptors or memory, the attempt is *not sent*, because the receiver
+    did not fail. An unknown host may be an operator's mistake.
     """
     if written:
         return Outcome.unknown(text)
@@ -174,10 +174,10 @@ def broken_off(text: str, links: Iterable[BaseException], *, written: bool) -> O
 
 def encode(payload: Json) -> bytes:
     """
-    JSON of a payload: members in the order given, no blanks, UTF-8.
+    Encode a payload as JSON: members in the order given, no whitespace, UTF-8.
 
-    The library writes what orjson does not, lone surrogates above all. Of texts, whole numbers and truth
-    values, which is what payloads hold, both make the same bytes.
+    The standard library writes what orjson refuses, mainly lone surrogates. For strings, integers and
+    booleans, which is all that payloads hold, both produce the same bytes.
     """
     with contextlib.suppress(TypeError):
         return orjson.dumps(payload)
@@ -192,16 +192,16 @@ def cut_to_size(
     order: Callable[[Json, str], Any],
 ) -> bytes:
     """
-    JSON of a payload, at most so many bytes.
+    Encode a payload as JSON of at most `limit` bytes.
 
     Args:
-        payload: Its texts are cut in place.
-        limit: Bytes.
-        texts: What may be cut: objects in the payload, and the member of each that holds the text.
-        order: Puts those first that are cut before others, as they are by then.
+        payload: The payload; its texts are cut in place.
+        limit: Maximum size in bytes.
+        texts: The texts that may be cut: objects in the payload, each with the member that holds the text.
+        order: Sort key of a text as it currently is; the text with the lowest key is cut first.
 
     Raises:
-        ValueError: what cannot be cut is larger than that.
+        ValueError: the parts that cannot be cut are larger than the limit.
     """
     while (excess := len(body := encode(payload)) - limit) > 0:
         for holder, member in sorted(texts, key=lambda each: order(*each)):
@@ -216,15 +216,15 @@ def cut_to_size(
 
 def cut(text: str, excess: int) -> str:
     """
-    A text made shorter by at least so many bytes of JSON, or down to the bare mark.
+    Shorten a text by at least `excess` bytes of JSON, or down to the mark alone.
 
-    It ends in the mark, is cut at a code point, and comes back as it is if the mark is no shorter.
+    The result is cut at a code point and ends in the mark. A text no longer than the mark stays unchanged.
     """
     if len(text) <= len(TRUNCATED):
         return text
     kept = text.removesuffix(TRUNCATED)
     marked = 0 if kept != text else len(TRUNCATED)
     limit = json_bytes(kept) - excess - marked
-    # The size of a prefix only grows with its length, so the longest that fits can be searched for.
+    # The size of a prefix only grows with its length, so a binary search finds the longest that fits.
     fits = bisect_right(range(len(kept)), limit, key=lambda n: json_bytes(kept[:n]))
     return kept[: max(0, fits - 1)] + TRUNCATED

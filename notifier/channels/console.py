@@ -1,7 +1,7 @@
 """
 The console channel: one info line through the process's own log.
 
-There is no receiver that could refuse, so it always succeeds; the logging library does not report
+There is no receiver that could refuse, so a send always succeeds; the logging library does not report
 failures of its handlers.
 """
 
@@ -22,12 +22,12 @@ class ConsoleChannel(Channel):
 
     async def send(self, message: Message) -> Outcome:
         """Log the message."""
-        # Cleaned already; to do so again would cost as much as the first time.
+        # The text is already sanitised; the log would redact it again, at the same cost.
         logger.info("%s", console_text(message), extra={REDACTED: True})
         return Outcome.success()
 
 
 def console_text(message: Message) -> str:
-    """The line as it is logged."""
+    """Return the text that is logged."""
     spec = message.spec
     return f"[{spec.priority}] [{spec.type}] {spec.subject}\n{spec.body}\n"

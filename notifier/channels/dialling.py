@@ -1,19 +1,19 @@
 """
-The way to a receiver's machine, for HTTP and mail alike: addresses of its name, a socket, TLS.
+Connecting to a receiver's machine, for HTTP and mail: name resolution, sockets, TLS.
 
-Names are resolved in threads of their own: a dead name server holds a thread for many seconds, and with the
-loop's shared threads it would hold up everything else that needs one. Three rules keep the dead names of
+Names are resolved in dedicated threads: a dead name server holds a thread for many seconds, and in the
+loop's shared pool it would delay everything else that needs a thread. Three rules keep the dead names of
 some receivers from harming the others (docs/adr/0018):
 
-- All that ask for one name wait for one answer, and a zone begins a look-up only while it holds fewer
-  threads than are free. So one dead zone takes half of them, the next a third of the rest, and there is
-  always one for a zone that has none.
-- What has got no thread in half of its caller's time was never asked: `NoThread`, an attempt that was not
-  sent.
-- While a look-up hangs or fails, the addresses that the last one gave serve for five minutes more, unless
-  it says that there is no such name.
+- All callers that ask for one name share one look-up, and a zone begins a look-up only while it holds fewer
+  threads than are free. So one dead zone leaves half of the threads free, two leave a third, and there is
+  always one for a zone that holds none.
+- A look-up that gets no thread within half of its caller's timeout is not made: `NoThread`, and the attempt
+  is *not sent*.
+- While a look-up hangs or fails, the last addresses are used for up to five minutes, unless the answer is
+  that the name does not exist.
 
-Every address is checked (`egress`) each time it is given out, and one that is refused refuses the name.
+Every address is checked (`egress`) each time it is returned; one refused address refuses the name.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from typing import Final
 from notifier.channels.egress import EgressGuard
 from syncer.runtime.proxies import fold
 
-#: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
+#: Milliseconds after which unacknowledged data ends the connection, whatever the kernel's default.
 USER_TIMEOUT_MS: Final = 20_000
-#: Look-ups at once.
+#: Maximum number of concurrent look-ups.
 _THREADS: Final = 32
-#: Seconds for which an answer serves before the name is looked up again, and for which it serves where
-#: that hangs or fails.
+#: Seconds for which an answer is used before the name is looked up again, and for which it is used if that
+#: look-up hangs or fails.
 _FRESH: Final = 10.0
 _LAST_GOOD: Final = 300.0
-#: Seconds for which the last answer leaves a new one its time.
+#: Seconds that a new look-up has before the last answer is used.
 _PATIENCE: Final = 0.1
-#: Answers that are kept; names are those of operators' files.
+#: Maximum number of cached answers; the names come from operators' files.
 _KEPT: Final = 1024
-#: Answers to the effect that a name has no addresses.
+#: Errors which say that a name has no addresses.
 _NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 
-#: As `socket.getaddrinfo` gives it.
+#: One address as `socket.getaddrinfo` returns it.
 Found = tuple[
     socket.AddressFamily,
     socket.SocketKind,
@@ -60,12 +60,12 @@ _Question = tuple[str, int, socket.AddressFamily]
 
 
 class NoThread(OSError):
-    """A look-up of a name was not begun: all threads that it may have are held by others."""
+    """A look-up was not begun: other look-ups hold all threads that it may use."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _LookUp:
-    """A look-up that waits for a thread or is under way, also if nobody waits for it any more."""
+    """A look-up that waits for a thread or is running, even if no caller waits for it any more."""
 
     zone: str
     asked_at: float
@@ -75,9 +75,9 @@ class _LookUp:
 
 class Names:
     """
-    Resolves names for one client, in threads of this name; the guard checks every address.
+    Resolves names for one client; the guard checks every address.
 
-    `clock` gives seconds, by which answers grow old.
+    `threads` is the prefix of the threads' names. `clock` returns seconds, for the age of answers.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Names:
         self._lookups: dict[_Question, _LookUp] = {}
         #: Threads held by each zone.
         self._held: Counter[str] = Counter()
-        #: The last answers, the oldest first, and when they were given.
+        #: The last answers and their times, the oldest first.
         self._good: dict[_Question, tuple[float, Sequence[Found]]] = {}
 
     async def look_up(
@@ -103,14 +103,14 @@ class Names:
         proxy: bool = False,
     ) -> Sequence[Found]:
         """
-        Return the addresses of a host, one at least.
+        Return the addresses of a host, at least one.
 
         Args:
             host: Name or address.
-            port: Of the server.
-            timeout_s: Seconds that the caller has. Half of them may pass before the look-up begins; how
-                long it then takes is for the caller to bound.
-            family: Of the addresses.
+            port: Port of the server.
+            timeout_s: Timeout of the caller in seconds. Half of it may pass before the look-up begins; the
+                caller must limit the look-up itself.
+            family: Family of the addresses.
             proxy: The host is a proxy.
 
         Raises:
@@ -131,7 +131,7 @@ class Names:
         if now - given_at < _LAST_GOOD:
             left = lookup.asked_at + _PATIENCE - now
             await asyncio.wait([lookup.answer], timeout=max(0.0, left))
-            # An answer to the effect that there is no such name has removed it.
+            # If the new answer is that there is no such name, the last answer has been removed.
             if not lookup.answer.done() or (lookup.answer.exception() and question in self._good):
                 return last_good
         await asyncio.wait([lookup.begun], timeout=timeout_s / 2)
@@ -142,14 +142,14 @@ class Names:
     def _ask(self, question: _Question, now: float) -> _LookUp:
         loop = asyncio.get_running_loop()
         lookup = _LookUp(_zone_of(question[0]), now, loop.create_future(), loop.create_future())
-        # Read here too: all who waited may have gone.
+        # Retrieve the exception here too: all callers may have gone, and asyncio would log it.
         lookup.answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._lookups[question] = lookup
         self._begin()
         return lookup
 
     def _begin(self) -> None:
-        """Begin what may begin, oldest first."""
+        """Begin the look-ups that may begin, oldest first."""
         loop = asyncio.get_running_loop()
         for question, lookup in self._lookups.items():
             if lookup.begun.done() or self._held[lookup.zone] >= _THREADS - self._held.total():
@@ -176,7 +176,7 @@ class Names:
         self._begin()
 
     def close(self) -> None:
-        """Let the threads end, without waiting for a lookup that hangs."""
+        """Let the threads end, without waiting for a look-up that hangs."""
         self._threads.shutdown(wait=False)
         for question, lookup in list(self._lookups.items()):
             if not lookup.begun.done():
@@ -186,7 +186,7 @@ class Names:
 
 
 def _zone_of(host: str) -> str:
-    """The part of a name that is likely to share its servers with others: its last two labels."""
+    """Return a name's last two labels; names that share them are likely to share their name servers."""
     return ".".join(fold(host).rsplit(".", 2)[-2:])
 
 
@@ -199,7 +199,7 @@ def _ask(question: _Question) -> Sequence[Found]:
 
 
 def socket_for(family: int, kind: int, protocol: int) -> socket.socket:
-    """Make the socket by which an address is dialled; the arguments are the first three of a `Found`."""
+    """Create the socket for dialling an address; the arguments are the first three of a `Found`."""
     made = socket.socket(family, kind, protocol)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
@@ -208,7 +208,7 @@ def socket_for(family: int, kind: int, protocol: int) -> socket.socket:
 
 def tls_context(ca_file: str = "") -> ssl.SSLContext:
     """
-    Make a client's context: verification on, TLS 1.2 or newer.
+    Create a client's context: verification on, TLS 1.2 or newer.
 
     `ca_file` is a PEM bundle trusted besides the system's roots; empty for none.
 

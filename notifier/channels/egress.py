@@ -8,12 +8,11 @@ mixes a public address with a metadata address is no accident.
 
 Always refused: link-local and metadata addresses, multicast, unspecified. Addresses that contain
 another address (v4-mapped, SIIT, NAT64, 6to4, Teredo, ISATAP) are also checked by that address.
-`operator` mode allows private and loopback addresses; `strict` refuses these unless they
-are listed, and of IPv6 everything but global unicast. Listing never lifts the first rule. Any
-unexpected error refuses.
+`operator` mode allows private and loopback addresses; `strict` refuses them, and all IPv6 except global
+unicast, unless they are listed. Listing never lifts the first rule. Any unexpected error refuses.
 
-A proxy is the operator's own choice from the environment: only the first rule applies to it.
-Behind a proxy, the proxy resolves *names*, and is then the egress control.
+A proxy is the operator's own choice from the environment: only the first rule applies to it. It resolves
+the names of receivers, and is then the egress control.
 """
 
 from __future__ import annotations
@@ -49,17 +48,17 @@ METADATA: Final = frozenset(
         "168.63.129.16",
     )
 )
-#: Results that a guard remembers.
+#: Results that a guard caches.
 _REMEMBERED: Final = 1024
 _THIS_NETWORK: Final = ipaddress.ip_network("0.0.0.0/8")
 _NAT64: Final = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48"))
 _V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
-#: Addresses that are an IPv4 one by their prefix: mapped, compatible, SIIT (RFC 2765), NAT64.
+#: Prefixes of addresses that contain an IPv4 address: mapped, compatible, SIIT (RFC 2765), NAT64.
 _SIIT: Final = ipaddress.ip_network("::ffff:0:0:0/96")
 _TRANSLATED: Final = (ipaddress.ip_network("::ffff:0:0/96"), _V4_COMPATIBLE, _SIIT, *_NAT64)
 #: The only part of IPv6 that is routed globally; the rest is not assigned yet.
 _GLOBAL: Final = ipaddress.ip_network("2000::/3")
-#: Upper half of an ISATAP interface's id, with the universal bit and without.
+#: Upper half of an ISATAP interface's id, without and with the universal bit.
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 
@@ -69,8 +68,8 @@ class EgressGuard:
 
     Args:
         mode: `operator` or `strict`.
-        allowed: What `strict` lets through although private: addresses, CIDRs and host names, of
-            which `*.example.com` is all below `example.com`; the settings have checked them.
+        allowed: Private targets that `strict` allows: addresses, CIDRs and host names, where
+            `*.example.com` means all names below `example.com`; the settings have checked them.
     """
 
     def __init__(
@@ -88,9 +87,9 @@ class EgressGuard:
                     self._zones += (fold(entry[1:]),)
                 else:
                     self._hosts.add(fold(entry))
-        # The same few receivers are dialled again and again, and the rules stay as they are.
+        # The same few receivers are dialled again and again, and the rules do not change.
         self._refusal = lru_cache(maxsize=_REMEMBERED)(self._reason)
-        #: Addresses refused up to now.
+        #: Number of addresses refused so far.
         self.denied = 0
 
     def check(self, address: str, *, host: str = "", proxy: bool = False) -> None:
@@ -152,7 +151,7 @@ def _never(address: Address) -> str:
 
 
 def _carried(address: Address) -> tuple[Address, ...]:
-    """Addresses that an IPv6 address has inside."""
+    """Return the addresses that an IPv6 address contains."""
     if isinstance(address, ipaddress.IPv4Address):
         return ()
     inner: list[Address] = []
@@ -166,18 +165,18 @@ def _carried(address: Address) -> tuple[Address, ...]:
     if int(address) >> 32 & 0xFFFFFFFF in _ISATAP:
         inner.append(ipaddress.IPv4Address(low))
     if address in _NAT64[1]:
-        # Whoever runs it has chosen how long its prefix is (RFC 6052), so each place may be meant; the
-        # wrong ones hold anything, and only what is never allowed counts.
+        # The network's operator chose the length of the prefix (RFC 6052), so each position is possible.
+        # The wrong ones yield arbitrary addresses, so only link-local and metadata addresses count.
         inner += [a for a in _placed(int(address)) if a.is_link_local or a in METADATA]
     embedded = address in _SIIT or any(address in n for n in _NAT64)
-    # ::1 and :: lie in the v4-compatible range and are not IPv4 addresses.
+    # ::1 and :: lie in the v4-compatible range but contain no IPv4 address.
     if embedded or (address in _V4_COMPATIBLE and low > 1):
         inner.append(ipaddress.IPv4Address(low))
     return tuple(inner)
 
 
 def _placed(address: int) -> tuple[ipaddress.IPv4Address, ...]:
-    """The IPv4 address inside a prefix of 48, 56 and 64 bits; bits 64 to 71 are left out (RFC 6052)."""
+    """The IPv4 address after a prefix of 48, 56 and 64 bits; bits 64 to 71 are skipped (RFC 6052)."""
     squeezed = (address >> 64 << 56) | (address & ((1 << 56) - 1))  # 120 bits
     return tuple(
         ipaddress.IPv4Address(squeezed >> (120 - length - 32) & 0xFFFFFFFF)

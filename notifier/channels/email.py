@@ -2,25 +2,25 @@
 The e-mail channel: one message to one recipient in one SMTP session.
 
 **One recipient.** A server may accept some recipients of a message and refuse others. Then neither
-"sent" nor "failed" would be true, and a retry of the whole would send to those again who have it. So
-there is no such message: an entry with several recipients is several channels (`routing.mail`), each
-with its own record, retries and breaker. The price is a session per recipient; the gain is a record
-of who has got it, and a retry that goes only to those who have not.
+"sent" nor "failed" would be true, and a retry would send the message again to recipients who have it. So a
+message never has several recipients: an entry with several is several channels (`routing.mail`), each with
+its own record, retries and breaker. The price is a session per recipient; the gain is a record of who has
+got the message, and retries only for those who have not.
 
-**What is claimed.** Success is the server's 2xx to the content; it has taken responsibility, no more.
-A 4xx is transient (greylisting is one), a 5xx permanent, at whatever step it is given, a wrong password
-included. Before the first byte of content nothing was sent, whatever breaks. After it, only an answer
-counts: no answer is *unknown*, since a server may deliver and then fail to say so (RFC 1047). A repeat
-carries the same Message-ID, by which receivers that look for repeats know it.
+**Outcomes.** Success is the server's 2xx to the content: the server has taken responsibility, no more. At
+any step a 4xx is transient (greylisting, for example) and a 5xx permanent, even for a wrong password.
+Before the first byte of content nothing was sent, whatever fails. After it, only an answer counts: no
+answer is *unknown*, since a server may deliver the message and then fail to answer (RFC 1047). A retry
+carries the same Message-ID, by which receivers can detect duplicates.
 
-**Protection.** STARTTLS, or TLS from the first byte; plain text only where the file says so, and never
-with a password. A server that does not offer the STARTTLS that is wanted is refused for good. One
-method of authentication is tried once: a second wrong one could lock the account.
+**Protection.** STARTTLS, or TLS from the first byte; plain text only where the file says so, and never with
+a password. If STARTTLS is required and the server does not offer it, the attempt fails permanently. One
+authentication method is tried once: a second failed login could lock the account.
 
-**Bounds.** One deadline covers making the message, the name, the dial, TLS and every step of the dialogue.
-The message (`notifier.channels.mail_message`) is cut to `MESSAGE_BYTES`, or to what the server announces,
-with a mark. An answer may have `_ANSWER_BYTES`. Every address is checked after resolution (`egress`).
-Proxies of the environment are for HTTP and are not used.
+**Bounds.** One deadline covers rendering, name resolution, dialling, TLS and every step of the dialogue.
+The message (`notifier.channels.mail_message`) is cut to `MESSAGE_BYTES`, or to the size that the server
+announces, with a mark. An answer may have `_ANSWER_BYTES`. Every address is checked after resolution
+(`egress`). Proxies in the environment are for HTTP and are not used.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ from notifier.routing.mail import Security
 from notifier.routing.models import EmailConfig
 
 KIND: Final = "email"
-#: Addresses of one name that are dialled, in turn.
+#: Maximum number of addresses of one name that are dialled, one after another.
 _ADDRESSES: Final = 4
 _START_INPUT: Final = 354
-#: The server refuses the name or the password.
+#: The server refuses the user name or the password.
 _BAD_LOGIN: Final = 535
 
-#: Bytes of one answer; those of mail servers have a few hundred.
+#: Maximum bytes of one answer; the answers of mail servers have a few hundred.
 _ANSWER_BYTES: Final = 8 * 1024
 
 _LEADING_DOT: Final = re.compile(rb"^\.", re.MULTILINE)
@@ -70,19 +70,19 @@ _SIZE: Final = re.compile(r"[0-9]{1,20}")
 
 @dataclass(slots=True)
 class _RequestState:
-    """What is known about one session; filled in while it runs."""
+    """The state of one session; filled in while it runs."""
 
     may_leave: Callable[[], bool]
     step: str = "connect"
     written: bool = False
 
 
-# There is no public way to bound an answer.
+# There is no public way to limit the size of an answer.
 aiosmtplib.protocol.MAX_RESPONSE_LENGTH = _ANSWER_BYTES  # noqa: V101 (the library reads it)
 
 
 class _Refused(Exception):
-    """The server lacks something without which nothing may be sent."""
+    """The server lacks a feature without which nothing may be sent."""
 
 
 class MailClient:
@@ -127,19 +127,19 @@ class MailClient:
         raise failures[-1]
 
     def close(self) -> None:
-        """Let the threads end, without waiting for a lookup that hangs."""
+        """Let the threads end, without waiting for a look-up that hangs."""
         self._names.close()
 
 
 @dataclass(eq=False, repr=False)
 class EmailChannel(Channel):
     """
-    Sends to one recipient by one server; its repr shows nothing.
+    Sends to one recipient through one server; its repr shows nothing.
 
     Attributes:
         mail_client: Connects to the server.
         config: The entry, with its server and one recipient.
-        password: Provider of the password, where the relay has a user.
+        password: Provider of the password, if the entry has a user name.
         timeout_s: Deadline of one session in seconds.
         clock: Unix milliseconds, for the date.
     """
@@ -165,7 +165,7 @@ class EmailChannel(Channel):
 
         loop = asyncio.get_running_loop()
         until = loop.time() + self.timeout_s
-        # Half of what is left: large messages of others come first, and the server needs the rest.
+        # Half of the time: other large messages may be rendered first, and the session needs the rest.
         content = await rendered_beside(KIND, build, message, seconds=self.timeout_s / 2)
         if isinstance(content, Outcome):
             return content
@@ -233,7 +233,7 @@ class EmailChannel(Channel):
 async def _session(
     mail_client: MailClient, relay: EmailConfig, request_state: _RequestState, timeout_s: float
 ) -> AsyncIterator[tuple[aiosmtplib.SMTP, SMTPProtocol]]:
-    """A session after EHLO and TLS; it ends at once, whatever happened in it."""
+    """Open a session, up to EHLO and TLS; it is closed without waiting, whatever happened in it."""
     sock = await mail_client.dial(relay.host, relay.port, timeout_s=timeout_s)
     client = aiosmtplib.SMTP(
         hostname=relay.host,
@@ -241,14 +241,14 @@ async def _session(
         use_tls=relay.security is Security.IMPLICIT,
         start_tls=False,
         tls_context=mail_client.tls,
-        # The name of a pod means nothing to a mail server, and many refuse one without dots.
+        # A pod's name means nothing to a mail server, and many servers refuse a name without dots.
         local_hostname=address_literal(str(sock.getsockname()[0])),
-        # The deadline is the caller's, one for everything.
+        # The caller enforces one deadline for everything.
         timeout=None,
     )
     request_state.step = "TLS" if relay.security is Security.IMPLICIT else "the connection"
     await client.connect()  # closes by itself when it fails
-    # The library forgets both when it closes. The transport of STARTTLS lies above this one.
+    # The library drops both when it closes. STARTTLS puts another transport on top of this one.
     transport = cast("asyncio.Transport", client.transport)
     protocol = cast("SMTPProtocol", client.protocol)
     try:
@@ -260,12 +260,12 @@ async def _session(
             request_state.step = "EHLO"
             await client.ehlo()
         yield client, protocol
-        # Nothing depends on the answer to QUIT, so none is waited for.
+        # Nothing depends on the answer to QUIT, so it is not awaited.
         with contextlib.suppress(aiosmtplib.SMTPServerDisconnected):
             protocol.write(b"QUIT\r\n")
         client.close()
     except BaseException:
-        # A graceful end of TLS would wait for the peer.
+        # A graceful TLS shutdown would wait for the peer.
         drop(transport)
         raise
 
@@ -299,14 +299,14 @@ async def _transfer(
     content: bytes,
     request_state: _RequestState,
 ) -> tuple[int, str]:
-    """Send envelope and content; returns code and text of the answer to the content."""
+    """Send envelope and content; return code and text of the last answer."""
     request_state.step = "MAIL"
     options = [f"SIZE={len(content)}"] if client.supports_extension("size") else []
     await client.mail(envelope.sender, options=options)
     request_state.step = "RCPT"
     await client.rcpt(envelope.to)
     request_state.step = "DATA"
-    # Not the library's `data`: it does not report whether the content had begun when it broke.
+    # Not the library's `data`, which does not report whether the content had begun when it failed.
     code, text = await client.execute_command(b"DATA")
     if code != _START_INPUT:
         return code, text
@@ -319,7 +319,7 @@ async def _transfer(
 
 
 def announced_size(text: str) -> int:
-    """Bytes that a server takes by its SIZE extension, at most `MESSAGE_BYTES`."""
+    """Return the bytes that a server accepts by its SIZE extension, at most `MESSAGE_BYTES`."""
     size = int(text) if _SIZE.fullmatch(text.strip()) else 0
     return min(size or MESSAGE_BYTES, MESSAGE_BYTES)
 
@@ -331,7 +331,7 @@ def address_literal(address: str) -> str:
 
 
 def secrets_of(username: str, password: str) -> frozenset[str]:
-    """The password in every form in which it goes over the wire; a server may echo any."""
+    """Return the password in every form that is sent over the wire; a server may echo any of them."""
     if not password:
         return frozenset()
     plain = f"\0{username}\0{password}"

@@ -1,18 +1,18 @@
 """
 The file channel: the whole sanitised object, one file per attempt.
 
-`notification-<name>-<YYYYMMDD-HHMMSS.ffffff>.<json|yaml>` in local time. A file is complete or not
-there: it is written as `<file>.tmp`, made durable, renamed, and the directory made durable.
-The temporary name is created exclusively and thereby reserves the final one, so two writers never
-share a name, not even two replicas on one volume; on a clash the next microsecond is taken.
+`notification-<name>-<YYYYMMDD-HHMMSS.ffffff>.<json|yaml>` in local time. A file is complete or absent: it
+is written as `<file>.tmp`, synced and renamed, and then the directory is synced. The temporary file is
+created exclusively, which reserves the final name: two writers never share a name, not even two replicas on
+one volume. On a clash the next microsecond is used.
 
-The work is done in a few threads of our own. A disk that hangs cannot be interrupted, so a send
-that runs out of time takes back the right to rename: the thread then removes the temporary
-file whenever it wakes up, and the send has failed. Only if the rename had begun is it unknown. A send that
-got no thread in its time was not begun, and is no failure of the disk.
+The channel has a few threads of its own. A write to a disk that hangs cannot be interrupted, so a send that
+times out revokes the right to rename: the thread removes the temporary file when it resumes, and the send
+has failed. If the rename had already begun, the outcome is unknown. A send that got no thread in time was
+not begun, so it is *not sent*: the disk did not fail.
 
-One namespace has half of the threads at most: large objects take a tenth of a second each, and those of one
-author would keep everybody else's waiting for longer than a write may take.
+One namespace uses at most half of the threads: a large object takes a tenth of a second, so the objects of
+one author would otherwise keep all others waiting for longer than a write may take.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from syncer.runtime.offload import Breath
 
 _NAME_CHARS: Final = 180
 _CLASHES: Final = 1000
-#: Temporary files this old (seconds) belong to no living writer.
+#: Age in seconds from which a temporary file belongs to no running writer.
 _STALE_S: Final = 600
 
 
@@ -54,7 +54,7 @@ class FileChannel(Channel):
         form: `json` or `yaml`.
         timeout_s: Longest time of a write in seconds.
         clock: Unix milliseconds, for the name.
-        threads: Writes at a time; more wait within their timeouts.
+        threads: Concurrent writes; further ones wait within their timeouts.
     """
 
     shows_status = True
@@ -73,13 +73,13 @@ class FileChannel(Channel):
         self._clock = clock
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="file")
         self._share = max(1, threads // 2)
-        #: By namespace, for as long as one of its writes waits or runs.
+        #: Semaphores by namespace, each kept while one of the namespace's writes waits or runs.
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self.timeout_s = timeout_s
 
     def prepare(self) -> None:
         """
-        Make the directory, try a write, and remove what a killed writer left behind. Blocks.
+        Create the directory, test a write, and remove temporary files of killed writers. Blocks.
 
         Raises:
             ConfigError: files cannot be written there.
@@ -88,7 +88,7 @@ class FileChannel(Channel):
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
-            # Replicas on one volume may have the same process id.
+            # Another replica on the volume may have the same process id, and remove the file first.
             probe.unlink(missing_ok=True)
             for left in self._directory.glob("notification-*.tmp"):
                 with contextlib.suppress(FileNotFoundError):
@@ -105,8 +105,8 @@ class FileChannel(Channel):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, message: Message) -> Outcome:
-        """Write the file; the outcome says whether it is there."""
-        # Of the thread, which renames, and of this send, which gives up, whoever is first takes it.
+        """Write the file; the outcome says whether it exists."""
+        # The thread takes the lock before it renames, this send when it gives up; the first one wins.
         right = threading.Lock()
         turn = self._turns.setdefault(message.namespace, asyncio.Semaphore(self._share))
         work: Future[Outcome] | None = None
@@ -172,7 +172,7 @@ class FileChannel(Channel):
         return Outcome.success()
 
     def _reserve(self, name: str) -> tuple[int, Path]:
-        """Create the temporary file of the first free name; gives its descriptor and the name."""
+        """Create the temporary file for the first free name; return its descriptor and the final path."""
         moment = datetime.fromtimestamp(self._clock() / 1000).astimezone()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         for _ in range(_CLASHES):
@@ -200,7 +200,7 @@ def _failed(what: str, exc: OSError, *, written: bool = False) -> Outcome:
 
 
 def file_name(name: str, moment: datetime, form: str) -> str:
-    """File name of a notification; a long name is cut to what file systems take."""
+    """Return the file name for a notification; a long name is cut to the limits of file systems."""
     safe = name.replace("/", "_").replace("\0", "_")[:_NAME_CHARS]
     return f"notification-{safe}-{moment:%Y%m%d-%H%M%S.%f}.{form}"
 
@@ -210,7 +210,7 @@ def file_content(document: dict[str, Any], form: str) -> bytes:
     written = json.dumps(document, indent=2, ensure_ascii=False)
     shown = escaped_json(written)
     if form == "yaml":
-        # YAML takes what turns the direction of writing for printable: then all but ASCII is escaped.
+        # PyYAML treats bidirectional controls as printable: if there are any, all non-ASCII is escaped.
         harmless = shown == written
         text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=harmless)
         return text.encode()

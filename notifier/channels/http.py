@@ -1,31 +1,31 @@
 """
-The one client for outbound HTTP.
+The only client for outbound HTTP.
 
-Every request to a receiver goes through `HttpClient.post` and comes back as an `Outcome`; nothing
-here raises for what a receiver, a name server or a proxy did. What it promises:
+Every request to a receiver goes through `HttpClient.post`, which returns an `Outcome`; nothing here raises
+for what a receiver, a name server or a proxy did. Guarantees:
 
-- POST once: no redirect is followed, nothing is re-sent.
-- A connection serves again only within half a second, after a rest, and while its socket is silent: one
-  that the peer closes just as it is used again makes an outcome unknown, which later means a message
-  sent twice. docs/adr/0007 gives the reasons of these bounds.
-- One deadline for everything: waiting for a connection, resolving, dialling, TLS, sending, reading. What
-  the receiver's machine has not got by then, it does not get later.
-- Whether bytes left decides between *failed* and *unknown*. The mark is set when the request's
-  head is handed to the socket; whether it may still leave is asked there, too. A status line, once
-  read, is an answer, whatever the body does.
-- Answers are bounded: 64 KiB of body are read, at most as much comes out of a compressed one, and
+- Each request is sent once: no redirect is followed, nothing is re-sent.
+- A connection is reused only within half a second, after a short rest, and while its socket has nothing to
+  read: if the peer closes it just as it is reused, the outcome is unknown, and the message may be sent
+  twice. docs/adr/0007 gives the reasons for these bounds.
+- One deadline covers everything: waiting for a connection, resolving, dialling, TLS, sending, reading. Data
+  that has not reached the receiver's machine by then is never delivered.
+- Whether bytes were sent decides between *failed* and *unknown*. The request is marked as written when its
+  head is handed to the socket, right after `may_leave` has been called. A status line that was read is an
+  answer, whatever happens to the body.
+- Answers are bounded: 64 KiB of body are read, a compressed body is inflated to at most as much, and
   1 KiB, sanitised and without the target's secrets, is kept as the excerpt. After 256 KiB on the wire the
-  connection is closed, whatever they are: heads of interim answers, or a body in pieces of one byte.
-- Credentials (`Authorization`, a user in the URL) go over https, or to this machine; over http only where
-  the target says so.
+  connection is closed, whatever the bytes are: heads of interim answers, or a body in chunks of one byte.
+- Credentials (`Authorization`, a user in the URL) are sent over https or to this machine; over http only if
+  the target allows it.
 - Every address is checked after resolution and again at the socket (`egress`).
-- TLS 1.2 or newer, the system's roots (`SSL_CERT_FILE` honoured) and an optional bundle. Only a
-  certificate that was not accepted is permanent; that is decided by the exception's type.
-- Error texts are made of fixed phrases, error numbers and class names. Texts of the HTTP library
-  hold the URL, and for most receivers the URL is the credential, so they are never used.
+- TLS 1.2 or newer, the system's roots (`SSL_CERT_FILE` is honoured) and an optional bundle. The only TLS
+  error that is permanent is a rejected certificate, recognised by the exception's type.
+- Error texts consist of fixed phrases, error numbers and class names. The HTTP library's own texts contain
+  the URL, which for most receivers is the credential, so they are never used.
 
-Proxies come from the environment, but not by the library's own switch: that one reads `.netrc`,
-too, and would send what it finds there.
+Proxies come from the environment, but not through the library's `trust_env`, which also reads `.netrc` and
+would send the credentials that it finds there.
 """
 
 from __future__ import annotations
@@ -62,19 +62,19 @@ from syncer.runtime.proxies import in_clear, literal, proxy_for
 
 _log = logging.getLogger("ledger.delivery")
 
-#: A connection is kept for less time than any usual server keeps one.
+#: Seconds for which an idle connection is kept: less than any usual server keeps one.
 IDLE_SECONDS: Final = 0.5
-#: Seconds of silence before it serves again: a peer that closes does so right behind the answer.
+#: Seconds of silence before a connection is reused: a peer that closes does so right after the answer.
 REST_SECONDS: Final = 0.005
-#: Seconds for a look-up in the rare case that its answer is not kept any more.
+#: Seconds for a second look-up, in the rare case that the answer of the first is no longer cached.
 _AGAIN_SECONDS: Final = 10.0
-#: Bodies up to this size are handed over at once.
+#: Largest body in bytes that is handed to the library in one piece.
 _PIECE_BYTES: Final = 1 << 20
 
 
 @dataclass(slots=True)
 class _RequestState:
-    """What is known about one request; filled in while it runs."""
+    """The state of one request; filled in while it runs."""
 
     may_leave: Callable[[], bool] = lambda: True
     written: bool = False
@@ -87,20 +87,20 @@ class _RequestState:
 
 
 _REQUEST_STATE: ContextVar[_RequestState] = ContextVar("request state")
-#: Bytes of an answer in which its status line is looked for, and that are parsed at all.
+#: Bytes of an answer that are searched for its status line, and bytes that are parsed at most.
 _SEEN_BYTES: Final = 8 * 1024
 _WIRE_BYTES: Final = 256 * 1024
 
 
 class _BoundedAnswer(ResponseHandler):
     """
-    Keeps the first bytes of an answer, bounds them all, and knows whether its connection can serve again.
+    Keeps the first bytes of an answer, limits its size, and decides whether its connection can be reused.
 
-    The library's parser reports head and body together: if both arrive at once and the body is
-    broken, it forgets the status line. The receiver's answer was given all the same.
+    The library's parser reports head and body together: if both arrive at once and the body is broken, the
+    status line is lost, although the receiver has answered.
 
-    It also takes any number of interim answers, and chunks of any size: each costs as much as a large
-    one, so a receiver could keep the event loop busy until the deadline.
+    The parser also accepts any number of interim answers, and chunks of any size. A small one costs as much
+    as a large one, so a receiver could keep the event loop busy until the deadline.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -110,15 +110,15 @@ class _BoundedAnswer(ResponseHandler):
         self._heard = loop.time()
 
     def set_response_params(self, **params: Any) -> None:
-        """Begin a request; called for each, on a new connection and on a kept one."""
+        """Begin a request; called for every request, on a new connection or a reused one."""
         self._seen, self._taken, self._body = bytearray(), 0, None
         if request_state := _REQUEST_STATE.get(None):
-            # Behind a proxy the tunnel has a protocol first; the last one asked is the receiver's.
+            # With a proxy, the tunnel's protocol is called first; the receiver's comes last and counts.
             request_state.seen = self._seen
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """Note the body of an answer; called with each head that was read, and its body."""
+        """Keep the body of a final answer; called with each head that was parsed, and its body."""
         self._body = data[1] if data[0].code >= 200 else None
         super().feed_data(data, size)
 
@@ -131,24 +131,25 @@ class _BoundedAnswer(ResponseHandler):
             if self.transport is not None:
                 self.transport.abort()
             return
-        # The parser does not say where an answer ends. If that is before the last byte, there is more.
+        # The parser does not report where an answer ends. So the last byte is fed separately: if the answer
+        # has ended before it, there is extra data.
         for part in (data[:-1], data[-1:]) if len(data) > 1 else (data,):
             if part and self._body is not None and self._body.is_eof():
-                self.force_close()  # nobody asked for it, and what follows may be its rest
+                self.force_close()  # unsolicited data, and its rest may follow later
             if self.exception() is None:
                 super().data_received(part)
 
     def close(self) -> None:
-        """End the connection; a request that was given up without an answer is not delivered later."""
+        """Close the connection; an abandoned request without an answer is not delivered later."""
         if self.transport is not None and not status_of(self._seen):
             drop(self.transport)
         super().close()
 
     def is_connected(self) -> bool:
         """
-        Whether a kept connection may be used; the pool asks this, and closes it otherwise.
+        Whether an idle connection may be reused; the pool calls this, and closes the connection if not.
 
-        Unrequested bytes would be taken for the next answer; an end that was not read shows at the socket.
+        Unsolicited bytes would be taken for the next answer; an unread close makes the socket readable.
         """
         if not super().is_connected() or self.should_close:
             return False
@@ -158,7 +159,7 @@ class _BoundedAnswer(ResponseHandler):
 
 
 def _readable(transport: asyncio.Transport) -> bool:
-    """Whether a socket has something to read, including its end."""
+    """Whether a socket has something to read, including the end of the stream."""
     watch = select.poll()
     watch.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(watch.poll(0))
@@ -166,20 +167,20 @@ def _readable(transport: asyncio.Transport) -> bool:
 
 class HttpClient:
     """
-    Sends POST requests; one per process, owned by the composition root.
+    Sends requests; one per process, owned by the composition root.
 
-    It is made in the running loop; `aclose` it.
+    Create it in the running loop, and call `aclose` in the end.
 
     Args:
         guard: Checks every address before it is dialled.
         ca_file: PEM bundle trusted besides the system's roots; empty for none.
-        tls: Context to use in its place, for a peer with demands of its own.
+        tls: Context to use instead, for a peer with special requirements.
         clock: Unix milliseconds, to read dates in `Retry-After`.
         environment: Where proxies are looked up; the process's by default.
-        connections: Connections at a time; more requests wait within their deadlines.
+        connections: Maximum number of connections; further requests wait within their deadlines.
 
     Raises:
-        OSError: the bundle cannot be read. `ssl.SSLError`, which is one: it holds no certificate.
+        OSError: the bundle cannot be read, or (`ssl.SSLError`) it holds no certificate.
     """
 
     def __init__(
@@ -199,23 +200,23 @@ class HttpClient:
         tls = tls or tls_context(ca_file)
         tls.set_alpn_protocols(["http/1.1"])
         trace = aiohttp.TraceConfig()
-        # Called before they are written, whatever its name says.
+        # Called before the headers are written, despite its name.
         trace.on_request_headers_sent.append(_mark_written)
         connector = aiohttp.TCPConnector(
             ssl=tls,
             resolver=self._resolver,
-            use_dns_cache=False,  # `Names` keeps answers
+            use_dns_cache=False,  # `Names` caches answers
             limit=connections,
             keepalive_timeout=IDLE_SECONDS,
             socket_factory=self._socket,
         )
-        # There is no public way to name the protocol.
+        # There is no public way to set the protocol class.
         connector._factory = cast(  # noqa: SLF001, V101 - see above
             "partial[ResponseHandler]", partial(_BoundedAnswer, asyncio.get_running_loop())
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            # The deadline is ours: the library rounds its own up to whole seconds.
+            # `_exchange` enforces the deadline: the library rounds its own timeouts up to whole seconds.
             timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_read=None),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -249,14 +250,14 @@ class HttpClient:
         Send one request and return its outcome.
 
         Args:
-            target: Where to.
-            body: Sent as it is; None for none.
-            headers: Besides User-Agent, Host and Content-Length.
+            target: Where the request goes.
+            body: Sent unchanged; None for no body.
+            headers: Headers besides User-Agent, Host and Content-Length.
             timeout_s: Deadline in seconds for the whole exchange.
             kind: Channel type as the texts name it (`slack`).
-            may_leave: Asked right before the head is written; if not, nothing is sent.
-            method: Of the request.
-            judge: Makes an outcome of an answer, given that by its code alone, and its bounded text.
+            may_leave: Called right before the head is written; if false, nothing is sent.
+            method: Method of the request.
+            judge: Revises the outcome that follows from the code alone, given the answer's bounded text.
         """
         state = _RequestState(may_leave)
         outcome = await self._exchange(
@@ -296,7 +297,7 @@ class HttpClient:
                 async with self._session.request(
                     method,
                     url,
-                    # The library warns about raw bytes beyond a mebibyte; a reader goes in pieces.
+                    # The library warns about raw bytes beyond 1 MiB; a file object is sent in pieces.
                     data=body if body is None or len(body) <= _PIECE_BYTES else io.BytesIO(body),
                     headers=headers,
                     allow_redirects=False,
@@ -335,7 +336,7 @@ class HttpClient:
         """
         Check a literal host, and find the proxy.
 
-        The connector asks no resolver about literals, therefore they are checked here.
+        The connector does not ask the resolver about literals, so they are checked here.
         """
         host = url.raw_host or ""
         if literal(host):
@@ -351,13 +352,13 @@ class HttpClient:
         return proxy
 
     def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        # Defence in depth: whatever path an address came by, it passes here. The mode was applied
-        # where the name was known.
+        # Defence in depth: every dialled address passes here, wherever it came from. The guard's mode was
+        # applied where the name was known.
         self._guard.check(str(info[-1][0]), proxy=True)
         return socket_for(*info[:3])
 
     async def _look_up(self, url: URL, timeout_s: float, *, proxy: bool) -> None:
-        """Resolve what is dialled before a connection is waited for: a name that hangs holds none."""
+        """Resolve the dialled host before waiting for a connection, so that a hanging name holds none."""
         host = url.raw_host or ""
         if not literal(host):
             await self._resolver.names.look_up(
@@ -366,23 +367,23 @@ class HttpClient:
 
 
 class _GuardedResolver(AbstractResolver):
-    """Resolves addresses for the library; knows which hosts are proxies."""
+    """Resolves names for the library; knows which hosts are proxies."""
 
     def __init__(self, guard: EgressGuard) -> None:
         self.names = Names(guard, "resolve")
-        #: Hosts of proxies; the process's environment bounds them.
+        #: Hosts of proxies; the process's environment limits their number.
         self.proxies: set[str] = set()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """
-        Addresses of a host.
+        Return the addresses of a host.
 
         Raises:
             OSError: the name did not resolve, or (EgressDenied) one address is refused.
         """
-        # The client has asked before, with the time that its request has.
+        # The client has already looked the name up, within the timeout of its request.
         found = await self.names.look_up(
             host, port, timeout_s=_AGAIN_SECONDS, family=family, proxy=host in self.proxies
         )
@@ -399,7 +400,7 @@ class _GuardedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Let the threads end, without waiting for a lookup that hangs."""
+        """Let the threads end, without waiting for a look-up that hangs."""
         self.names.close()
 
 
@@ -424,7 +425,7 @@ def _failure(exc: Exception, request_state: _RequestState, kind: str, timeout_s:
 def _describe(
     exc: Exception, chain: list[BaseException], request_state: _RequestState, timeout_s: float
 ) -> str:
-    """What went wrong, in fixed phrases, error numbers and class names."""
+    """Describe the failure in fixed phrases, error numbers and class names."""
     if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientOSError):
         if request_state.written:
             return f"timeout: no answer within {timeout_s:g} s"

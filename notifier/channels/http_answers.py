@@ -1,7 +1,7 @@
 """
-What an HTTP answer holds: its status line, its body within a bound, and when to try again.
+Parsing of HTTP answers: the status line, the bounded body, and when to try again.
 
-All of it is read from bytes and texts of a receiver that may send anything.
+The input comes from a receiver that may send anything.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import zlib
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-#: Bytes of an answer's body that are read, and that may come out of a compressed one.
+#: Maximum bytes that are read of an answer's body, and to which a compressed one is inflated.
 BODY_BYTES: Final = 64 * 1024
-#: A receiver may ask for at most an hour.
+#: Longest wait in seconds that a receiver may ask for.
 RETRY_AFTER_MAX: Final = 3600.0
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
@@ -21,9 +21,9 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r
 
 def parse_retry_after(value: str, now: float) -> float | None:
     """
-    Seconds that a `Retry-After` header asks for, at most an hour; None if it holds nothing usable.
+    Return the seconds that a `Retry-After` header asks for, at most an hour; None if it is not usable.
 
-    It holds seconds or an HTTP date; `now` is in Unix seconds.
+    The header holds seconds or an HTTP date; `now` is in Unix seconds.
     """
     value = value.strip()
     if value.isascii() and value.isdigit():
@@ -48,9 +48,9 @@ def status_of(answer: bytes | bytearray) -> int:
 
 def inflate(body: bytes, encoding: str) -> bytes:
     """
-    Undo gzip or deflate, up to the bound; a body that cannot be undone comes back as it is.
+    Decompress gzip or deflate, up to the bound; a body that cannot be decompressed stays as it is.
 
-    Compression was not asked for, but some receivers answer so.
+    Compression was not requested, but some receivers compress anyway.
     """
     if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
         return body
@@ -62,10 +62,10 @@ def inflate(body: bytes, encoding: str) -> bytes:
 
 def text_of(body: bytes, encoding: str) -> str:
     """
-    The text of a body in UTF-8; of one in UTF-16, which has a NUL beside each ASCII character, these.
+    Decode a body as UTF-8; if it looks like UTF-16, with a NUL next to each ASCII character, without NULs.
 
-    Nobody finds a secret in the midst of NULs, but whoever reads it without them does. `encoding` is how
-    the body is compressed, if it is.
+    The NULs would hide a secret from the search, but not from a reader to whom they are invisible.
+    `encoding` is the compression of the body, if any.
     """
     body = inflate(body, encoding)
     if body.count(0) * 3 > len(body):

@@ -2,7 +2,7 @@
 The log channel: one line per notification on standard output, for a log collector to pick up.
 
 The line is a JSON object of its own, not the message of a log record, so that standard output stays JSON
-Lines. It is written whole, in one call.
+Lines. It is written in a single call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class LogChannel(Channel):
     Attributes:
         form: `json`, or `text`; any other word means `json`.
         clock: Unix milliseconds, for the line's time.
-        stream: Where to; standard output as it is at the time of the send, by default.
+        stream: Where the line is written; None for standard output, looked up at each send.
     """
 
     form: str = "json"
@@ -48,7 +48,7 @@ class LogChannel(Channel):
         except ValueError as exc:
             return Outcome.transient(f"failed to write log line: {type(exc).__name__}")
         except OSError as exc:
-            # The stream keeps what it could not write, and it may come out with a later line.
+            # The stream still buffers what it could not write, and may write it with a later line.
             return Outcome.unknown(f"failed to write log line: {type(exc).__name__}")
         return Outcome.success()
 
@@ -84,7 +84,7 @@ def log_json(message: Message, now: int) -> str:
 
 def log_text(message: Message, now: int) -> str:
     """
-    The line as text; line breaks and what commands a terminal are written as escapes.
+    The line as text; line breaks and terminal control characters are written as escapes.
 
     `now` is in Unix milliseconds.
     """

@@ -1,10 +1,10 @@
 """
 The message that the e-mail channel sends.
 
-It is made of what cannot change between attempts, apart from its date and the attempt's id, which only
-headers hold. Text: every client shows it, and nothing in it is read as markup; beside it stands the page of
-HTML that a receiver's templates make, if it fits. Headers are put together here from parts that hold no
-control character, so none can begin another.
+It is made from values that cannot change between attempts, except its date and the attempt's id, which are
+only in headers. The body is plain text, which every client shows and none reads as markup. If a receiver's
+templates yield an HTML page, and it fits, the page is added as an alternative. Headers are built here from
+parts without control characters, so that no value can begin another header.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from notifier.contract import Message
 from notifier.routing.models import EmailConfig
 from syncer.rules.text import one_line, shown
 
-#: Bytes of the whole message; a server may announce less.
+#: Maximum bytes of the whole message; a server may announce less.
 MESSAGE_BYTES: Final = 512 * 1024
 SUBJECT_CHARS: Final = 500
-#: Characters of one fact or link below the body, and how many links are shown.
+#: Maximum characters of one fact or link below the body, and maximum number of links.
 FACT_CHARS: Final = 1000
 LINKS: Final = 20
-#: Bytes that headers must leave, or the mark of a cut would not fit.
+#: Bytes that the headers must leave, because the mark of a cut text would not fit otherwise.
 _LEAST_SPACE: Final = 1024
 
 _TEXT: Final = {
@@ -43,22 +43,22 @@ _HEADLINE: Final = {"Critical": "CRITICAL: ", "High": "HIGH: "}
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,60}")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+(?:\r\n [\x20-\x7e]+)*")
-#: The end of quoted-printable that was cut: less than an escape, or than a soft line break.
+#: An incomplete escape or soft line break at the end of quoted-printable text that was cut.
 _BROKEN_ESCAPE: Final = re.compile(rb"=[0-9A-F\r]?\Z")
 
 
 def mail(message: Message, envelope: EmailConfig, now: int, *, limit: int = MESSAGE_BYTES) -> bytes:
     """
-    The message as it goes on the wire, before dots are doubled; lines end in CRLF.
+    Return the message as it is sent, before dot-stuffing; lines end in CRLF.
 
     Args:
-        message: What to say.
+        message: The message to render.
         envelope: Sender and recipient, as `routing.mail` has checked them.
         now: Unix seconds, for the date.
-        limit: Bytes that it may have.
+        limit: Maximum size in bytes.
 
     Raises:
-        ValueError: its headers leave no space for a body, or one of them would hold what no header may.
+        ValueError: the headers leave no space for a body, or a header's value is not allowed.
     """
     spec = message.spec
     headline = "" if message.resolved else _HEADLINE.get(spec.priority, "")
@@ -102,7 +102,7 @@ def _lines(headers: dict[str, str]) -> str:
 
 
 def _page(message: Message) -> bytes:
-    """The page of HTML in base64; empty without one."""
+    """The HTML page in base64; empty without one."""
     page = message.words.payload if message.words else None
     if not isinstance(page, str) or not page:
         return b""
@@ -110,7 +110,7 @@ def _page(message: Message) -> bytes:
 
 
 def mail_facts(message: Message) -> str:
-    """The facts below the body, a line each, then the links."""
+    """The facts below the body, one per line, then the links."""
     spec = message.spec
     facts = {
         "Priority": spec.priority,
@@ -138,7 +138,7 @@ def mail_facts(message: Message) -> str:
 
 
 def subject_header(text: str) -> str:
-    """A subject as a header's value: as it is if it is short ASCII, else in encoded words."""
+    """A subject as a header's value: unchanged if it is short ASCII, else in encoded words."""
     text = _one_line(text)
     if len(text) > SUBJECT_CHARS:
         text = text[: SUBJECT_CHARS - 1] + "…"
@@ -172,25 +172,25 @@ def _short(text: str) -> str:
 
 
 def _quoted_printable(text: str) -> bytes:
-    # The function takes its line ends from the first one that it sees, and breaks with that.
+    # `b2a_qp` breaks lines with the first kind of line end that it finds in the text.
     encoded = binascii.b2a_qp(f"\r\n{text}".encode(), istext=True)
     return encoded.removeprefix(b"\r\n")
 
 
 def _cut_encoded(text: str, space: int) -> bytes:
-    """The text in quoted-printable, cut at a character and marked if it takes more than so much."""
+    """The text in quoted-printable; cut at a character and marked if it takes more than `space` bytes."""
     if len(text) <= space:
         encoded = _quoted_printable(text)
         if len(encoded) <= space:
             return encoded
     mark = _quoted_printable(f"\r\n{TRUNCATED}")
-    # Not a search: each encoding of so long a text holds the process up for milliseconds. A cut of the
-    # whole says how much of it fits, but for what its end costs.
+    # No binary search: each encoding of a long text blocks the process for milliseconds. Cutting the
+    # encoded text shows how much of it fits, apart from the cost of its end.
     encoded = _quoted_printable(text[:space])
     fits = _BROKEN_ESCAPE.sub(b"", encoded[: space - len(mark)])
     low = len(binascii.a2b_qp(fits).decode("utf-8", "ignore"))
     while True:
-        # A cut between CR and LF would leave a bare CR; a blank that ends a text takes more space.
+        # A cut between CR and LF would leave a bare CR; a blank at the end of a text takes more space.
         kept = _quoted_printable(text[:low].removesuffix("\r"))
         if len(kept) + len(mark) <= space:
             return kept + mark

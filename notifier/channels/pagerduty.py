@@ -1,15 +1,15 @@
 """
 The PagerDuty channel: Events API v2.
 
-The deduplication key is the object's name, as in the replaced controller, so repeats of one
-notification fall into one alert. A setting puts the namespace in front, because equal names in two
-namespaces would fall into one alert, too. The body is not sent; the details of the analysis are.
+The deduplication key is the object's name, as in the replaced controller, so repeats of one notification
+join one alert. A setting prepends the namespace, because equal names in two namespaces would share an alert
+too. The body is not sent; the details of the analysis are.
 
-A notification of an incident is more than the replaced controller knew. Its key is the incident's, its end
-closes the alert, and body, labels and links are sent. PagerDuty shows the details of the first event of an
-alert, and ignores the end of one that it does not know.
+A notification of an incident goes beyond the replaced controller. Its key is the incident's, the end of the
+incident resolves the alert, and body, labels and links are sent. PagerDuty shows the details of an alert's
+first event, and ignores a resolve event for an alert that it does not know.
 
-An event may hold 512 KiB. The root cause is cut first, then the longest remaining text, until the event
+An event may have 512 KiB. The root cause is cut first, then the longest remaining text, until the event
 fits, always at a code point.
 """
 
@@ -32,9 +32,9 @@ EVENT_BYTES: Final = 512 * 1024
 SUMMARY_CHARS: Final = 1024
 DEDUP_CHARS: Final = 255
 
-#: Service of a link whose target is shown as a picture.
+#: Service name of a link whose target is shown as an image.
 IMAGE: Final = "image"
-#: Where an alert's members come from: the first attribute that is there.
+#: Sources of an alert's members: the first attribute that is present and not empty.
 _MEMBERS: Final = {
     "source": ("instance", "cluster", "source", "namespace"),
     "component": ("component", "job", "app", "objectName", "label_namespace", "namespace"),
@@ -59,9 +59,9 @@ def pagerduty_channel(
     Args:
         http_client: Sends the requests.
         routing_key: Provider of the integration key.
-        url: Where to; PagerDuty's own address unless a receiver names another.
+        url: Address of the API; PagerDuty's own unless a receiver names another.
         dedup_namespace: Put the namespace before the deduplication key.
-        groups: Use Alertmanager's own key for what is a group of its alerts.
+        groups: Use Alertmanager's own key for a notification about a group of its alerts.
         timeout_s: Deadline of one request in seconds.
     """
     body = partial(pagerduty_body, dedup_namespace=dedup_namespace, groups=groups)
@@ -109,7 +109,7 @@ def pagerduty_payload(
 
 
 def _tell_incident(event: dict[str, Any], message: Message) -> None:
-    """Add what an alert has beyond the replaced controller's event."""
+    """Add the members that the replaced controller's event does not have."""
     spec, payload = message.spec, event["payload"]
     labels = {k: v for k, v in spec.extensions.items() if v and not k.startswith(OWN)}
     own = {"cluster": spec.cluster_id, "namespace": message.namespace, **labels}
@@ -136,7 +136,7 @@ def _dedup_key(message: Message, *, with_namespace: bool) -> str:
     dedup = message.incident or named
     if len(dedup) <= DEDUP_CHARS:
         return dedup
-    # Its head and a digest: names often differ only at the end.
+    # Keep the beginning and add a digest: names often differ only at the end.
     digest = hashlib.sha256(dedup.encode("utf-8", "replace")).hexdigest()[:16]
     return f"{dedup[: DEDUP_CHARS - 17]}~{digest}"
 
@@ -153,7 +153,7 @@ def pagerduty_body(
     The event as bytes, at most `limit` of them.
 
     Raises:
-        ValueError: what cannot be cut is larger than that.
+        ValueError: the parts that cannot be cut are larger than that.
     """
     event = pagerduty_payload(message, routing_key, dedup_namespace=dedup_namespace, groups=groups)
     details = event["payload"]["custom_details"]

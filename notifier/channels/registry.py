@@ -1,11 +1,11 @@
 """
-Channels by name, made from the routing in force.
+Channels by name, created from the current routing.
 
-A channel is made when its name is looked up, since it keeps nothing. Credentials are not part of it but are
-read from the routing at each send, so a rotated one serves the next call. A configured channel is
-never missing for a moment: the routing is replaced as a whole.
+A receiver's channel has no state, so it is created when its name is looked up. It holds no credentials but
+reads them from the routing at each send, so that the next call uses a rotated one. A configured channel is
+never missing, even for a moment: the routing is replaced as a whole.
 
-A name that no receiver carries, and a channel that is switched off, have no channel: upstream's
+There is no channel for a name that no receiver has, or for a channel that is switched off: upstream's
 permanent "channel not registered".
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class ChannelRegistry:
-    """Makes channels."""
+    """Creates channels."""
 
     def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
@@ -54,13 +54,13 @@ class ChannelRegistry:
     ) -> None:
         """
         Args:
-            routing: The snapshot in force.
-            http_client: Of the HTTP channels.
-            http_timeout: Seconds for one request, of every HTTP channel.
+            routing: Returns the current snapshot.
+            http_client: Client of the HTTP channels.
+            http_timeout: Seconds for one request of any HTTP channel.
             file: The file channel, None if it is switched off.
             log: The log channel, None if it is switched off.
             native: Kinds among `webhook` and `email` that are delivered here.
-            mail: Of the e-mail channels, None if they are switched off.
+            mail: Client of the e-mail channels, None if they are switched off.
             mail_timeout: Seconds for one SMTP session.
             dedup_namespace: Put the namespace before PagerDuty's deduplication key.
         """  # noqa: D205 - the class says what it is
@@ -76,7 +76,7 @@ class ChannelRegistry:
         }  # fmt: skip
 
     def channel(self, name: str) -> Channel | None:
-        """The channel of a name, None if there is none."""
+        """Return the channel of a name, None if there is none."""
         if local := self._local.get(name):
             return local
         target = self._routing().config.targets.get(name)
@@ -86,7 +86,7 @@ class ChannelRegistry:
         return channel
 
     def not_ready(self, name: str) -> str | None:
-        """Why a channel lacks a credential, None if it lacks none."""
+        """Return which credentials a channel lacks, as text; None if it lacks none."""
         missing = self._routing().missing(name)
         return f"credential {', '.join(missing)} is not there" if missing else None
 
@@ -125,7 +125,7 @@ class ChannelRegistry:
             authentication=self._authentication(name, config),
             in_clear=config.http_config.credentials_over_http,
             requests=payload if isinstance(payload, Requests) else None,
-            # Two entries that change places have each other's names.
+            # Two entries that swap places also swap names; this digest distinguishes them.
             origin=hashlib.sha256((ref or config.url).encode()).hexdigest()[:8],
             headers=config.headers,
             timeout_s=self._timeout,
@@ -145,7 +145,7 @@ class ChannelRegistry:
         config = target.config
         if not isinstance(config, EmailConfig) or not config.complete:
             return None
-        from notifier.channels.email import EmailChannel  # noqa: PLC0415 (1 MiB, switched off)
+        from notifier.channels.email import EmailChannel  # noqa: PLC0415 (1 MiB, loaded on use)
 
         ref = config.credential_ref
         return EmailChannel(
@@ -156,7 +156,7 @@ class ChannelRegistry:
         )
 
     def _secret(self, name: str, ref: str, written: str = "") -> Provider:
-        """Return what reads a credential of a channel; what is `written` serves where none is named."""
+        """Return the provider of a channel's credential; without a `ref` it returns `written`."""
 
         def read() -> str:
             if not ref:

@@ -1,11 +1,11 @@
 """
 The Slack channel: an incoming webhook and three blocks.
 
-Slack takes 150 characters in a header and 3000 in a section and refuses the whole message beyond
-that, which would be a permanent failure of the longest and often most important ones; so both are
-cut with a mark. It is told to parse nothing by itself (`verbatim`): else `@channel` and names of
-channels in plain words become mentions and links. Any 2xx is a delivery, whatever the body says.
-Slack knows no idempotency key: a repeat after an unknown outcome is a second message.
+Slack accepts 150 characters in a header and 3000 in a section, and refuses the whole message beyond that.
+The longest and often most important messages would fail permanently, so both texts are cut, with a mark.
+`verbatim` tells Slack to parse nothing by itself: otherwise `@channel` and channel names in plain text
+become mentions and links. Any 2xx is a delivery, whatever the body says. Slack has no idempotency key: a
+retry after an unknown outcome may be a second message.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from notifier.templates.places import escape_mrkdwn
 KIND: Final = "slack"
 HEADER_CHARS: Final = 150
 SECTION_CHARS: Final = 3000
-#: Characters of a body that are converted: markup takes some of them, empty lines and code fall away.
+#: Characters of a body that are converted: more than a section holds, because markup, empty lines and empty
+#: code blocks are dropped.
 SOURCE_CHARS: Final = 4 * SECTION_CHARS
 
 _EMOJI: Final = {"Critical": "🚨", "High": "⚠️", "Medium": "ℹ️", "Low": "💬"}  # noqa: RUF001 - upstream's
-#: Buttons of a message, and characters of one.
+#: Maximum number of buttons in a message, and maximum characters of a button's text.
 BUTTONS: Final = 10
 BUTTON_CHARS: Final = 75
 

@@ -1,7 +1,7 @@
 """
-Targets of HTTP requests: a URL that is a credential, and what of it must not come back in an excerpt.
+Targets of HTTP requests: a URL that is a credential, and the parts of it that no excerpt may contain.
 
-The text of an error names no part of a URL.
+Error texts contain no part of a URL.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from yarl import URL
 _BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
 #: Parts of a URL shorter than this are words, not secrets.
 _SECRET_CHARS: Final = 8
-#: Longer parts are words, too, up to twice that, if they are spelt like one.
+#: Longer parts, up to twice that length, are words too if they are spelt like one.
 _WORD: Final = re.compile(r"[a-z]+([-_.][a-z]+)*")
 
 
@@ -27,9 +27,9 @@ class Target:
 
     Attributes:
         url: Absolute http or https URL, treated as a credential.
-        secrets: Further texts that must not come back in an excerpt (keys inside the body).
-        own: The URL without what a message adds to it, empty if that adds nothing: what a message says is
-            no secret, and to look for a long text takes seconds.
+        secrets: Further texts that no excerpt may contain (keys inside the body).
+        own: The URL without the parts that a message adds, empty if it adds none. Those parts are no
+            secret, and searching an answer for a long text takes seconds.
         in_clear: Credentials may be sent over http://, because the operators' file says so.
     """
 
@@ -41,7 +41,7 @@ class Target:
 
 def parse_target(text: str) -> URL:
     """
-    Read a target's URL, escapes kept as written.
+    Parse a target's URL; escapes are kept as written.
 
     Raises:
         ValueError: not an absolute http or https URL; the text names no part of it.
@@ -63,7 +63,7 @@ def parse_target(text: str) -> URL:
 
 
 def secrets_of(target: Target) -> set[str]:
-    """The URL, its telling parts, what becomes of its user and password, and the declared secrets."""
+    """Return the URL, its secret parts, its user and password in Basic form, and the declared secrets."""
     own = target.own or target.url
     found = {own, *target.secrets}
     try:

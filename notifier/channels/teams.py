@@ -1,8 +1,8 @@
 """
 The Teams channel: an adaptive card to a Workflows webhook.
 
-The URL's signature is the credential. 202 means accepted, and no more can be known. A body may hold 28
-KiB: the longest text, in a block or in a fact, is cut at a code point, and this is repeated until the
+The URL's signature is the credential. 202 means accepted; nothing more can be learnt. A body may have
+28 KiB: the longest text, in a block or in a fact, is cut at a code point, and this is repeated until the
 body fits.
 """
 
@@ -21,7 +21,7 @@ from syncer.model.resource import Json
 KIND: Final = "teams"
 BODY_BYTES: Final = 28 * 1024
 
-#: Links of a card, and characters of the text of one.
+#: Maximum number of links in a card, and maximum characters of a link's text.
 ACTIONS: Final = 6
 ACTION_CHARS: Final = 75
 _HEADLINE: Final = {"Critical": ("CRITICAL: ", "attention"), "High": ("HIGH: ", "warning")}
@@ -96,11 +96,11 @@ def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
     The card as bytes, at most `limit` of them.
 
     Raises:
-        ValueError: what cannot be cut is larger than that.
+        ValueError: the parts that cannot be cut are larger than that.
     """
     payload = teams_payload(message)
     blocks: list[Json] = payload["attachments"][0]["content"]["body"]
-    # Each holder has its text under one member; the last block, the correlation id, is never cut.
+    # Each text as its object and member; the last block, the correlation id, is never cut.
     holders = [(block, "text") for block in blocks[:-1] if "text" in block]
     holders += [(fact, "value") for block in blocks[:-1] for fact in block.get("facts", ())]
     return cut_to_size(
@@ -109,7 +109,7 @@ def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
 
 
 def _shown(text: str) -> str:
-    """A text as it is shown; of one longer than a card may be, the rest is neither read nor weighed."""
+    """Return a text with safe links only; the part beyond the size of a card is dropped unprocessed."""
     return only_safe_links(head(text, BODY_BYTES))
 
 

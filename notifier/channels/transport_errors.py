@@ -1,10 +1,10 @@
 """
-Transport errors on the way to a receiver, in texts that may be recorded.
+Descriptions of transport errors that may be recorded.
 
-Texts of libraries hold URLs, host names and what a receiver answered, so none is ever used: a text is
-made of fixed phrases, error numbers and class names. What a receiver did answer is shown as an excerpt
-only, bounded, without control characters, and without every secret that the caller names, as it is or as
-a URL, JSON or HTML spells it.
+Texts of libraries contain URLs, host names and answers of receivers, so they are never used: a description
+consists of fixed phrases, error numbers and class names. A receiver's answer is recorded only as an
+excerpt: bounded, without control characters, and without the secrets that the caller names, whether they
+are plain or encoded as in a URL, JSON or HTML.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from notifier.contract import Outcome
 from syncer.model.conditions import bounded
 from syncer.rules.text import neutral
 
-#: Bytes of the sanitised excerpt.
+#: Maximum bytes of the sanitised excerpt.
 EXCERPT_BYTES: Final = 1024
-#: Characters of an answer that are looked at. One that is nothing but secrets leaves little of much, and
-#: the search for more of it would hold the event loop.
+#: Characters of an answer that are examined. An answer full of secrets leaves a short excerpt; examining
+#: more of it to fill the excerpt would block the event loop.
 _READ_CHARS: Final = 8 * EXCERPT_BYTES
 _LINKS: Final = 16
-#: Words as sentences have them, which a part of a URL may be: `Operations`, `alerts-Prod`.
+#: Words that occur in sentences; a part of a URL may be one: `Operations`, `alerts-Prod`.
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+([-_.][A-Z]?[a-z]+)*")
 #: Names of characters in HTML.
 _NAMED: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 
-#: OpenSSL's verify codes that happen; others are named by number.
+#: OpenSSL's verify codes that occur in practice; others are shown by number.
 _VERIFY: Final = {
     2: "unknown issuer",
     9: "certificate is not yet valid",
@@ -56,7 +56,7 @@ _VERIFY: Final = {
 
 
 def chain_of(exc: BaseException) -> list[BaseException]:
-    """The exception and what caused it, outermost first, up to a bound."""
+    """Return an exception and its causes, outermost first, at most `_LINKS`."""
     links: list[BaseException] = []
     pending: list[BaseException | None] = [exc]
     while pending and len(links) < _LINKS:
@@ -72,10 +72,10 @@ def chain_of(exc: BaseException) -> list[BaseException]:
 
 def lasting_fault(links: Sequence[BaseException], *, written: bool) -> Outcome | None:
     """
-    The outcome of a call that was ended here, or that no later one can better as things are; else None.
+    Return the outcome of a call that was withheld, or that would fail the same way again; else None.
 
-    It was withheld, the address is denied or, where nothing was `written` yet, the certificate was not
-    accepted, in upstream's words.
+    It would fail again if the address is denied or, unless something was `written`, the certificate was
+    rejected. The text about the certificate is upstream's.
     """
     if isinstance(links[0], Withheld):
         return WITHHELD
@@ -83,7 +83,7 @@ def lasting_fault(links: Sequence[BaseException], *, written: bool) -> Outcome |
         if isinstance(link, EgressDenied):
             return Outcome.permanent(f"egress denied: {link}")
     for link in () if written else links:
-        # A library's own wrapper is of this type, too, and has no code.
+        # The HTTP library's wrapper is of this type too, but has no code.
         number = getattr(link, "verify_code", None)
         if isinstance(link, ssl.SSLCertVerificationError) and number is not None:
             why = _VERIFY.get(number, f"verify code {number}")
@@ -94,18 +94,18 @@ def lasting_fault(links: Sequence[BaseException], *, written: bool) -> Outcome |
 
 
 def describe(links: Iterable[BaseException]) -> str:
-    """The phrase for the first link that has one; empty if none has."""
+    """Return the phrase for the first exception that has one; empty if none has."""
     return next((text for text in map(_describe, links) if text), "")
 
 
 def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
     """
-    The part of a bounded answer that may be recorded, at most `EXCERPT_BYTES` of UTF-8.
+    Return the part of a bounded answer that may be recorded, at most `EXCERPT_BYTES` of UTF-8.
 
-    None of the secrets comes back in it, whatever they look like.
+    It contains none of the secrets, whatever they look like.
     """
     if len(text) > _READ_CHARS:
-        # Of a token that is cut, nobody would know the half.
+        # Cut at a separator: half of a token would not be recognised as a secret.
         end = max(text.rfind(blank, 0, _READ_CHARS) for blank in " \n,")
         text = text[: end if end > 0 else _READ_CHARS]
     if known := frozenset(secrets) - {""}:
@@ -115,19 +115,19 @@ def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
 
 @lru_cache(maxsize=64)
 def _finder(secrets: frozenset[str]) -> re.Pattern[str]:
-    """Find secrets however they are spelt, the longest first, for one may be a part of another."""
+    """Compile a pattern for secrets in any encoding, the longest first, as one may be part of another."""
     ordered = sorted(secrets, key=len, reverse=True)
     return re.compile("|".join(map(_forms, ordered)))
 
 
 def _forms(secret: str) -> str:
-    """Pattern of a secret; one that is a word is found as it is written, for sentences hold it as well."""
+    """Pattern of a secret; case matters in one that is a word, because sentences contain it as well."""
     forms = f"{re.escape(secret)}|{''.join(map(_spellings, secret))}"
     return forms if _WORD.fullmatch(secret) else f"(?i:{forms})"
 
 
 def _spellings(character: str) -> str:
-    """Pattern of a character in a URL (also one inside another), in JSON, in HTML, and as it is."""
+    """Pattern of a character as it is, and as encoded in a URL (once or twice), in JSON and in HTML."""
     if character.isascii() and character.isalnum():
         return character
     code = ord(character)
@@ -141,7 +141,7 @@ def _spellings(character: str) -> str:
         rf"\\?{re.escape(character)}",
         *([r"\+"] if character == " " else []),
     )
-    # Atomic: some forms are the same text, and each would be tried with each of all the others.
+    # Atomic: some forms match the same text, and backtracking would try every combination of them.
     return f"(?i:(?>{'|'.join(forms)}))"
 
 

@@ -1,7 +1,7 @@
 """
-The channel of a vendor: one secret, one JSON body made of a message, and one POST.
+The channel of a vendor: one secret, one JSON body made from a message, and one POST.
 
-The secret is read at each send. It is the address, or, where a receiver names one, a key within the body.
+The secret is read at each send. It is the URL, or, if the channel has a fixed URL, a key inside the body.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class VendorChannel(Channel):
     Sends to one receiver; its repr shows nothing.
 
     Attributes:
-        kind: As texts name the channel (`slack`).
+        kind: Name of the channel in texts (`slack`).
         secret: Provider of the credential.
-        named: What texts call an empty one (`slack webhook URL`).
-        body: Makes the bytes of a message; given the secret, too.
+        named: Name of the credential in the error for an empty one (`slack webhook URL`).
+        body: Returns the bytes to send, given the message and the secret.
         timeout_s: Deadline of one request in seconds.
-        url: Where to, if that is not the secret.
+        url: Address of the vendor; empty if the secret is the address.
     """
 
     http_client: HttpClient

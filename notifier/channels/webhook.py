@@ -1,22 +1,22 @@
 """
-The webhook channel: our own JSON to any HTTP receiver, by the Standard Webhooks rules.
+The webhook channel: the project's own JSON to any HTTP receiver, by the Standard Webhooks rules.
 
-Body, in this order, members that are empty left out::
+Body, in this order, without empty members::
 
     {"version": 1, "id": key, "uid", "namespace", "name", "type", "priority", "subject", "body",
      "severity", "phase", "reviewSource", "clusterID", "remediationRequest",
      "metadata": {flat key: text}, "actionLinks": [{"service", "url", "label"}]}
 
-It holds no time, no attempt number and nothing of the object that may change, so every attempt
-sends the same bytes under the same key. `webhook-id` is that key, constant over attempts. With a
-secret configured, `webhook-timestamp` and `webhook-signature` are added; during a rotation the
-provider gives the old and the new secret and the message is signed with both. A bearer token or a
-user and password go into the `Authorization` header; they are read at each send as well.
+The body contains no time, no attempt number and no part of the object that may change, so every attempt
+sends the same bytes under the same key, `webhook-id`. With a secret configured, `webhook-timestamp` and
+`webhook-signature` are added; during a rotation the provider returns the old and the new secret, and the
+message is signed with both. A bearer token, or a user and password, go into the `Authorization` header;
+they are read at each send as well.
 
-An entry of the routing file may say what is sent instead, and how answers are read.
+An entry of the routing file may define other requests, and how their answers are read.
 
-Unlike with the other receivers, 409 to our own JSON is *unknown*: by the idempotency rules it means that an
-earlier request with this key is being processed.
+Unlike in other channels, 409 to this JSON is *unknown*: by the idempotency rules it means that an earlier
+request with the same key is still being processed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ KIND: Final = "webhook"
 #: Lengths in bytes that a signing secret may have.
 SECRET_BYTES: Final = range(24, 65)
 _IN_PROGRESS: Final = 409
-#: Characters from which the value of a header may be a secret.
+#: Length in characters from which a header's value is treated as a secret.
 _SECRET_CHARS: Final = 8
-#: Bytes of a body.
+#: Maximum size of a body in bytes.
 _BODY_BYTES: Final = 1 << 20
 #: Returns the value of a header, and the texts in it that are secret.
 Authentication = Callable[[], tuple[str, tuple[str, ...]]]
@@ -90,11 +90,11 @@ class WebhookChannel(Channel):
         http_client: Sends the requests.
         url: Provider of the URL.
         secrets: Provider of the signing secrets, newest first; none means unsigned.
-        authentication: Makes the value of `Authorization`, and names what is secret in it; None for none.
-        in_clear: Send it over http:// as well.
+        authentication: Returns the value of `Authorization` and its secret parts; None for no header.
+        in_clear: Send credentials over http:// as well.
         requests: The operator's own requests, None for the standard one.
-        origin: Tells the receiver from others of the same name, before or after.
-        headers: Further ones.
+        origin: Distinguishes the receiver from earlier and later ones of the same name.
+        headers: Additional headers.
         timeout_s: Deadline of one request in seconds.
         clock: Unix milliseconds, for the signature.
     """
@@ -187,9 +187,9 @@ class WebhookChannel(Channel):
 
 def _judged(requests: Requests, target: Target, made: Made, outcome: Outcome, text: str) -> Outcome:
     """
-    The outcome of an answer, by what the receiver's entry says of its answers.
+    Return the outcome of an answer, by the rules of the routing entry for its answers.
 
-    An id that holds a secret of the request is none: it would be on record.
+    An id that contains a secret of the request is ignored, because ids are recorded.
     """
     try:
         answer = orjson.loads(text)
@@ -219,7 +219,7 @@ def _judged(requests: Requests, target: Target, made: Made, outcome: Outcome, te
 
 
 def body_of(made: Made, message: Message) -> bytes:
-    """The body of a request; ValueError for one that no receiver takes."""
+    """Return the body of a request; ValueError if it is larger than `_BODY_BYTES`."""
     given = webhook_payload(message) if made.body is None else made.body
     body = given.encode("utf-8", "replace") if isinstance(given, str) else encode(given)
     if len(body) > _BODY_BYTES:

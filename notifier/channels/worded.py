@@ -1,8 +1,8 @@
 """
-A channel whose messages are worded by the operators' templates.
+A channel whose messages are rendered with the operators' templates.
 
-Templates that do not fit a notification, or are not rendered in time, keep nobody from being told: the
-usual text goes out, and the outcome says so.
+If the templates do not fit a notification, or are not rendered in time, the usual text is sent, and the
+outcome says so. Only a webhook with requests of its own has no usual text: then nothing is sent.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from notifier.templates.request import Requests
 from notifier.templates.wording import Wording
 from syncer.runtime.offload import SMALL, offload
 
-#: For the words, and the wait for those of others: the send that follows has its whole time.
+#: Seconds to render the templates, including the wait for other messages; the send keeps its full timeout.
 _SECONDS: Final = GRACE / 2
 
-#: Alerts of which each may be held against all others at once; of more, that may take long.
+#: Most alerts with which templates that have lists are rendered on the event loop. A template may compare
+#: each alert with all others, so more alerts may take long and are rendered in a thread.
 _ALERTS: Final = 16
 
 _log = logging.getLogger("ledger.delivery")
 
 
 class WordedChannel(Channel):
-    """Words each message, and has a channel send it."""
+    """Renders each message with the templates, and sends it through another channel."""
 
     def __init__(self, channel: Channel, wording: Wording) -> None:
-        """`wording` is of the channel's kind."""
+        """`wording` must be compiled for the channel's kind."""
         self._channel = channel
         self._wording = wording
         self.timeout_s = channel.timeout_s
@@ -39,9 +40,9 @@ class WordedChannel(Channel):
         self.keeps_state = channel.keeps_state
 
     async def send(self, message: Message) -> Outcome:
-        """Word and send; an outcome names the templates, and why they did not fit."""
+        """Render and send; the outcome names the templates, and why they did not fit."""
         unworded = ""
-        # What the receiver of such requests takes is known to the entry alone.
+        # Only the entry says what the receiver of such requests accepts, so there is no usual text to send.
         own = isinstance(self._wording.payload, Requests)
         try:
             seen, size = message, message.size

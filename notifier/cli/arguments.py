@@ -1,5 +1,5 @@
 """
-All commands with their options. A command is one module of its name, which is imported when it runs.
+All commands with their options. Each command is one module, which is imported when the command runs.
 
 This module is imported for `--help`, so it imports nothing that takes time.
 """
@@ -12,12 +12,12 @@ from typing import Any, Final, NamedTuple
 
 from syncer.cli import arguments
 
-#: Those of the CRD; a test compares.
+#: The values that the CRD allows; a test compares them.
 TYPES: Final = ("Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion")
 PRIORITIES: Final = ("Critical", "High", "Medium", "Low")
 
 _SAME: Final[dict[str, Any]] = {}
-#: Each option, by its name without dashes; names without an entry here are arguments.
+#: Every option by its name without dashes; names that are not listed here are positional arguments.
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "config": {
         "metavar": "FILE", "help": "settings file (default: the pod's own, if there is one)",
@@ -55,8 +55,8 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "render": {
         "action": "store_true",
-        "help": "show what they would get of the --notification, in the words of their templates; exit with"
-        " 1 if these do not fit",
+        "help": "show the messages that they would get for --notification, rendered by their templates;"
+        " exit with 1 if a template does not fit",
     },
     "expect": {
         "metavar": "RECEIVER,...", "help": "exit with 1 unless exactly these receivers get it",
@@ -89,13 +89,13 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
 _FILES: Final = {"config": _SAME, "routing": _SAME}
 _FORMS: Final = {"output": {"choices": ("tree", "json"), "default": "tree"}}
 _ROUTES: Final = (
-    "exit codes: 0 done, and as expected; 1 other receivers than expected, some that refuse it, or"
-    " templates that do not fit; 2 wrong usage, or files that the controller refuses"
+    "exit codes: 0 done, and as expected; 1 the receivers differ from --expect, one refuses the"
+    " notification, or a template does not fit; 2 wrong usage, or files that the controller refuses"
 )
 
 
 class Command(NamedTuple):
-    """A command: what it does, its options with what differs for it, exit codes, and commands below it."""
+    """A command: its help, its options with their changes to `OPTIONS`, its exit codes, its subcommands."""
 
     help: str
     options: Mapping[str, dict[str, Any]]
@@ -103,11 +103,11 @@ class Command(NamedTuple):
     below: Mapping[str, Command] | None = None
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add its options to its parser."""
+        """Add the options and subcommands to the command's parser."""
         parser.epilog = self.epilog
         arguments.add_options(parser, self.options, OPTIONS)
         if self.below is not None:
-            # One that has options works without any of them.
+            # A command with options of its own also works without a subcommand.
             commands = parser.add_subparsers(
                 dest="action", metavar="|".join(self.below), required=not self.options
             )

@@ -1,9 +1,9 @@
 """
 `notifier check`: all mistakes in the files of the controller and the gateway, which stop at the first.
 
-The files are read with the controller's own code, so what the controller refuses is an error here, in the
-same words. Added are findings that matter only before a rollout: receivers that no route leads
-to, secrets in files that many may read, credentials that cannot be what their channel needs.
+The files are read with the controller's own code, so everything that the controller refuses is an error
+here, with the same text. Further findings matter only before a rollout: receivers that no route leads to,
+secrets in files that many may read, credentials that cannot be what their channel needs.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from syncer.yamlfile import Document, read_file
 
 def of_unread(error: ConfigError, path: Path, option: str) -> Finding:
     """
-    Return the finding for a file that is not YAML, or not there.
+    Return the finding for a file that is missing or not YAML.
 
     Args:
-        error: What its reading has raised.
+        error: The error that reading the file has raised.
         path: The file.
-        option: That names it.
+        option: The option that names the file.
     """
     text = str(error).removeprefix(f"{path}: ")
     fix = "correct the line" if error.line else fix_of_unread(text, option)
@@ -56,7 +56,7 @@ def of_unread(error: ConfigError, path: Path, option: str) -> Finding:
 
 
 def fix_of_unread(text: str, option: str) -> str:
-    """Return what to do about a file that is no text, or not there; the text of the fault may name it."""
+    """Return the fix for a file that is missing or not a text, by the text of its fault."""
     return (
         "save it in UTF-8" if text.endswith(" not UTF-8") else f"name a readable file with {option}"
     )
@@ -69,10 +69,10 @@ def of_fault(
     Return the finding for a fault.
 
     Args:
-        fault: Of a file.
+        fault: A fault in a file.
         source: The file.
-        added: What to do about keys that are required, by path.
-        page: Says what the keys take.
+        added: Fixes for required keys that are missing, by path.
+        page: The page that documents the keys.
     """
     name = keys_of(fault.group).get(fault.path.rpartition(".")[2])
     field = fault.group.model_fields.get(name) if name else None
@@ -94,12 +94,12 @@ _ADDED: Final = {
     "redis.url": "add it: redis: {url: 'redis://HOST:6379/0'}",
     "datastorage.url": "add it: datastorage: {url: 'https://HOST'}",
 }
-#: Hosts of which a URL opens a channel to whoever knows it.
+#: Hosts where whoever knows a URL can send to its channel.
 _SECRET_HOSTS: Final = (
     "hooks.slack.com", "discord.com", "discordapp.com", "outlook.office.com", "webhook.office.com",
     "logic.azure.com", "powerplatform.com",
 )  # fmt: skip
-#: Severity, what is wrong and what to do, by the kind of finding.
+#: Severity, message and fix, by the kind of finding.
 _SAID: Final = {
     "password shown": (
         Severity.WARNING, "holds a password, visible to every reader of this file",
@@ -145,7 +145,7 @@ _SAID: Final = {
         "set {key} in the settings file, or remove the list",
     ),
     "no directory": (
-        Severity.ERROR, "cannot be read ({fault}): deliveries that need a credential are held",
+        Severity.ERROR, "cannot be read ({fault}): deliveries that need a credential wait",
         "mount the credentials there, or name the directory: delivery.credentials.dir",
     ),
     "credential missing": (
@@ -221,11 +221,11 @@ def check(
     files: Files, *, credentials: Path | None = None
 ) -> tuple[list[tuple[str, Finding]], list[str]]:
     """
-    Look at all files; without `credentials` at the directory that the settings name.
+    Check all files; without `credentials`, use the directory that the settings name.
 
     Returns:
-        Findings, each with the file that it is about; and what was not looked at, and why. What looks
-        like a slip is an error of a file that is checked.
+        Findings, each with the file that it is about; and which files were not checked, and why. A key that
+        looks like a typo is an error here.
     """
     found: list[tuple[str, Finding]] = []
     said = list(files.remarks)
@@ -235,7 +235,7 @@ def check(
         found += [(str(files.settings), finding) for finding in findings]
         said += unread
     if files.gateway is not None:
-        from notifier.cli.gatewaychecking import of_gateway  # all of the gateway, for this alone
+        from notifier.cli.gatewaychecking import of_gateway  # loads all of the gateway
 
         findings, unread = of_gateway(files.gateway, in_pod=files.in_pod)
         found += [(str(files.gateway), finding) for finding in findings]
@@ -276,14 +276,14 @@ def _settings(path: Path, *, in_pod: bool) -> tuple[Settings | None, list[Findin
 def _with_secrets(
     source: Document, *, in_pod: bool
 ) -> tuple[Mapping[str, Any], list[Finding], list[str]]:
-    """Put what files of secrets hold into the settings; outside the pod they may be missing."""
+    """Put the contents of secret files into the settings; outside the pod the files may be missing."""
     try:
         return with_redis_secrets(source.values, os.environ), [], []
     except ConfigError as error:
         key = error.path.removeprefix("redis.")
         redis = source.values.get("redis")
         known = {k: v for k, v in redis.items() if k not in _SECRET_FILES} if redis else {}
-        # The rest is checked all the same.
+        # Check the rest all the same.
         document = {**source.values, "redis": {"url": "redis://unknown", **known}}
         if key in _SECRET_FILES and "cannot be read" in str(error) and not in_pod:
             return document, [], [f"{error.path} is not checked: its file does not exist here"]
@@ -336,7 +336,7 @@ def _unused(config: RoutingConfig) -> Iterator[Finding]:
     last = {receiver.name: receiver for receiver in config.receivers}
     for receiver in config.receivers:
         routes = leading.get(receiver.name, ())
-        # Of those without a name, and of those that another one replaces, something is said already.
+        # Receivers without a name, or replaced by another one of the same name, have a finding already.
         if not receiver.name or last[receiver.name] is not receiver or set(routes) - never.keys():
             continue
         why = f"only {routes[0]} names it, and never matches" if routes else "no route names it"
@@ -355,7 +355,7 @@ def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
 
 
 def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, dict[str, object]]]:
-    """Yield the key, the kind of finding and its words, of each mistake in one entry."""
+    """Yield each mistake in one entry: its key, the kind of finding and the words for its text."""
     if entry.http_config.bearer_token:
         yield "httpConfig.bearerToken", "secret shown", {"what": "token", "key": "bearerTokenRef"}
     if entry.http_config.basic_auth.password:
@@ -428,7 +428,7 @@ def _credentials(config: RoutingConfig, place: Path) -> Iterator[tuple[str, Find
 
 
 def _wrong(kind: str, path: str, value: str) -> tuple[str, str] | None:
-    """Say why a value cannot be what its channel needs; quotes nothing of it."""
+    """Return why a value cannot be what its channel needs, without quoting it; None if it can."""
     if kind == "pagerduty" and ("://" in value or any(c.isspace() for c in value)):
         return "no routing key", ""
     if kind not in {"slack", "teams", "webhook"} or not path.endswith("].credentialRef"):
@@ -441,7 +441,7 @@ def _wrong(kind: str, path: str, value: str) -> tuple[str, str] | None:
 
 
 def _exposed(place: Path, name: str) -> Iterator[tuple[str, Finding]]:
-    # A volume of the kubelet's is swapped as a whole by this link; only the pod sees its files.
+    # This link marks a volume of the kubelet, whose files only the pod sees.
     if (place / "..data").is_symlink():
         return
     with suppress(OSError):

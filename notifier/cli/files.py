@@ -26,14 +26,14 @@ from syncer.yamlfile import read_file
 @dataclass(frozen=True, slots=True)
 class Files:
     """
-    The files that a command looks at.
+    The files that a command reads.
 
     Attributes:
-        settings: The settings file, None if there is none to look at.
-        routing: The routing file, None if there is none to look at.
-        in_pod: Whether this is a pod, so that whatever is missing is missing.
-        remarks: What is not looked at, and why.
-        gateway: The gateway's file, None if there is none to look at.
+        settings: The settings file, None if there is none to read.
+        routing: The routing file, None if there is none to read.
+        in_pod: Whether this process runs in a pod, where a missing file is a mistake.
+        remarks: Which files are not checked, and why.
+        gateway: The gateway's file, None if there is none to read.
     """
 
     settings: Path | None
@@ -47,12 +47,12 @@ def files_of(options: argparse.Namespace) -> Files:
     """
     Find the files.
 
-    What options or $ROUTING_CONFIG_PATH name is taken as it is, there or not. Without them it is the pod's
-    own file, if there is one; and the pod's routing does not belong to settings that were named. A
-    gateway's file may be looked at alone.
+    A file that an option or $ROUTING_CONFIG_PATH names is used, whether or not it exists. Otherwise the
+    pod's own file is used, if there is one; outside a pod, only if no option names settings or routing. A
+    gateway's file may be checked alone.
 
     Raises:
-        ConfigError: there is neither settings nor routing.
+        ConfigError: there is neither a settings file nor a routing file.
     """
     in_pod = NAMESPACE_FILE.exists()
     named = options.config or options.routing
@@ -81,7 +81,7 @@ def files_of(options: argparse.Namespace) -> Files:
 
 
 def native_kinds(settings: Settings | None) -> frozenset[str]:
-    """Kinds of channels that are delivered here; all possible ones without settings."""
+    """Return the channel kinds that are delivered here; without settings, all possible ones."""
     return settings.delivery.native if settings is not None else QUALIFIED_IF_NATIVE
 
 
@@ -94,7 +94,7 @@ def load(files: Files) -> Loaded:
     settings = None
     if files.settings is not None:
         source = read_file(files.settings)
-        # Where Redis is does not matter here, and the files that say so may be out of reach.
+        # The URL of Redis does not matter here, and the files that hold it may be out of reach.
         redis = {"url": "redis://unknown"}
         settings = build(
             Settings, {**source.values, "redis": redis}, source, constants=constants_of(os.environ)

@@ -23,7 +23,7 @@ from syncer.model.finding import Finding, Severity
 from syncer.yamlfile import Document, read_file
 
 _PAGE: Final = "docs/gateway-configuration.md"
-#: What to do, by a part of what is wrong.
+#: Fixes, by a part of the message.
 _FIXES: Final = {
     "an entry for each sender": "add it: sources: [{name: NAME, kind: KIND, namespace: NS, auth: …}]",
     "must be one of": "write one of these",
@@ -41,9 +41,9 @@ _FIXES: Final = {
 
 def of_gateway(path: Path, *, in_pod: bool) -> tuple[list[Finding], list[str]]:
     """
-    Return findings about a gateway's file, and what was not looked at, and why.
+    Return findings about a gateway's file, and which files were not checked, and why.
 
-    In a pod (`in_pod`) whatever is missing is missing.
+    In a pod (`in_pod`) a missing file is a mistake.
     """
     try:
         source = read_file(path)
@@ -73,7 +73,7 @@ def of_gateway(path: Path, *, in_pod: bool) -> tuple[list[Finding], list[str]]:
 
 
 def _weak(loaded: Loaded, source: Document) -> Iterator[Finding]:
-    """Say what a source's proof does not prove."""
+    """Yield warnings about what a source's signature does not prove."""
     keys: dict[str, str] = {}
     for number, (read, auth) in enumerate(loaded.sources.values()):
         given, at = auth.signature, f"sources[{number}].auth.signature"
@@ -85,7 +85,9 @@ def _weak(loaded: Loaded, source: Document) -> Iterator[Finding]:
             yield warning(text, "have the sender use structured mode, or ask for another proof")
         if read.options.timeless and read.window:
             fix = "have the sender sign the time (timestampHeader), or ask for another proof"
-            yield warning("covers no time, so a repeat on purpose is never a new notification", fix)
+            yield warning(
+                "covers no timestamp, so an intended repeat never creates a new notification", fix
+            )
         if others := {keys[file] for file in given.key_files if file in keys}:
             text = f"shares a key with {min(others)}: what was sent to one can be sent to the other"
             yield warning(text, "give each source a key of its own")
@@ -100,7 +102,7 @@ def _of(fault: Fault, source: Document) -> Finding:
 
 
 def _named(loaded: Loaded) -> Iterator[tuple[str, tuple[str, ...], Callable[[bytes], object]]]:
-    """Yield the files of secrets that are named in one place, and what checks each."""
+    """Yield each path that names secret files, the files, and the function that checks a secret."""
     for number, (_, auth) in enumerate(loaded.sources.values()):
         at = f"sources[{number}].auth"
         if auth.bearer:
@@ -126,7 +128,7 @@ def _certificates(loaded: Loaded) -> Iterator[tuple[str, str]]:
 def _secrets(
     at: str, files: Sequence[str], check: Callable[[bytes], object], source: Document
 ) -> Iterator[Finding]:
-    """Look at each file; one that cannot be used is an error if no other of them can be."""
+    """Check each file; one that cannot be used is an error if none of them can, else a warning."""
     values, faults = read_secrets(files, check)
     severity = Severity.WARNING if values else Severity.ERROR
     for number, file in enumerate(files):

@@ -1,8 +1,8 @@
 """
 Run the controller and the gateway, check their files, and send test notifications.
 
-A command is one module, which is imported when the command runs, so that `--help` is quick. The modules of
-`run` and `gateway` import what they need only once signals are handled, from their first moment.
+A command is one module, which is imported when the command runs, so that `--help` is quick. The module of
+`run` and `gateway` handles signals first and imports everything else afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from syncer.cli.arguments import Version
 from syncer.cli.exits import OK, USAGE, failed, finish
 from syncer.model.errors import LedgerError
 
-#: The grace period of the pods of the replaced controller, from which no argument of theirs tells.
+#: Grace period of the replaced controller's pods; none of their arguments contains it.
 THEIR_GRACE: Final = "10s"
 
 
@@ -30,20 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _begun(arguments: Sequence[str] | None, lasting: list[argparse.Namespace]) -> int:
-    """Run a command that is over soon, and return its exit code; of another one, add the options."""
+    """Run a short command and return its exit code; of a long-running one, add the options to `lasting`."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.replacing and options.command is not None:
         parser.error("give --config after the command")
     if options.replacing:
-        # As the replaced controller is started.
+        # The replaced controller is started with these arguments.
         options = parser.parse_args(["run", "--config", options.replacing])
         options.grace = THEIR_GRACE
     if options.command is None:
         parser.print_help(sys.stderr)
         return USAGE
     if options.command == "run" or (options.command == "gateway" and options.action is None):
-        # It ends in its own way.
+        # A long-running command handles its end itself.
         lasting.append(options)
         return OK
     return _run(options)
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     parser.add_argument(
         "-config", "--config", metavar="FILE", dest="replacing",
-        help="without a command: run the controller as in place of Kubernaut's, whose arguments these are",
+        help="without a command: run the controller in place of Kubernaut's, which takes this argument",
     )  # fmt: skip
     parser.set_defaults(grace="", action=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _payload(loaded: Loaded, options: argparse.Namespace) -> tuple[Source, Incoming]:
-    """Read the payload, within the bound of the server, for the source that is named."""
+    """Read the payload for the named source, up to the size limit of the server."""
     if options.source not in loaded.sources:
         names = ", ".join(sorted(loaded.sources))
         raise ConfigError(f"there is no source {options.source}; the file has {names}")

@@ -1,9 +1,9 @@
 """
-Controller and gateway as processes: how they begin, and how they end, whatever hangs.
+The controller and the gateway as processes: how they start, and how they end even if a thread hangs.
 
-Signals are handled from the first moment: process 1 of a container ignores a signal without a handler and
-would be killed in the middle of its first sends. Until there is something to drain, a signal ends the
-process at once; after the drain, another one changes nothing.
+Signals are handled from the first moment: process 1 of a container ignores a signal that has no handler,
+and would then be killed in the middle of its first sends. Until there is something to drain, a signal ends
+the process at once; after the drain, another one changes nothing.
 
 A thread that hangs in a dead name server or a dead disk cannot be cancelled, and the interpreter waits
 for every thread at its end. The process therefore ends without waiting for such threads.
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from notifier.gateway import settings as gateway_settings
     from syncer.runtime.stalls import LoopWatch
 
-    #: What a program has read of its files, and what runs with that until SIGTERM.
+    #: The settings that a program has read, and the function that runs with them until SIGTERM.
     Program = tuple[
         settings.Loaded | gateway_settings.Loaded,
         Callable[[Any, LoopWatch], Coroutine[Any, Any, None]],
     ]
 
-#: Seconds that threads have to end after everything else has.
+#: Seconds for threads to end after everything else has ended.
 _LAST: Final = 1.0
 
 
@@ -47,7 +47,7 @@ def named(config: str) -> str:
     Return the file that `--config` names.
 
     Raises:
-        ConfigError: there is none; the option may not have been given.
+        ConfigError: there is no such file; the option may not have been given.
     """
     if not os.path.exists(config):  # noqa: PTH110 - unlike Path, it raises nothing in a closed folder
         raise ConfigError(f"there is no {config}: name the settings with --config FILE")
@@ -55,7 +55,7 @@ def named(config: str) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    """`notifier run`, `notifier gateway`: until SIGTERM; returns the exit code, or exits with it."""
+    """Run the controller or the gateway until SIGTERM; returns the exit code, or exits with it."""
     return serve(partial(_controller if options.command == "run" else _gateway, options))
 
 
@@ -75,7 +75,7 @@ def _gateway(options: argparse.Namespace) -> Program:
 
 def serve(prepare: Callable[[], Program]) -> int:
     """
-    Run what `prepare` returns until SIGTERM, and return the exit code; if a thread hangs, exit with it.
+    Run the program of `prepare` until SIGTERM, and return the exit code; if a thread hangs, exit with it.
 
     `prepare` imports and reads what the program needs; it may raise ConfigError.
     """
@@ -83,7 +83,7 @@ def serve(prepare: Callable[[], Program]) -> int:
 
 
 def _at_once(_number: int, _frame: object) -> None:
-    # An exception would come out of whatever is being imported, and some extensions crash at that.
+    # An exception would be raised inside whatever is being imported, and some extension modules crash then.
     os._exit(0)
 
 

@@ -1,8 +1,8 @@
 """
 `notifier routes`: the routing tree, and who would get a notification, by the controller's own rules.
 
-Each route is a line with its conditions, its receiver and a remark. What the receivers would get is made by
-the channels' own code, without their credentials.
+Each route is a line with its conditions, its receiver and a remark. The messages that the receivers would
+get are made by the channels' own code, without credentials.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from syncer.model.resource import Json
 from syncer.rules.text import plain
 
 #: Stands for a credential.
-_SECRET: Final = "(a credential)"  # noqa: S105 (it is none)
+_SECRET: Final = "(a credential)"  # noqa: S105 (a placeholder)
 
 
 def rendered(config: RoutingConfig, document: Json, channel: str) -> Json:
     """
-    Return what a channel's receiver would get of a notification.
+    Return the payload that a channel's receiver would get for a notification.
 
-    `problem` is why its templates do not fit, so that the notification's own text is sent; empty if they
-    do, or there are none.
+    `problem` says why its templates do not fit, so that the notification's own text is sent; empty if they
+    fit, or there are none.
 
     Raises:
         ValueError: the notification is not of the schema's shape.
@@ -84,7 +84,7 @@ def _payload(kind: str, message: Message) -> Any:
 
 
 def drawing(config: RoutingConfig, remark: Callable[[Route], str]) -> list[str]:
-    """Draw the tree; a remark is what is said of a route, at the end of its line."""
+    """Draw the tree; `remark` returns the text at the end of a route's line."""
     rows = [
         (f"{branch}{conditions(route)} → {route.receiver or 'nobody'}", remark(route))
         for branch, route in _branches(config.route, "", "")
@@ -112,7 +112,7 @@ def _branches(route: Route, own: str, below: str) -> Iterator[tuple[str, Route]]
 
 
 def never_matching(config: RoutingConfig) -> dict[str, str]:
-    """Return why routes never match, by their paths; what is below such a route is among them."""
+    """Return why routes never match, by path; includes the routes below one that never matches."""
     found = {
         each.route.path: f"{each.key} {each.why}" if each.key else each.why
         for each in unreachable(config.route)
@@ -129,7 +129,7 @@ def never_matching(config: RoutingConfig) -> dict[str, str]:
 
 
 def of_all(config: RoutingConfig) -> list[str]:
-    """Draw the tree with what never matches, then list the receivers."""
+    """Draw the tree, marking routes that never match, then list the receivers."""
     never = never_matching(config)
 
     def remark(route: Route) -> str:
@@ -149,7 +149,7 @@ def of_all(config: RoutingConfig) -> list[str]:
 
 
 def of_one(config: RoutingConfig, seen: Trace) -> list[str]:
-    """Draw the tree with what happened to one notification."""
+    """Draw the tree with the result of each route for one notification."""
 
     def remark(route: Route) -> str:
         if route.path in seen.gave:
@@ -183,7 +183,7 @@ def document_of_all(config: RoutingConfig) -> dict[str, Any]:
 
 
 def document_of_one(config: RoutingConfig, seen: Trace, found: Resolution) -> dict[str, Any]:
-    """Return what happened to one notification, as JSON."""
+    """Return how one notification is routed, as JSON."""
     return {
         "receivers": list(found.receivers),
         "channels": list(found.channels),
@@ -206,7 +206,7 @@ def document_of_one(config: RoutingConfig, seen: Trace, found: Resolution) -> di
 
 
 def _used(config: RoutingConfig) -> list[Receiver]:
-    """The receivers, of two of one name the one that is used."""
+    """Return the receivers; of several with one name, only the one that is used."""
     return list({receiver.name: receiver for receiver in config.receivers}.values())
 
 

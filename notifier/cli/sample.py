@@ -61,7 +61,7 @@ def parse_attributes(words: Sequence[str]) -> dict[str, str]:
 
 
 def doubtful(attributes: Mapping[str, str]) -> Iterator[str]:
-    """Say which attributes no notification has, or never with this value."""
+    """Yield warnings about attributes that no notification has, or never with this value."""
     for key, value in attributes.items():
         if likely := likely_meant(key):
             yield f"{key} is not a known attribute: did you mean {likely}?"
@@ -72,7 +72,7 @@ def doubtful(attributes: Mapping[str, str]) -> Iterator[str]:
 
 
 def left_out(root: Route, attributes: Mapping[str, str]) -> Iterator[str]:
-    """Say which attributes that every notification has are not given, although routes match them."""
+    """Yield warnings about missing attributes that every notification has and that routes match."""
     matched = (
         {*dict(route.match), *(pattern.key for pattern in route.match_re)}
         for route in routes_of(root)
@@ -105,13 +105,13 @@ def attributes_of_manifest(document: Mapping[str, Any]) -> dict[str, str]:
         )
     except (TypeError, ValueError, AttributeError):
         raise ConfigError("the manifest's spec does not fit the CustomResourceDefinition") from None
-    # Without a namespace it is that of whoever creates it, which is not known here.
+    # An object without a namespace gets the default one of its creator, which is not known here.
     return {
         key: value for key, value in attributes.items() if value or key not in {"namespace", "name"}
     }
 
 
-#: On what this command creates; by it such objects can be found, and deleted.
+#: Label of the objects that this command creates, by which they can be found and deleted.
 TEST_LABEL: Final = "notification-ledger/test"
 
 
@@ -121,14 +121,14 @@ def manifest_of(
     """
     Return the manifest of a test notification.
 
-    What is neither the object's own nor a field of the spec becomes an extension, under which routing sees
-    it by the same name.
+    An attribute that is neither the object's own nor a field of the spec becomes an extension, which
+    routing sees under the same name.
 
     Args:
-        attributes: What routing is to see.
-        name: Of the object, unless the attributes say it.
-        subject: Of the notification.
-        body: Of the notification.
+        attributes: The attributes that routing must see.
+        name: Name of the object, unless the attributes contain one.
+        subject: Subject of the notification.
+        body: Body of the notification.
     """
     spec: dict[str, Any] = {"type": "Simple", "priority": "Low", "subject": subject, "body": body}
     extensions: dict[str, str] = {}
@@ -142,7 +142,7 @@ def manifest_of(
             extensions[key] = value
     if extensions:
         spec["extensions"] = extensions
-    # It is of no interest tomorrow.
+    # A test notification is of no interest tomorrow.
     spec["retentionDays"] = 1
     meta: dict[str, Any] = {"name": attributes.get("name", name)}
     if "namespace" in attributes:
@@ -151,9 +151,9 @@ def manifest_of(
     return {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": meta, "spec": spec}
 
 
-#: Reasons that are named.
+#: Most reasons that an error names.
 _NAMED: Final = 3
-#: Types and priorities in the order in which they are tried: what disturbs least comes first.
+#: Types and priorities in the order in which they are tried, the least disturbing first.
 _TYPES: Final = ("Simple", *(kind for kind in ALWAYS["type"] if kind != "Simple"))
 _PRIORITIES: Final = tuple(reversed(ALWAYS["priority"]))
 
@@ -175,8 +175,8 @@ def attributes_for(
 
     Args:
         config: The routing.
-        receiver: Its name.
-        given: Attributes that are wanted; they are kept.
+        receiver: Name of the receiver.
+        given: Attributes that the notification must have.
 
     Raises:
         Refused: there are none, or none were found; the text says why.
@@ -225,7 +225,7 @@ def _ways(root: Route, receiver: str) -> Iterator[_Path]:
         if way.route.receiver == receiver:
             yield way
         for child in way.route.routes:
-            # Which condition contradicts one above it.
+            # The first condition that contradicts one above it.
             clash = next(
                 (f"{child.path} wants {key} to be {quoted(value)}, a route above {quoted(way.exact[key])}"
                  for key, value in child.match if way.exact.get(key, value) != value), "",
@@ -252,7 +252,7 @@ def _tried(receiver: Receiver, way: _Path, given: Mapping[str, str]) -> Iterator
                 f" --attributes {pattern.key}=VALUE"
             )
         attributes[pattern.key] = sample
-    # One whose notifications the receiver accepts; none if it accepts all namespaces.
+    # A namespace whose notifications the receiver accepts; none if it accepts all namespaces.
     names = (name for name in receiver.namespaces if not set(name) & {"*", "?"})
     if "namespace" not in attributes and (home := next(names, "")):
         attributes["namespace"] = home
@@ -262,14 +262,14 @@ def _tried(receiver: Receiver, way: _Path, given: Mapping[str, str]) -> Iterator
 
 
 def _sample(pattern: Pattern) -> str | None:
-    """Return a text that a pattern matches, None if none can be made."""
+    """Return a text that a pattern matches, None if none is found."""
     known = ALWAYS.get(pattern.key) or SOMETIMES.get(pattern.key) or ()
     return next((text for text in (*known, *_guesses(pattern.text)) if found(pattern, text)), None)
 
 
 def _guesses(text: str) -> Iterator[str]:
     text = re.sub(r"\(\?[a-z]+\)", "", text)
-    # Of each group the first of its alternatives, innermost first.
+    # Replace each group with its first alternative, innermost groups first.
     for _ in range(text.count("(")):
         text = re.sub(r"\((?:\?:)?([^()|]*)(?:\|[^()]*)?\)", r"\1", text)
     for branch in text.split("|"):

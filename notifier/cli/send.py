@@ -53,18 +53,18 @@ from syncer.model.times import format_time
 from syncer.rules.text import plain
 from syncer.settings import LABEL, own_namespace
 
-#: It has not ended within the time that was allowed.
+#: Exit code if the notification has not ended within the timeout.
 NOT_ENDED: Final = 7
-#: Seconds for one call, and between two looks.
+#: Seconds for one call, and between two calls for the status.
 _CALL: Final = 10.0
 _LOOK: Final = 0.5
-#: Looks that may fail in a row.
+#: Calls for the status that may fail in a row.
 _PATIENCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What is to be created, and who gets it; `receivers` is None where routing is not known."""
+    """The notification to create, and who gets it; `receivers` is None if the routing is not known."""
 
     manifest: dict[str, Any]
     receivers: tuple[str, ...] | None
@@ -79,14 +79,14 @@ class Chosen:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Send; returns the exit code."""
-    # What matters to the reader, the command says itself.
+    """Send a test notification; returns the exit code."""
+    # The command itself reports everything that matters to its user.
     logging.getLogger("ledger").addHandler(logging.NullHandler())
     return asyncio.run(send(options))
 
 
 async def send(options: argparse.Namespace) -> int:
-    """Choose, create and follow; returns the exit code."""
+    """Choose a notification, create it and follow it; returns the exit code."""
     timeout = seconds_of(options.timeout, "--timeout")
     chosen = choose(options, now=time.time(), token=secrets.token_hex(3))
     text = "its receivers are unknown here: name the routing file with --routing"
@@ -108,16 +108,17 @@ async def send(options: argparse.Namespace) -> int:
 
 def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
     """
-    Make up the notification.
+    Choose the notification to create.
 
     Args:
-        options: Of the command.
+        options: Options of the command.
         now: Unix seconds.
-        token: Makes its name unique.
+        token: Makes the notification's name unique.
 
     Raises:
         ConfigError: the usage is wrong, or a file cannot be used.
-        Refused: no notification reaches the receiver that was asked for, and it alone.
+        Refused: the controller does not watch the namespace, or no notification reaches the requested
+            receiver alone.
     """
     given = parse_attributes(options.attributes)
     for key in ("namespace", "type", "priority"):
@@ -158,7 +159,9 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
     found = resolve(routing, attributes_of_manifest(manifest))
     if options.receiver and found.receivers != (options.receiver,):
         others = ", ".join(found.receivers)
-        raise Refused(f"receiver {quoted(options.receiver)} is not reached alone, but {others}")
+        raise Refused(
+            f"receiver {quoted(options.receiver)} is not the only one; the notification reaches {others}"
+        )
     denials = (routing.denial(channel, given["namespace"]) for channel in found.channels)
     return Chosen(
         manifest, found.receivers, found.channels, tuple(d for d in denials if d is not None)
@@ -166,7 +169,7 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
 
 
 def _reaching(config: RoutingConfig, receiver: str, given: Mapping[str, str]) -> dict[str, str]:
-    """Choose attributes; the pod's own namespace, unless routes or the receiver ask for another one."""
+    """Choose attributes, with the pod's own namespace unless routes or the receiver need another."""
     home = own_namespace()
     if home and "namespace" not in given:
         with contextlib.suppress(Refused):
@@ -280,7 +283,7 @@ async def _follow(
 
 
 def line_of(attempt: Attempt, seen: NotificationRequest) -> str:
-    """Return an attempt as one line, with what follows it."""
+    """Return one line about an attempt, with the time of the next one if there is one."""
     moment = format_time(attempt.ended or attempt.started, millis=False).partition("T")[2]
     text = f"{moment or '-':<10}{attempt.channel}  attempt {attempt.number}  {attempt.state.word}"
     if attempt.state is not AttemptState.SUCCESS:

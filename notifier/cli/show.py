@@ -1,9 +1,9 @@
 """
-`notifier show`: what this version brings: its CustomResourceDefinition, and the schemas of its files.
+`notifier show`: prints the CustomResourceDefinition of this version, or the schema of one of its files.
 
-In an editor a misspelt key is marked while it is written. The schemas are stricter than the programs, which
-ignore unknown keys and read any number as text, and they cannot express how two keys depend on each other;
-`notifier check` can.
+With a schema, an editor marks a misspelt key while it is written. The schemas are stricter than the
+programs, which ignore unknown keys and read any number as text. They cannot express how two keys depend on
+each other; `notifier check` checks that as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 def settings_schema() -> dict[str, Any]:
     """Return the schema of the settings file."""
     schema = schema_for(Settings, nullable=None, texts={Address})
-    # Where Redis is may be said outside the file.
+    # The URL of Redis may be set outside the file.
     del schema["properties"]["redis"]["required"]
     return {"$schema": _DIALECT, "title": "Settings of notification-ledger", **schema}
 
@@ -35,7 +35,7 @@ def settings_schema() -> dict[str, Any]:
 def routing_schema() -> dict[str, Any]:
     """Return the schema of the routing file."""
     file = schema_for(File, nullable=None)
-    # Anchors and whatever they hold.
+    # Keys that define anchors, with any content.
     file["patternProperties"] = {"^x-": {}}
     routes = {RouteSection.__name__: schema_for(RouteSection, nullable=None)}
     return {
@@ -50,7 +50,7 @@ def gateway_schema() -> dict[str, Any]:
     source["required"].append("auth")
     members = source["properties"]
     members["kind"] |= {"enum": sorted(KINDS)}
-    # It becomes a text: 7 is what people write.
+    # The value is read as a text, but people write 7 without quotes.
     days = members["mapping"]["properties"]["retentionDays"]
     del days["anyOf"]
     days["type"] = ["string", "integer", "null"]
@@ -70,7 +70,7 @@ def gateway_schema() -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it; returns the exit code."""
+    """Print the document that is asked for; returns the exit code."""
     if options.what == "crd":
         sys.stdout.write(render_crd())
     else:

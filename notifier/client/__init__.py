@@ -1,7 +1,7 @@
 """
-A client for programs: make a notification, once, and learn what became of it.
+A client for programs: creates a notification once, and reads its result.
 
-Through a gateway, with the right to one of its sources (`notifier.client.gateway`), or straight to the API
-server, with the right to create and get notifications in a namespace (`notifier.client.apiserver`). Both
-make the same object of the same call; who imports one of them imports nothing of the controller.
+`notifier.client.gateway` goes through a gateway and needs access to one of its sources.
+`notifier.client.apiserver` goes straight to the API server and needs the right to create and get
+notifications in a namespace. The same call gives the same object in both. Neither imports the controller.
 """

@@ -1,8 +1,8 @@
 """
-Straight to the API server: the program needs the right to create and get notifications in one namespace.
+A client of the API server: the program needs the right to create and get notifications in one namespace.
 
-The object is the one that a gateway would make of the same call, by the same code: its name is a hash of
-the key, so the API server's own "already exists" is what makes a repeated call harmless.
+The object is the one that a gateway would create for the same call, by the same code. Its name is a hash of
+the key, so the API server's own "already exists" makes a repeated call harmless.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from syncer.model.errors import Rejected
 from syncer.model.resource import Json
 
 
-class ApiServer(Client):  # noqa: V102 (for who imports it)
-    """Speaks to an API server; use it as a context."""
+class ApiServer(Client):  # noqa: V102 (for importers)
+    """Talks to an API server; use it as an async context manager."""
 
     def __init__(
         self,
@@ -37,14 +37,14 @@ class ApiServer(Client):  # noqa: V102 (for who imports it)
         context: str = "",
     ) -> None:
         """
-        Make notifications in a namespace.
+        Create notifications in a namespace.
 
         Args:
-            namespace: Where they are.
-            source: Of which program they are: an attribute that routes match on; keys of two sources never
-                meet.
+            namespace: Namespace of the notifications.
+            source: Name of the program that sends them. It is an attribute that routes match on; equal keys
+                of two sources are different events.
             kubeconfig: Path; None takes `$KUBECONFIG`, else the service account of the pod.
-            context: Of the kubeconfig, empty for its current one.
+            context: Context of the kubeconfig, empty for its current one.
         """
         self._source = Source(
             source, KIND, Options(), Rules(), (namespace,), window=0.0, patience=KIND.patience,
@@ -62,7 +62,7 @@ class ApiServer(Client):  # noqa: V102 (for who imports it)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close."""
+        """Close the connections to the API server."""
         if self._client is not None:
             await self._client.close()
 

@@ -1,4 +1,4 @@
-"""What both clients have in common: the call, its key, and the result in words."""
+"""The common part of both clients: the call, its key, and the result."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Final
 from syncer.model.errors import Ambiguous, Rejected, Unavailable
 from syncer.model.resource import Json
 
-#: Seconds between two looks, growing.
+#: Seconds between two reads of a result, at first and at most.
 _PAUSE: Final = 0.25
 _PAUSE_MOST: Final = 2.0
-#: Seconds for an answer that is asked for at once.
+#: Seconds within which an answer must arrive, beyond the requested wait.
 _GRACE: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A notification that exists; a `duplicate` was made by an earlier call with its key."""
+    """A notification that exists; a `duplicate` was created by an earlier call with the same key."""
 
     name: str
     namespace: str
@@ -31,13 +31,13 @@ class Made:
 @dataclass(frozen=True, slots=True)
 class Channel:
     """
-    What became of it on one channel.
+    The result of a notification on one channel.
 
     Attributes:
         outcome: `pending`, `sending`, `retrying`, `delivered`, `failed`, `unknown` (it may have arrived),
-            `superseded` (a newer notification of its incident went instead).
-        unknown: How many of its `attempts` may have arrived without an answer.
-        code: Status of the last answer, None without one.
+            `superseded` (a newer notification of its incident was sent instead).
+        unknown: Number of `attempts` that got no answer and may have arrived.
+        code: HTTP status of the last answer, None without one.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Channel:
 @dataclass(frozen=True, slots=True)
 class Result:
     """
-    What became of a notification.
+    The result of a notification.
 
     Attributes:
-        finished: Whether nothing more is sent.
-        outcome: `pending`, `delivered`, `partly delivered`, `failed`, or `unknown`: no channel has it for
-            certain, and at least one may.
+        finished: Whether no further attempt is made.
+        outcome: `pending`, `delivered`, `partly delivered`, `failed`, or `unknown`: no channel certainly
+            delivered it, and at least one may have.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Result:
 
     @classmethod
     def of(cls, answer: Json) -> Result:
-        """Return what the gateway, or `notifier.gateway.report`, says."""
+        """Return the result in an answer of the gateway or of `notifier.gateway.report`."""
         members = ("name", "namespace", "uid", "phase", "finished", "outcome")
         names = ("name", "outcome", "attempts", "unknown", "code")
         channels = tuple(Channel(*(each[name] for name in names)) for each in answer["channels"])
@@ -77,14 +77,15 @@ class Result:
 
 class Client(ABC):
     """
-    Makes notifications, and tells what became of them.
+    Creates notifications, and reads their results.
 
-    Errors are those of `syncer.model.errors`: `Rejected` (and so `Unauthorised`) will be refused again and
-    names the member at fault; `Unavailable` did not happen, and may succeed later; `Ambiguous` may have
-    happened: call again with the same key. `Gone`: there is none of this name.
+    Errors are those of `syncer.model.errors`. `Rejected` (and its subclass `Unauthorised`): the call will
+    be refused again; the text names the member at fault. `Unavailable`: the call was not executed and may
+    succeed later. `Ambiguous`: the call may have been executed; call again with the same key. `Gone`: there
+    is no notification of this name.
     """
 
-    async def notify(  # noqa: V105, PLR0913 (for who calls; members of a notification)
+    async def notify(  # noqa: V105, PLR0913 (for callers; members of a notification)
         self,
         subject: str,
         body: str,
@@ -101,21 +102,21 @@ class Client(ABC):
         timeout: float = 60.0,
     ) -> Made:
         """
-        Make a notification exist, once for each key; tries again until it does, or time is up.
+        Create a notification, once for each key; retries until it exists or the time is up.
 
         Args:
             subject: The title.
             body: The text, in Markdown.
-            key: What distinguishes the event from every other one of the same source.
+            key: Distinguishes the event from every other one of the same source.
             type: As in the resource.
             priority: Critical, High, Medium or Low.
             severity: Free text; routes match on it.
             extensions: Further attributes; routes match on them.
-            links: Service, address and text of each.
-            incident: What the notifications of one incident share.
+            links: Service, URL and text of each.
+            incident: Identifies an incident; its notifications share the value.
             state: `firing` or `resolved`.
-            traceparent: The trace that it belongs to.
-            timeout: Seconds for everything.
+            traceparent: W3C header of the trace that it belongs to.
+            timeout: Seconds for the whole call, retries included.
 
         Raises:
             PortError: see the class.
@@ -139,10 +140,10 @@ class Client(ABC):
 
     async def wait(self, made: Made, *, timeout: float = 60.0) -> Result:
         """
-        Return what became of a notification once it is finished, or what is known when time is up.
+        Return the result of a notification once it is finished, or the current one when the time is up.
 
         Raises:
-            PortError: see the class; `Unavailable` if nobody has said by then.
+            PortError: see the class; `Unavailable` if no answer has come by then.
         """
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + timeout, _PAUSE
@@ -161,8 +162,8 @@ class Client(ABC):
 
     @abstractmethod
     async def _make(self, given: Json, traceparent: str, until: float) -> Made:
-        """Make it exist; `until` is when to give up, by the loop's clock."""
+        """Create the notification; `until` is when to give up, by the loop's clock."""
 
     @abstractmethod
     async def _look(self, namespace: str, name: str, seconds: float) -> Json:
-        """Return what became of it, within so many seconds and a few more."""
+        """Return the result of a notification, waiting for its end for at most about `seconds`."""

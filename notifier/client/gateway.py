@@ -1,8 +1,8 @@
 """
-To a gateway: the program needs the address of a source of the kind `notification`, and its token.
+A client of a gateway: the program needs the URL of a source of the kind `notification`, and its token.
 
-A request whose answer is lost is sent again with the same key, so it makes nothing new. Redirects are not
-followed: the token is for one address.
+A request whose answer is lost is sent again with the same key, so it creates no second notification.
+Redirects are not followed, because the token is meant for one address.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from notifier.version import USER_AGENT
 from syncer.model.errors import Ambiguous, Gone, PortError, Rejected, Unauthorised, Unavailable
 from syncer.model.resource import Json
 
-#: Seconds for one request, the longest wait of a gateway's source for the API server included.
+#: Seconds for one request, including the longest time for which a gateway may wait for the API server.
 _REQUEST: Final = 65.0
-#: Seconds that a question waits at the gateway; proxies between take a minute for a dead connection.
+#: Longest wait at the gateway, in seconds; proxies in between give up a connection silent for a minute.
 _WAIT: Final = 30
 _ANSWER_BYTES: Final = 1 << 20
-#: Seconds between two tries, growing.
+#: Seconds between two tries, at first and at most.
 _PAUSE: Final = 0.25
 _PAUSE_MOST: Final = 10.0
 
 
 class Gateway(Client):
-    """Speaks to one source of a gateway; use it as a context."""
+    """Talks to one source of a gateway; use it as an async context manager."""
 
     def __init__(
         self, url: str, token: str | Callable[[], str], *, tls: ssl.SSLContext | None = None
     ) -> None:
         """
-        Speak to `url`, the address of a source: `https://gateway.example.org/v1/jobs`.
+        Talk to `url`, the address of a source: `https://gateway.example.org/v1/jobs`.
 
-        `token` is a text, or what reads it for each request: a token that Kubernetes projects is replaced
-        within the hour. `tls` is for authorities, or a certificate, of your own.
+        `token` is the token, or a function that reads it for each request: Kubernetes replaces a projected
+        token within the hour. `tls` is for your own certificate authorities or a client certificate.
         """
         self._url = url.rstrip("/")
         self._token = token
@@ -49,12 +49,12 @@ class Gateway(Client):
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        """Open."""
+        """Open the HTTP session."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_REQUEST))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close."""
+        """Close the HTTP session."""
         if self._session is not None:
             await self._session.close()
 
@@ -71,7 +71,7 @@ class Gateway(Client):
                     raise Rejected("key: an object that is not this event's has its name")
                 return Made(one["name"], one["namespace"], one["uid"], one["duplicate"])
             except (Unavailable, Ambiguous) as error:
-                wait = max(error.retry_after or 0.0, pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
+                wait = max(error.retry_after or 0.0, pause * random.uniform(0.5, 1.0))  # noqa: S311 (pause)
                 if asyncio.get_running_loop().time() + wait >= until:
                     raise
                 await asyncio.sleep(wait)
@@ -102,7 +102,7 @@ class Gateway(Client):
 
 
 def _answer(method: str, status: int, body: bytes, retry_after: str) -> Json:
-    """Return the content of a good answer; the PortError of another one says what the gateway says."""
+    """Return the content of a good answer; raises a PortError with the gateway's text for any other."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -17,21 +17,21 @@ from typing import Final
 
 from notifier.templates.places import is_link
 
-#: Where Markdown begins a target: `](target`, a definition `]: target`, and `<scheme:`.
+#: Where a link's target begins in Markdown: `](target`, a definition `]: target`, and `<scheme:`.
 _TARGET: Final = re.compile(r"\]\([ \t\n]*+<?|\]:[ \t\n]*+<?|<(?=[A-Za-z][A-Za-z0-9+.-]*+:)")
 
 
 def only_safe_links(markdown: str) -> str:
-    """Disable every Markdown link with another target by a backslash; the text stays."""
+    """Disable every Markdown link with another target with a backslash; the text stays."""
 
     def defuse(match: re.Match[str]) -> str:
         text = match.group()
         if is_link(markdown, match.end()):
             return text
         if text.startswith("<"):
-            # One more backslash before an escaped one would make it a link again.
+            # A second backslash would escape the first and make it a link again.
             return text if _escaped(markdown, match.start()) else f"\\{text}"
-        # What remains behind the bracket may be a link by itself: `](<file:...>`.
+        # The rest after the bracket may be a link by itself: `](<file:...>`.
         return "]\\" + text[1:].replace("<", "\\<")
 
     return _TARGET.sub(defuse, markdown)

@@ -1,20 +1,20 @@
 """
-What a channel is given to send.
+Composing the message that a channel sends.
 
 A `Message` is composed for one attempt on one channel, from the object alone, enriched and
 sanitised. Retries of one notification to one channel carry the same idempotency key, and a receiver
-that knows the key may refuse another body under it. Therefore a request body is made only from what
+that knows the key may refuse another body under it. Therefore a request body is made only from values that
 cannot change between attempts: uid, namespace, name and the spec, which the API server keeps
 immutable. Labels, annotations and the status may change; they are for the file and log channels,
-which have no key. The attempt id travels in a header.
+which have no key. The attempt id is sent in a header.
 
-What is shown at all is bounded first (`content.trim`), then cleaned: the largest object costs no more than
-a large message does.
+Texts are bounded first (`content.trim`), then sanitised: the largest object costs no more than a large
+message does.
 
-The id of a workflow becomes its name in the body, never in the subject or the stored object (`enrich`).
-That comes before the sanitiser, so a name is sanitised, too.
+In the body the id of a workflow is replaced by its name (`enrich`), in the subject and the stored object it
+is not. Sanitising comes afterwards, so the name is sanitised too.
 
-The sanitised whole object is made on demand: only the file channel wants it.
+The sanitised whole object is made on demand, because only the file channel needs it.
 """
 
 from __future__ import annotations
@@ -46,13 +46,15 @@ from syncer.model.resource import Json, Spec, parse_spec
 from syncer.model.trace import TRACE, trace_of
 from syncer.rules.text import shown as printable
 
-#: Characters that names may add to a body. An id of one letter and a name of a mebibyte would make one that
-#: no memory holds, and whether a message is made beside the event loop goes by the object alone.
+#: Characters that names may add to a body. An id of one letter and a name of 1 MiB would make a body too
+#: large for memory, and the choice to compose a message in a thread depends on the object's size alone.
 MAX_GROWTH: Final = 4 * 1024
-#: Characters of what templates see of alerts that are read, and its maps.
+#: Maximum characters of the JSON of the alerts.
 _DATA_CHARS: Final = 16 * 1024
-#: Alerts that templates see, which may look at each for each; no gateway hands on more in so few bytes.
+#: Maximum number of alerts that templates see, because a template may compare each with all others; no
+#: gateway passes on more in so few bytes.
 _ALERTS: Final = 256
+#: Members of that JSON that are maps of texts.
 _DATA_MAPS: Final = ("groupLabels", "commonLabels", "commonAnnotations")
 
 
@@ -67,16 +69,16 @@ def compose(
     breath: Callable[[], None] | None = None,
 ) -> Message:
     """
-    Make the message of one attempt.
+    Compose the message of one attempt.
 
     Args:
-        document: The object, as `NotificationRequest.document()` gives it; it is kept and must not
+        document: The object, as `NotificationRequest.document()` returns it; it is kept and must not
             be changed afterwards.
         channel: Full channel name, for example `slack:ops`.
         attempt_id: Chosen before the send.
-        spec: That of an earlier message of the object, None to make it now.
-        live: Show labels and annotations as well, which may change.
-        installation: Part of what receivers know an incident by.
+        spec: The spec of an earlier message of the object; None to make it now.
+        live: Include labels and annotations, which may change.
+        installation: Part of the key by which receivers know an incident.
         breath: Called every few milliseconds while a large message is made; None for a small one.
 
     Raises:
@@ -95,7 +97,7 @@ def compose(
     )
     uid = str(metadata.get("uid") or "")
     namespace = str(metadata.get("namespace") or "")
-    # As written: what is sanitised may be equal for two incidents.
+    # Not sanitised: the incidents of two notifications could become equal.
     extensions = _mapping(_mapping(document.get("spec")).get("extensions"))
     data = str(extensions.get(DATA) or "")
     incident, state = incident_of({k: str(v) for k, v in extensions.items()})
@@ -129,18 +131,18 @@ def sanitised_document(
     """
     The whole object, sanitised: apiVersion, kind, metadata, spec, status.
 
-    Managed fields are left out, the body is enriched, what is beyond `OBJECT_CHARS` is left out with a
-    mark, and the identity (name, namespace, uid) is as stored, whatever it looks like.
+    Managed fields are left out, the body is enriched, everything beyond `OBJECT_CHARS` is left out with a
+    mark, and the identity (name, namespace, uid) stays as stored, whatever it looks like.
     """
     metadata = {k: v for k, v in _mapping(source.get("metadata")).items() if k != "managedFields"}
     spec = dict(_mapping(source.get("spec")))
     if isinstance(spec.get("extensions"), Mapping):
-        # Of the alerts as JSON, the sanitiser would make none; the body lists them.
+        # The sanitiser would break the JSON of the alerts; the body lists them anyway.
         spec["extensions"] = {k: v for k, v in spec["extensions"].items() if k != DATA}
     if isinstance(spec.get("body"), str):
         spec["body"] = enrich(spec["body"], _mapping(spec.get("context")))
         spec["body"] = Budget(BODY_CHARS).text(spec["body"], BODY_CHARS)
-    # What was written by people comes first where not all of it fits.
+    # The spec, which people wrote, comes first in case not everything fits.
     budget = Budget(OBJECT_CHARS)
     shown = {
         "spec": budget.tree(spec, MAX_DEPTH),
@@ -238,10 +240,10 @@ def _shown_spec(document: Mapping[str, Any], clean: Callable[[str], str]) -> Spe
 
 def _shown_data(text: str, clean: Callable[[str], str]) -> Json:
     """
-    What templates see of the alerts behind a notification: texts and maps of texts, whatever it holds.
+    Return the alerts as templates see them: texts and maps of texts, whatever the input contains.
 
-    Texts are sanitised one by one, never the JSON that holds them. An address that may not become a link is
-    left out: what one alert holds must not keep a receiver from being told of the others.
+    Texts are sanitised one by one, never the JSON that contains them. An address that may not become a link
+    is left out: one such alert must not keep a receiver from learning about the others.
     """
     try:
         found = orjson.loads(text) if 0 < len(text) <= _DATA_CHARS else {}
@@ -265,9 +267,9 @@ def _shown_data(text: str, clean: Callable[[str], str]) -> Json:
 
 def _cleaner(breath: Callable[[], None]) -> Callable[[str], str]:
     """
-    The sanitiser, and what takes out the characters that show a reader something else.
+    Return a function that sanitises a text and removes characters that mislead a reader.
 
-    There is a breath between the pieces of what is long.
+    It calls `breath` between the pieces of a long text.
     """
 
     def clean(text: str) -> str:
@@ -292,7 +294,7 @@ def _count(value: object) -> int:
 
 
 def _text(value: object) -> str:
-    """A value as text; empty for null and for what is nested, however deeply."""
+    """A value as text; empty for null, mappings and lists."""
     return "" if value is None or isinstance(value, (Mapping, list)) else str(value)
 
 

@@ -1,12 +1,11 @@
 """
 Markdown to Slack's mrkdwn.
 
-The order is the contract: code is set aside first, so that nothing inside it is read as markup;
-then the three characters that Slack reserves are escaped; then images, links, bold, strike-through,
-headings, and addresses that stand alone, since Slack is told to look for none (`verbatim`); at last the
-code comes back. Code is escaped as well, since Slack would read
-`<!channel>` in it as a mention. For the same reason only http, https and mailto become links:
-`[hi](!channel)` would be one, too.
+The order matters: code is set aside first, so that nothing inside it is read as markup; then the three
+characters that Slack reserves are escaped; then images, links, bold, strike-through, headings and bare URLs
+are converted, the last because `verbatim` tells Slack to look for none; finally the code is put back. Code is
+escaped as well, since Slack would read `<!channel>` in it as a mention. For the same reason only http, https
+and mailto become links: `[hi](!channel)` would be a mention too.
 
 Patterns are linear on any input: a repetition never runs over the start of the next candidate.
 """
@@ -19,16 +18,16 @@ from typing import Final
 from notifier.templates.places import escape_mrkdwn, is_link
 from notifier.templates.text import utf16
 
-#: Stands for a piece of code set aside; NUL cannot come from a text, it is taken out first.
+#: Placeholder for a piece of code that was set aside; no text contains NUL, because it is replaced first.
 _HOLE: Final = "\0"
 
 _FENCED: Final = re.compile(r"```(?>(?:[^`]|`(?!``))*)```")
-#: Not around a hole: each piece comes back once.
+#: Never contains a placeholder, so that each piece is put back once.
 _INLINE: Final = re.compile(rf"`[^`\n{_HOLE}]++`")
 _URL: Final = r"([^()\s]*+(?>(?:\([^()\s]*+\)[^()\s]*+)*))"
 _IMAGE: Final = re.compile(rf"!\[([^\[\]]*+)\]\({_URL}\)")
 _LINK: Final = re.compile(rf"\[([^\[\]]++)\]\({_URL}\)")
-#: An address that stands alone, without what ends a sentence or a bracket behind it.
+#: A bare URL, without punctuation or a bracket at its end.
 _BARE: Final = re.compile(
     r"""(?<![<|\w^])https?://(?:[^\s<>|`*"'&]|&amp;)*[^\s<>|`*"'&.,;:!?()\[\]{}~_]""", re.IGNORECASE
 )
@@ -41,7 +40,7 @@ _LANGUAGE: Final = re.compile(r"[\w+#.-]*+[ \t]*+\n")
 _BLANK_LINES: Final = re.compile(r"\n{3,}+")
 
 FENCE: Final = "```"
-#: Stands at the end of what was cut.
+#: Appended to a text that was cut.
 CUT: Final = "\n… (truncated)"
 #: Three backticks that Slack does not take for a fence.
 _BROKEN_FENCE: Final = "`\u200b`\u200b`"
@@ -49,9 +48,9 @@ _BROKEN_FENCE: Final = "`\u200b`\u200b`"
 
 def to_mrkdwn(text: str) -> str:
     """
-    Convert a text; plain words come out as they are, `&`, `<` and `>` escaped.
+    Convert a text; plain words stay unchanged, `&`, `<` and `>` are escaped.
 
-    A `>` at the start of a line stays: it quotes in both languages.
+    A `>` at the start of a line stays, because it marks a quote in both languages.
     """
     aside: list[str] = []
 
@@ -82,7 +81,7 @@ def shorten(text: str, limit: int, mark: str = CUT) -> str:
     """
     Cut mrkdwn to a number of UTF-16 units, with a visible mark.
 
-    No entity, link or character is cut in two, and a code block that was open is closed.
+    No entity, link or character is cut in two, and an open code block is closed.
     """
     if utf16(text) <= limit:
         return text
@@ -135,6 +134,6 @@ def _code(code: str) -> str:
 
 
 def _head(text: str, limit: int) -> str:
-    """The first units of a text in UTF-16, without the half of a character at their end."""
+    """Return the first `limit` UTF-16 units of a text, without half a character at the end."""
     units = text.encode("utf-16-le", "replace")[: 2 * max(0, limit)]
     return units.decode("utf-16-le", "ignore")

@@ -1,18 +1,18 @@
 r"""
 What counts as a secret in a text: one ordered table of rules, and the names of secret members.
 
-The first part repeats the replaced controller's rules with its exact replacements (their order is part of
-the result: `token: ghp_...` is caught twice); the second adds what these miss. Two of the first are
-narrower than their wording so that plain prose survives: an OpenAI key must begin a word (`disk-pressure`
-holds `sk-`), a line of a Kubernetes Secret must end after its value. Wider are quoted values, which may
-hold blanks. The third part finds what the first two pass by: pairs of a name and a value, flags of a
-command line, cookies, elements, other spellings of `=`.
+`UPSTREAM` repeats the replaced controller's rules with its exact replacements; their order affects the
+result (`token: ghp_...` is matched twice). Two of them are narrower than the original so that plain prose
+survives: an OpenAI key must begin a word (`disk-pressure` contains `sk-`), and a line of a Kubernetes Secret
+must end after its value. Quoted values are wider: they may contain blanks. `ADDED` finds secrets that these
+rules miss. `BEFORE` and `WIDER` find more: pairs of a name and a value, flags of a command line, cookies,
+elements, other spellings of `=`.
 
-Rules are RE2, which cannot backtrack. Only where a rule must look around does it use the library's engine;
-then a repetition cannot run over the start of the next match, or has a look-behind that lets it start only
-where a run does, and possessive forms (`++`) forbid giving back. No group is possessive, but atomic around
-a plain repetition: Python 3.11.2, which Debian 12 has, loses its place where a possessive group fails
-half-way, and passes secrets by.
+Rules use RE2, which cannot backtrack. A rule that needs look-around uses the standard library's engine:
+then a repetition cannot run past the start of the next match, or a look-behind lets it start only where a
+run starts, and possessive quantifiers (`++`) prevent backtracking. No group is possessive; instead, groups
+are atomic around a plain repetition. Python 3.11.2 (Debian 12) loses its position where a possessive group
+fails half-way, and misses secrets.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Rule:
 
     Attributes:
         name: For tests and documentation.
-        needles: Lower-case texts of which one must occur for the pattern to be able to match.
-        pattern: What is found; RE2's patterns have the members of the library's that are used.
-        replacement: Template of what it becomes.
+        needles: Lower-case texts; the pattern can match only where one of them occurs.
+        pattern: The pattern; RE2's patterns have the members of the standard library's that are used.
+        replacement: Template of the replacement.
     """
 
     name: str
@@ -55,7 +55,7 @@ def _rule(
     """A rule for RE2."""
     options = re2.Options()
     options.case_sensitive = exact_case
-    # Else the library prints to standard error what it does not like.
+    # Otherwise the library prints errors in a pattern to standard error.
     options.log_errors = False
     return Rule(name, tuple(needles.split()), re2.compile(pattern, options), replacement)
 
@@ -68,16 +68,16 @@ def _looking(
     *,
     exact_case: bool = False,
 ) -> Rule:
-    """A rule with look-around, for the library's engine, because RE2 has none."""
+    """A rule with look-around, which RE2 lacks, for the standard library's engine."""
     flags = re.ASCII if exact_case else re.ASCII | re.IGNORECASE
     return Rule(name, tuple(needles.split()), re.compile(pattern, flags), replacement)
 
 
-#: A JSON string; escapes inside are part of it. One that was cut off ends with the text.
+#: The rest of a JSON member after its name; a string that was cut off ends with the text.
 _JSON: Final = r'"\s*:\s*"(?:[^"\\]|\\.)*(?:"|\\?\z)'
 _PLAIN_MARK: Final = rf"\1: {REDACTED}"
 _JSON_MARK: Final = rf'"\1":"{REDACTED}"'
-#: Up to the next run of five dashes: PEM headers hold single ones.
+#: Up to the next run of five dashes; PEM headers contain single ones.
 _PEM_BODY: Final = r"[^-]*+(?>(?:-(?!----)[^-]*+)*)"
 
 _PASSWORD: Final = "password|passwd|pwd"  # noqa: S105 - names of members, not secrets
@@ -88,7 +88,7 @@ _OTHER_KEYS: Final = (
     "(?:refresh|id|auth|session|bot|security|access|sas)[_-]?token|client[_-]?secret|"
     "(?:secret|private|account|signing|encryption|access)[_-]?key|passphrase|routing_key|service_key"
 )
-#: Ends of longer names, `GITLAB_TOKEN` or `dbPassword`.
+#: Longer names that end in such a name: `GITLAB_TOKEN`, `dbPassword`.
 _ENDS: Final = (
     r"[\w.-]*[_.-](?:token|secret|api_?key|secret_key|private_key|access_key|passphrase|credentials)"
     r"|[\w.-]+(?:password|passwd)"
@@ -98,7 +98,7 @@ _NAME: Final = (
     rf"(?:[\w.-]{{0,40}}[_.-])?(?:{_PASSWORD}|{_API_KEY}|{_TOKEN}|{_SECRET}|{_OTHER_KEYS}|"
     r"authorization|credentials|\w{1,40}(?:password|passwd))"
 )
-#: The same as a whole word, for rules of RE2.
+#: Like `_NAME`, for RE2 rules that match it as a whole word.
 _FULL_NAME: Final = (
     rf"(?:[\w.-]{{0,40}}[_.-])?(?:{_PASSWORD}|{_API_KEY}|{_TOKEN}|{_SECRET}|{_OTHER_KEYS}|passcode|"
     r"credentials?|\w{1,40}(?:password|passwd|secret|token))"
@@ -108,35 +108,35 @@ FLAG: Final = (
     "password|passwd|pass|token|secret|passphrase|api-?key|(?:access|secret|private|account)-key|"
     "auth|credentials?"
 )
-#: What follows a flag in prose.
+#: Words that follow a flag in prose, where it has no value.
 _PROSE: Final = (
     r"(?:is|are|was|were|has|have|had|to|and|or|the|a|an|for|from|with|without|in|into|of|on|by|if|as|at|not|no|"
     r"must|may|can|cannot|should|will|would|needs?|takes?|requires?|expects?|flag|flags|option|options|"
     r"argument|parameter|which|that|when|where|instead|set|given|missing|deprecated|required|unset|"
     r"failed|via|than|then|only|file)\b"
 )
-#: What begins another secret, or holds one, is never taken for the value of the name before it: of
-#: `password:` and on the next line `token: x`, the `x` would be left.
+#: The start of another secret, or of a container, is never taken for the value of the name before it: given
+#: `password:` and, on the next line, `token: x`, only `token:` would be replaced, and `x` would remain.
 _NEXT_NAME: Final = rf"""(?:"{_NAME}"|'{_NAME}'|\\"{_NAME}\\"|{_NAME})\s*+[:=]"""
 _NEXT_SECRET: Final = rf"(?:{_NEXT_NAME}|(?:bearer|basic|digest)\s|-----BEGIN)"
 _GAP: Final = rf"""(?>(?:\s++(?!{_NEXT_SECRET}))?)(?![{{\[]\s*+["'{{\[])"""
-#: In quotes that were escaped: a line of a log inside JSON.
+#: A value in escaped quotes, as in a log line inside JSON.
 _ESCAPED_QUOTES: Final = r"""\\++"(?>(?:[^"\\\n]|\\++[^"\\\n])*)(?:\\++"|\Z)"""
-#: A value behind `:` or `=`: quoted, or up to a blank, quote, comma or brace.
+#: A value after `:` or `=`: quoted, or up to a blank, quote, comma or brace.
 _QUOTED_OR_BARE: Final = (
     r"""(?:[bru]{0,2}"[^"\n]*+"|[bru]{0,2}'[^'\n]*+'|"""
     rf"""{_ESCAPED_QUOTES}|["']?[^\s"',}}]++["']?)"""
 )
 _VALUE: Final = rf"\s*+[:=]{_GAP}{_QUOTED_OR_BARE}"
-#: The same for rules that come late: what an earlier one replaced stays as that one wrote it.
+#: The same for later rules: they leave the replacements of earlier rules as they are.
 _NEW_VALUE: Final = rf"\s*+[:=]{_GAP}(?!\[REDACTED\]){_QUOTED_OR_BARE}"
 
-#: Names in camel case, of which the rules above know a few; their case tells them from words of prose.
+#: Names in camel case, a few of which the names above cover too; their case distinguishes them from prose.
 _CAMEL: Final = (
     r"[a-z][A-Za-z0-9]{0,40}(?:Secret|Token|[Aa]pi[Kk]ey|APIKey|(?:Access|Secret|Private|Signing|Encryption)Key|"
     r"Passphrase|Credentials?)|SecretAccessKey|SecretKey|SessionToken|ClientSecret"
 )
-#: Members of files that hold keys.
+#: Names of members that contain key files.
 _KEY_FILE: Final = (
     r"client-key-data|ssh-privatekey|(?:[\w-]{1,40}\.)?key\.pem|(?:tls|ca|server|client)\.key"
 )
@@ -247,7 +247,7 @@ UPSTREAM: Final = (
     ),
 )
 
-#: Ahead of upstream's: its authorization rule takes one word and would leave the credential.
+#: Applied before upstream's rules: its authorization rule takes one word and would leave the credential.
 BEFORE: Final = (
     _rule(
         "authorization-scheme",
@@ -257,7 +257,7 @@ BEFORE: Final = (
         rf"\1 {REDACTED}",
     ),
     _rule(
-        # Other spellings of `=`, of which upstream's rules would take the second character for the value.
+        # Other spellings of `=`; upstream's rules would take their second character for the value.
         "arrow",
         "=> :=",
         rf"""(?:["':]|\b)({_FULL_NAME})["']?\s*(?:=>|:=)\s*(?:"[^"\n]*"|'[^'\n]*'|"""
@@ -265,7 +265,7 @@ BEFORE: Final = (
         _PLAIN_MARK,
     ),
     _looking(
-        # A block of YAML: the lines below that are further in. Upstream's rules would take its mark.
+        # A YAML block scalar: the indented lines below. Upstream's rules would take its `|` or `>` instead.
         "block-scalar",
         "| >",
         rf"""(?m)^([ \t]*+)(-[ \t]++)?(["']?(?:{_NAME}|{_KEY_FILE}|[a-z]\w*(?:secret|token))["']?"""
@@ -287,7 +287,7 @@ BEFORE: Final = (
         rf"\1'{REDACTED}'",
     ),
     _rule(
-        # A passphrase has several words.
+        # A passphrase may have several words.
         "passphrase",
         "passphrase",
         r"""(?m)(\bpassphrase)["']?\s*[:=][ \t]*[^\s"'\[{][^\n"',}]*$""",
@@ -302,7 +302,7 @@ BEFORE: Final = (
     ),
 )
 
-#: What the rules above pass by.
+#: Secrets that all other rules miss; applied last.
 WIDER: Final = (
     _rule(
         "camel-case-json",
@@ -387,7 +387,7 @@ WIDER: Final = (
         exact_case=True,
     ),
     _rule(
-        # A name and its value in members of their own, on one line or on two.
+        # A name and its value in separate members, on one line or on two.
         "pair",
         "value",
         rf"""((?:\b|["'])(?:name|key)["']?\s*[:=]\s*["']?{_FULL_NAME}["']?\s*,?\s*"""
@@ -469,7 +469,7 @@ ADDED: Final = (
         _JSON_MARK,
     ),
     _rule(
-        # How Python shows a dictionary.
+        # Python's repr of a dictionary.
         "single-quoted",
         "passw pwd token secret key passphrase authorization credentials",
         rf"'({_NAME})'\s*:\s*'(?:[^'\\\n]|\\.)*'",
@@ -503,7 +503,7 @@ ADDED: Final = (
         rf"{_PEM_BODY}-----END (?:[A-Z0-9]+ ){{0,3}}?PRIVATE KEY(?: BLOCK)?-----",
     ),
     _rule(
-        # A block whose end was cut off; letters of prose behind it may go with it.
+        # A block whose end was cut off; prose after it may be replaced too.
         "private-key-open",
         "private key",
         r"-----BEGIN (?:[A-Z0-9]+ ){0,3}?PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,\s]|\\n)*",
@@ -574,7 +574,7 @@ ADDED: Final = (
 
 RULES: Final = (*BEFORE, *UPSTREAM, *ADDED, *WIDER)
 
-#: Members of a tree whose text is secret whatever it looks like.
+#: Names of members of a tree whose value is secret, whatever it looks like.
 SECRET_MEMBER: Final = re.compile(
     rf"(?:generatorURL|authorization|{_PASSWORD}|{_API_KEY}|{_TOKEN}|{_SECRET}|{_OTHER_KEYS}|"
     rf"{_ENDS}|(?-i:{_CAMEL})|{_KEY_FILE})",

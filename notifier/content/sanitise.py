@@ -1,19 +1,20 @@
 """
-Take secrets out of texts before they leave the process.
+Redact secrets in texts before they leave the process.
 
-What is found is `redaction`'s table of rules. **Cost**: the text may be written by anyone who can create a
-notification, or by a receiver that answers:
+The rules are the table in `redaction`.
 
-- A long text is cleaned in pieces, so that whatever a rule costs is paid for a piece, not for the text.
-  Pieces end where a line or a member does, never inside a block that one rule takes as a whole.
-- A rule is skipped unless one of its needles occurs in the piece at all. RE2's wrapper costs 5 µs per
-  replacement, the library's engine a sixth of that; without a needle neither costs anything.
+**Cost.** A text may come from anyone who can create a notification, or from a receiver's answer:
 
-**Spelling.** Letters of another width, invisible characters and blanks that do not break must not hide a
-name from a rule. A piece that has such characters is cleaned in plain spelling as well, and shown so only
-if more is found in that.
+- A long text is cleaned in pieces, so that the cost of a rule depends on the size of a piece, not of the
+  text. Pieces end at the end of a line or member, never inside a block that one rule matches as a whole.
+- A rule is skipped unless one of its needles occurs in the piece. RE2's wrapper costs 5 µs per replacement,
+  the standard library's engine a sixth of that; without a needle neither costs anything.
 
-This is best effort: a secret without a known form and without a telling name beside it is not found.
+**Spelling.** Full-width letters, invisible characters and non-breaking spaces must not hide a name from a
+rule. A piece with such characters is cleaned in plain spelling as well; the plain result is used only if
+more secrets were found in it.
+
+This is best effort: a secret without a known form and without a telltale name next to it is not found.
 
 Nothing here raises, whatever the input: lone surrogates become U+FFFD, trees are cut at a depth.
 """
@@ -27,18 +28,18 @@ from typing import Any, Final
 
 from notifier.content.redaction import FLAG, REDACTED, RULES, SECRET_MEMBER
 
-#: Deeper than any object that the API server's schema lets through.
+#: Deeper than any object that the API server's schema allows.
 MAX_DEPTH: Final = 64
 
-#: Characters of a piece, and of one that holds a block which is not parted.
+#: Characters of a piece, and of a piece with a block that must not be split.
 PIECE_CHARS: Final = 8 * 1024
 BLOCK_CHARS: Final = 32 * 1024
 _LEAST_PIECE: Final = 2 * 1024
 
 
-#: Short texts that no rule changes: words of the schema, names of members, lines of the log. They come
-#: again and again, and looking for a hundred needles in each is most of what composing a message costs.
-#: A text that holds a secret is never kept.
+#: Cache of short texts that no rule changes: words of the schema, names of members, log messages. They recur,
+#: and searching each for a hundred needles is most of the cost of composing a message. A text in which a
+#: secret was found is never cached.
 _CLEAN: Final[set[str]] = set()
 _CLEAN_CHARS: Final = 64
 _CLEAN_TEXTS: Final = 4096
@@ -58,10 +59,10 @@ def sanitise(text: str) -> str:
 
 def sanitise_head(text: str, chars: int) -> str:
     """
-    The beginning of a sanitised text, at least so many characters of it if there are as many.
+    Return the beginning of a sanitised text: at least `chars` characters, if there are as many.
 
-    A secret of which only the head would be shown is recognised all the same: what is cleaned ends a good
-    piece behind what is asked for.
+    A secret at the end of the requested part is still recognised, because the text that is cleaned extends
+    well beyond that part.
     """
     size = max(_LEAST_PIECE, min(PIECE_CHARS, 2 * chars))
     if len(text) <= size:
@@ -76,7 +77,7 @@ def sanitise_head(text: str, chars: int) -> str:
 
 
 def sanitised_pieces(text: str, size: int = PIECE_CHARS) -> Iterator[str]:
-    """The sanitised text in pieces of about so many characters; each takes a few milliseconds at worst."""
+    """Yield the sanitised text in pieces of about `size` characters, each in a few milliseconds at most."""
     if not text.isascii():
         text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     start = 0
@@ -85,30 +86,30 @@ def sanitised_pieces(text: str, size: int = PIECE_CHARS) -> Iterator[str]:
         found = _cleaned(text[start:end])
         yield found
         if end < len(text) and found.endswith((REDACTED, f'{REDACTED}"')):
-            # The rest of what was found up to the end of the piece.
+            # Skip the rest of the secret that was found at the end of the piece.
             rest = _REST.match(text, end)
             end = rest.end() if rest else end
         start = end
 
 
-#: What goes on behind a cut without a break.
+#: The rest of a token after a cut.
 _REST: Final = re.compile(r"""[^\s"',}<&]*+""")
-#: No piece ends behind this: a value follows.
+#: A piece does not end after this, because a value follows.
 _UNFINISHED: Final = re.compile(
     rf"""(?:[:=>\\(-]|[:=]\s*+["']|\b(?:bearer|basic|digest|negotiate|apikey)|-(?:{FLAG}))\s*+\Z""",
     re.ASCII | re.IGNORECASE,
 )
-#: Or before this.
+#: A piece does not end before this.
 _GOES_ON: Final = re.compile(r"""\s*+["']?value\b|\s*+[:=]""", re.ASCII | re.IGNORECASE)
-#: Looks for the last of these that is good, before the next kind is tried.
+#: Separators to cut at, in order of preference, and how many of each are tried, the last one first.
 _CUTS: Final = ("\n", ",", " ")
 _CUT_TRIES: Final = 8
-#: Beginnings and ends of what one rule takes as a whole, of many lines.
+#: Beginnings and ends of blocks of many lines that one rule matches as a whole.
 _BLOCKS: Final = (("-----BEGIN ", "-----END "), ('"annotations"', "}"))
 
 
 def _end_of_piece(text: str, start: int, size: int) -> int:
-    """Where the piece that begins here ends, behind its beginning."""
+    """Return the end of the piece that begins at `start`; always greater than `start`."""
     limit = start + size
     if limit >= len(text):
         return len(text)
@@ -121,7 +122,7 @@ def _end_of_piece(text: str, start: int, size: int) -> int:
             return opened
         closed = text.find(ends, end, start + BLOCK_CHARS)
         if closed >= 0:
-            # With the rest of the line, or what is like it: the block's end has words of its own.
+            # Include about the rest of the line, because the end marker of a block has further words.
             return min(len(text), closed + 64)
     return end
 
@@ -153,7 +154,7 @@ def _cleaned(piece: str) -> str:
 
 
 class _Spelling(dict[int, str | None]):
-    """How a character is spelt plainly; filled as characters come, up to a bound."""
+    """The plain spelling of characters; filled as characters occur, up to a bound."""
 
     def __missing__(self, code: int) -> str | None:
         character = chr(code)
@@ -164,7 +165,7 @@ class _Spelling(dict[int, str | None]):
 
 
 _PLAIN_SPELLING: Final = _Spelling()
-#: Shown as nothing, though they are letters or marks to Unicode.
+#: Invisible characters that Unicode classifies as letters or marks.
 _INVISIBLE: Final = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
     + "".join(map(chr, range(0xFE00, 0xFE10)))
@@ -175,7 +176,7 @@ _QUOTES: Final = dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"') | dict.fro
 
 
 def _spelt(character: str) -> str | None:
-    """A character in ASCII where it is one of another width or form; None for an invisible one."""
+    """Return a character in ASCII if it is only another width or form; None for an invisible one."""
     if character.isascii():
         return character
     kind = unicodedata.category(character)
@@ -185,12 +186,12 @@ def _spelt(character: str) -> str | None:
         return " "
     if character in _QUOTES:
         return _QUOTES[character]
-    # One by one: normalising a text as a whole sorts its combining marks, which takes quadratic time.
+    # Per character: normalising a whole text sorts its combining marks, which takes quadratic time.
     plain = unicodedata.normalize("NFKC", character)
     return plain if plain.isascii() else character
 
 
-#: Places in the table of the rules that a needle calls for.
+#: Indexes in the table of the rules that a needle activates.
 _CALLED: Final = {
     needle: frozenset(n for n, rule in enumerate(RULES) if needle in rule.needles)
     for rule in RULES
@@ -200,7 +201,7 @@ _NEEDLES: Final = tuple(_CALLED)
 
 
 def _replaced(text: str) -> str:
-    # All needles are looked for at once: a loop over rules and their needles takes four times as long.
+    # Search for all needles first: a loop over rules and their needles takes four times as long.
     found = list(filter(text.lower().__contains__, _NEEDLES))
     for n in sorted(set().union(*map(_CALLED.__getitem__, found))) if found else ():
         text = RULES[n].pattern.sub(RULES[n].replacement, text)
@@ -211,10 +212,10 @@ def sanitise_tree(
     value: Any, *, depth: int = MAX_DEPTH, clean: Callable[[str], str] = sanitise
 ) -> Any:
     """
-    Sanitise all texts of a JSON-like value, the names of members included.
+    Sanitise all texts of a JSON-like value, including the names of members.
 
-    A text under the name of a secret (`password`, `apiKey`, ...) is replaced as a whole. What lies
-    deeper than the bound goes whole as well. The value itself is left unchanged. `clean` stands for
+    A text or number under the name of a secret (`password`, `apiKey`, ...) is replaced as a whole, and so is
+    everything deeper than `depth`. The value itself is left unchanged. `clean` is used in place of
     `sanitise`.
     """
     if isinstance(value, str):

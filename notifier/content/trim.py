@@ -1,12 +1,12 @@
 """
-How much of a notification is shown.
+Limits on how much of a notification is shown.
 
-Whoever may create an object may make it as large as the API server takes, with a body of a mebibyte or
-forty thousand extensions. A message is bounded before it is cleaned, converted and sent; a text that is cut
-ends with a mark. The bounds are far above what a person reads, and equal for all attempts, as a body
-must be.
+Anyone who may create an object may make it as large as the API server accepts, with a body of 1 MiB or
+forty thousand extensions. A message is bounded before it is sanitised, converted and sent; a text that is
+cut ends with a mark. The bounds are far above what a person reads, and the same for all attempts, because a
+body must not change between attempts.
 
-A text costs its length and `TEXT_COST` characters more, since many small ones take time, too.
+A text costs its length plus `TEXT_COST` characters, because many small texts take time too.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-#: Stands at the end of every text that was cut.
+#: Appended to every text that was cut.
 TRUNCATED: Final = "[truncated -- full details in audit trail]"
-#: Characters of the body, and of any other text.
+#: Maximum characters of the body, and of any other text.
 BODY_CHARS: Final = 256 * 1024
 TEXT_CHARS: Final = 64 * 1024
-#: Characters of all texts of a message but subject and body, and of a whole object.
+#: Maximum characters of all texts of a message except subject and body, and of a whole object.
 REST_CHARS: Final = 128 * 1024
 OBJECT_CHARS: Final = 512 * 1024
 TEXT_COST: Final = 64
-#: Longest token that is not parted where a text is cut.
+#: Longest token that is not split where a text is cut.
 _TOKEN_CHARS: Final = 512
-#: Name of the member that says how many are left out.
+#: Name of the member that says how many members are left out.
 MORE: Final = "…"
 
 
@@ -34,26 +34,26 @@ class Budget:
     A remaining number of characters.
 
     Attributes:
-        left: Characters; falls below 0 with the text that did not fit.
+        left: Remaining characters; the first text that does not fit takes it below 0.
     """
 
     def __init__(self, chars: int) -> None:
-        """`chars` to begin with."""
+        """Start with `chars` characters."""
         self.left = chars
 
     def text(self, text: str, limit: int = TEXT_CHARS) -> str:
-        """The part of a text that fits."""
+        """Return the part of a text that fits."""
         text = head(text, max(0, min(limit, self.left)))
         self.left -= len(text) + TEXT_COST
         return text
 
     def texts(self, members: Mapping[str, str]) -> dict[str, str]:
-        """Texts by name as far as they fit; the last member says how many do not."""
+        """Return the texts by name that fit; the last member says how many do not."""
         found: dict[str, str] = self.tree(members, 1)
         return found
 
     def tree(self, value: Any, depth: int) -> Any:
-        """A JSON-like value as far as it fits; the value itself is left unchanged."""
+        """Return the part of a JSON-like value that fits; the value itself is left unchanged."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -62,7 +62,7 @@ class Budget:
                 if self.left <= 0 or depth <= 0:
                     members[MORE] = f"{len(value) - len(members)} further entries are left out"
                     break
-                # The name first, or a text that takes the rest would be shown without it.
+                # The name first: otherwise a text that takes the rest would be shown without its name.
                 shown = self.text(str(name))
                 members[shown] = self.tree(member, depth - 1)
             return members
@@ -80,9 +80,9 @@ class Budget:
 
 def head(text: str, limit: int) -> str:
     """
-    A text of at most so many characters, or the bare mark.
+    Return a text of at most `limit` characters, or the mark alone.
 
-    It is cut at a blank where there is one near: of a token, the sanitiser would not know the half.
+    It is cut at a blank if one is near, because the sanitiser would not recognise half of a token.
     """
     if len(text) <= limit:
         return text

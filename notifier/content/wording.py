@@ -1,8 +1,8 @@
 """
-A message in the words of its receiver's templates.
+Rendering a message with its receiver's templates.
 
-They see the notification as every channel shows it, sanitised and bounded, and its alerts. Subject and body
-that they make replace the notification's, and a payload sees those.
+Templates see the notification as every channel shows it, sanitised and bounded, and its alerts. The subject
+and body that they yield replace the notification's, and the template of a payload sees the replaced texts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from syncer.model.resource import Json
 
 
 def view_of(message: Message) -> Json:
-    """What templates see of a message."""
+    """Return a message as templates see it."""
     spec, data = message.spec, message.data()
     return {
         **data,
@@ -47,10 +47,10 @@ def view_of(message: Message) -> Json:
 
 def worded(message: Message, wording: Wording) -> Message:
     """
-    Return a message in the words of templates.
+    Return a message rendered with templates.
 
     Raises:
-        Unfit: one does not fit the notification; the text begins with its name and quotes nothing.
+        Unfit: a template does not fit the notification; the text begins with its name and quotes no value.
     """
     view = view_of(message)
     found: dict[str, str] = {}

@@ -1,24 +1,26 @@
 """
-Circuit breakers: whether a receiver is worth another call now, one per channel name.
+Circuit breakers, one per channel name: whether a receiver should be called now.
 
-The thresholds are upstream's, but a breaker counts *notifications*, not calls: it opens when the
-three that failed last did so within 10 s and nothing succeeded in those 10 s. So one notification
-that fails again and again keeps its own back-off, and a receiver that still answers some messages
-is not treated as down because a burst of others failed.
+The thresholds are upstream's, but a breaker counts *notifications*, not calls: it opens when the last
+three to fail did so within 10 s and nothing succeeded in those 10 s. So one notification that fails again
+and again keeps its own back-off, and a receiver that still answers some messages is not treated as down
+because a burst of others failed.
 
-It stays open for 1 s, then one call may go (a probe). Its failure opens the breaker again, for twice
-as long each time, 30 s at most; its success lets a second one go, and the success of that one closes
-it. So a receiver that only refused a burst is served again after about a second, and one that is down
-gets one call per probe. A failure after a success opens it for 1 s again: such a receiver is not down.
-No probe goes before the time that the receiver's Retry-After names, within those 30 s. The reasons are
-in docs/adr/0005.
+A breaker stays open for 1 s, then lets one call through (a probe). A failed probe opens it again, for twice
+as long each time, 30 s at most. After a successful probe it lets a second one through, whose success closes
+it. So a receiver that only refused a burst is served again after about a second, and one that is down gets
+one call per probe. A failed probe after a successful one opens it for 1 s again: such a receiver is not
+down. No probe is sent before the time that the receiver's Retry-After names, within those 30 s. The reasons
+are in docs/adr/0005.
 
-Where an operator's mistake is waited for, the first call that meets one opens the breaker, for 5 s and up
-to 5 min: the receiver refuses all alike, and one call asks for all whether it is mended.
+Where the controller waits for an operator to correct a mistake, the first call that fails because of one
+opens the breaker, for 5 s at first and 5 min at most: the receiver refuses every message alike, and one
+call at a time is enough to learn whether the mistake is corrected.
 
-A rejected attempt only waits: it uses up no attempt and changes nothing here. Answers that are final
-for a message, and attempts that never left, are no evidence about the receiver: in a probe they free
-its place. What began before the last change of state is no evidence about the time after it.
+A rejected attempt only waits: it uses up no attempt and does not affect the breaker. Answers that are final
+for a message, and attempts that were never sent, are no evidence about the receiver: after such a probe
+another one may follow. A call that began before the last change of state is no evidence about the time
+after it.
 """
 
 from __future__ import annotations
@@ -33,17 +35,17 @@ from syncer.rules.backoff import exponential
 
 FAILURES: Final = 3
 WINDOW: Final = 10.0
-#: Seconds for which it is open: at first, and at most. Each probe in vain doubles the time.
+#: Seconds for which a breaker is open, at first and at most. Each failed probe doubles the time.
 OPEN_FIRST: Final = 1.0
 OPEN_MOST: Final = 30.0
-#: Seconds, likewise, while the receiver refuses what an operator has configured.
+#: The same while the receiver refuses an operator's configuration.
 REFUSED_FIRST: Final = 5.0
 REFUSED_MOST: Final = 300.0
 PROBES: Final = 2
 #: Seconds for which a first attempt leaves the probe to a retry that is about to be due.
 PATIENCE: Final = 0.5
 
-#: Kinds that call no receiver: their failures are this process's own.
+#: Kinds of channels that call no receiver; their failures are this process's own.
 LOCAL: Final = frozenset({"console", "file", "log"})
 
 
@@ -65,14 +67,14 @@ class Evidence(Enum):
 
 
 def evidence_of(channel: str, outcome: Outcome | None) -> Evidence:
-    """What an outcome shows about the receiver of a channel; None is an attempt that was not made."""
+    """Return what an outcome shows about a channel's receiver; None is for an attempt that was not made."""
     if outcome is None or kind_of(channel) in LOCAL:
         return Evidence.NONE
     if outcome.state is AttemptState.SUCCESS:
         return Evidence.UP
     if outcome.failure is FailureClass.OPERATOR and outcome.unworded and not outcome.code:
-        # A request that does not fit this message may fit the next one, and whoever writes the message
-        # must not keep others from being told.
+        # The configured request did not fit this message, but may fit the next one. The author of one
+        # message must not block the messages of others.
         return Evidence.NONE
     if outcome.mistake and outcome.failure in {FailureClass.OPERATOR, FailureClass.NOT_SENT}:
         return Evidence.REFUSED
@@ -83,10 +85,10 @@ def evidence_of(channel: str, outcome: Outcome | None) -> Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """No call now: again at boot-clock second `until`, or when a probe ends if that is None."""
+    """No call now: try again at boot-clock second `until`, or, if that is None, when the probe ends."""
 
     until: float | None
-    #: The receiver refuses what an operator has configured.
+    #: The receiver refuses an operator's configuration.
     refused: bool = False
 
 
@@ -106,23 +108,24 @@ class Breaker:
     Attributes:
         generation: Raised whenever it opens or closes.
         until: When it may let a probe through, None while it is closed.
-        suspect: Uid of the last probe that failed, empty if there was none since a success. Another
-            notification is to probe next.
-        wants_retry: Whether the next probe is to be a retry, of what has failed most often, or what has
-            failed least, first attempts above all. After a failed probe it is to be the other kind,
-            after a success the same, so that neither a receiver that refuses the first calls of each
-            message nor many messages that always fail look like a dead receiver for long.
+        suspect: Uid of the last probe that failed, empty if there was none since a success. The next probe
+            should be of another notification.
+        wants_retry: Whether the next probe should be a retry, of the notification that has failed most
+            often. Otherwise it should be of the one that has failed least, preferably a first attempt.
+            After a failed probe the next should be of the other kind, after a success of the same. So
+            neither a receiver that refuses the first calls of each message nor many messages that always
+            fail look like a dead receiver for long.
     """
 
     generation: int = 0
     until: float | None = None
     suspect: str = ""
     wants_retry: bool = True
-    #: Notifications that failed last: when, and before which second the receiver wants no call.
+    #: The notifications that failed last: when, and before which second the receiver wants no call.
     _failed: dict[str, tuple[float, float]] = field(default_factory=dict)
     _success: float = float("-inf")
     _openings: int = 0
-    #: Opened for an operator's mistake.
+    #: Whether it was opened because of an operator's mistake.
     refused: bool = False
     _probing: bool = False
     _succeeded: int = 0
@@ -134,7 +137,7 @@ class Breaker:
         return State.OPEN if now < self.until else State.HALF_OPEN
 
     def check(self, now: float, *, first: bool = False) -> Reject | None:
-        """The rejection of a call, `first` if it is a first attempt; None if it could go now."""
+        """Return the rejection of a call, None if it may go now; `first` is true for a first attempt."""
         if self.until is None:
             return None
         if now < self.until:
@@ -142,13 +145,13 @@ class Breaker:
         if self._probing:
             return Reject(None, self.refused)
         if first and self.wants_retry and now < self.until + PATIENCE:
-            # A retry is to probe.
+            # The probe is left to a retry.
             return Reject(self.until + PATIENCE)
         return None
 
     def begin(self) -> int:
         """
-        Begin a call that `check` lets go; unless the breaker is closed, it is a probe.
+        Begin a call that `check` allows; unless the breaker is closed, it is a probe.
 
         Returns:
             The generation, to be passed to `release` when the call has ended, whatever its result.
@@ -170,15 +173,15 @@ class Breaker:
         Process the result of a call.
 
         Args:
-            generation: What `begin` has answered.
+            generation: The generation that `begin` returned.
             uid: The notification.
             evidence: What the call shows about the receiver.
             now: Boot-clock second.
-            first: It was its notification's first attempt there.
+            first: The call was the notification's first attempt on the channel.
             retry_after: Wait in seconds that the receiver asked for, or None.
 
         Returns:
-            The change of state that follows, None if there is none.
+            The resulting change of state, None if there is none.
         """
         if generation != self.generation:
             return None
@@ -195,7 +198,7 @@ class Breaker:
             self._success = now
         if evidence is not Evidence.DOWN:
             return None
-        # The latest failure stands last; three are remembered.
+        # The latest failure is last; three are kept.
         self._failed.pop(uid, None)
         self._failed[uid] = now, quiet
         if len(self._failed) > FAILURES:
@@ -213,13 +216,13 @@ class Breaker:
             self.suspect = uid
             self.wants_retry = first or not self.wants_retry
             if self._succeeded:
-                # It is not down: something was delivered a moment ago.
+                # The receiver is not down: something was delivered a moment ago.
                 self._openings = 0
             return self._open(now, quiet, "a probe failed")
         if evidence is Evidence.UP:
             self._succeeded += 1
             self.suspect = ""
-            # What was mended is mended for all.
+            # A corrected configuration works for every message, so one success is enough.
             if self.refused or self._succeeded == PROBES:
                 reason = (
                     "what was configured is accepted"
@@ -251,9 +254,9 @@ class Breaker:
 
 @dataclass(eq=False)
 class Breakers:
-    """Every channel's breaker; as many as the routing file has ever held names. A local one never opens."""
+    """The breakers of all channels that a routing file has ever named. Those of local ones never open."""
 
-    #: All are closed at first: what an earlier process saw is not known.
+    #: All are closed at first: the results that an earlier process saw are not known.
     _breakers: dict[str, Breaker] = field(default_factory=dict, init=False)
 
     def of(self, channel: str) -> Breaker:
@@ -261,7 +264,7 @@ class Breakers:
         return self._breakers.setdefault(channel, Breaker())
 
     def states(self, now: float) -> dict[str, State]:
-        """Channel to state, of every receiver called so far."""
+        """Return the state of every receiver called so far, by channel."""
         return {
             channel: breaker.state(now)
             for channel, breaker in self._breakers.items()
@@ -269,7 +272,7 @@ class Breakers:
         }
 
     def refused(self) -> list[str]:
-        """Receivers that refuse what an operator has configured, sorted."""
+        """Return the receivers that refuse an operator's configuration, sorted."""
         return sorted(name for name, breaker in self._breakers.items() if breaker.refused)
 
 
@@ -279,7 +282,7 @@ def kind_of(channel: str) -> str:
 
 
 def refusal(channel: str, rejection: Reject) -> str:
-    """The text for an attempt that an open breaker does not let through; upstream's but for a mistake."""
+    """Return the text for an attempt that a breaker rejects; upstream's, except for a mistake."""
     if rejection.refused:
         return (
             f"{channel} refuses what an operator has configured;"

@@ -116,7 +116,7 @@ class Dispatcher:
             tried: Number of attempts already made.
 
         Returns:
-            The breaker's rejection, if the attempt waits for that. It stays queued and need not be
+            The breaker's rejection, if the attempt waits for the breaker. It stays queued and need not be
             submitted again.
         """
         if self._closed:
@@ -142,18 +142,19 @@ class Dispatcher:
         return queue.breaker.check(self._monotonic())
 
     def waits(self, uid: str, channel: str) -> bool:
-        """Whether an attempt waits for its receiver."""
+        """Whether an attempt waits in its receiver's queue."""
         queue = self._queues.get(channel)
         return queue is not None and uid in queue.keys
 
     def _next(self, queue: ReceiverQueue, now: float) -> Job | None:
-        """The job that may start now; if one only has to wait for a time, sets a timer."""
+        """Return the job that may start now, or None; sets a timer if the queue only waits for a time."""
         if queue.running >= self._per_channel or queue.running >= self._total - len(self._tasks):
             return None
         # Check first what stops the whole queue: finding the next job means looking at every namespace.
         paced = queue.pace.at
         breaker = queue.breaker
-        # Without a retry that waits, whoever is chosen would have to leave the probe to one.
+        # If no retry waits, any job is a first attempt, which for a while has to leave the probe to a
+        # retry.
         rejection = breaker.check(now, first=not queue.retries)
         if rejection is not None or paced > now:
             at = paced if rejection is None else rejection.until
@@ -275,13 +276,13 @@ class Dispatcher:
                     self._on_rejected(waiting.uid)
 
     def close(self) -> None:
-        """Start nothing more and drop waiting jobs; the log still knows that they are due."""
+        """Start nothing more and drop waiting jobs; the log still shows that they are due."""
         self._closed = True
         for queue in self._queues.values():
             queue.clear()
 
     async def drain(self, seconds: float) -> None:
-        """Wait for running attempts; those that have not ended by then are cancelled, and end."""
+        """Wait up to `seconds` for running attempts, then cancel the rest and wait for their end."""
         if self._tasks:
             _, late = await asyncio.wait(list(self._tasks), timeout=seconds)
             await end(*late)

@@ -11,14 +11,14 @@ has failed most often, because such notifications opened it, or the one that has
 a first attempt. It comes from the namespace whose turn it is. Only attempts that are due by their own
 back-off serve as probes, so none is made earlier than it would be without a breaker.
 
-`Pace` says when a receiver may be called next: the operators' rate, and what its answers 429 ask for. A
+`Pace` says when a receiver may be called next: by the operators' rate, and by the receiver's 429 answers. A
 receiver that limits its rate takes some calls and refuses the rest, so its circuit breaker stays closed.
-Without a limit on this side a burst would use up the attempts of everything that waits there, and an
-author who sends the most would have the others' messages fail. So an answer 429 concerns the whole queue:
+Without a limit on this side a burst would use up the attempts of every notification that waits there, and
+the author who sends the most would make the messages of the others fail. So a 429 concerns the whole queue:
 
 - No call begins before the time that Retry-After names; at least a second, at most `QUIET_MOST`.
 - From then on calls keep an interval, which doubles with each further 429 and shrinks by a twentieth with
-  each message that is accepted, until it no longer matters. It settles a little above what the receiver
+  each accepted message, until it no longer matters. The rate settles a little above what the receiver
   takes.
 
 An answer to a call that began before the interval was last lengthened says nothing about the new one.
@@ -40,12 +40,12 @@ from notifier.dispatch.breaker import Breaker, Evidence
 from syncer.model.attempt import AttemptState
 from syncer.runtime.alarm import Alarm
 
-#: Status code by which a receiver says that it is called too often.
+#: Status code with which a receiver says that it is called too often.
 TOO_MANY: Final = 429
 #: Seconds without calls after that answer, at least and at most.
 QUIET_LEAST: Final = 1.0
 QUIET_MOST: Final = 30.0
-#: Seconds between two calls: after the first such answer, at most, and when they no longer matter.
+#: Seconds between two calls: after the first such answer, at most, and below which the interval is dropped.
 INTERVAL_FIRST: Final = 0.1
 INTERVAL_MOST: Final = 4.0
 INTERVAL_LEAST: Final = 0.002
@@ -80,7 +80,7 @@ class Pace:
     def on_outcome(self, outcome: Outcome, began: float, now: float) -> None:
         """Process the result of a call that began at `began`."""
         if outcome.by_rule:
-            # Nothing was sent: a call that was denied must not delay those that are allowed.
+            # Nothing was sent: a denied call must not delay allowed ones.
             self._called = -math.inf
         if outcome.code == TOO_MANY:
             asked = max(QUIET_LEAST, outcome.retry_after or 0.0)
@@ -93,9 +93,9 @@ class Pace:
             self.interval = shorter if shorter >= INTERVAL_LEAST else 0.0
 
 
-#: What has failed least, and the first of these; a job itself takes three times as long to compare.
+#: Orders jobs by earlier attempts, then as usual; comparing the jobs themselves takes three times as long.
 _LEAST_TRIED: Final = attrgetter("tried", "due", "rank", "arrival")
-#: Namespaces with nothing under way or waiting that a receiver remembers.
+#: Number of known namespaces above which a queue forgets those without running or waiting attempts.
 _KNOWN: Final = 256
 
 
@@ -111,7 +111,7 @@ class Job:
         uid: The notification.
         namespace: The notification's namespace.
         tried: Attempts made before on the channel.
-        notified: An Event reports that the notification waits for a breaker.
+        notified: An Event has reported that the notification waits for a breaker.
         started: It runs or has run.
     """
 
@@ -157,8 +157,8 @@ class ReceiverQueue:
     def head(self, below: float = math.inf) -> Job | None:
         """The next job in order, from the namespaces with fewer than `below` running attempts."""
         least, fewest = None, math.inf
-        # The first of those with the fewest; namespaces with equally many thus take turns. Those with any
-        # stand at the end, so the search is short however many wait.
+        # Take the first namespace with the fewest running attempts, so that those with equally many take
+        # turns. Namespaces with running attempts are at the end, so the search is short however many wait.
         for namespace in self._namespaces:
             if (running := self.busy[namespace]) < fewest:
                 least, fewest = namespace, running
@@ -170,10 +170,10 @@ class ReceiverQueue:
 
     def probe(self, usual: Job) -> Job:
         """
-        The next probe: of the kind that the breaker wants, and not of the suspect, as far as possible.
+        Return the next probe: if possible of the kind that the breaker wants, and not of the suspect.
 
-        `usual` is the next in order, for where there is no choice. All that wait are looked at, which is
-        once for each probe; to keep them in such an order as well took five times the code.
+        `usual` is the next job in order, used if there is no choice. All waiting jobs are looked at, once
+        for each probe; keeping them in this order as well took five times the code.
         """
         waiting = [
             [job for job in jobs if job.uid != self.breaker.suspect]
@@ -212,7 +212,7 @@ class ReceiverQueue:
             del self.busy[job.namespace]
 
     def on_evidence(self, job: Job, evidence: Evidence) -> None:
-        """Adapt to what an outcome shows: the second probe should resemble the first, which succeeded."""
+        """After a successful probe, prefer its namespace: the second probe should resemble the first."""
         probing = self.breaker.until is not None and evidence is Evidence.UP
         if probing and job.namespace in self._namespaces:
             self._namespaces.move_to_end(job.namespace, last=False)

@@ -30,7 +30,7 @@ from syncer.runtime.turns import Turns
 #: while a server is away; if Redis answers, the resync requests an earlier check of what is due.
 _RETRY_FIRST: Final = 0.2
 _RETRY_MOST: Final = 30.0
-#: Heap entries that may be superseded, besides as many as there are delays.
+#: Superseded heap entries that are tolerated, in addition to one for each delay.
 _STALE: Final = 1_024
 
 
@@ -87,7 +87,8 @@ class WorkQueue:
         self._delayed[key] = at
         heapq.heappush(self._heap, (at, key))
         if len(self._heap) > 2 * len(self._delayed) + _STALE:
-            # A key that is added before its time leaves its entry behind, for hours with a long back-off.
+            # A key that is added before its time leaves its heap entry behind, for hours if the back-off is
+            # long.
             self._heap = [(due, delayed) for delayed, due in self._delayed.items()]
             heapq.heapify(self._heap)
         self._alarm.set(at)

@@ -1,1 +1,1 @@
-"""The gateway: webhooks of other programs become notifications, by `create` and `get` alone."""
+"""The gateway: turns other programs' webhooks into notifications; it only creates, gets and lists them."""

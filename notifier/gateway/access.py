@@ -1,10 +1,10 @@
 """
 Who may send to a source: the secrets in its files, and the proofs that it requires.
 
-Secrets are read again every few seconds, by the next request that needs them: a replaced Secret is
-accepted within that time, and a removed one is no longer accepted. A file that cannot be read is
-skipped and logged. While none of a source's files can be read, its requests get 503, because their
-senders may be legitimate.
+Secrets are read again every few seconds, by the next request that needs them: within that time a new
+secret is accepted, and a removed one is no longer accepted. A file that cannot be read is skipped and
+logged. While none of a source's files can be read, its requests get 503, because their senders may be
+legitimate.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from syncer.model.errors import ConfigError, Unavailable
 
 logger = logging.getLogger("ledger.gateway")
 
-#: Seconds for which secrets are taken as read.
+#: Seconds after which secrets are read again.
 _FRESH: Final = 5.0
 
 
@@ -37,7 +37,7 @@ def read_secrets(
     files: Iterable[str], check: Callable[[bytes], object]
 ) -> tuple[list[bytes], dict[str, str]]:
     """
-    Read files with one secret each; returns those that can be used, and what is wrong with other files.
+    Read files with one secret each; returns the usable secrets, and the faults of the other files by path.
 
     `check` raises ValueError for a secret of the wrong form.
     """
@@ -67,8 +67,8 @@ class Secrets:
         """
         Read the files, with one secret each; ConfigError if none of them can be used.
 
-        `key` names them, for errors; `clock` gives monotonic seconds. `check` raises ValueError for a
-        secret of the wrong form.
+        `key` is the key of the files in the settings, for errors; `clock` gives monotonic seconds. `check`
+        raises ValueError for a secret of the wrong form.
         """
         self._files = files
         self._key = key
@@ -102,7 +102,7 @@ class Secrets:
 
 
 class Access:
-    """Checks the requests of one source by headers, by the API server, and by the body."""
+    """Checks the requests of one source: by their headers, by the API server, and by their body."""
 
     def __init__(
         self,
@@ -117,8 +117,8 @@ class Access:
         """
         Read the secrets; ConfigError if one cannot be read.
 
-        `path` is where the settings stand in the gateway's file; `clock` gives monotonic seconds. `review`
-        is `Reviews.check`; `tls` is needed where clients have certificates.
+        `path` is the path of the settings in the gateway's file; `clock` gives monotonic seconds. `review`
+        is `Reviews.check`; `tls` is required if clients must have certificates.
         """
         self.source, self._review, self._reviewed = source, review, auth.token_review
         self._by_headers: list[Callable[[Incoming], None]] = []
@@ -144,11 +144,11 @@ class Access:
 
     async def check_sender(self, incoming: Incoming) -> None:
         """
-        Check what needs no body, before one is read; the API server is asked last.
+        Check the proofs that need no body, before it is read; the API server is asked last.
 
         Raises:
             Refused: 401 or 403.
-            Unavailable: the secrets cannot be read, or the API server did not say in time.
+            Unavailable: the secrets cannot be read, or the API server did not answer in time.
         """
         for check in self._by_headers:
             check(incoming)

@@ -1,23 +1,25 @@
 """
 Groups of alerts as Alertmanager and Grafana send them: a notification for each group, or for each alert.
 
-The identity of a group is what its retries, its next flush without a change, and the twins of a highly
-available Alertmanager share: receiver, group key, and of each alert its fingerprint, status and start.
-What may differ between twins stays out: annotations, the peer's address, the end, the reason.
+The identity of a group consists of the receiver, the group key, and each alert's fingerprint, status and
+start. Retries, the next unchanged flush and the peers of a highly available Alertmanager share these.
+Values that may differ between peers are left out: annotations, the peer's address, the end, the reason.
 
-A repeat (`repeat_interval`) has the identity of what it repeats and differs by its later slot
-(`notifier.gateway.identity`). For each alert by itself, unchanged members come with every flush, so only
-what Alertmanager calls a repeat is one; versions before 0.32 do not say.
+A repeat (`repeat_interval`) has the same identity as the event that it repeats, but a later slot
+(`notifier.gateway.identity`). With one notification for each alert, every flush contains unchanged alerts,
+so only a flush that Alertmanager calls a repeat is one; versions before 0.32 do not say so.
 
-An incident is receiver and group key, or for each alert its fingerprint: what does not change while alerts
-join and end. It is resolved with its last alert, never by a payload that was cut short. Severity and
-priority are those of its most urgent alert, also when that has ended.
+An incident is identified by the receiver and the group key, or for single alerts by the receiver and the
+fingerprint: these do not change while alerts join and end. It is resolved with its last alert, never by a
+truncated payload. Severity and priority are those of the most urgent firing alert; if none fires, those of
+the most urgent ended alert.
 
-Of alerts one by one, the oldest hundred that fire have incidents of their own, and the rest is the group's.
-Which those are changes from flush to flush, and Prometheus repeats for a quarter of an hour what has ended,
-so no payload tells whose incident is open, or whether the group's is. The API server knows. An end is for
-what is open, however many that are: each of them had a beginning. If nothing is known of an incident, its
-notifications may have been deleted, so those of the last hundred alerts have an end as well.
+With one notification for each alert, the oldest hundred firing alerts have incidents of their own, and the
+others share the group's incident. This selection changes from flush to flush, and Prometheus repeats an
+ended alert for a quarter of an hour, so no payload shows which incidents are open. The API server knows.
+Every open incident gets an end, however many there are: each had a beginning. If the API server knows
+nothing of an incident, its notifications may have been deleted, so the hundred alerts that ended last get
+an end in that case, too.
 """
 
 from __future__ import annotations
@@ -56,15 +58,15 @@ _LINKS: Final = (
     ("grafana", "panelURL", "Panel"),
     ("grafana", "silenceURL", "Silence"),
 )
-#: Alerts of a group, which are sorted in one go, with the interpreter's lock held. Alertmanager's own hold
-#: half as many in 8 MiB.
+#: Most alerts of a group: sorting them holds the interpreter's lock. Alertmanager's own groups have half as
+#: many in 8 MiB.
 _MOST: Final = 50_000
-#: Characters of what is shown of one alert's annotation, and how many of them.
+#: Most characters of an annotation that are shown, and most annotations of one alert.
 _NOTE: Final = 1000
 _NOTES: Final = 8
-#: Members of a map that templates see.
+#: Most members of a map in the data for templates.
 _TEXTS: Final = 64
-#: Extensions of ours; an alert's label of such a name gets a prefix.
+#: Extensions that the gateway sets; an alert's label of such a name gets a prefix.
 _OWN: Final = ("status", "receiver")
 
 
@@ -93,12 +95,12 @@ def _kind(
     Return the kind of a program that sends groups.
 
     Args:
-        name: In the gateway's file, and in the words by which people look for an event.
-        prefix: Of the names of its objects.
-        version: Of its webhook.
-        described: What a request of another version is told.
+        name: Name in the gateway's file, and beginning of the text by which people search for an event.
+        prefix: Prefix of the names of its objects.
+        version: Version of its webhook.
+        described: Description of the version, for the refusal of another one.
         patience: Seconds for which the program waits for an answer, or a little less.
-        key: What tells its groups apart, before receiver and group key.
+        key: Returns the parts of a group's identity that come before receiver and group key.
     """
 
     def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
@@ -120,9 +122,9 @@ def drafts_of(
 
     Args:
         group: The payload.
-        options: As the gateway's file says.
-        program: What sent it, in the words by which people look for an event.
-        key: What tells groups of the program apart, before receiver and group key.
+        options: Options of the source in the gateway's file.
+        program: The program that sent it; the text by which people search for an event begins with it.
+        key: Parts of the group's identity that come before receiver and group key.
 
     Raises:
         Refused: a member has another form.
@@ -137,7 +139,7 @@ def drafts_of(
     reading = _Reading(group, options, program, key)
     if not options.each:
         return (reading.whole(alerts),)
-    # The oldest keep their places while others come and go.
+    # Oldest first: these keep incidents of their own while newer alerts come and go.
     firing = sorted(
         (a for a in alerts if a.status == FIRING), key=lambda a: (a.starts, a.fingerprint)
     )
@@ -155,7 +157,7 @@ def drafts_of(
 
 def _alert(of: Reader) -> _Alert:
     labels = of.texts("labels")
-    # Alertmanager always sends it; what imitates Alertmanager may not.
+    # Alertmanager always sends a fingerprint; programs that imitate it may not.
     fingerprint = of.text("fingerprint") or "\n".join(f"{k}={v}" for k, v in sorted(labels.items()))
     return _Alert(
         status=of.choice("status", STATES),
@@ -170,7 +172,7 @@ def _alert(of: Reader) -> _Alert:
 
 
 class _Reading:
-    """A group that is being read."""
+    """Makes the drafts of one group."""
 
     def __init__(
         self, group: Reader, options: Options, program: str, key: tuple[object, ...]
@@ -181,9 +183,9 @@ class _Reading:
         self._key = (*key, group.text("receiver"))
         self._incident = (*self._key, "group", group.text("groupKey"))
         self._repeat = group.text("notification_reason") == _REPEAT
-        #: Alerts of the group that the payload does not have.
+        #: Number of alerts of the group that are missing from the payload.
         self.cut_off = group.number("truncatedAlerts")
-        # Not all of them: an expression over 8 MiB of alerts is evaluated a hundred times.
+        # Not all alerts: expressions are evaluated for each of a hundred drafts, each time over 8 MiB.
         self._few = {**group.members, "alerts": group.members["alerts"][:ALERTS]}
 
     def _starts(self, alert: _Alert) -> int:
@@ -198,9 +200,9 @@ class _Reading:
         group = self._group
         common = group.texts("commonLabels")
         firing = [a for a in alerts if a.status == FIRING]
-        # What was cut off may fire.
+        # An alert that is missing from the payload may be firing.
         status = FIRING if firing or self.cut_off else RESOLVED
-        # What imitates Alertmanager may have it in the common labels alone.
+        # Programs that imitate Alertmanager may have the severity in the common labels only.
         usual = common.get("severity", "")
         severity = worst_of(a.labels.get("severity", usual) for a in firing or alerts)
         priority = priority_of(severity)
@@ -224,7 +226,7 @@ class _Reading:
             extensions=self._extensions(status, common),
             links=_links(self._program, group, alerts[0]),
             since=max(map(self._starts, alerts)),
-            # Flushes of each alert carry what has not changed, and so do those of the rest of them.
+            # With `each`, every flush contains unchanged alerts, also in the rest that this draft is for.
             repeats=self._repeat or not self._options.each,
             repeat=self._repeat,
             incident=self._incident,
@@ -235,7 +237,7 @@ class _Reading:
         )  # fmt: skip
 
     def end(self, alert: _Alert, *, unknown: bool) -> Draft:
-        """The end of one alert, if its incident is open."""
+        """The end of one alert, wanted if the alert's incident is open."""
         return Draft(
             identity=None,
             view=self._view(alert),
@@ -246,7 +248,7 @@ class _Reading:
         )
 
     def end_of_group(self, alerts: list[_Alert]) -> Draft:
-        """The end of the group's incident, if that is open."""
+        """The end of the group's incident, wanted if that is open."""
         return Draft(
             identity=None,
             view=self._group.members,
@@ -292,7 +294,7 @@ class _Reading:
 
 
 def _data(group: Reader, status: str, alerts: list[_Alert], more: int) -> str:
-    """What templates see: the group, and as many of its alerts as fit."""
+    """Return the data for templates: the group, and as many of its alerts as fit."""
     head = {
         key: _short(group.texts(key))
         for key in ("groupLabels", "commonLabels", "commonAnnotations")
@@ -350,12 +352,13 @@ def _links(program: str, group: Reader, alert: _Alert) -> tuple[tuple[str, str, 
     return ((program, group.text("externalURL"), "Alerts"), *alert.links)
 
 
-#: It retries on 5xx only, and not for ever: an alert that fires and resolves while requests are refused is
-#: never sent. It waits for an answer until the flush ends, at least ten seconds.
+#: Alertmanager retries on 5xx only, and not for ever: an alert that fires and resolves while requests are
+#: refused is never sent. It waits for an answer until the flush ends, at least ten seconds.
 ALERTMANAGER: Final = _kind(
     "alertmanager", "am", "4", "Alertmanager's format since 0.4", patience=10.0
 )
-#: Its webhook contact point sends each flush once and waits 30 seconds for the answer; a failure is final.
+#: Grafana's webhook contact point sends each flush once and waits 30 seconds for the answer; a failure is
+#: final.
 GRAFANA: Final = _kind(
     "grafana", "gf", "1", "Grafana's format", patience=25.0,
     key=lambda group: (group.number("orgId"),),

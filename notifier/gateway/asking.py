@@ -1,9 +1,10 @@
 """
-Tells a source what became of its notifications.
+Reports to a source the results of its notifications.
 
-A source sees what it made and nothing else: whatever does not bear its name gets the answer of what does
-not exist. It may wait for the end: then the object is read again ever more seldom, for a minute at most.
-How many wait at once is bounded; whoever comes above that gets at once what there is, and asks again.
+A source sees only its own notifications: for an object without its name, the answer is the same as for one
+that does not exist. A request may wait for the end; then the object is read again at growing intervals, for
+a minute at most. The number of waiting requests is bounded. Beyond the bound, a request gets the current
+result at once, and its sender asks again.
 """
 
 from __future__ import annotations
@@ -21,39 +22,39 @@ from syncer.model.errors import Gone, PortError, Unavailable
 from syncer.model.resource import Json
 from syncer.runtime.supervise import elapse
 
-#: Seconds that a request may wait.
+#: Longest wait of a request, in seconds.
 LONGEST: Final = 60
-#: Requests that wait at once, and those of one source.
+#: Most requests that wait at once, of all sources and of one.
 _WAITING: Final = 64
 _OF_ONE: Final = 32
-#: Seconds between two looks, growing.
+#: Seconds between two reads of an object, at first and at most.
 _PAUSE: Final = 0.25
 _PAUSE_MOST: Final = 2.0
 _SECONDS: Final = re.compile(r"([0-9]{1,2})s?")
-#: What can be the name of an object; no path is made of anything else.
+#: A valid object name; no path of the API server is made of anything else.
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class Asking:
-    """Answers what became of notifications."""
+    """Answers questions for the results of notifications."""
 
     def __init__(self, objects: KubeObjects) -> None:
-        """Read objects; nobody waits yet."""
+        """Answer from the status of `objects`; no request waits yet."""
         self._objects = objects
         self._waiting: dict[str, int] = {}
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """Have those that wait be answered now."""
+        """Answer all waiting requests now."""
         self._closing.set()
 
     async def answer(self, source: Source, namespace: str, name: str, wait: str) -> Json:
         """
-        Return what became of a notification of a source; with `wait`, once it is finished or time is up.
+        Return the result of a source's notification; with `wait`, once it is finished or the time is up.
 
         Raises:
-            Refused: the source made none of this name, or may not wait for so long.
-            Unavailable: the API server did not say.
+            Refused: the source has made no notification of this name, or `wait` is wrong or too long.
+            Unavailable: the API server did not answer, or the status cannot be read.
         """
         seconds = _seconds(wait)
         if namespace not in source.namespaces or not _NAME.fullmatch(name):
@@ -91,7 +92,7 @@ class Asking:
         try:
             return report(document)
         except (ValueError, TypeError, AttributeError):
-            # Who may write a status may write what no schema covers.
+            # Whoever may write a status may write values that no schema covers.
             raise Unavailable("the status of this notification cannot be read") from None
 
 

@@ -1,9 +1,9 @@
 """
-Whether a request comes from a sender that is allowed to send. No I/O, no clock.
+Checks the proofs that a request comes from an allowed sender. No I/O, no clock.
 
 Every proof that a source requires must hold. Each may have several secrets, so that one can be replaced
-while the sender still has the old one. All of them are compared, by hash and in constant time: how long
-an answer takes reveals nothing about a secret. Reasons name what is missing, never what was sent.
+while the sender still has the old one. All of them are compared, by hash and in constant time, so the time
+of an answer reveals nothing about a secret. A reason names the missing proof and never quotes the request.
 
 Signatures cover the bytes as received. If the scheme signs a time, a request outside the tolerance
 is refused; within it, a replay finds the object that the first request created.
@@ -39,7 +39,7 @@ def check_bearer(incoming: Incoming, tokens: Iterable[bytes]) -> None:
 
 
 def check_basic(incoming: Incoming, user: str, passwords: Iterable[bytes]) -> None:
-    """Check a user and a password; Refused with 401 unless both fit."""
+    """Check a user and a password; Refused with 401 unless both match."""
     given = b""
     with suppress(ValueError):
         given = base64.b64decode(incoming.authorization("basic"), validate=True)
@@ -55,9 +55,9 @@ def check_certificate(
     Check a client's certificate, which the handshake has verified.
 
     Args:
-        certificate: Of the client.
+        certificate: The client's certificate, None without one.
         anchors: Certificates in DER, one of which must be in its chain.
-        names: One of which it must bear; empty for any.
+        names: Names of which the certificate must have one; empty for any.
 
     Raises:
         Refused: 401.
@@ -79,7 +79,7 @@ def check_signature(
     Args:
         incoming: The request.
         signature: How it is signed.
-        keys: Any of them will do.
+        keys: The accepted keys.
         now: Unix seconds.
 
     Raises:
@@ -103,7 +103,7 @@ def check_signature(
             signed = _checked_time(incoming, stamped, now).encode() + b":" + signed
         expected = [hmac.digest(key, signed, "sha256").hex().encode() for key in keys]
         offered = [given.removeprefix("sha256=").lower().encode()]
-    # Not `any`: all are compared, whichever fits. A header holds few: its size is bounded.
+    # Not `any`, which stops at the first match: all are compared. They are few, as a header is bounded.
     fits = [_among(one, expected) for one in offered[:8]]
     if True not in fits:
         raise Refused(f"the signature in {header} matches none of this source's keys", status=401)
@@ -111,9 +111,9 @@ def check_signature(
 
 def standard_key(key: bytes) -> bytes:
     """
-    Return the bytes of a Standard Webhooks key, written in base64; ValueError if it is not.
+    Return the bytes of a Standard Webhooks key in base64; ValueError if it is not base64, or empty.
 
-    None may be empty: anybody can sign with an empty key.
+    Anybody can sign with an empty key.
     """
     found = base64.b64decode(key.removeprefix(b"whsec_"), validate=True)
     if not found:
@@ -130,7 +130,7 @@ def _standard(incoming: Incoming, now: float) -> bytes:
 
 
 def _checked_time(incoming: Incoming, header: str, now: float) -> str:
-    """Return the time that a request is signed with, unless it is off by too much."""
+    """Return the signed time in a header; Refused if it is no time, or off by too much."""
     stamp = incoming.header(header).strip()
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
         raise Refused(f"the header {header} must hold Unix seconds", status=401)
@@ -146,6 +146,6 @@ def _among(given: bytes, known: Iterable[bytes]) -> bool:
     digest = hashlib.sha256(given).digest()
     found = False
     for one in known:
-        # Hashes: also the lengths are compared in constant time.
+        # Hashes have equal lengths, so the comparison does not reveal the length of a secret either.
         found |= hmac.compare_digest(digest, hashlib.sha256(one).digest()) and bool(one)
     return found

@@ -1,12 +1,13 @@
 """
-What a source makes of a request: drafts of notifications. No I/O, no clock.
+Drafts of notifications, which a source makes of a request. No I/O, no clock.
 
 A source reads the request of one program and returns a draft for each notification. A draft has defaults
-for every member of the spec, so that a mapping needs to name only what is to differ, and the identity of
-the event: what the program's retries and its highly available twins share, and what a new event does not.
+for every member of the spec, so that a mapping names only the members that should differ. It also has the
+identity of the event: values that are equal in the program's retries and in its highly available peers, and
+differ in a new event.
 
-What a program sent is never trusted to have its documented form. `Reader` hands out members by type and
-refuses the rest with the path of the member; it never quotes the value, which may hold a secret.
+A payload is never trusted to have its documented form. `Reader` returns members by type and refuses
+anything else with the path of the member; it never quotes the value, which may contain a secret.
 """
 
 from __future__ import annotations
@@ -23,29 +24,30 @@ from notifier.routing.attributes import ALWAYS
 from syncer.model.resource import Json
 from syncer.model.times import parse_time
 
-#: Alerts of one group that a body lists; how many more there are, it says.
+#: Most alerts of a group that a body lists; the body says how many more there are.
 ALERTS: Final = 100
-#: Bytes of what templates of receivers see of a group.
+#: Most bytes of a group's data for the templates of receivers.
 DATA_BYTES: Final = 16 * 1024
 _PATH: Final = 200
-#: Objects and lists of a body, and members of objects. The parser holds the interpreter's lock while it
-#: makes them; a group of 8 MiB has a quarter as many objects and lists, and three quarters as many members.
+#: Most objects and lists in a body, and most members. The parser holds the interpreter's lock while it
+#: makes them. A group of 8 MiB has a quarter as many objects and lists, and three quarters as many members.
 _PARTS: Final = 200_000
 _MEMBERS: Final = 400_000
-#: Commas, those in texts included: of lists of numbers and short texts there are more than of anything
-#: else, and they take as long. It takes a tenth of a group's bytes to be refused for those in its texts.
+#: Most commas in a body, commas in texts included. They bound lists of numbers and short texts: a body can
+#: have more of those than of anything else, and each takes as long to parse. A group is refused for the
+#: commas in its texts only if they are a tenth of its bytes.
 _COMMAS: Final = 800_000
 _MEMBER: Final = re.compile(rb'"\s*:')
 
 
 class Refused(Exception):
     """
-    A request that becomes no notification, however often it is sent.
+    A request that never becomes a notification, however often it is sent.
 
     Attributes:
         status: HTTP status of the answer.
-        path: The member at fault, empty where no single one is.
-        reason: What is wrong with it. Quotes nothing of the request.
+        path: The member at fault, empty if no single one is.
+        reason: What is wrong. Quotes nothing of the request.
     """
 
     def __init__(self, reason: str, *, path: str = "", status: int = 422) -> None:
@@ -58,10 +60,10 @@ class Refused(Exception):
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """
-    What a client has proven in the handshake.
+    A client's certificate, verified in the TLS handshake.
 
-    The chain is in DER, from the client's own certificate to that of an authority. Each name has its kind:
-    `cn:`, `dns:`, `uri:`, `email:`, `ip:`.
+    The chain is in DER, from the client's own certificate to that of an authority. Each name begins with
+    its kind: `cn:`, `dns:`, `uri:`, `email:`, `ip:`.
     """
 
     chain: tuple[bytes, ...]
@@ -70,7 +72,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One request: headers by name in lower case, the body as it came, the client's certificate or None."""
+    """One request: headers by lower-case name, the body as received, the client's certificate or None."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -82,7 +84,7 @@ class Incoming:
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def authorization(self, scheme: str) -> str:
-        """Return what stands behind a scheme in `Authorization`, empty if another one stands there."""
+        """Return the credentials of a scheme in `Authorization`, empty if the header has another scheme."""
         given, _, text = self.header("authorization").partition(" ")
         return text.strip() if given.lower() == scheme else ""
 
@@ -90,13 +92,13 @@ class Incoming:
 @dataclass(frozen=True, slots=True)
 class Options:
     """
-    Settings that say how a source is read.
+    Settings for reading a source.
 
     Attributes:
         each: One notification for each alert, not for each group.
         ignore_starts_at: Leave the alerts' start out of the identity.
-        body_alone: Requests are proven by a signature of their body, so headers are anybody's.
-        timeless: The signature covers no time, so that a request can be sent again at any time.
+        body_alone: The signature covers only the body, so anybody can change the headers.
+        timeless: The signature covers no time, so a request can be replayed at any time.
     """
 
     each: bool = False
@@ -111,22 +113,23 @@ class Draft:
     One notification as its source suggests it.
 
     Attributes:
-        identity: What retries and twins share; None where only the mapping or the bytes can tell.
-        view: What the expressions of a mapping see.
-        event: The event in the words of its source, by which people look for it.
-        type: Of the spec, as priority, subject, body, severity and extensions.
+        identity: Values that retries and peers share; None if only the mapping or the bytes identify it.
+        view: Input of the mapping's expressions.
+        event: Text in the terms of the source by which people search for the event.
+        type: Member of the spec, like priority, subject, body, severity and extensions.
         links: Service, URL and label of each.
-        since: When the event began (Unix milliseconds); repeats of it fall into slots from here on.
+        since: When the event began, in Unix milliseconds; the slots of its repeats begin here.
         repeats: Whether the source may send the same event again on purpose.
-        repeat: Whether it says that it does so now.
-        incident: What the notifications of one incident share; None if it is about none.
-        state: Whether the incident fires or is resolved; empty without one.
-        data: What templates of receivers see of it, at most 16 KiB of JSON; empty without alerts.
-        group: Alertmanager's own key of that, where it is a group of alerts.
-        opposite: The identity that the event has in the other state; None where it cannot be told.
-        nearest: What the expression of a namespace sees if it finds none in `view`.
-        whole: Makes the draft, where this one only names the incident: it is wanted if that is open.
-        unknown: Whether it is wanted also if nothing is known of the incident.
+        repeat: Whether the source says that this is such a repeat.
+        incident: Values that the notifications of one incident share; None without an incident.
+        state: Whether the incident is firing or resolved; empty without one.
+        data: Data for the templates of receivers, at most 16 KiB of JSON; empty without alerts.
+        group: Alertmanager's own key of the incident, if that is a group of alerts.
+        opposite: The identity that the event has in the other state; None if it cannot be told.
+        nearest: Input of the namespace's expression if `view` leads to no allowed namespace.
+        whole: Makes the complete draft, if this one only names an incident. The complete draft is wanted if
+            the incident is open.
+        unknown: Whether the complete draft is also wanted if nothing is known of the incident.
     """
 
     identity: tuple[object, ...] | None
@@ -161,14 +164,14 @@ class Kind:
     A kind of source: how it is read, and how its program retries.
 
     Attributes:
-        name: As in the gateway's file.
-        prefix: Of the names of its objects.
+        name: Name in the gateway's file.
+        prefix: Prefix of the names of its objects.
         read: Makes drafts of a request.
         patience: Seconds for which a request may wait for the API server.
-        retry_after: Seconds that a 503 asks for.
-        max_body: Bytes.
-        window: Seconds within which an equal event is a duplicate; 0 is for ever.
-        too_many: Status for what is above a rate: 429 where the program tries again after one.
+        retry_after: Longest `Retry-After` of a 503, in seconds.
+        max_body: Most bytes of a body.
+        window: Seconds within which an equal event is a duplicate; 0 means for ever.
+        too_many: HTTP status above a rate: 429 if the program retries after a 429.
         handshake: Whether senders ask by OPTIONS whether they may send, as CloudEvents' webhooks do.
     """
 
@@ -187,7 +190,7 @@ class Reader:
     """One JSON object of a payload, read member by member."""
 
     def __init__(self, members: Json, path: str = "") -> None:
-        """Read an object that stands at `path` in the payload."""
+        """Read the object at `path` in the payload."""
         self.members = members
         self.path = path
 
@@ -196,7 +199,7 @@ class Reader:
         return f"{self.path}.{key}"[:_PATH] if self.path else key[:_PATH]
 
     def text(self, key: str, default: str | None = "") -> str:
-        """Return a text; without a default it must be there and not empty."""
+        """Return a text; without a default it is required and must not be empty."""
         value = self.members.get(key)
         if value is None and default is not None:
             return default
@@ -208,7 +211,7 @@ class Reader:
         return value
 
     def choice(self, key: str, words: tuple[str, ...], default: str | None = None) -> str:
-        """Return a text that must be one of these; without a default it must be there."""
+        """Return a text that must be one of these words; without a default it is required."""
         value = self.text(key, default)
         if value and value not in words:
             raise Refused(f"must be one of {', '.join(words)}", path=self.at(key))
@@ -253,7 +256,7 @@ class Reader:
         return Reader(value, self.at(key))
 
     def objects(self, key: str) -> Iterator[Reader]:
-        """Yield the objects of a list that must be there."""
+        """Yield the objects of a list, which is required."""
         value = self.members.get(key)
         if not isinstance(value, list):
             raise Refused("must be a list", path=self.at(key))
@@ -269,8 +272,7 @@ def json_value(body: bytes) -> Any:
     Read a body that must be JSON.
 
     Raises:
-        Refused: it is none, or of too many parts. Names the line and column where its text stops being
-            JSON.
+        Refused: it is not JSON, or has too many parts. Names the line and column where the JSON is broken.
     """
     for count, most, what in (
         (body.count(b"{") + body.count(b"["), _PARTS, "objects and lists"),
@@ -278,7 +280,7 @@ def json_value(body: bytes) -> Any:
     ):
         if count > most:
             raise Refused(f"the body has more than {most} {what}", status=413)
-    # Texts hold colons as well, so the exact number is found only where there are many.
+    # Texts contain colons as well, so members are counted exactly only if there are many colons.
     if body.count(b":") > _MEMBERS and any(islice(_MEMBER.finditer(body), _MEMBERS, None)):
         raise Refused(f"the body has more than {_MEMBERS} members", status=413)
     try:
@@ -290,7 +292,7 @@ def json_value(body: bytes) -> Any:
 
 
 def json_object(body: bytes) -> Json:
-    """Read a body that must be a JSON object; Refused if it is none."""
+    """Read a body that must be a JSON object; Refused if it is not."""
     value = json_value(body)
     if not isinstance(value, dict):
         raise Refused("the body must be a JSON object", status=400)
@@ -303,7 +305,7 @@ def priority_of(severity: str) -> str:
 
 
 def worst_of(severities: Iterable[str]) -> str:
-    """Return the most urgent of some severities, the first of equals; there must be one."""
+    """Return the most urgent of some severities, the first of equals; there must be at least one."""
     return min(
         dict.fromkeys(severities), key=lambda each: ALWAYS["priority"].index(priority_of(each))
     )

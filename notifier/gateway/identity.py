@@ -1,15 +1,15 @@
 """
-Names that retries and twins share. No I/O, no clock.
+Names that retries and peers share. No I/O, no clock.
 
-The name of an object is a hash of the event's identity, so that the API server's own "already exists" is
-the lock: two replicas, a retry after a lost answer and both twins of a highly available Alertmanager meet
-one object, and no store of the gateway's own has to agree on anything.
+The name of an object is a hash of the event's identity, so the API server's own "already exists" is the
+lock: two replicas, a retry after a lost answer and the peers of a highly available Alertmanager all lead to
+one object, and the gateway needs no store of its own.
 
 Some sources repeat an event on purpose (Alertmanager's `repeat_interval`), and such a repeat is a new
-notification. Its occurrence is the time since the event began, in slots of the dedup window. A
-retry may fall into the next slot; before an object of a later slot is created, the one of the slot
-before is read: if it is younger than the window, the request is a duplicate of it. Where nothing proves
-when a request was made there are no slots: whoever sends an old one again gets the object that it made.
+notification. Its name has a slot number: the time since the event began, divided by the dedup window. A
+retry may fall into the next slot. So before an object of a later slot is created, the object of the slot
+before is read; if it is younger than the window, the request is a duplicate of it. If nothing proves when a
+request was made, there are no slots: an old request that is replayed leads to the object that it created.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import orjson
 
 from notifier.gateway.draft import Draft, Kind
 
-#: Hex digits of the hash in a name; 128 bits, and the whole hash stands on the object.
+#: Hex digits of the hash in a name: 128 bits. An annotation of the object has the whole hash.
 DIGITS: Final = 32
-#: Seconds within which equal bytes are one event, where nothing else tells.
+#: Seconds within which equal bytes are one event, if nothing else identifies it.
 BYTES_WINDOW: Final = 600
 
 
@@ -34,9 +34,9 @@ class Identity:
     The names of one event.
 
     Attributes:
-        digest: The whole hash; an object of this name with another one is somebody else's.
-        before: The name of the occurrence before; empty if there is none to look at.
-        window: Seconds within which the one before makes this one a duplicate.
+        digest: The whole hash; an object of this name with another hash is not the event's.
+        before: Name of the previous occurrence; empty if there is none to read.
+        window: Seconds for which the previous occurrence makes this one a duplicate.
     """
 
     name: str
@@ -61,15 +61,15 @@ def identity_of(
 
     Args:
         source: Name of the source: two sources never share an event.
-        kind: Of the source.
-        draft: As it was read.
-        given: The mapping's `id`; it wins over what the source found. Empty if there is none.
-        body: Of the request, for what has no other identity.
+        kind: Kind of the source.
+        draft: The draft.
+        given: The mapping's `id`; it wins over the draft's identity. Empty if there is none.
+        body: Body of the request, for a draft without any other identity.
         now: Unix seconds.
-        window: Seconds within which an equal event is a duplicate; 0 is for ever.
-        timeless: Nothing proves when the request was made, so it is for ever in any case.
+        window: Seconds within which an equal event is a duplicate; 0 means for ever.
+        timeless: Nothing proves when the request was made, so the window is for ever.
     """
-    # A kind without a window of its own has one only where somebody asked for it.
+    # A kind without a default window has one only if the settings ask for it; then it is for every event.
     slotted, since = bool(window) and not kind.window, 0.0
     if given:
         parts: tuple[object, ...] = ("id", given)
@@ -88,6 +88,6 @@ def identity_of(
 
 
 def hashed(prefix: str, *parts: object) -> Identity:
-    """Return the names that are a hash of some parts: the same for the same parts."""
+    """Return names made of a hash of some parts: equal parts give equal names."""
     digest = hashlib.sha256(orjson.dumps(parts)).hexdigest()
     return Identity(f"{prefix}-{digest[:DIGITS]}", digest)

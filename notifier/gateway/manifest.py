@@ -1,13 +1,14 @@
 """
-From a draft and a mapping to the object that is created. No I/O, no clock.
+Builds the object of a notification from a draft and a mapping. No I/O, no clock.
 
-Each member of the spec comes from the mapping where that has a template for it and the template finds
-something that fits, else from the source: a page with a plain subject beats none. What did not fit is an
-annotation of the object. Where neither has a member, the request is refused with the place of the template.
+Each member of the spec comes from the mapping, if it has a template for the member and the template finds
+a value that fits; else from the source: a page with a plain subject is better than none. An annotation of
+the object lists the values that did not fit. If neither has a required member, the request is refused with
+the path of the template.
 
-Everything is cut to bounds, and a cut text says so: an API server refuses what is too large, and a
-refused page is a lost one. An extension never takes the name of what routes trust (`namespace`, `type`,
-…): such a label becomes `label_<name>`.
+Everything is cut to bounds, and a cut text says so: an API server refuses an object that is too large, and
+a refused page is lost. An extension never has the name of an attribute that routes trust (`namespace`,
+`type`, …): such a label becomes `label_<name>`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from syncer.model.resource import Json
 from syncer.rules.text import cut
 
 API_VERSION: Final = "kubernaut.ai/v1alpha1"
-#: Label and annotations of what the gateway creates.
+#: Label and annotations of the objects that the gateway creates.
 SOURCE_LABEL: Final = "notification-ledger/source"
 IDENTITY: Final = "notification-ledger/identity"
 FAULTS: Final = "notification-ledger/mapping-faults"
@@ -48,14 +49,14 @@ _DAYS: Final = (1, 90)
 @dataclass(frozen=True, slots=True)
 class Rules:
     """
-    What a source's mapping says, compiled; absent members are the source's own.
+    A source's mapping, compiled; an absent member has the source's default.
 
     Attributes:
         texts: Templates of `type`, `priority`, `severity`, `subject`, `body`, `clusterID`, `id`,
             `incident`, `state`, `namespace` and `retentionDays`, by these names.
         links: Templates of `service`, `url` and `label` of each link.
-        retry_policy: Of the spec; empty for the API server's default.
-        path: Of the mapping in the gateway's file.
+        retry_policy: Retry policy of the spec; empty for the API server's default.
+        path: Path of the mapping in the gateway's file.
     """
 
     texts: Mapping[str, Template] = field(default_factory=dict)
@@ -66,10 +67,10 @@ class Rules:
 
 
 class Reading:
-    """A mapping that is applied; templates that do not fit are noted, and the source's value is used."""
+    """Applies a mapping to a draft; if a template does not fit, it is noted and the source's value used."""
 
     def __init__(self, mapping: Rules, draft: Draft) -> None:
-        """Read the event's id: empty if the mapping has none, or one that does not fit."""
+        """Evaluate the mapping's `id`, which is empty if there is none or it does not fit."""
         self.mapping = mapping
         self.draft = draft
         self.faults: list[str] = []
@@ -80,10 +81,10 @@ class Reading:
         Return the namespace of the notification.
 
         Args:
-            allowed: Namespaces that the source may reach.
+            allowed: Namespaces that the source may write to.
 
         Raises:
-            Refused: the template finds another one.
+            Refused: the template finds none of them.
         """
         template = self.mapping.texts.get("namespace")
         if template is None:
@@ -103,7 +104,7 @@ class Reading:
         raise refusal
 
     def value(self, template: Template | None, place: str, default: Any = None) -> Any:
-        """Return what a template finds; the default without one, or where it does not fit the payload."""
+        """Return the value of a template; the default without one, or if it does not fit the payload."""
         try:
             return default if template is None else template.value(self.draft.view)
         except Unfit as unfit:
@@ -111,15 +112,15 @@ class Reading:
             return default
 
     def text(self, key: str) -> str:
-        """Return what the template of a member finds, as text."""
+        """Return the value of a member's template, as text."""
         return shown(self.value(self.mapping.texts.get(key), key))
 
     def note(self, place: str, reason: str) -> None:
-        """Note what does not fit."""
+        """Note that a value does not fit, and why."""
         self.faults.append(f"{place}: {reason}")
 
     def required(self, key: str, default: str) -> str:
-        """Return a text that must be there; Refused if neither the mapping nor the source has it."""
+        """Return a text that is required; Refused if neither the mapping nor the source has it."""
         for text in (self.text(key), default):
             if text.strip():
                 return text
@@ -129,7 +130,7 @@ class Reading:
         raise Refused(reason, path=f"{self.mapping.path}.{key}")
 
     def word(self, key: str, default: str, words: tuple[str, ...]) -> str:
-        """Return one of some words, in any case."""
+        """Return the one of some words that a template finds in any case; the default if it finds none."""
         found = self.text(key)
         by_fold = {word.lower(): word for word in words}
         if found and found.lower() not in by_fold:
@@ -148,7 +149,7 @@ class Reading:
             return None
 
     def extensions(self, source: str) -> dict[str, str]:
-        """Return the source's extensions and the mapping's, which win and are kept first."""
+        """Return the extensions of the source and the mapping; the mapping's win, and are kept first."""
         found = {"source": source, **{_key(k): v for k, v in self.draft.extensions.items()}}
         own = self.mapping.extensions
         for key, template in own.items():
@@ -162,7 +163,7 @@ class Reading:
         return out
 
     def links(self) -> list[Json]:
-        """Return the links that have a target."""
+        """Return the links that are complete and have an http or https URL."""
         own = (
             [shown(self.value(template, f"links[{number}]")) for template in templates]
             for number, templates in enumerate(self.mapping.links)
@@ -174,14 +175,14 @@ class Reading:
         ][:_LINKS]
 
     def incident(self, source: str, now: int) -> dict[str, str]:
-        """Return the extensions that say which incident it is about, and its state; empty if none."""
+        """Return the extensions with the incident, its state and the time; empty without an incident."""
         found = self.text("incident")
         parts = ("given", found) if found else self.draft.incident
         if parts is None:
             return {}
         digest = hashed("", *parts).digest[:DIGITS]
         if self.draft.group and not found:
-            # As Alertmanager hashes it, whose own integrations tell PagerDuty so.
+            # The hash that Alertmanager's own integrations send to PagerDuty.
             group = self.draft.group.encode("utf-8", "surrogatepass")
             digest += f"/{hashlib.sha256(group).hexdigest()}"
         state = self.word("state", self.draft.state, STATES) or FIRING
@@ -195,10 +196,10 @@ def manifest(
     Build the object.
 
     Args:
-        reading: What the source read, and its mapping.
-        identity: Of the event.
-        source: Its name.
-        namespace: Where the object is to be.
+        reading: The draft, with the source's mapping applied.
+        identity: Names of the event.
+        source: Name of the source.
+        namespace: Namespace of the object.
         now: Unix milliseconds.
 
     Raises:
@@ -210,7 +211,7 @@ def manifest(
         "priority": reading.word("priority", draft.priority, PRIORITIES),
         "subject": line(reading.required("subject", draft.subject)),
         "body": _bounded(reading.required("body", draft.body)),
-        # The incident comes last, so that nothing that was sent can be it.
+        # The incident comes last, so that no extension from a payload can replace it.
         "extensions": {
             **reading.extensions(source),
             **({DATA: draft.data} if draft.data else {}),
@@ -251,12 +252,12 @@ def object_of(
     Return the object around a spec.
 
     Args:
-        identity: Has its name, and its mark.
+        identity: Has the object's name, and the hash for its annotation.
         source: Name of the source.
-        namespace: Where it is to be.
-        event: In the words of its sender, by which people look for it.
-        spec: Of the notification.
-        annotations: Further ones.
+        namespace: Namespace of the object.
+        event: Text in the terms of the source by which people search for the event; may be empty.
+        spec: Spec of the notification.
+        annotations: Further annotations.
     """
     labels = {SOURCE_LABEL: source}
     marks = {IDENTITY: identity.digest, **(annotations or {})}
@@ -279,7 +280,7 @@ def object_of(
 
 
 def line(text: str) -> str:
-    """Return a text as the one line that a subject is, cut to its bound."""
+    """Return a text as one line, cut to the bound of a subject."""
     return cut(" ".join(text.split()), _SUBJECT)
 
 

@@ -1,4 +1,4 @@
-"""What the gateway counts. Sources are those of its file; no label holds what a request brought."""
+"""The gateway's metrics. Sources are those of its file; no label contains text from a request."""
 
 from __future__ import annotations
 

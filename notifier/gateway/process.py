@@ -1,9 +1,9 @@
 """
 The process of the gateway: files, ports, signals, and an orderly end.
 
-It has no state, no Redis and no Lease: any number of replicas run side by side. It is ready as soon as
-it listens, even if the API server does not answer: requests wait here for the API server, which they
-could not do if the Service removed the pod.
+It has no state and no Redis, and owns no Lease: any number of replicas run side by side. It is ready as
+soon as it listens, even if the API server does not answer: requests wait here for the API server, which
+they could not do if the Service removed the pod.
 
 At SIGTERM it stops being ready first, and accepts requests for as long as a Service needs to notice;
 then the port closes, and requests in flight are answered.
@@ -47,7 +47,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
     Run until SIGTERM.
 
     Raises:
-        ConfigError: a secret cannot be read, an address is taken, there is no API server to speak to.
+        ConfigError: a secret cannot be read, an address is in use, or no API server is configured.
     """
     settings = loaded.settings
     stop = asyncio.Event()
@@ -73,7 +73,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
                 f"sources[{number}].auth",
                 monotonic_clock,
                 source=source,
-                review=lambda *asked: reviews.check(*asked),  # noqa: PLW0108 - made below
+                review=lambda *asked: reviews.check(*asked),  # noqa: PLW0108 - `reviews` is made below
                 tls=tls,
             )
             for number, (name, (source, auth)) in enumerate(loaded.sources.items())
@@ -138,7 +138,7 @@ def _expectations(
     Return the watchers of the sources that are expected to send.
 
     Raises:
-        ConfigError: there are some, and nothing says in which namespace their Leases are.
+        ConfigError: there are some, but the namespace of their Leases is unknown.
     """
     expected = [source for source, _ in loaded.sources.values() if source.expect_every]
     given = loaded.settings.leases

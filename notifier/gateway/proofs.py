@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from syncer.configfile import Group, Names
 
-#: What can prove who sends.
+#: The kinds of proof.
 _PROOFS: Final = ("bearer", "basic", "signature", "token_review", "client_certificate")
 _OR: Final = "bearer, basic, signature, tokenReview and clientCertificate"
 

@@ -3,10 +3,10 @@ The rate of a source, which keeps a storm of events from becoming a storm of pag
 
 A source may create a limited number of notifications a minute in one namespace; each replica counts by
 itself. Events beyond the limit are refused for now, or become part of a digest: one notification that
-lists the events of a few seconds and is routed by the attributes that they have in common. Requests
-whose events it takes wait for it, as they wait for the API server, and are answered when its object
-exists: nothing is promised that is not stored. An event that has its object already belongs to no digest,
-and does not count against the rate.
+lists the events of a few seconds and is routed by the attributes that they have in common. A request with
+an event in a digest waits for the digest, as it would for the API server, and is answered when the digest's
+object exists: nothing is confirmed before it is stored. An event that already has an object is not part of
+a digest, and does not count against the rate.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from syncer.runtime.supervise import elapse, end
 
 logger = logging.getLogger("ledger.gateway")
 
-#: Bytes that an end is taken for which is still to be made.
+#: Assumed bytes of an end that is not made yet.
 _LARGE: Final = 4096
-#: Of a source's patience: for how long a digest is open.
+#: Share of a source's patience for which a digest is open.
 _SHARE: Final = 0.4
-#: Members of a digest; more of them begin another one.
+#: Most members of a digest; further events begin another one.
 MEMBERS: Final = 500
-#: Characters of a digest's body.
+#: Most characters of a digest's body.
 _BODY: Final = 30_000
 
 
 class OverRateError(Unavailable):
-    """The source sends faster than it may; `status` is what its program tries again after."""
+    """The source exceeds its rate; `status` is an HTTP status after which its program retries."""
 
     def __init__(self, status: int) -> None:
         super().__init__("this source exceeds its rate")
@@ -54,12 +54,12 @@ class OverRateError(Unavailable):
 
 
 class _Digest:
-    """One that is open, or whose object is being made."""
+    """A digest that is open, or whose object is being created."""
 
     def __init__(self, make: Callable[[_Digest], Coroutine[Any, Any, Submitted]]) -> None:
         self.members: dict[str, Desired] = {}
         self.full = asyncio.Event()
-        # Not the first request's: it is for all that wait.
+        # A task that does not end with the first request: all requests of the digest wait for it.
         self.made = asyncio.create_task(make(self))
 
 
@@ -84,19 +84,19 @@ class Rating:
 
     async def submit(self, desired: Desired, until: float) -> Submitted:
         """
-        Make an object exist, or be part of a digest; `until` is when to give up, by the loop's clock.
+        Make an object exist, or add it to a digest; `until` is when to give up, by the loop's clock.
 
         Raises:
-            OverRateError: it is above the rate, and the source asks for no digest.
-            Unavailable: the API server did not take it in time.
-            Refused: it never will.
+            OverRateError: it is above the rate, and the source wants no digests.
+            Unavailable: the API server did not accept it in time.
+            Refused: the API server will never accept it.
         """
         return await self._within(desired, until) or await self._digested(desired, until)
 
     async def submit_all(
         self, wanted: Iterable[Desired], ends: Sequence[Conditional], until: float
     ) -> list[Submitted | Refused | Unavailable]:
-        """Make objects exist, and those ends whose incident is open; nothing waits for that look."""
+        """Make objects exist, and the ends of open incidents; the objects do not wait for that look-up."""
 
         async def one(desired: Desired) -> Submitted | Refused | Unavailable:
             try:
@@ -123,7 +123,7 @@ class Rating:
         return [*now, *later]
 
     async def _within(self, desired: Desired, until: float) -> Submitted | None:
-        """Make an object exist, or find that it does; None if it is to be part of a digest."""
+        """Create or find an object; None if it must be part of a digest."""
         rate = self._source.rate
         if rate is None:
             return await self._submitter.submit(desired, until)
@@ -143,7 +143,7 @@ class Rating:
         if there is not None:
             return there
         if rate.digest and desired.incident[1] == RESOLVED:
-            # In a digest it would close nothing.
+            # As part of a digest, the end would not close its incident.
             return await self._submitter.submit(desired, until)
         if not rate.digest:
             self._metrics.over_rate.labels(self._source.name, "refused").inc()
@@ -179,11 +179,11 @@ class Rating:
     def _ended(self, task: asyncio.Task[Submitted]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            # Read here too: all who waited may have gone.
+            # Retrieve the error here, too: all waiting requests may have gone.
             task.exception()
 
     async def _make(self, namespace: str, digest: _Digest) -> Submitted:
-        """Collect for a share of the patience, then create the object within the rest."""
+        """Collect members for a share of the patience, then create the object within the rest."""
         patience = self._source.patience
         until = asyncio.get_running_loop().time() + patience * 0.95
         await elapse(patience * _SHARE, digest.full)
@@ -194,7 +194,7 @@ class Rating:
             "a source exceeds its rate, the excess becomes one notification",
             extra={"source": self._source.name, "namespace": namespace, "members": len(members)},
         )
-        # One alone needs no list.
+        # A single member needs no list.
         desired = members[0] if len(members) == 1 else digest_of(self._source, members)
         return await self._submitter.submit(desired, until)
 
@@ -223,7 +223,7 @@ def digest_of(source: Source, members: Sequence[Desired]) -> Desired:
 
 
 def _common(specs: Sequence[Json]) -> dict[str, str]:
-    """Return the attributes that all of them have; a digest is about no incident."""
+    """Return the attributes that all members share; a digest is about no incident."""
     first, *others = (spec["extensions"] for spec in specs)
     return {
         key: value

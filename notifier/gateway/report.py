@@ -1,11 +1,11 @@
 """
-What became of a notification, for the program that sent it. No I/O, no clock.
+The result of a notification, for the program that sent it. No I/O, no clock.
 
-The words are an interface. `unknown` is never called failed: the message may have arrived. A channel that
-was tried again after such an attempt says how many there were, since it may have been delivered twice.
+The words are an API. `unknown` is never called failed: the message may have arrived. If a channel was tried
+again after such attempts, their number is reported, because the message may have been delivered twice.
 
-What receivers answered is for operators (`kubectl ledger explain`): it may quote anything, and who may send
-need not be who may read it. A sender gets the code.
+The answers of receivers are for operators (`kubectl ledger explain`): they may quote anything, and whoever
+may send is not always allowed to read them. A sender gets only the HTTP code.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _PHASES: Final = {SENT: DELIVERED, PARTIALLY_SENT: "partly delivered", FAILED: _
 
 def report(document: Json) -> Json:
     """
-    Return what the status of an object says: phase, outcome, and each channel with its attempts.
+    Return the result from the status of an object: phase, outcome, and each channel with its attempts.
 
     Raises:
-        ValueError, TypeError, AttributeError: whoever wrote the status did not keep to the schema.
+        ValueError, TypeError, AttributeError: the status does not follow the schema.
     """
     meta = document.get("metadata") or {}
     status = parse_status(document.get("status") or {})

@@ -30,16 +30,16 @@ from syncer.runtime.supervise import end
 
 TOKENS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
 ACCESS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-#: Of `notificationrequests`: what a Role names to let somebody send by way of the gateway.
+#: Subresource of `notificationrequests` that a Role names to let somebody send through the gateway.
 SUBRESOURCE: Final = "gateway"
-#: Seconds for which an answer holds.
+#: Seconds for which an approval and a refusal are cached.
 ALLOWED: Final = 60.0
 REFUSED: Final = 10.0
-#: Answers that are kept, reviews under way, and calls at once.
+#: Most cached approvals (and refusals), reviews in progress, and concurrent calls.
 _KEPT: Final = 4096
 _PENDING: Final = 256
 _TOGETHER: Final = 16
-#: Seconds for one call, and characters of a token.
+#: Seconds for one call, and most characters of a token.
 _CALL: Final = 3.0
 _LONGEST: Final = 16_384
 
@@ -60,7 +60,7 @@ class Reviews:
         """Start with an empty cache; the client's owner closes it, the clock gives monotonic seconds."""
         self._client = client
         self._clock = clock
-        #: Those that let somebody in, also when they are to be asked for again; and refusals.
+        #: Approvals, expired ones included, which need a new review; and refusals.
         self._admitted: OrderedDict[bytes, _Answer] = OrderedDict()
         self._rejected: OrderedDict[bytes, _Answer] = OrderedDict()
         self._pending: dict[bytes, asyncio.Task[_Answer]] = {}
@@ -68,11 +68,11 @@ class Reviews:
 
     async def check(self, incoming: Incoming, source: Source, audiences: tuple[str, ...]) -> None:
         """
-        Check that a bearer token is for one of the audiences, and its owner may send to a source.
+        Check that a bearer token is for one of the audiences, and that its owner may send to a source.
 
         Raises:
-            Refused: 401 without a token that is valid, 403 if its owner has not the right.
-            Unavailable: the API server did not say in time.
+            Refused: 401 without a valid token, 403 if its owner lacks the right.
+            Unavailable: the API server did not answer in time.
         """
         token = incoming.authorization("bearer")
         if not 0 < len(token) <= _LONGEST:
@@ -85,7 +85,7 @@ class Reviews:
             raise Refused(known.reason, status=known.status)
 
     async def close(self) -> None:
-        """End the reviews under way."""
+        """End the reviews in progress."""
         await end(*self._pending.values())
 
     async def _asked(
@@ -93,13 +93,13 @@ class Reviews:
     ) -> _Answer:
         task = self._pending.get(key)
         if task is None:
-            # Who was let in before is few, and not to be kept out by those who make up tokens.
+            # Senders that were accepted before are few, and invented tokens must not keep them out.
             if len(self._pending) >= _PENDING and key not in self._admitted:
                 raise Unavailable("too many tokens are being reviewed")
             task = asyncio.create_task(review())
             self._pending[key] = task
             task.add_done_callback(lambda done: self._done(key, done))
-        # Not the first request's: the others wait for it as well.
+        # The task does not end with the first request: others with the same token wait for it as well.
         done, _ = await asyncio.wait({task}, timeout=3 * _CALL)
         if not done or task.cancelled():
             raise Unavailable("the API server did not review the token in time")
@@ -123,7 +123,7 @@ class Reviews:
     async def _review(self, token: str, source: Source, audiences: tuple[str, ...]) -> _Answer:
         asked = {"token": token, "audiences": list(audiences)}
         status = await self._ask(TOKENS, "TokenReview", asked)
-        # A server that knows no audiences names none: then the token may be for anybody.
+        # A server that does not support audiences returns none: then the token may be for anybody.
         found = status.get("audiences") or ()
         if status.get("authenticated") is not True or not set(found) & set(audiences):
             return _Answer(

@@ -1,17 +1,17 @@
 """
 The gateway's server: webhooks in, objects out, and an answer that works with the sender's own retries.
 
-A request waits here until the API server has its objects; the answer is 200 then, and only then. What can
-never become a notification gets a 4xx that names the member at fault; everything else gets 503 with
-`Retry-After`: never 429, which Alertmanager and Grafana treat as final, and never 202, which would
-promise something that nobody has stored. GET on what an answer names tells what became of it
-(`notifier.gateway.asking`), to the source that made it.
+A request waits here until the API server has its objects; the answer is 200 then, and only then. A request
+that can never become a notification gets a 4xx that names the member at fault. Any other request gets 503
+with `Retry-After`: not 429, which Alertmanager and Grafana treat as final, except above a rate for programs
+that retry after it; and never 202, which would confirm something that is not stored. GET on the path of a
+notification returns its result (`notifier.gateway.asking`) to the source that created it.
 
 Limits keep one sender from using up the gateway: on connections, requests in flight, bytes of bodies that
 are being read or translated and of objects that wait for the API server, and the time for headers and for
-a body. Large bodies are translated one after the other, and each source has at most one of them there. A
-sender that has not proven anything yet occupies neither a slot among the requests in flight nor a kept
-connection: if bytes run short, the body that has been arriving longest is dropped.
+a body. Large bodies are translated one after the other, at most one of each source at a time. A sender that
+has not proven anything yet occupies neither a slot among the requests in flight nor a kept connection: if
+bytes run short, the body that has been arriving longest is dropped.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ from syncer.runtime.offload import offload
 logger = logging.getLogger("ledger.gateway")
 
 _METHODS: Final = ("POST", "PUT")
-#: Bytes of a body read ahead of who checks its bounds.
+#: Bytes of a body that are read before its bounds are checked.
 _READ_AHEAD: Final = 1 << 14
-#: Seconds for the translation of a large body, those before it included.
+#: Seconds for the translation of a large body, including the wait for those before it.
 _TRANSLATION: Final = 8.0
-#: Bytes of memory for each of a body that is kept while the API server is asked about ends.
+#: Bytes of memory for each byte of a body that is kept while the API server is asked about open incidents.
 _PARSED: Final = 8
-#: Part of the bytes that objects of one source may take while they wait for the API server, and of the
-#: requests in flight, if there are other sources.
+#: Share of the buffered bytes that the objects of one source may take while they wait for the API server;
+#: and of the requests in flight, if there are other sources.
 _SHARE: Final = 0.5
 #: Seconds between two log lines about refusals of one source with one status.
 _LOG_EVERY: Final = 10.0
-#: Member of a request that is set once all proofs of its source hold.
+#: Key that is set in a request once all proofs of its source hold.
 _PROVEN: Final = web.RequestKey("proven", bool)
 _NOWHERE: Final = Refused("there is no source of this name; the path is /v1/<name>", status=404)
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -77,10 +77,11 @@ class Gateway:
         heard: Callable[[str], None],
     ) -> None:
         """
-        Describe a gateway; nothing listens yet.
+        Prepare a gateway; it does not listen yet.
 
-        `tls` returns the context of a connection that begins; None speaks HTTP without TLS. `now` gives
-        Unix seconds. `heard` is called with each source that has sent what it may, whatever becomes of it.
+        `tls` returns the context for a new connection; None means HTTP without TLS. `now` gives Unix
+        seconds. `heard` is called with the name of a source for each of its valid requests, even if no
+        notification can be created.
         """
         self._sources = sources
         self._asking = Asking(submitter.objects)
@@ -97,11 +98,11 @@ class Gateway:
         #: Requests that wait for the API server, by source.
         self._in_flight = dict.fromkeys(sources, 0)
         self._buffered = 0
-        #: Of that, objects that wait for the API server, by source.
+        #: By source, the part of those bytes that is for objects waiting for the API server.
         self._waiting = dict.fromkeys(sources, 0)
         #: Bodies that are arriving, the oldest first.
         self._arriving: dict[asyncio.Transport, bytearray] = {}
-        #: Bytes of bodies that were given up, until their readers notice.
+        #: Bytes of bodies that were dropped, until their readers notice.
         self._leaving: dict[asyncio.Transport, int] = {}
         self._quiet: dict[tuple[str, int], tuple[float, int]] = {}
         self._listener: Listener | None = None
@@ -133,7 +134,7 @@ class Gateway:
         return self._listener.port
 
     async def close(self) -> None:
-        """Stop listening; requests under way are answered."""
+        """Stop listening; requests in flight are answered."""
         self._asking.close()
         if self._listener is not None:
             await self._listener.close()
@@ -172,11 +173,11 @@ class Gateway:
         return answer
 
     async def _ask(self, access: Access, request: web.Request) -> Json:
-        """Return what became of a notification, to the source that made it."""
+        """Return the result of a notification to the source that created it."""
         if request.method != "GET":
             raise Refused(f"the method must be GET; it is {request.method[:10]}", status=405)
         headers = await _proven(access, request)
-        # There is no body; who signs signs the path, so that the signature is for this question alone.
+        # There is no body; a signature covers the path, so that it is valid for this question only.
         access.check_body(Incoming(headers, request.path_qs.encode()), self._now())
         request[_PROVEN] = True
         with self._place(access.source.name, 0, request):
@@ -195,7 +196,7 @@ class Gateway:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Refused("compressed bodies are not accepted", status=415)
         source = access.source
-        # Nothing of the body outlives this.
+        # After this, only ends still refer to the body, and `size` accounts for that.
         wanted, ends, size = await self._translated(access, request)
         self._heard(source.name)
         with self._place(source.name, size, request):
@@ -203,12 +204,12 @@ class Gateway:
 
     @contextmanager
     def _place(self, name: str, size: int, request: web.Request) -> Iterator[None]:
-        """Hold a place among the requests in flight, and so many bytes; Unavailable if none is free."""
+        """Occupy a slot among the requests in flight, and `size` bytes; Unavailable beyond the limits."""
         most = self._limits.buffered_bytes * _SHARE
-        # One alone is taken whatever its size: it would never be smaller.
+        # A source's only request is accepted whatever its size: a retry would be just as large.
         full = size and self._waiting[name] and self._waiting[name] + size > most
         places, own = self._limits.requests, self._in_flight[name]
-        # Its namespace may take nothing, and each of its requests wait as long as it may.
+        # If a source's namespace accepts no objects, each of its requests waits for as long as it may.
         full = full or (own >= places * _SHARE and own and len(self._sources) > 1)
         if full or self.in_flight >= places:
             raise Unavailable("too many requests are in flight")
@@ -227,10 +228,10 @@ class Gateway:
         self, access: Access, request: web.Request
     ) -> tuple[tuple[Desired, ...], tuple[Conditional, ...], int]:
         """
-        Read a request and translate it, once its sender is proven; returns the objects, and their bytes.
+        Read and translate a request after checking its sender; returns the objects, the ends, their bytes.
 
         Raises:
-            Refused: it becomes no notification.
+            Refused: the request never becomes a notification.
             Unavailable: too much is being read.
         """
         headers = await _proven(access, request)
@@ -238,7 +239,7 @@ class Gateway:
         try:
             await self._read(request, body, access.source.kind.max_body)
             taken, incoming = len(body), Incoming(headers, bytes(body))
-            # It would be in memory twice for as long as it waits.
+            # Otherwise the body would be in memory twice while it waits for its translation.
             body.clear()
             now = self._now()
 
@@ -249,22 +250,22 @@ class Gateway:
                 bytes_ = sum(len(orjson.dumps(desired.manifest)) for desired in found)
                 return found, ends, bytes_ + (_PARSED * taken if ends else 0)
 
-            # A mapping may look at all alerts for each of them.
+            # For each alert, a mapping may look at all alerts.
             size = taken * (ALERTS if access.source.options.each else 1)
             return await offload(work, size=size, seconds=_TRANSLATION, author=access.source.name)
         except TimeoutError:
             raise Unavailable("earlier large requests are still being processed") from None
         finally:
             self._buffered -= taken or len(body)
-            # The error of a connection that was lost keeps it in a cycle, until a collection.
+            # The error of a lost connection keeps the body in a reference cycle until garbage collection.
             body.clear()
 
     async def _read(self, request: web.Request, body: bytearray, most: int) -> None:
         """
-        Read a body into `body`, all of which counts as buffered.
+        Read the body of a request into `body`, whose bytes all count as buffered.
 
         Raises:
-            Refused: it is larger than it may be, or is cut off.
+            Refused: the body is too large, or ends early.
             Unavailable: it takes too long, or too much is being read.
         """
         if (request.content_length or 0) > most:
@@ -284,7 +285,7 @@ class Gateway:
                         raise Refused(f"the body is larger than {most} bytes", status=413)
                     self._make_space(transport)
         except TimeoutError:
-            # Not 408, which Alertmanager takes for final: what is slow now may be quick again.
+            # Not 408, which Alertmanager treats as final: a retry may be faster.
             raise Unavailable(
                 f"the body did not arrive within {self._limits.body_seconds:g} s"
             ) from None
@@ -297,7 +298,7 @@ class Gateway:
 
     def _make_space(self, own: asyncio.Transport | None) -> None:
         """Drop the body that has been arriving longest, if too much is buffered."""
-        # What was given up is counted until its reader notices; no other body is given up for that.
+        # A dropped body counts until its reader notices; no other body is dropped because of it.
         if self._buffered - sum(self._leaving.values()) <= self._limits.buffered_bytes:
             return
         oldest = next(iter(self._arriving), None)
@@ -318,7 +319,7 @@ class Gateway:
         errors = [result for result in results if not isinstance(result, Submitted)]
         if errors:
             self._count(label, made)
-            # What may still succeed decides: a retry meets what exists already.
+            # Report an error that may pass, if there is one: a retry finds the objects that exist already.
             raise min(errors, key=lambda error: isinstance(error, Refused))
         return made
 
@@ -369,14 +370,14 @@ class Gateway:
     def _later(self, access: Access | None, label: str, reason: str, status: int) -> web.Response:
         self._log(label, status, "a request was not accepted, its sender should try again", reason)
         most = access.source.retry_after if access else 10
-        # Not all at once; and no later than some senders wait.
+        # Random, so that senders do not come back all at once; bounded, as some senders wait no longer.
         seconds = random.randint((most + 1) // 2, most)  # noqa: S311 (no secret)
         return _json(status, {"error": reason, "path": ""}, {"Retry-After": str(seconds)})
 
     def _log(
         self, label: str, status: int, event: str, error: str, peer: str | None = None
     ) -> None:
-        """Log a refusal; many of a kind are one line, with how many were left out."""
+        """Log a refusal; many of one source and status are one line, with the number of those left out."""
         now = asyncio.get_running_loop().time()
         last, left_out = self._quiet.get((label, status), (-_LOG_EVERY, 0))
         if now - last < _LOG_EVERY:
@@ -393,7 +394,7 @@ class Gateway:
 
 
 async def _proven(access: Access, request: web.Request) -> dict[str, str]:
-    """Return the headers of a request by names in lower case, once they prove who sends."""
+    """Return the headers of a request by lower-case name, after checking the proofs that need no body."""
     headers = {key.lower(): value for key, value in request.headers.items()}
     transport = request.transport
     connection = transport.get_extra_info("ssl_object") if transport is not None else None

@@ -1,9 +1,9 @@
 """
 The gateway's file: where it listens, and its sources.
 
-Read by the rules of every settings file of this project (`syncer.configfile`): an unknown key is a
-warning with its path, a wrong value ends the process with the path. Expressions are compiled here, so
-that none is found wrong by the first page. Secrets are files, named here and never part of it.
+It is read by the rules of every settings file of this project (`syncer.configfile`): an unknown key is a
+warning with its path, and a wrong value ends the process with its path. Expressions are compiled here, so
+that an error is not found only by the first page. Secrets are files, which the settings only name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from syncer.model.finding import Finding
 from syncer.settings import LABEL, LoggingSettings
 from syncer.yamlfile import Document, read_file
 
-#: Entries of a file.
+#: Most sources of a file.
 MOST_SOURCES: Final = 100
 
 
@@ -271,7 +271,7 @@ class GatewaySettings(Group):
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A gateway's file: settings, sources with who may send to them, and warnings of useless keys."""
+    """A gateway's file: settings, sources with the proofs they require, and warnings of unused keys."""
 
     settings: GatewaySettings
     sources: Mapping[str, tuple[Source, AuthSettings]]
@@ -279,7 +279,7 @@ class Loaded:
 
 
 def load(path: Path | str, env: Mapping[str, str]) -> Loaded:
-    """Read a file; a ConfigError has the path of the key at fault, and its line."""
+    """Read a file; a ConfigError has the path of the key at fault, and the key's line."""
     source = read_file(path)
     return of_document(source.values, source, constants=constants_of(env))
 
@@ -291,7 +291,7 @@ def of_document(
     constants: Mapping[str, Any] = MappingProxyType({}),
 ) -> Loaded:
     """
-    Make settings from a document; `source` is its file, for lines, and `constants` are those of a test.
+    Make settings from a document; `source` is its file, for lines; `constants` are overrides by tests.
 
     Raises:
         ConfigError: with the path of the key at fault; further faults follow in the text.
@@ -309,7 +309,7 @@ def examine(
     constants: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Loaded | list[Fault], list[Finding]]:
     """
-    Make settings from a document, or say everything that is wrong with it; and what it says in vain.
+    Make settings from a document, or return all of its faults; also return the keys that have no effect.
 
     `source` is its file, for the lines of the findings.
     """
@@ -346,7 +346,7 @@ def examine(
 
 
 def _entry(entry: object, at: str) -> tuple[Source, AuthSettings] | list[Fault]:
-    """Read the entry of a source, or say what is wrong with it."""
+    """Read the settings of a source, or return their faults."""
     if not isinstance(entry, dict):
         return [Fault(at, "must be a mapping", SourceSettings)]
     given = read_into(SourceSettings, entry)
@@ -390,7 +390,7 @@ def _source(given: SourceSettings, path: str) -> Source:
 
 
 def _body_alone(given: SourceSettings) -> bool:
-    """Whether the headers that distinguish events are not signed; Standard Webhooks sign one id."""
+    """Whether the headers that identify events are unsigned; Standard Webhooks sign only `webhook-id`."""
     signature = given.auth.signature
     return signature is not None and (
         signature.scheme != "standard-webhooks" or given.kind in {"github", "cloudevents"}
@@ -398,7 +398,7 @@ def _body_alone(given: SourceSettings) -> bool:
 
 
 def _timeless(given: SourceSettings) -> bool:
-    """Whether who has overheard a request can send it again at any time."""
+    """Whether anybody who has recorded a request can replay it at any time."""
     signature = given.auth.signature
     return (
         signature is not None

@@ -1,15 +1,16 @@
 """
-Watches the sources that are expected to send, and reports which has fallen silent.
+Watches the sources that are expected to send, and reports a source that has fallen silent.
 
-The last sign of life of each such source is written to a Lease, so that replicas know what the others
-received and a restart forgets nothing. What counts is what this replica saw: its own requests, and changes
-of the Lease. Clocks are never compared, and time in which the Lease could not be read, or nobody
-listened, does not count: after a start or an outage, a source has its whole interval again.
+The last sign of life of each such source is written to a Lease, so that replicas know of each other's
+requests, and a restart forgets nothing. A replica relies only on its own observations: requests that it
+received, and changes of the Lease that it saw. Clocks are never compared. Time in which the Lease could not
+be read, or the replica did not listen, does not count: after a start or an outage, a source has its whole
+interval again.
 
 A round reads the Lease, decides and acts: first the notification, then the Lease, each by compare-and-swap.
-The notification's name is a hash of the last sign of life: replicas that decide at the same time, and those
-that complete what another one has begun, find one object. The Lease holds that name until the source is
-back, which is reported once too, in the same way.
+The notification's name is a hash of the last sign of life. So replicas that decide at the same time, or
+complete a report that another one has begun, find the same object. The Lease holds that name until the
+source sends again, which is reported once, too, in the same way.
 """
 
 from __future__ import annotations
@@ -33,32 +34,32 @@ from syncer.model.times import format_time
 
 logger = logging.getLogger("ledger.gateway")
 
-#: The annotation of a Lease with the name of the notification that tells of the silence.
+#: Annotation of a Lease with the name of the notification that reports the silence.
 SILENT: Final = "notification-ledger/silent"
 #: Label of the Leases; its value is their prefix.
 LABEL: Final = "notification-ledger/gateway"
-#: Seconds for making the notification exist.
+#: Seconds for creating the notification.
 _PATIENCE: Final = 10.0
-#: Seconds beyond the interval, at least and at most.
+#: Seconds beyond the interval before a silence is reported, at least and at most.
 _LEAST: Final = 5.0
 _MOST: Final = 60.0
 
 
 def grace(every: float) -> float:
-    """Return the seconds beyond the interval before a silence is reported; a look is twice as often."""
+    """Return the seconds beyond the interval before a silence is reported; rounds are twice as frequent."""
     return max(_LEAST, min(every / 10, _MOST))
 
 
 @dataclass(slots=True)
 class View:
     """
-    What a replica knows of a source's signs of life; times are monotonic seconds.
+    A replica's knowledge of a source's signs of life; times are monotonic seconds.
 
     Attributes:
         every: Seconds within which the source is expected to send.
         listening: Since when the replica has listened, and read the Lease, without a gap.
-        sent: When the source has sent to it.
-        changed: When it saw the Lease change, or changed it.
+        sent: When the source last sent to this replica.
+        changed: When the replica last saw the Lease change, or changed it.
     """
 
     every: float
@@ -67,8 +68,8 @@ class View:
     changed: float = float("-inf")
 
     def unrecorded(self) -> bool:
-        """Whether the Lease has yet to say that the source has sent."""
-        # False as well where neither has happened: there is no difference between the two.
+        """Whether a request of the source must still be written to the Lease."""
+        # Also False if both times are minus infinity, because their difference is NaN.
         return self.sent - self.changed >= grace(self.every) / 2
 
     def unheard(self, now: float) -> float:
@@ -107,11 +108,11 @@ class Expectation:
         self._view = View(source.expect_every, listening=clock())
         #: Seconds between two rounds.
         self.step: Final = grace(source.expect_every) / 2
-        #: When it was heard, for the Lease, in Unix seconds; until it has sent, it was not expected before.
+        #: When the source last sent, in Unix seconds, for the Lease; until then, when this replica started.
         self._heard_at = now()
         self._read_at = clock()
         self._last = ""
-        #: Until the Lease says so: the last sign of life before a silence that was reported.
+        #: The last sign of life before a silence that this replica reported, until the Lease says so.
         self._reported = ""
         metrics.expected.labels(source.name).set(source.expect_every)
         metrics.unheard.labels(source.name).set_function(lambda: self._view.unheard(clock()))
@@ -126,14 +127,14 @@ class Expectation:
 
         Raises:
             PortError: the Lease cannot be read or written, or the notification cannot be created.
-            Refused: the API server will never take the notification.
+            Refused: the API server will never accept the notification.
         """
-        # A conflict: another replica was quicker, and the next round sees what it wrote.
+        # A conflict means that another replica was quicker; the next round sees its write.
         with contextlib.suppress(Conflict):
             await self._act(await self._read())
 
     async def _read(self) -> LeaseRecord:
-        """Return the Lease, and note when the source was heard last by it."""
+        """Return the Lease, and note whether its last sign of life has changed."""
         try:
             lease = await self._leases.get(self._name, timeout=CALL)
         except Gone:
@@ -142,7 +143,7 @@ class Expectation:
             lease = await self._patch(lease, {}, self._renewed())
         now, last = self._clock(), lease.renew_time
         if now - self._read_at > 2 * self.step:
-            # Others may have heard the source and had no way to say so.
+            # Other replicas may have heard the source without being able to write it to the Lease.
             self._view.listening = now
         if self._last not in {"", last}:
             self._view.changed = now
@@ -152,7 +153,7 @@ class Expectation:
     async def _act(self, lease: LeaseRecord) -> None:
         last, silent = lease.renew_time, lease.annotation(SILENT)
         if not silent and self._reported not in {"", last}:
-            # It was heard by another replica while this one reported the silence.
+            # Another replica heard the source while this one reported the silence.
             await self._report("heard", self._reported)
         if silent or self._reported != last:
             self._reported = ""
@@ -174,7 +175,7 @@ class Expectation:
         return {"renewTime": format_time(round(self._heard_at * 1000)).replace("Z", "000Z")}
 
     async def _report(self, status: str, last: str) -> str:
-        """Make a notification exist; returns its name."""
+        """Create the notification unless it exists; returns its name."""
         desired = notice(self._source, status, last)
         made = await self._submitter.submit(desired, asyncio.get_running_loop().time() + _PATIENCE)
         logger.warning(
@@ -193,8 +194,8 @@ def notice(source: Source, status: str, last: str) -> Desired:
 
     Args:
         source: The source.
-        status: Which of the two.
-        last: When it was heard before the silence, as the Lease has it.
+        status: `silent` or `heard`.
+        last: When the source was last heard before the silence, in the format of the Lease.
     """
     name, seconds = source.name, round(source.expect_every)
     if status == "silent":

@@ -1,32 +1,34 @@
 """
-Making objects exist: create, and wait for the API server within the request.
+Creates objects, and waits for the API server within the request.
 
-Many senders try once, or for a few seconds, and an API server that restarts is away for longer. So
-a request waits here, and the create is retried until the source's patience ends. Only then is the
-answer 503, and the sender's own retry is the queue. Nothing is kept here: the object exists, or the
-sender knows that it does not.
+Many senders try once, or for a few seconds, and an API server takes longer to restart. So a request waits
+here, and the create is retried until the source's patience ends. Only then is the answer 503, and the
+sender's own retry is the queue. Nothing is kept here: the object exists, or the sender knows that it may
+not exist.
 
-A storm must not cost more than it brings. So the API server is asked about a few events of a namespace
-at once, in the order in which they came; the others wait. And what is under way when the patience ends goes
-on: given up, it would cost its connection, and its object would exist all the same. The retry meets it.
-Twins and retries, which are half of a storm, find by a read what another create would be refused for.
+A storm must not cause more work than necessary. So only a few calls for the events of a namespace run at
+once, in the order of arrival; the other events wait. A call that is in progress when the patience ends
+continues: giving it up would cost its connection, and the object would be created all the same. The retry
+finds it. Retries and events from peers are half of a storm; they find their object by a read, instead of a
+create that would be refused.
 
 "Already exists" is success: a retry, the same event from a peer, or an own create whose answer was lost.
 The object's identity is compared, so that nobody who may create objects of that name can silence an alert
 unnoticed.
 
-An alert may fire again with the start that it had, after its end was reported. Its bytes are then those of
-a peer that lags behind, and only time tells them apart: a peer is late by seconds. So an event whose object
-is older than two minutes is looked at more closely: if its incident was reported in the other state since,
-it is an occurrence of its own. That look lists the objects of the event.
+An alert may fire again with its old start after its end was reported. Its bytes are then equal to a late
+report of a peer, and only time distinguishes them: a peer is late by seconds. So if an event's object is
+older than two minutes, the objects of the event are listed: if its incident has since been reported in the
+other state, the event is an occurrence of its own.
 
-The ends of alerts one by one are for what is open; that takes one look for a hundred incidents, by their
-label, and nothing more for those whose end was reported before.
+With one notification for each alert, ends are created only for open incidents. One list call by label
+checks a hundred incidents; an incident whose end was reported before needs no further call.
 
-An end is looked at so at any age. A peer may report as firing, after the end, what it knew before; then it
-reports the end again, with the bytes of the first. It is an occurrence of its own if it says of all that
-was reported as firing since that this is over: the same alerts, with the same starts. The end that a peer
-reports late, after an alert has fired anew, does not say so, and ends nothing.
+An end is checked in this way at any age. After the end, a peer may still report an alert as firing that it
+knew before; then it reports the end again, with the same bytes as the first end. That end is an occurrence
+of its own if it ends everything that was reported as firing since: the same alerts, with the same starts.
+If a peer reports an end late, after an alert has fired anew, that end does not cover the alert's new start,
+and ends nothing.
 """
 
 from __future__ import annotations
@@ -74,24 +76,24 @@ T = TypeVar("T")
 
 #: Seconds for one call.
 CALL: Final = 3.0
-#: Seconds between two tries, growing.
+#: Seconds between two tries, at first and at most.
 _PAUSE: Final = 0.1
 _PAUSE_MOST: Final = 1.0
-#: Seconds after which an equal event is none of a peer that lags behind.
+#: Seconds after which an equal event is not the late report of a peer.
 _LATE: Final = 120.0
-#: Events of one namespace about which the API server is asked at once.
+#: Most events of one namespace for which the API server is called at once.
 _TOGETHER: Final = 16
 _TAKEN_RESULT: Final = "taken"
-#: Names that are known to be taken.
+#: Most names that are remembered as taken.
 _TAKEN: Final = 10_000
-#: Incidents about which one request asks: it is no longer than proxies and servers take.
+#: Most incidents in one list call: its URL must not be longer than proxies and servers accept.
 _LOOKED: Final = 100
-#: Objects of one page, and pages that are read.
+#: Objects of one page, and most pages that are read.
 _PAGE: Final = 500
 _PAGES: Final = 20
-#: Reasons of a refusal that passes; the second is a fault of our own configuration.
+#: Reasons of a refusal that may pass; the second is a fault in the gateway's own configuration.
 _PASSING: Final = frozenset({"NamespaceTerminating", "BadURL"})
-#: Reasons of a refusal without a Status object begin so: a proxy has answered, not an API server.
+#: Prefix of the reason of a refusal without a Status object: a proxy has answered, not an API server.
 _NO_STATUS: Final = "HTTP"
 
 
@@ -101,10 +103,10 @@ class Submitted:
     An object that exists now.
 
     Attributes:
-        duplicate: Whether it was there before this request.
-        result: What became of the event: `created`, `duplicate`, `thinned` (a repeat on purpose, too early
-            for the window), `digested` (the object stands for more events than this one), or `taken` (the
-            object that has the event's name does not say that it is the event's).
+        duplicate: Whether it existed before this request.
+        result: The result for the event: `created`, `duplicate`, `thinned` (an intended repeat that is too
+            early for the window), `digested` (the object stands for other events as well), or `taken` (the
+            object with the event's name does not have the event's identity).
     """
 
     name: str
@@ -115,13 +117,13 @@ class Submitted:
 
     @property
     def taken(self) -> bool:
-        """Whether the event has no object, since another one has its name."""
+        """Whether the event has no object, because another object has its name."""
         return self.result == _TAKEN_RESULT
 
 
 @dataclass
 class KubeObjects:
-    """The rights that a gateway has at an API server; the owner of the client closes it."""
+    """The calls that a gateway may make to an API server; the owner of the client closes it."""
 
     client: KubeClient
 
@@ -134,7 +136,7 @@ class KubeObjects:
         return await self.client.request("GET", object_path(namespace, name), timeout=CALL)
 
     async def select(self, namespace: str, selector: str) -> list[Json]:
-        """Read the objects that a label selector selects."""
+        """List the objects that a label selector matches, up to a bound."""
         found: list[Json] = []
         params = {"labelSelector": selector, "limit": str(_PAGE)}
         for _ in range(_PAGES):
@@ -150,22 +152,22 @@ class KubeObjects:
 
 
 class Submitter:
-    """Makes objects exist, with patience."""
+    """Makes objects exist; retries until the patience ends."""
 
     def __init__(self, objects: KubeObjects, now: Callable[[], float]) -> None:
         """Submit to an API server; `now` gives Unix seconds."""
         self.objects = objects
         self._now = now
-        #: Why the last create failed; empty if it did not.
+        #: Why the last call failed; empty if it did not.
         self.problem = ""
-        #: By namespace, while one is used: one may hang, by a webhook of its own.
+        #: By namespace, while in use: one namespace may hang because of an admission webhook of its own.
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        #: By namespace and name, as what is known to be taken, which the API server is still asked about.
+        #: Calls in progress, and names that are known to be taken; both by namespace and name.
         self._under_way: dict[tuple[str, str], asyncio.Task[Any]] = {}
         self._taken: dict[tuple[str, str], None] = {}
 
     async def close(self) -> None:
-        """End what is under way; nobody waits for it any more."""
+        """End the calls in progress; no request waits for them any more."""
         await end(*self._under_way.values())
 
     async def submit(self, desired: Desired, until: float) -> Submitted:
@@ -173,8 +175,8 @@ class Submitter:
         Make one object exist; `until` is when to give up, by the loop's clock.
 
         Raises:
-            Unavailable: the API server did not take it in time.
-            Refused: it never will.
+            Unavailable: the API server did not accept it in time.
+            Refused: the API server will never accept it.
         """
         return await self._patiently(until, lambda: self._in_turn(desired, self._once))
 
@@ -183,8 +185,8 @@ class Submitter:
         Return those ends whose incident is open; `until` is when to give up, by the loop's clock.
 
         Raises:
-            Unavailable: the API server did not say in time.
-            Refused: it never will.
+            Unavailable: the API server did not answer in time.
+            Refused: the API server refuses the list call for good.
         """
         labels: dict[str, dict[str, None]] = {}
         for each in ends:
@@ -208,7 +210,7 @@ class Submitter:
         """Return the newest state of each incident that has notifications, by namespace and label."""
         async with self._turn(namespace):
             objects = await self.objects.select(namespace, f"{INCIDENT} in ({','.join(labels)})")
-        # By what nobody can change later; the label is there to select by.
+        # The incident is read from the extensions, which nobody can change; the label only selects objects.
         found = (incident_of(_extensions(each)) for each in sorted(objects, key=_order))
         return {(namespace, incident_label(incident)): state for incident, state in found}
 
@@ -229,14 +231,14 @@ class Submitter:
                 raise Unavailable(last) from None
             except PortError as error:
                 if isinstance(error, Rejected) and not _passes(error):
-                    # The server's words name the member at fault; `syncer.kube.errors` has bounded them.
+                    # The server's message names the member at fault; `syncer.kube.errors` has bounded it.
                     reason = f"the API server refuses the object: {error}"
                     status = 413 if error.reason == "TooLarge" else 422
                     raise Refused(reason, status=status) from None
                 last = str(error)
                 wanted = error.retry_after or 0.0
             self.problem = last
-            wait = max(min(wanted, _PAUSE_MOST), pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
+            wait = max(min(wanted, _PAUSE_MOST), pause * random.uniform(0.5, 1.0))  # noqa: S311 (pause)
             if loop.time() + wait >= until:
                 raise Unavailable(last)
             await asyncio.sleep(wait)
@@ -244,9 +246,9 @@ class Submitter:
 
     async def find(self, desired: Desired, until: float) -> Submitted | None:
         """
-        Return the object of an event if it exists, or the occurrence before that still stands for it.
+        Return the object of an event if it exists, or the previous occurrence if that still stands for it.
 
-        `until` is when to give up, by the loop's clock; Unavailable if the API server did not say by then.
+        `until` is when to give up, by the loop's clock; Unavailable without an answer by then.
         """
         try:
             async with asyncio.timeout_at(until):
@@ -259,7 +261,7 @@ class Submitter:
     async def _in_turn(
         self, desired: Desired, ask: Callable[[Desired], Coroutine[Any, Any, T]]
     ) -> T:
-        """Ask the API server about an event when those before it have been; who waits may go."""
+        """Call the API server for an event in its turn; the call continues if the waiting request ends."""
         turn = self._turn(desired.namespace)
         key = _key(desired)
         await turn.acquire()
@@ -303,8 +305,8 @@ class Submitter:
                 there = await self.objects.get(*_key(desired))
         found = _submitted(there, desired, duplicate=True)
         if not _same(there, desired):
-            # Not refused: its name is a hash of the event, and whoever may patch the annotation could
-            # have the sender, which tries no more after a 4xx, lose the event for all of its peers.
+            # Not refused with a 4xx, after which the sender does not retry: the name is a hash of the
+            # event, so whoever may patch the annotation could make all peers of the sender lose the event.
             return replace(found, result=_TAKEN_RESULT)
         again = await self._again(desired, there)
         return found if again is None else await self._once(again)
@@ -315,7 +317,7 @@ class Submitter:
             del self._taken[next(iter(self._taken))]
 
     async def _again(self, desired: Desired, there: Json) -> Desired | None:
-        """Return an event whose object exists as an occurrence of its own; None if it is not one."""
+        """Return an event whose object exists as an occurrence of its own; None if it is a duplicate."""
         incident, state = desired.incident
         late = self._now() - _created(there) / 1000 >= _LATE
         if not incident or not (late or state == RESOLVED):
@@ -345,7 +347,7 @@ class Submitter:
         )
 
     async def _young(self, desired: Desired) -> Json | None:
-        """Return the occurrence before, if there is one that is young enough to be this one."""
+        """Return the previous occurrence, if it is young enough to make this one a duplicate."""
         identity = desired.identity
         if not identity.before:
             return None
@@ -362,7 +364,7 @@ def _key(desired: Desired) -> tuple[str, str]:
 
 
 def _passes(error: Rejected) -> bool:
-    # Rights may come back: a server that has just started does not know them yet.
+    # Rights may come back: a server that has just started may not know them yet.
     return (
         isinstance(error, Unauthorised)
         or error.reason in _PASSING
@@ -375,7 +377,7 @@ def _created(document: Json) -> int:
 
 
 def _order(document: Json) -> tuple[int, int]:
-    """The order of an incident, as the controller has it: the API server's times are whole seconds."""
+    """Return the sort key of an incident's objects, the controller's: creation times are whole seconds."""
     return _created(document), incident_time(_extensions(document))
 
 
@@ -384,13 +386,13 @@ def _extensions(document: Json) -> Json:
 
 
 def _ends(end: Json, firing: Json) -> bool:
-    """Whether an end has all the alerts that fire, with their starts; False if they cannot all be seen."""
+    """Whether an end contains all firing alerts, with their starts; False if some cannot be seen."""
     fire = _alerts(firing, FIRING)
     return bool(fire) and fire <= _alerts(end, RESOLVED)
 
 
 def _alerts(document: Json, status: str) -> set[bytes]:
-    """Labels and starts of the alerts in this state; none if some were left out."""
+    """Return the labels and starts of the alerts in this state; empty if some were left out."""
     try:
         data = orjson.loads(_extensions(document).get(DATA, ""))
         if data["truncatedAlerts"]:
@@ -401,7 +403,7 @@ def _alerts(document: Json, status: str) -> set[bytes]:
             if alert["status"] == status
         }
     except (ValueError, TypeError, LookupError):
-        return set()  # whoever may create objects may write anything there
+        return set()  # whoever may create objects may write anything here
 
 
 def _same(document: Json, desired: Desired) -> bool:

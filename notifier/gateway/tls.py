@@ -1,14 +1,14 @@
 """
-The gateway's own TLS: its certificate, and the authorities of clients that each source accepts.
+The gateway's own TLS: its certificate, and the client authorities that each source accepts.
 
-Files are read again every few seconds, by the next connection. Each connection uses what was read last,
-so a renewed certificate, or an authority that was taken off a list, counts from then on. A file that
-cannot be used is logged and changes nothing; at the start it is an error.
+Files are read again every few seconds, by the next connection. Each connection uses the files as last read,
+so a renewed certificate, or the removal of an authority, takes effect from then on. A file that cannot be
+used is logged and changes nothing; at the start it is an error.
 
 One port serves all sources, so a handshake accepts the authorities of any of them; the request decides
-later which of them must vouch for the client (`notifier.gateway.auth.check_certificate`). Where sources
-require certificates, TLS 1.3 is the minimum and no session is resumed, because the chain of a resumed
-one is unknown.
+later which of them must vouch for the client (`notifier.gateway.auth.check_certificate`). If a source
+requires certificates, TLS 1.3 is the minimum and no session is resumed, because the chain of a resumed
+session is unknown.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from syncer.model.errors import ConfigError, reason_of
 
 logger = logging.getLogger("ledger.gateway")
 
-#: Seconds for which files are taken as read.
+#: Seconds after which files are read again.
 _FRESH: Final = 5.0
 _LARGEST: Final = 1 << 20
-#: Of a certificate's names as `getpeercert` calls them, the words of the gateway's file.
+#: Kinds of a certificate's names: in `getpeercert`, and in the gateway's file.
 _KINDS: Final = {"DNS": "dns", "URI": "uri", "email": "email", "IP Address": "ip"}
 
 
 class Tls:
-    """The certificate that the gateway shows, and the authorities that sources trust."""
+    """The certificate that the gateway presents, and the authorities that sources trust."""
 
     def __init__(
         self,
@@ -44,8 +44,8 @@ class Tls:
         """
         Read the files; ConfigError if one of them cannot be used.
 
-        `authorities` are, by source, the files of those that it trusts, and what names them in errors.
-        `clock` gives monotonic seconds.
+        `authorities` are, by source, the files of the authorities that it trusts, and their key in the
+        settings, for errors. `clock` gives monotonic seconds.
         """
         self._given = given
         self._authorities = authorities
@@ -55,7 +55,7 @@ class Tls:
         self._context, self._anchors = self._made()
 
     def context(self) -> ssl.SSLContext:
-        """Return the context for a connection that begins now."""
+        """Return the context for a new connection."""
         now = self._clock()
         if now - self._read_at >= _FRESH:
             self._read_at = now
@@ -63,7 +63,7 @@ class Tls:
         return self._context
 
     def anchors(self, source: str) -> frozenset[bytes]:
-        """Return the certificates, one of which must vouch for a client of a source."""
+        """Return the authorities' certificates, one of which must vouch for a client of a source."""
         self.context()
         return self._anchors[source]
 
@@ -93,7 +93,7 @@ class Tls:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         try:
-            # A password would be asked for on the terminal.
+            # Without a callback, OpenSSL would ask for a key's password on the terminal.
             context.load_cert_chain(self._given.cert_file, self._given.key_file, lambda: "")
         except (OSError, ValueError) as error:
             raise ConfigError(
@@ -122,9 +122,9 @@ class Tls:
 
 def certificate_of(connection: Any) -> Certificate | None:
     """
-    Return what a client has proven by its certificate; None without one.
+    Return the verified certificate of a client; None without one.
 
-    `connection` is the `ssl_object` of a transport; None where there is no TLS.
+    `connection` is the `ssl_object` of a transport; None without TLS.
     """
     if connection is None:
         return None
@@ -145,7 +145,7 @@ def _chain(connection: Any) -> list[bytes]:
     """Return the verified chain, from the client to the authority, each in DER."""
     if (public := getattr(connection, "get_verified_chain", None)) is not None:
         return list(public())
-    # Before Python 3.13 the method is there, on the object within.
+    # Before Python 3.13, only the inner object has the method.
     inner = connection._sslobj.get_verified_chain() or ()  # noqa: SLF001 - public from Python 3.13 on
     return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in inner]
 

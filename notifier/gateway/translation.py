@@ -1,7 +1,7 @@
 """
-From a request to the objects that are to exist. No I/O, no clock.
+Translates a request into the objects that should exist. No I/O, no clock.
 
-The server and `notifier gateway test` share this function.
+The server and `notifier gateway test` share this code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Rate:
     """
     How many notifications a source may create in one namespace: in a minute, and at once.
 
-    With `digest` what is above that becomes one notification; else it is refused for now.
+    With `digest`, events above the rate become one notification; else they are refused for now.
     """
 
     per_minute: int
@@ -37,12 +37,12 @@ class Source:
     One source, ready to read.
 
     Attributes:
-        name: In the path of its requests.
-        namespaces: Where its notifications may be.
+        name: Name in the path of its requests.
+        namespaces: Namespaces in which its notifications may be created.
         window: Seconds within which an equal event is a duplicate.
         patience: Seconds for which a request may wait for the API server.
-        retry_after: Seconds that a 503 asks for.
-        rate: None for any.
+        retry_after: Longest `Retry-After` of a 503, in seconds.
+        rate: Rate of notifications; None for no limit.
         expect_every: Seconds within which it is expected to send; 0 if it may be silent.
     """
 
@@ -64,9 +64,9 @@ class Desired:
     An object that should exist.
 
     Attributes:
-        identity: Its name, and the one before it.
-        repeat: Whether its source says that it repeats what it has sent.
-        opposite: Name of the same event in the other state; empty where it cannot be told.
+        identity: Its name, and the name of the previous occurrence.
+        repeat: Whether the source says that this repeats an earlier event.
+        opposite: Name of the same event in the other state; empty if it is unknown.
     """
 
     namespace: str
@@ -77,19 +77,19 @@ class Desired:
 
     @property
     def incident(self) -> tuple[str, str]:
-        """The incident that it is about, and its state; empty without one."""
+        """The incident and its state; both empty without one."""
         return incident_of(self.manifest.get("spec", {}).get("extensions", {}))
 
 
 @dataclass(frozen=True, slots=True)
 class Conditional:
     """
-    The end of an incident, an object that should exist only if that is open.
+    The end of an incident: an object that should exist only if the incident is open.
 
     Attributes:
-        label: Of the incident.
-        unknown: Whether it should exist also if nothing is known of the incident.
-        make: Makes it. There may be tens of thousands, and few of them are wanted.
+        label: Label value of the incident.
+        unknown: Whether the object should also exist if nothing is known of the incident.
+        make: Makes the object. It is made late: there may be tens of thousands, and few of them are wanted.
     """
 
     namespace: str
@@ -102,15 +102,15 @@ def translate(
     source: Source, incoming: Incoming, now: float
 ) -> tuple[tuple[Desired, ...], tuple[Conditional, ...]]:
     """
-    Translate a request: what should exist, and what should if it ends something.
+    Translate a request into objects that should exist, and ends that should exist if an incident is open.
 
     Args:
-        source: Whose it is.
+        source: The source of the request.
         incoming: The request.
         now: Unix seconds.
 
     Raises:
-        Refused: it becomes no notification, however often it is sent.
+        Refused: the request never becomes a notification, however often it is sent.
     """
     wanted, conditional = [], []
     for draft in source.kind.read(incoming, source.options):

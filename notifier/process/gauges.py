@@ -1,8 +1,8 @@
 """
-Gauges, set right before each scrape from what the parts hold.
+Gauges, set from the state of the parts right before each scrape.
 
-No part keeps a gauge up to date while it works: a scrape reads the values from the parts. Those of a
-thousand notifications take milliseconds, so the loop turns in between.
+No part keeps a gauge up to date while it works: a scrape reads the values from the parts. Reading a
+thousand notifications takes milliseconds, so other tasks run in between.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from syncer.runtime.slices import slices
 
 #: Phases of a notification; a gauge each.
 _PHASES: Final = ("Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed")
-#: Finished notifications that are counted at once: each takes little.
+#: Finished notifications that are counted without a pause: each takes little time.
 _FINISHED: Final = 20_000
 
 
 async def refresh(parts: Parts) -> float:
-    """Set all gauges; returns for how many seconds that held the loop."""
+    """Set all gauges; returns the seconds for which that blocked the event loop."""
     metrics, delivery, shards = parts.metrics, parts.delivery_metrics, parts.shards
     walks = await _of_notifications(parts)
     now = parts.monotonic()
@@ -63,7 +63,7 @@ async def _of_notifications(parts: Parts) -> float:
     metrics, holds = parts.metrics, parts.controller.holds
     phases, held, waiting = Counter[str](), Counter[str](), Counter[Basis]()
     oldest = critical = undelivered = took = 0.0
-    # Of one moment: what ends during the walk moves from one to the other.
+    # Both copied at one moment: a notification that ends during the walk moves from one to the other.
     live, ended = list(parts.cache.entries.values()), list(parts.cache.finished.values())
     async for entries in slices(live):
         began = parts.monotonic()

@@ -2,14 +2,14 @@
 The life of the process: which tasks there are, and who owns them.
 
 Loops must never end: if one does, the process ends. Rounds are repeated, whatever error one of
-them meets. Startup and drain are tasks like any other, so a signal also ends a startup.
+them raises. Startup and drain are tasks like any other, so a signal also ends a startup.
 
-It ends within its grace period. No new work begins; attempts under way end and are recorded; statuses are
-written; Leases are released.
+The process ends within its grace period: no new work begins, attempts under way end and are recorded,
+statuses are written, Leases are released.
 
-Each step has all the seconds that it may need, or, in a grace period that is shorter than all of them
-together, its share of what is left. Sends that have not ended by then are given up, and are on record as
-unknown. What cannot be recorded in time stays open in the log, where the next owner finds it.
+Each step has all the seconds that it may need or, if the grace period is shorter than their sum, its share
+of the remaining time. Sends that have not ended by then are given up and recorded as unknown. An attempt
+whose outcome cannot be recorded in time stays open in the log, where the next owner finds it.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from syncer.sharding.neighbours import Neighbours
 
 logger = logging.getLogger("ledger")
 
-#: Seconds beyond the longest send for attempts under way.
+#: Seconds for attempts under way, in addition to the longest send.
 DRAIN_SENDS: Final = 2.0
-#: Seconds for recording, publishing and releasing, after the sends have ended.
+#: Seconds for recording outcomes, and for writing statuses, after the sends have ended.
 DRAIN_RECORD: Final = 5.0
 DRAIN_SYNC: Final = 8.0
-#: Events and audit have theirs side by side.
+#: Seconds for Events and for audit, which are drained at the same time.
 DRAIN_EVENTS: Final = 2.0
 DRAIN_AUDIT: Final = 3.0
-#: The Leases take it twice at most.
+#: Seconds for each of the two steps in which the Leases are released.
 RELEASE: Final = 2.0
 #: Seconds for the end of the process itself.
 EXIT: Final = 2.0
@@ -53,7 +53,7 @@ class Stopped(Exception):
 
 async def drain(parts: Parts) -> None:
     """
-    Wait for a signal, or for a reason to leave without one; bring all work to an end, and leave.
+    Wait for a signal, or for another reason to end, then bring all work to an end.
 
     Raises:
         Stopped: always, after the drain.
@@ -85,16 +85,16 @@ async def drain(parts: Parts) -> None:
 
 
 class Budget:
-    """The seconds of the steps; what one leaves of a short grace period, the later ones share."""
+    """The seconds of the drain's steps; in a short grace period, each gets a share of the time left."""
 
     def __init__(self, monotonic: Callable[[], float], grace: float | None, sending: float) -> None:
-        """The period begins now; sends may take so many seconds of it."""
+        """The grace period begins now; sends may need `sending` seconds."""
         self._monotonic = monotonic
         self._until = math.inf if grace is None else monotonic() + grace - EXIT
         self._needed = sending + DRAIN_RECORD + DRAIN_SYNC + DRAIN_AUDIT + 2 * RELEASE
 
     def of(self, seconds: float) -> float:
-        """Return the part that a step has of the seconds that it may need; the steps in their order."""
+        """Return a step's share of the seconds that it may need; call this once for each step, in order."""
         share = (self._until - self._monotonic()) / self._needed
         self._needed -= seconds
         return seconds * max(0.0, min(1.0, share))
@@ -106,7 +106,7 @@ async def _drain_audit(parts: Parts, seconds: float) -> int:
 
 #: Enough that the claims of a start share round trips: 500 took half the time that 16 need.
 WORKERS: Final = 64
-#: Receivers that readiness names.
+#: Most receivers that readiness names.
 _SHOWN: Final = 5
 
 Loop = tuple[str, Callable[[], Awaitable[None]]]
@@ -116,7 +116,7 @@ class Lifecycle:
     """Starts the product, keeps it running, and ends it."""
 
     def __init__(self, parts: Parts) -> None:
-        """Nothing runs yet; readiness and gauges can be asked for."""
+        """Nothing runs yet; readiness and gauges are available."""
         self._parts = parts
         self._sweeps = Sweeps(parts)
         self._start_up = StartUp(parts, self._sweeps)
@@ -168,14 +168,14 @@ class Lifecycle:
         Run until the process has to end, and has drained.
 
         Raises:
-            ConfigError: found only now, for example a store that belongs to another installation.
+            ConfigError: a fault that is found only now, such as a store of another installation.
         """
         parts = self._parts
         try:
             async with asyncio.TaskGroup() as group:
                 self.start(group)
         except BaseExceptionGroup as ended:
-            # `Stopped` cancels everything else; what else went wrong on the way still counts.
+            # `Stopped` cancels all other tasks; any other error on the way still counts.
             _, others = ended.split(Stopped)
             if others is not None:
                 raise others from None
@@ -187,7 +187,7 @@ def _objects_problem(parts: Parts) -> str | None:
     """Why not all objects are known, or why they may be outdated; called for every probe."""
     progress, reflector = parts.progress, parts.reflector
     owning = bool(parts.shards.owned)
-    # Nothing is missing of nothing: before the first shard is owned, that proves no list.
+    # Before the first shard is owned, `synced` does not prove that anything was listed.
     progress.listed = progress.listed or (owning and reflector.synced)
     unlisted = not progress.listed and (owning or not reflector.answered)
     waiting = "objects are not listed yet" if unlisted else None
@@ -200,11 +200,11 @@ def _gate_of(parts: Parts) -> HealthGate | None:
 
 def _refusing(channels: Sequence[str]) -> str | None:
     shown = ", ".join(channels[:_SHOWN]) + (" and others" if channels[_SHOWN:] else "")
-    return f"notifications wait: {shown} refuse what is configured for them" if channels else None
+    return f"notifications wait: {shown} reject what is configured for them" if channels else None
 
 
 def _neighbours_of(parts: Parts) -> Neighbours:
-    """Watch out for other installations."""
+    """Create the part that looks out for other installations, and connect it."""
     loaded, outside = parts.loaded, parts.outside
     made = Neighbours(
         outside.leases,

@@ -49,7 +49,7 @@ class PauseSwitch:
             thread.close()
 
     def look(self) -> bool | None:
-        """The position in the file; None if the file is unchanged or cannot be used."""
+        """Return the position in the file, None if the file is unchanged or cannot be used."""
         try:
             stat = self.path.stat()
             version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)

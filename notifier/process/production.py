@@ -3,7 +3,7 @@ The outside world of a real process: its ports are sockets, files, threads and s
 
 The order matters. The health port comes first, because it is part of this process's identity, and only one
 process can hold it. Then the files are checked, so that a misconfigured process ends before it contacts a
-server. Then comes what needs the running loop.
+server. Then come the parts that need the running event loop.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ logger = logging.getLogger("ledger")
 
 async def run(loaded: Loaded, watch: LoopWatch) -> None:
     """
-    Run the product in this process until SIGTERM or SIGINT; `watch` is of the running loop.
+    Run the product in this process until SIGTERM or SIGINT; `watch` observes the running loop.
 
     Raises:
-        ConfigError: something in the files cannot be used, or another installation's store is there.
+        ConfigError: something in the files cannot be used, or the store belongs to another installation.
     """
     async with production(loaded, watch) as outside:
         await Lifecycle(Parts(loaded, outside)).run()
@@ -60,14 +60,14 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
 @asynccontextmanager
 async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]:
     """
-    Make the outside of this process, and take it down again at the end.
+    Create the outside world of this process, and close it at the end.
 
     Raises:
         ConfigError: something in the files cannot be used, or a port is taken.
     """
     settings = loaded.settings
     async with AsyncExitStack() as stack:
-        # For a start that is refused; see below for the end of a process that ran.
+        # For a startup that fails; after a successful one the watch is closed first, see below.
         stack.callback(watch.close)
         stop = Stop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -113,14 +113,14 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
                     loaded.environment.kubeconfig,
                     user_agent=f"{USER_AGENT} ({purpose})",
                     on_time=api_time.set,
-                    # A lease that is not renewed in time is lost, whatever the server asks.
+                    # The client of Leases never yields: a Lease that is not renewed in time is lost.
                     yields=purpose == "objects",
                     watches=len(loaded.namespaces or ("*",)) + 1,
                 )
             )
             for purpose in ("objects", "leases")
         ]
-        # Closed first: what closing costs the loop is not a stall.
+        # Closed first, because the time that the other parts take to close is not a stall.
         stack.callback(watch.close)
         yield Outside(
             identity=identity,
@@ -141,10 +141,10 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
 
 
 async def _bind(admin: AdminServer, settings: Settings, stop: Stop) -> int:
-    """Listen; returns the health port."""
+    """Listen for health and metrics; returns the health port."""
     health = settings.controller.health_probe_addr
     metrics = settings.controller.metrics_addr
-    # A probe may come before the product is there, which then puts its own checks here.
+    # A probe may come before the product exists, which later replaces these checks with its own.
     admin.check("shutdown", lambda: "draining" if stop.requested.is_set() else None)
     for name in ("redis", "cluster", "shards"):
         admin.check(name, lambda: "not connected yet")
@@ -171,7 +171,7 @@ def _clients(settings: Settings, guard: EgressGuard) -> tuple[HttpClient, MailCl
         http_client = HttpClient(guard=guard, ca_file=ca_file, connections=settings.delivery.total)
         if not settings.delivery.email.enabled:
             return http_client, None
-        from notifier.channels.email import MailClient  # noqa: PLC0415 (1 MiB, switched off)
+        from notifier.channels.email import MailClient  # noqa: PLC0415 (1 MiB, and off by default)
 
         return http_client, MailClient(guard=guard, ca_file=ca_file)
     except OSError as error:
@@ -180,7 +180,7 @@ def _clients(settings: Settings, guard: EgressGuard) -> tuple[HttpClient, MailCl
 
 def _redis(settings: Settings, stack: AsyncExitStack) -> RedisFactory:
     """
-    Return what makes the client of Redis, which `stack` closes.
+    Return the factory of the Redis client; `stack` closes the client.
 
     Raises:
         ConfigError: the URL cannot be used.

@@ -1,9 +1,10 @@
 """
 Startup: waits for each server that the product depends on, with the reason in `/readyz`.
 
-Nothing is sent before the store is known to belong to this installation and a Lease is held. Shards come
-first, then the lists of their objects: no others are requested, and a due notification need not wait
-until a hundred thousand others are listed.
+Nothing is sent before a Lease is held and the store is known to belong to this installation; if Redis is
+away and attempts are journaled, the store is checked later. Shards are acquired first, then their objects
+are listed: no others are requested, and a due notification need not wait until a hundred thousand others
+are listed.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from syncer.runtime.supervise import critical
 logger = logging.getLogger("ledger")
 T = TypeVar("T")
 
-#: Seconds between tries to reach a server, and between looks at the listing.
+#: Seconds between tries to reach a server, and between checks whether objects are listed.
 _CONNECT_PAUSE: Final = 1.0
 _LIST_POLL: Final = 0.05
-#: Seconds between looks at how far the start-up reconciliation is, and after which it is late.
+#: Seconds between checks of the start-up reconciliation, and after which it is late.
 _RECONCILED_POLL: Final = 0.25
 _RECONCILED_LATE: Final = 600.0
 
@@ -37,18 +38,18 @@ class StartUp:
     """Brings the process up."""
 
     def __init__(self, parts: Parts, sweeps: Sweeps) -> None:
-        """Nothing is connected yet; the first rounds of `sweeps` are part of the start."""
+        """Nothing is connected yet; the first rounds of `sweeps` are part of the startup."""
         self._parts = parts
         self._sweeps = sweeps
         self._started = parts.monotonic()
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """
-        Wait for the servers one after the other, and start what can run once each answers.
+        Wait for the servers one after the other, and start the tasks that can run once each answers.
 
         Raises:
-            ConfigError: the store or the lease map belongs to another installation. Where attempts are
-                journaled, and may be under way by then, the process is asked to end instead.
+            ConfigError: the store or the lease map belongs to another installation. If attempts are
+                journaled, and so may be under way by then, the process is asked to end instead.
         """
         installation = await self._answered("cluster", self._parts.installation.found)
         self._parts.shards.sharding = self._parts.installation.sharding
@@ -61,7 +62,7 @@ class StartUp:
         while not self._parts.reflector.answered:
             await asyncio.sleep(_LIST_POLL)
         failpoint(Failpoint.LISTED)
-        # Until it is known that nobody else may write statuses, they are claims.
+        # A status proves nothing until it is known that nobody else may write statuses.
         await self._parts.status_policy.look()
         group.create_task(self._parts.manager.run(), name="shards")
         group.create_task(self._report_reconciled(), name="reconciled")
@@ -69,7 +70,7 @@ class StartUp:
         while not self._parts.reflector.synced:
             await asyncio.sleep(_LIST_POLL)
         self._parts.progress.listed = True
-        # Most of what was listed stays: later collections need not traverse it.
+        # Most listed objects stay: later garbage collections need not traverse them.
         gc.freeze()
 
     async def _answered(
@@ -97,7 +98,7 @@ class StartUp:
                 await asyncio.Event().wait()
             return
         if now is not None:
-            # Nobody knows Redis's time yet, and a machine's own may be anything.
+            # Redis's time is not known yet, and the machine's own clock may be wrong.
             self._parts.claimer.recorder.time.set(now)
 
     async def _open_or_end(self, installation: str) -> None:
@@ -122,15 +123,15 @@ class StartUp:
 
     async def _report_reconciled(self) -> None:
         """
-        Log once that everything that was there at the start has been looked at.
+        Log once that everything that existed at startup has been checked.
 
-        That is: every unfinished notification of ours is claimed, or it was logged why it cannot be;
+        Then every unfinished notification of this replica is claimed, or it was logged why it cannot be;
         every finished one was compared with its log; logs without an object are retired.
         """
         await self._parts.takeover.owning.wait()
         late = self._parts.monotonic() + _RECONCILED_LATE
         holds = self._parts.controller.holds
-        # The sweeps, which end last as a rule, are asked first: `unclaimed` visits every live notification.
+        # The sweeps usually end last, so they are checked first: `unclaimed` visits every notification.
         while not self._sweeps.through or holds.unclaimed():
             if self._parts.monotonic() > late:
                 logger.warning(

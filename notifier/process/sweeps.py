@@ -1,20 +1,20 @@
 """
-Sweeps over everything that this process owns; they find what a lost event would have reported.
+Sweeps over everything that this process owns; they find changes whose events were lost.
 
 There are sweeps of live logs, of finished notifications and of logs without an object, the resync, the
 retention and the self-audit. Sweeps of logs wait until this process has owned a shard. A takeover starts
-two of them at once, for what the last owner may have left: finished notifications whose log is not
-marked, and logs of deleted objects that are not retired.
+two of them at once, because the last owner may have left work undone: finished notifications whose log is
+not marked, and logs of deleted objects that are not retired.
 
-A wake-up says that another process has appended to a log. Anybody may publish one, so it only has a
-notification that is already known reconciled, or a sweep started. Those that were published while this
-process did not listen are lost: once it does, all of these start.
+A wake-up says that another process has appended to a log. Anybody may publish one, so it only
+causes a reconciliation of a notification that is already known, or starts a sweep. Wake-ups that are
+published while this process does not listen are lost, so all sweeps of logs start as soon as it listens.
 
-Finished notifications are not deleted where Kubernaut would call each a cancellation: its webhook records
-every deletion as a cancellation by whoever deletes, and its orchestrator then calls the notification
-cancelled. The webhook itself cannot be seen without a right that neither chart gives. Discovery is open to
-every account, and Kubernaut is installed wherever the group serves its other kinds. It is asked before each
-round, since Kubernaut may be installed later.
+Finished notifications are not deleted where Kubernaut would treat each deletion as a cancellation: its
+webhook records every deletion as a cancellation by the account that deletes, and its orchestrator then
+calls the notification cancelled. The webhook itself cannot be seen without a right that neither chart
+gives. Discovery is open to every account, and Kubernaut is installed wherever the API group serves its
+other kinds. Discovery is queried before each round, because Kubernaut may be installed later.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from syncer.runtime.slices import slices
 logger = logging.getLogger("ledger")
 _deletions = logging.getLogger("ledger.retention")
 
-#: What the group serves, and a kind of it that Kubernaut brings.
+#: Discovery path of the API group, and a resource in it that Kubernaut installs.
 SERVED: Final = f"/apis/{GROUP}/{VERSION}"
 OTHER: Final = "remediationrequests"
 REFUSED: Final = (
@@ -45,12 +45,12 @@ REFUSED: Final = (
     " each deletion as a cancellation by this controller; set it to asCancelled if that is wanted, or to"
     " false"
 )
-#: Finished notifications that were journaled and are claimed at once, the seconds that each may take before
-#: another one begins, and those between looks for them.
+#: Most journaled finished notifications that are claimed at once, the seconds that each may take before
+#: another one begins, and the seconds between rounds.
 _JOURNALED: Final = 64
 _JOURNALED_PATIENCE: Final = 30.0
 _JOURNALED_PAUSE: Final = 1.0
-#: Seconds between looks at whether the objects of all that is owned are listed.
+#: Seconds between checks whether the objects of all owned shards are listed.
 _LISTED_POLL: Final = 0.1
 #: Kinds of the two sweeps that a takeover starts; fields of a log line.
 _FINISHED: Final = "finished"
@@ -59,7 +59,7 @@ _LOGS: Final = "logs"
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Periodic work: its name, one round, seconds between rounds, and what starts one early."""
+    """Periodic work: its name, one round, seconds between rounds, and the event that starts one early."""
 
     name: str
     work: Callable[[], Awaitable[None]]
@@ -72,14 +72,14 @@ class Sweeps:
     """The periodic work of the process, and the handling of wake-ups."""
 
     _parts: Parts
-    #: Why no finished notification is deleted, None unless that is refused.
+    #: Why deleting finished notifications is refused, None if it is not.
     not_deleted: str | None = field(default=None, init=False)
-    #: How many objects or logs each of the two has compared, by kind, once it is complete.
+    #: How many objects or logs each of these two sweeps has compared, by kind; set when it completes.
     looked_at: dict[str, int] = field(default_factory=dict, init=False)
 
     @property
     def through(self) -> bool:
-        """Whether both are complete since the last takeover."""
+        """Whether both sweeps have been completed since the last takeover."""
         return not self._parts.takeover.waiting and self.looked_at.keys() == {_FINISHED, _LOGS}
 
     def rounds(self) -> list[Sweep]:
@@ -105,12 +105,12 @@ class Sweeps:
     # -- the sweeps -----------------------------------------------------------------------------
 
     async def resync(self) -> None:
-        """Have every notification reconciled that was not reconciled in time."""
+        """Request a check of every notification that needs one and has not had it in time."""
         await self._parts.resync.round()
         self._parts.controller.dispatcher.refill()
 
     async def note_log_outage(self) -> None:
-        """Have statuses show that attempts wait for the log."""
+        """Make the statuses show that attempts wait for the log."""
         async for notifications in slices(self._parts.cache.entries.values()):
             self._parts.controller.overdue.mark_without_log(
                 notifications,
@@ -127,11 +127,11 @@ class Sweeps:
             logger.info("found records that another process appended", extra={"logs": found})
 
     async def _begin(self, kind: str, wanted: asyncio.Event) -> None:
-        """Begin a round once this process has owned a shard, and knows the objects of all that it owns."""
+        """Begin a round once this process has owned a shard and knows the objects of all its shards."""
         await self._parts.takeover.owning.wait()
         while not self._parts.reflector.synced:
             await asyncio.sleep(_LISTED_POLL)
-        # It covers every shard acquired up to now; a later one asks for another round.
+        # The round covers every shard acquired so far; a later one starts another round.
         wanted.clear()
         self.looked_at.pop(kind, None)
 
@@ -144,7 +144,7 @@ class Sweeps:
         self.looked_at[_FINISHED] = len(summaries)
 
     async def journaled(self) -> None:
-        """Claim finished notifications that were journaled, a few at a time, since each is read whole."""
+        """Claim finished notifications that were journaled, a few at a time: each is loaded in full."""
         parts, cache = self._parts, self._parts.cache
         begun: dict[str, float] = {}
         for summary in cache.journaled() if parts.client.able else ():
@@ -159,11 +159,11 @@ class Sweeps:
             if uid in cache.entries:
                 begun[uid] = cache.monotonic()
             else:
-                # Not read now: the next round asks again, and this one asks the others slowly.
+                # The object was not read: the next round tries again, and this one goes on slowly.
                 await asyncio.sleep(_LISTED_POLL)
 
     def _unfinished(self, begun: Mapping[str, float]) -> dict[str, float]:
-        """Those that are still held in full, and not for so long that others need not wait for them."""
+        """Return those that are still in memory in full and began less than `_JOURNALED_PATIENCE` ago."""
         cache = self._parts.cache
         late = cache.monotonic() - _JOURNALED_PATIENCE
         return {uid: at for uid, at in begun.items() if uid in cache.entries and at > late}
@@ -174,7 +174,7 @@ class Sweeps:
         cache, reflector = self._parts.cache, self._parts.reflector
 
         def known(uid: str) -> bool:
-            # Of a shard that has just come nothing is known; its own sweep follows.
+            # The objects of a shard that was just acquired are not known yet; another round follows.
             return uid in cache.entries or uid in cache.finished or not reflector.follows(uid)
 
         namespaces = self._parts.loaded.namespaces
@@ -223,13 +223,13 @@ class Sweeps:
             await self.wake_up(await self._parts.wake_ups.get())
 
     async def wake_up(self, uid: str) -> None:
-        """Have a log of ours read again, since a wake-up says that it holds a new record."""
+        """Have an owned log read again, because a wake-up says that it has a new record."""
         if uid == LISTENING:
-            # As after a takeover: outcomes of former owners, which hand them in as soon as Redis is back.
+            # As after a takeover: former owners append their outcomes as soon as Redis is back.
             self._parts.takeover.start_sweeps()
-            # Until they are compared, no memory of a log is evidence (`Journal.basis`).
+            # Until the logs are compared, the cached state of a log proves nothing (`Journal.basis`).
             self._parts.takeover.live.set()
-            # Redis may have been away, and what only had to be marked as published backs off.
+            # Redis may have been away: logs that could not be marked as published are marked now.
             self._parts.cache.retry_marks()
             return
         if self._parts.shards.term_of(uid) is None:
@@ -245,7 +245,7 @@ class Sweeps:
             with contextlib.suppress(PortError):
                 ((_, length, ttl),) = await self._parts.log.read_headers([uid])
                 if length and ttl < 0:
-                    # The log of an object that is not known here, and it is not retired yet.
+                    # The log belongs to an object that is not known here, and is not retired yet.
                     self._parts.takeover.orphans.set()
 
     async def _reopen(self, uid: str) -> None:

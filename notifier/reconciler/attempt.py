@@ -4,18 +4,18 @@ One attempt from beginning to end, made when the dispatcher starts it.
     deadline check, INTENT, deadline check, send, OUTCOME
 
 While the log is away, a status write takes the place of INTENT (`syncer.sync.journal`), if enough is
-known about the notification. After an accepted INTENT, every way out records an outcome: answered,
-unclear, or not sent after all (`syncer.sync.attempts`).
+known about the notification. After an accepted INTENT, every path records an outcome: answered, unclear,
+or not sent after all (`syncer.sync.attempts`).
 
-`Sender` composes and sends one attempt whose INTENT was accepted; it always ends with an outcome.
-What stops a send before its first byte also gives an outcome: a missing channel, a receiver that does not
-accept the namespace, a message that cannot be composed, a deletion, a lease that would end too early. The
-lease is checked last, right before the send, and by the channel again before the first byte: a process
-that is frozen while it connects finds its connection ready before it finds that its time is over.
+`Sender` composes and sends one attempt whose INTENT was accepted; it always ends with an outcome. A send
+that is stopped before its first byte has one, too: a missing channel, a receiver that does not accept the
+namespace, a message that cannot be composed, a deletion, a lease that would end too early. The lease is
+checked last, right before the send, and by the channel again before the first byte: a process that is
+frozen while it connects finds its connection ready before it notices that its lease has ended.
 
-Messages are composed off the event loop if they are large. The spec of an object never changes, so the
-sanitised spec of a large one is kept for a while: its channels are tried one after the other, and
-sanitising costs more than the rest of an attempt.
+Large messages are composed off the event loop. The spec of an object never changes, so the sanitised spec
+of a large one is kept for a while: its channels are tried one after the other, and sanitising costs more
+than the rest of an attempt.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class Ports:
 
     Attributes:
         queue: Holds the uids to reconcile.
-        notifications: All that is known of each, and its record.
+        notifications: Everything known about each notification, and its record.
         router: Chooses and knows channels.
         reporter: Reports steps of the delivery.
         bounds: Bounds of delivery.
-        incidents: Looks up what else is about an incident.
+        incidents: Looks up the other notifications of an incident.
         installation: Returns the installation's id, by which receivers tell incidents apart.
-        explorer: Address of the explorer, empty if no message is to have a link there.
+        explorer: Address of the explorer, empty if messages get no link to it.
     """
 
     queue: WorkQueue
@@ -87,14 +87,14 @@ class Sender:
 
     ports: Ports
     decisions: Decisions
-    #: Sanitised specs of large ones, by uid and generation: the spec may come after the object.
+    #: Sanitised specs of large notifications, by uid and generation: the spec may come after the object.
     _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, init=False)
 
     async def compose(
         self, notification: Notification, intent: Record, *, with_status: bool
     ) -> Message:
         """
-        The message of one attempt.
+        Compose the message of one attempt.
 
         Args:
             notification: The notification.
@@ -137,7 +137,7 @@ class Sender:
         message = await offload(work, size=size, seconds=_SECONDS, author=request.namespace)
         if not self.ports.explorer:
             return message
-        # What `explain` says, for whoever reads the message; behind the links of its author.
+        # The explorer shows the reader what `explain` prints. Its link follows those of the author.
         page = (
             f"{self.ports.explorer.rstrip('/')}/n/{quote(request.namespace)}/{quote(request.name)}"
         )
@@ -164,7 +164,7 @@ class Sender:
             term: The lease term that must cover the send.
             intent: The intent that the log accepted.
             channel: The channel as configured now, None if there is none with the intent's name.
-            answer: The id that its receiver gave to what it made of the incident before.
+            answer: The id that the receiver gave to its object for the incident earlier, empty if none.
         """
         if channel is None:
             return Outcome.permanent(
@@ -181,7 +181,7 @@ class Sender:
             return Outcome.not_sent("the message was not composed in time")
         if notification.cancelled:
             return Outcome.not_sent("the notification was deleted before it was sent")
-        # Redis may have been silent about the intent for seconds, and a hold is obeyed within five.
+        # Redis may have taken seconds to answer the intent, and a hold has to take effect within five.
         if self.decisions.holds.hold(notification.request, intent.channel):
             return Outcome.not_sent("an operator held it before it was sent")
         # The last check here: nothing but the send itself may follow it.
@@ -205,13 +205,13 @@ class Sender:
 
 #: Seconds until an attempt is tried again while Redis is unfit for attempts.
 _UNFIT_PAUSE: Final = 5.0
-#: Seconds until one is tried again that lacks its credential.
+#: Seconds until an attempt that lacks its credential is tried again.
 _CREDENTIAL_PAUSE: Final = 5.0
 #: Seconds until an attempt is tried again if the lease does not cover it.
 _LEASE_PAUSE: Final = 0.5
-#: Seconds until an attempt is tried again that must not come before another of its incident.
+#: Seconds until an attempt that has to wait for another of its incident is tried again.
 _ORDER_PAUSE: Final = 1.0
-#: Seconds until one is looked at again that is superseded, which cannot be recorded while the log is away.
+#: Seconds until a superseded attempt is checked again while the log is away, so that it cannot be recorded.
 _SUPERSEDED_PAUSE: Final = 30.0
 #: Seconds between checks whether a status write has ended, before an attempt is journaled.
 _WRITE_POLL: Final = 0.05
@@ -231,7 +231,7 @@ class Attempts:
     _turns: set[tuple[str, str]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        """Have at hand what is asked most."""
+        """Cache the members that are used most."""
         self.cache, self.journal = self.ports.notifications.cache, self.ports.notifications.journal
 
     async def run(  # noqa: PLR0911 (one return for each thing that stops an attempt)
@@ -257,11 +257,11 @@ class Attempts:
             return None
         journaled = self.journal.applies(notification, term)
         if self.decisions.holds.placed.unknown() or not (journaled or self._fit()):
-            # The due time is kept: an attempt that waits for the holds, or the log, is due nevertheless.
+            # The due time is kept: an attempt that waits for the holds, or the log, still counts as due.
             self.ports.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
             return None
         if journaled and not has_turn:
-            # It was submitted before the outage.
+            # The attempt was submitted before the outage.
             self.ports.queue.add(uid)
             return None
         if await self._not_ready(notification, channel, noted=not journaled):
@@ -290,7 +290,8 @@ class Attempts:
         """
         Submit an attempt once it may be journaled.
 
-        It waits in no receiver's slot: there, hundreds that came first would go before what is more urgent.
+        It does not wait in a receiver's slot: there, hundreds of earlier attempts would go before urgent
+        ones.
         """
         key = (notification.uid, channel)
         if key in self._turns:
@@ -315,7 +316,7 @@ class Attempts:
         """Whether an attempt is still due and journaled once no write of the status is under way."""
         while notification.publication.writing and self.journal.applies(notification, term):
             await asyncio.sleep(_WRITE_POLL)
-        # Meanwhile there may be another term or another decision, or the log may be back.
+        # Meanwhile the lease term or the decision may have changed, or the log may be back.
         notifications = self.ports.notifications
         ours = notifications.ownership.term_of(notification.uid) is term and notifications.accepts(
             notification.uid
@@ -329,7 +330,7 @@ class Attempts:
     async def _send(
         self, notification: Notification, term: LeaseTerm, intent: Record, via: Channel | None
     ) -> Outcome:
-        """Send an attempt whose intent is recorded, unless another one of its incident goes before it."""
+        """Send an attempt whose intent is recorded, unless another one of its incident has to go first."""
         ahead = intent.attempt_id in notification.in_flight.ahead
         tried = notification.view.of_channel(intent.channel)
         known = await self.ports.incidents.before_send(
@@ -347,7 +348,8 @@ class Attempts:
         if notification.cancelled or notification.violation:
             return False
         if self.cache.entries.get(notification.uid) is not notification:
-            # Its shard left and came back meanwhile: another object stands for it, and decides.
+            # The shard was lost and acquired again meanwhile: another `Notification` replaces this one, and
+            # decides.
             return False
         if not (
             self.journal.applies(notification, term)
@@ -391,9 +393,10 @@ class Attempts:
         self, notification: Notification, term: LeaseTerm, channel: str, *, journaled: bool = False
     ) -> bool:
         """
-        Whether an attempt must not be made now, since another notification of its incident is newer.
+        Whether an attempt must not be made now because of another notification of its incident.
 
-        It is given up then; where that cannot be recorded, or the other is on the wire, it waits.
+        If the other is newer, the attempt is given up. The attempt waits if that cannot be recorded, or if
+        the other is on the wire.
         """
         incidents, first = self.ports.incidents, not notification.view.of_channel(channel)
         if channel in notification.view.ordered:
@@ -406,7 +409,7 @@ class Attempts:
                 notification.request, channel, via, journaled=journaled
             )
             if not self.still_due(notification, term, channel):
-                # The look took its time: it was deleted meanwhile, is held, or has ended.
+                # The look-up took time: meanwhile the notification was deleted, was held, or has ended.
                 self.ports.queue.add(notification.uid)
                 return True
             if newer and not journaled:

@@ -1,13 +1,13 @@
 """
-The delivery controller: the parts of one delivery, wired, and what concerns all notifications at once.
+The delivery controller: wires the parts of a delivery, and acts on all notifications at once.
 
-A version of an object arrives at `notifications`, which put its uid into the work queue. A worker
-(`work`) has `reconciler` decide and submit due attempts to `dispatcher`, which runs them by `attempts`;
-once what they come to is on record, the notification is reconciled again. `holds` and `overdue` answer
-what readiness, metrics and the resync ask. docs/architecture.md follows one attempt through all of it.
+A version of an object arrives at `notifications`, which put its uid into the work queue. A worker calls
+`reconciler`, which decides and submits due attempts to `dispatcher`, which runs them with `attempts`. Once
+their outcomes are recorded, the notification is reconciled again. `holds` and `overdue` answer questions of
+readiness, metrics and the resync. docs/architecture.md follows one attempt through all of these.
 
-As the `Owner` of shards it begins and ends the work on one; `make_manager` has the process compete for
-them.
+As the `Owner` of shards the controller begins and ends the work on a shard; `make_manager` makes the
+process compete for shards.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Run = Callable[[str, str], Awaitable[Outcome | None]]
 
 
 class Controller:
-    """Delivers every notification in the cache that is ours; see `syncer.sharding.manager.Owner`."""
+    """Delivers the notifications of our shards in the cache; see `syncer.sharding.manager.Owner`."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class Controller:
         Wire the parts; nothing is owned yet.
 
         Args:
-            ports: What it works with.
-            dispatcher: Makes the dispatcher, with the function that makes one attempt.
-            shards: Tell which notifications belong to a shard.
+            ports: The shared parts.
+            dispatcher: Makes the dispatcher from the function that makes one attempt.
+            shards: Tells which notifications belong to a shard.
             takeover: Starts sweeps for each acquired shard.
         """
         self.queue, self.notifications = ports.queue, ports.notifications
@@ -81,9 +81,9 @@ class Controller:
 
     def begin(self, shard: int) -> None:
         """
-        Reconcile the notifications of a shard that are already known, under a new epoch.
+        Reconcile the known notifications of a shard under a new epoch.
 
-        Others may have published meanwhile what an earlier lease term saw for the first time.
+        Others may since have published a notification that an earlier lease term saw for the first time.
         """
         failpoint(Failpoint.LEASE_ACQUIRED)
         self.takeover.owning.set()
@@ -115,12 +115,12 @@ class Controller:
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
         """
-        Wait until no work in a shard is under way that can end; False if that takes longer than `seconds`.
+        Wait until no work in a shard that can end is under way; False if that takes longer than `seconds`.
 
-        Then no send is on the wire, all outcomes are in the log, and the statuses are written. It does not
-        wait for what backs off: a status that the API server refuses or has no time for, or an outcome that
-        cannot be written to Redis. The next owner learns of these from the log, or from the outcome once it
-        is written. A log that lost what no status shows yet is given it again.
+        Then no send is on the wire, all outcomes are in the log, and the statuses are written. Work that
+        backs off is not waited for: a status that the API server refuses or has no time for, or an outcome
+        that cannot be written to Redis. The next owner learns of these from the log, or from the outcome
+        once it is written. A log that has lost records that no status shows yet gets them again.
 
         New work must have been stopped before (`Ownership.accepts`).
         """
@@ -153,7 +153,7 @@ class Controller:
         """
         self.notifications.claimer.draining = True
         self.dispatcher.close()
-        # An attempt that waits for its turn to be journaled has begun nothing, and gives up.
+        # An attempt that waits for its turn to be journaled has not begun, and gives up.
         self.notifications.journal.allowance.open()
         await self.dispatcher.drain(sending)
         return await self.notifications.outcomes.drain(recording)
@@ -163,7 +163,7 @@ def _under_way(
     notification: Notification, held_up: AbstractSet[AttemptId], *, paused: bool
 ) -> bool:
     """
-    Whether work on a notification is under way that will end.
+    Whether work on a notification that will end is under way.
 
     Attempts that are `held_up` cannot be recorded in Redis, and while writers are `paused` no status can be
     written.
@@ -195,12 +195,12 @@ def make_manager(
         shards: Updated with each change of ownership.
         owner: Works on the shards.
         able: Whether this process could work on a shard now.
-        without_writes: Whether it could do some of that while no replica has a write executed.
-        problem: Why it opens no attempt now, empty if it does.
+        without_writes: Whether it could do part of that work while no replica's Redis executes writes.
+        problem: Why this process opens no attempt now, empty if it does.
         store: Names the store and its history, empty while unknown.
 
     Returns:
-        The installation, which the startup looks up first, and the manager.
+        The installation, which is looked up first at startup, and the manager.
     """
     sharding, namespace = loaded.settings.sharding, loaded.environment.namespace
     timings = LeaseTimings(

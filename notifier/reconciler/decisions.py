@@ -5,10 +5,10 @@ What to do next for one notification, given the current state.
 times, executing attempts, and holds. The reconciler asks before it acts, an attempt asks again when its
 turn has come, and metrics ask without acting, so all of them see the same.
 
-`Overdue` has the due attempts that are not made: for how long they wait, and which objects must show it
-in their status. The gauge of the oldest due attempt and the sweep that sets the condition LogUnavailable
-use it. Both rely on the log and the object, never on the timers of the work queue, which every delay of
-an attempt moves.
+`Overdue` finds due attempts that are not made: how long they have waited, and which objects must show it in
+their status. The gauge of the oldest due attempt and the sweep that sets the condition LogUnavailable use
+it. Both rely on the log and the object, never on the timers of the work queue, which move with every delay
+of an attempt.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class DeliveryBounds:
 
 @dataclass(eq=False)
 class Decisions:
-    """Decides for entries of the cache; changes nothing."""
+    """Decides for notifications of the cache; changes nothing."""
 
     cache: Cache
     time: LedgerTime
@@ -61,7 +61,7 @@ class Decisions:
     def next(self, notification: Notification, *, idle: AbstractSet[str] = frozenset()) -> Decision:
         """Decide for a notification as if no attempt of the channels in `idle` were executing."""
         view, status, hold = notification.view, notification.status, notification.request.hold
-        # More is sanitised than is shown, so that a secret is recognised even if only its head is shown.
+        # More is sanitised than is shown, so that a secret is recognised even if only its start is shown.
         hold = None if hold is None else sanitise(hold[:_HOLD_CHARS])
         planned, terminal = view.plan is not None, status.terminal or notification.closing
         # Without a plan, the only thing to do is to make one, whatever the states of the channels.
@@ -84,7 +84,7 @@ class Decisions:
         )
 
     def facts(self, notification: Notification) -> Facts:
-        """What the merge needs to know besides the log and the status."""
+        """Return the facts that the merge needs besides the log and the status."""
         request = notification.request
         return Facts(
             request.generation,
@@ -119,9 +119,9 @@ class Overdue:
         self, notifications: Iterable[Notification], *, available: bool, notice: float
     ) -> None:
         """
-        Have the status of objects show that a due attempt waits for the log, or no longer waits.
+        Make statuses show that a due attempt waits for the log, or no longer waits.
 
-        They say so after `notice` seconds. A journaled attempt does not wait for the log.
+        They show it after `notice` seconds. A journaled attempt does not wait for the log.
         """
         now = self.decisions.cache.monotonic()
         for notification in notifications:
@@ -144,7 +144,7 @@ class Overdue:
         ):
             return False
         if notification.claim is None and notification.view.position == 0 and not outage.note:
-            # The object alone tells, without its log.
+            # The log has not been read, so only the object shows whether an attempt is due.
             now = self.decisions.time.now()
             return not status.channels or any(
                 c.state not in NOTHING_DUE and c.next_retry <= now for c in status.channels
@@ -171,7 +171,7 @@ class Overdue:
         """
         For how many seconds a live notification of ours has had an attempt due; `now` is in milliseconds.
 
-        Any answer up to `least` serves, whether exact or not.
+        A result up to `least` need not be exact.
         """
         view, request, holds = notification.view, notification.request, self.decisions.holds
         if notification.status.terminal or hold_of(request.hold, paused=holds.paused):
@@ -196,7 +196,7 @@ class Overdue:
             last = newest([a for a in tried if not a.open])
             at = request.created if last is None else last.due
             if last is None and channel in stands_by:
-                # It was not due before the others were over.
+                # A fallback was not due before the channels that it stands by for had ended.
                 ends = (a.ended for a in view.attempts.values() if a.channel in stands_by[channel])
                 at = max(ends, default=at)
             if at and channel not in executing and (now - at) / 1000 > least:
@@ -217,6 +217,6 @@ def expected(notification: Notification) -> int:
 
 
 def _gives_another_reason(notification: Notification) -> bool:
-    """Whether the status shows that it is held, but for another reason than the present one."""
+    """Whether the status shows LogUnavailable, but with another reason than the present one."""
     shown = find_condition(notification.status.conditions, LOG_UNAVAILABLE)
     return shown is not None and shown.reason != held_because(notification.outage.missing)[0]

@@ -1,10 +1,11 @@
 """
 The known reasons why notifications are not sent.
 
-Some apply to all notifications: deliveries are paused, the process is ending. Others apply to one: its
-log cannot be read, its log or its status names a later epoch, an operator or the self-audit holds it; or
-to some channels of some (`notifier.reconciler.operator_holds`). The reconciler asks before it acts;
-readiness, metrics and the resync ask so that a held notification is never mistaken for an overlooked one.
+Some apply to all notifications: deliveries are paused, the process is ending. Others apply to one: its log
+cannot be read, its log or its status names a later epoch, an operator holds it, or the self-audit has
+stopped it. Operators' holds may also apply to some channels (`notifier.reconciler.operator_holds`). The
+reconciler checks the reasons before it acts; readiness, metrics and the resync check them so that a
+notification that has to wait is never mistaken for an overlooked one.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Holds:
     # -- what others ask ------------------------------------------------------------------------
 
     def hold(self, request: NotificationRequest, channel: str) -> bool:
-        """Whether an operator holds back what is to go to a channel."""
+        """Whether an operator holds back a channel of a notification."""
         return bool(
             hold_of(request.hold, paused=self.paused) or self.placed.of(request, (channel,))
         )
@@ -57,10 +58,12 @@ class Holds:
         For a short while after a takeover, the old owner meets such logs, too. If it lasts longer than
         `patience` seconds, the cluster's resourceVersions have fallen back. Only logs are evidence of that,
         because only a claim writes their epoch; statuses are not. A single log among others that can be
-        claimed only holds its own notification: it takes two, or that nothing can be claimed.
+        claimed only blocks its own notification: a replica is not ready once there are two, or nothing can
+        be claimed.
         """
         now, notifications = self.cache.monotonic(), self.cache.entries.values()
-        # What belongs to another replica now is ignored; asked for at every probe, most are not fenced.
+        # Notifications that now belong to another replica are ignored. Ownership is looked up only for
+        # fenced ones, which are few, because this runs at every probe.
         lasting = sum(
             now - e.fenced > patience and self.ownership.term_of(e.uid) is not None
             for e in notifications
@@ -75,7 +78,7 @@ class Holds:
         )
 
     def by_reason(self, notifications: Iterable[Notification]) -> Counter[str]:
-        """How many of these that are unfinished and ours are held, by the reason's label."""
+        """Count the unfinished notifications of ours that have a reason not to be sent, by its label."""
         found: Counter[str] = Counter()
         for notification in notifications:
             stopped = notification.quarantine or notification.judged.untrusted
@@ -87,7 +90,7 @@ class Holds:
         return found
 
     def critical_seconds(self, notifications: Iterable[Notification]) -> float:
-        """Longest time in seconds for which operators' holds have held back a critical one of these."""
+        """Longest time in seconds for which an operator's hold has held back a critical notification."""
         return max(
             (
                 self.placed.critical(notification.request, notification.withheld)
@@ -98,7 +101,7 @@ class Holds:
         )
 
     def undelivered_critical(self, notifications: Iterable[Notification]) -> float:
-        """Age in seconds of the oldest critical one of these that is ours and has not ended."""
+        """Age in seconds of the oldest critical notification that is ours and has not ended."""
         created = [
             notification.request.created
             for notification in notifications

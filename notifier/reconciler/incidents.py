@@ -1,13 +1,13 @@
 """
 The other notifications of an incident: where it is open, and which of them is the newest.
 
-A resolved notification goes by its own routes and to every channel where its incident is open by the
-record, since the labels by which routes choose may have changed meanwhile. Where a receiver keeps
-state, an older notification must not arrive after a newer one: PagerDuty ignores the end of what it does
-not know, and a late trigger opens it. So the others are looked up for each attempt on such a channel
-(`syncer.rules.incident_order`).
+A resolved notification goes to the channels of its own routes and to every channel where its incident is
+open according to the record, since the labels that routes match may have changed meanwhile. Where a
+receiver keeps state, an older notification must not arrive after a newer one: PagerDuty ignores the end of
+an incident that it does not know, and a late trigger then opens it. So the other notifications are looked
+up for each attempt on such a channel (`syncer.rules.incident_order`).
 
-They are found by a label at the API server, since another replica may have them.
+They are listed from the API server by a label, since other replicas may own them.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from syncer.rules.merge import Facts, channel_states_of
 _KEEP_STATE: Final = frozenset({"pagerduty"})
 #: Older notifications of an incident whose logs are read, the newest first.
 _READ: Final = 16
-#: Pages of a list that are read, and look-ups at once.
+#: Most pages of a list that are read, and most look-ups at once.
 _PAGES: Final = 20
 _TOGETHER: Final = 4
-#: Seconds for the look-up between an intent and its send: a newer one, which waits until the send must be
-#: over, counts on that.
+#: Longest time in seconds of the look-up between an intent and its send. A newer notification relies on it
+#: when it waits until the send must be over.
 _LOOK: Final = 5.0
 
 
 @dataclass(eq=False)
 class Incidents:
     """
-    Looks up what else is about an incident.
+    Looks up the other notifications of an incident.
 
     Attributes:
         objects: Lists notifications.
-        log: Has their attempts.
-        router: Says where one goes whose log does not.
+        log: Reads their logs.
+        router: Gives the channels of a notification whose log does not name them.
         now: Returns the time of Redis in Unix milliseconds.
         at_most_once: Whether an attempt whose result is unknown is the last one.
     """
@@ -68,7 +68,7 @@ class Incidents:
 
     async def routed(self, request: NotificationRequest, plan: Plan) -> Plan:
         """
-        Return the plan of a notification, with where its incident is open if that is resolved.
+        Return the plan of a notification; if it is resolved, with the channels where its incident is open.
 
         Raises:
             PortError: the others cannot be listed now; look again later.
@@ -98,9 +98,9 @@ class Incidents:
         self, request: NotificationRequest, channel: str, via: Channel | None, *, first: bool
     ) -> bool:
         """
-        Whether to look before an intent is recorded, too.
+        Whether to look up the others before an intent is recorded, too.
 
-        Most first attempts begin an incident: for them the look after it is enough.
+        Most first attempts begin an incident: for them the look-up after the intent is enough.
         """
         return _in_order(request, channel, via) and not (first and request.state == FIRING)
 
@@ -114,11 +114,11 @@ class Incidents:
         journaled: bool = False,
     ) -> Outcome | str:
         """
-        Look up, between an intent and its send, what the send has to know; takes 5 s at most.
+        Look up, between an intent and its send, the facts that the send needs; takes 5 s at most.
 
         Returns:
-            The outcome of an attempt that must not be sent, although its intent is recorded; otherwise
-            the id of what the receiver keeps of the incident, empty if there is none or while journaled.
+            The outcome of an attempt that must not be sent, although its intent is recorded; otherwise the
+            id of the receiver's object for the incident, empty if there is none or while `journaled`.
         """
         if not _in_order(request, intent.channel, via):
             return ""
@@ -148,16 +148,18 @@ class Incidents:
         journaled: bool = False,
     ) -> tuple[str, str]:
         """
-        Return the name of what supersedes a notification on a channel, and what it has to wait for.
+        Return which notification supersedes this one on a channel, and what this one waits for, in words.
+
+        Each is empty if there is none.
 
         Args:
-            request: Has an attempt that is due, or whose intent is recorded.
+            request: The notification, with an attempt that is due or whose intent is recorded.
             channel: Full channel name.
-            via: How it is sent.
-            journaled: Attempts are recorded in statuses, which then say what logs would.
+            via: The channel as configured now, None if there is none.
+            journaled: Attempts are recorded in statuses, which take the place of logs that cannot be read.
 
         Raises:
-            PortError: it cannot be found out now; look again later.
+            PortError: the others cannot be read now; look again later.
         """
         timeout, now = round(1000 * (_LOOK + via.timeout_s)) if via else 0, self.now()
         mates = await self._mates(request)
@@ -180,7 +182,7 @@ class Incidents:
                 if not journaled:
                     raise
             else:
-                # What is journaled may still be on the wire once Redis is back, and its log lacks it then.
+                # A journaled attempt may still be on the wire once Redis is back, and its log may lack it.
                 kept = made if mate.status.journal is not None else {}
                 made = kept | {a.id: a for a in (view.of_channel(channel) if view else ())}
             known = [_mate(mate, [*made.values()])]
@@ -198,10 +200,11 @@ class Incidents:
         journaled: bool,
     ) -> bool:
         """
-        Whether both this and all that is newer fires, and nothing newer goes to this channel.
+        Whether this notification and all newer ones are firing, and no newer one goes to this channel.
 
-        Labels by which routes choose change within an incident: who is to be told by this one would be told
-        by none. An end is superseded in any case, since two channels may be one integration of a receiver.
+        The labels that routes match may change within an incident: the receiver of this notification would
+        get none. If this one or a newer one is resolved, this one is superseded in any case, since two
+        channels may be the same integration of a receiver.
         """
         newer = [m for m in mates if m.order > request.order]
         if RESOLVED in {request.state, *(m.state for m in newer)} or len(newer) > _READ:
@@ -220,10 +223,10 @@ class Incidents:
         self, request: NotificationRequest, channel: str, keeper: str, tried: Sequence[Attempt]
     ) -> str:
         """
-        Return the id that a receiver gave to what it made of the incident, empty if none is on record.
+        Return the id that a receiver gave to its object for the incident, empty if none is on record.
 
-        An id of another keeper that had the channel's name is none, nor is one that this notification has
-        `tried` and that was gone.
+        The id of another service (`keeper`) that had the channel's name does not count, nor does an id that
+        was gone when one of the attempts `tried` used it.
         """
         if any(may_be_gone(a.code) and a.failure is FailureClass.TRANSIENT for a in tried):
             return ""
@@ -238,20 +241,24 @@ class Incidents:
         return ""
 
     async def _open_at(self, mate: NotificationRequest) -> tuple[list[str], bool]:
-        """Channels where an incident is open by one notification of it, and whether none before matters."""
+        """
+        Return the channels where one notification leaves its incident open, and whether to stop there.
+
+        If so, older notifications do not matter.
+        """
         view = await self._view(mate, lenient=True)
         if view is None or view.plan is None:
             return list((await self.router.plan(mate, 0)).plan.first), False
         facts = Facts(mate.generation, mate.policy, self.at_most_once)
-        # Not by its status, which its own owner judges.
+        # Its status is not used, because only its owner can judge it.
         states = channel_states_of(view, NO_STATUS, facts)
-        # A fallback may follow as soon as something has failed.
+        # A fallback on standby may be used as soon as a channel has failed.
         unused = {State.NOT_NEEDED, State.STANDBY}
         if any(s.state is State.RETRYING for s in states):
             unused = {State.NOT_NEEDED}
         states = tuple(s for s in states if s.state not in unused)
         if mate.state == RESOLVED:
-            # It goes wherever the incident was open before.
+            # A resolved notification goes wherever the incident was open before.
             return [s.channel for s in states if s.state is not State.DELIVERED], True
         return [
             s.channel
@@ -262,7 +269,7 @@ class Incidents:
         ], False
 
     async def _view(self, mate: NotificationRequest, *, lenient: bool = False) -> LogView | None:
-        """What the log says of another one, None if it says nothing; if `lenient`, also if it is away."""
+        """Return the fold of a log, None if there is no legible one; if `lenient`, also if it is away."""
         try:
             snapshot = await self.log.read(mate.uid)
         except (ContractError, PortError) as error:
@@ -272,12 +279,12 @@ class Incidents:
         return snapshot.view if snapshot is not None else None
 
     async def _older(self, request: NotificationRequest) -> list[NotificationRequest]:
-        """The older ones of an incident, the newest first."""
+        """Return the older notifications of an incident, the newest first."""
         mates = [m for m in await self._mates(request) if m.order <= request.order]
         return sorted(mates, key=lambda mate: mate.order, reverse=True)
 
     async def _mates(self, request: NotificationRequest) -> Sequence[NotificationRequest]:
-        """The other notifications of an incident, in no order."""
+        """Return the other notifications of an incident, in no particular order."""
         label, token = f"{INCIDENT}={incident_label(request.incident)}", ""
         found: list[NotificationRequest] = []
         async with self._gate:
@@ -306,6 +313,6 @@ def _mate(request: NotificationRequest, attempts: Sequence[Attempt] = ()) -> Mat
 
 
 def _in_order(request: NotificationRequest, channel: str, via: Channel | None) -> bool:
-    """Whether an attempt has its place among those of an incident."""
+    """Whether an attempt on a channel has to keep the order of its incident."""
     keeps = channel.partition(":")[0] in _KEEP_STATE or (via is not None and bool(via.keeps_state))
     return bool(request.incident) and keeps

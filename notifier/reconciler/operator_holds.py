@@ -1,18 +1,19 @@
 """
-The operators' holds, as this process knows them, which channels they hold back, and what they let go.
+The operators' holds that this process knows: the channels that they hold back, and those they let go.
 
 Every decision asks this module, with the current time: a hold applies as soon as it is known, and ends by
 itself. The time is `LedgerTime.certain`, which a clock that is ahead cannot advance, so such a clock ends
 no hold early. `syncer.kube.delivery_holds` follows the holds.
 
-A hold with a rate lets go what it holds, the oldest first, so many a second over all replicas: each owner
-lets go the share of its shards, and remembers what it has let go. The next owner lets the rest go anew.
+A hold with a rate lets its notifications go at that rate over all replicas, the oldest first. Each owner
+lets go the share of its shards, and remembers which ones it has let go. The next owner starts again with
+the rest.
 
-`HoldKeeper` follows them, and shows on each whether anything known matches it. Nothing is sent while it
-is not known what is held (`HoldWatch.problem`). A pattern with a typo holds nothing and says nothing. So
-the owner of the first shard writes the condition `Matched`: of receivers and types all are known, of
-namespaces those that the settings name. It is written when it changes; what cannot be written is tried
-again in the next round.
+`HoldKeeper` follows the holds, and shows on each whether anything known matches it. Nothing is sent while
+the holds are not known (`HoldWatch.problem`). A pattern with a typo holds nothing, without an error. So the
+owner of the first shard writes the condition `Matched`. All receivers and types are known, but only the
+namespaces that the settings name. The condition is written when it changes; a failed write is tried again
+in the next round.
 """
 
 from __future__ import annotations
@@ -50,27 +51,29 @@ class PlacedHolds:
 
     cache: Cache
     time: LedgerTime
-    #: Why it is not known what is held, None if it is: nothing may be sent then.
+    #: Why the holds are not known, so that nothing may be sent; None if they are known.
     unknown: Callable[[], str | None] = lambda: None
     #: All holds that exist.
     known: tuple[Hold, ...] = field(default=(), init=False)
-    #: The same without secrets that somebody has typed into a reason; each with its present or next window.
+    #: The same, sanitised because a reason may contain a secret, and each with its present or next window.
     _clean: tuple[Hold, ...] = field(default=(), init=False)
     _typed: tuple[Hold, ...] = field(default=(), init=False)
     #: The holds that were in force at the last call of `obey`, by key.
     _acting: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
-    #: Those that were at a decision since then: a clock that is set back lets an ended one hold again.
+    #: Holds that were in force at a decision since then: if a clock is set back, an ended one holds again.
     _seen: dict[tuple[str, str], Hold] = field(default_factory=dict, init=False)
-    #: Uids that holds have let go, and how many more each may let go, by key; and since when.
+    #: Uids that each hold has let go, and how many more it may let go, by key; and the second of the last
+    #: step.
     _let_go: dict[tuple[str, str], set[str]] = field(default_factory=dict, init=False)
     _allowed: dict[tuple[str, str], float] = field(default_factory=dict, init=False)
     _at: float = field(default=0.0, init=False)
 
     def obey(self, holds: Iterable[Hold]) -> None:
         """
-        Take these holds, and have the notifications reconciled that a change concerns.
+        Apply these holds, and reconcile the notifications that a change concerns.
 
-        That is one that has begun or ended, by itself too, and one that holds less now.
+        A change is a hold that has begun, has ended (also by itself), or drops other notifications than
+        before.
         """
         before, now = self.known, self.time.certain()
         self.known = tuple(holds)
@@ -97,7 +100,7 @@ class PlacedHolds:
                 self.cache.check(uid)
 
     def of(self, request: NotificationRequest, channels: Iterable[str]) -> Mapping[str, Held]:
-        """Which of the channels of a notification are held back now."""
+        """Return the channels of a notification that are held back now."""
         if not self._clean:
             return NO_HOLDS
         now = self.time.certain()
@@ -106,7 +109,7 @@ class PlacedHolds:
         return held_channels(request, channels, holds, now=now, clock=self.cache.monotonic())
 
     def let_go(self, share: float) -> None:
-        """Let go what may go since the last call, of a share of all notifications that is ours."""
+        """Let go the notifications that may go since the last call; `share` is our share of all of them."""
         notifications = self.cache.entries
         now = self.cache.monotonic()
         passed, self._at = min(now - self._at, 2.0), now
@@ -124,7 +127,7 @@ class PlacedHolds:
                 and any(on_channel(c, hold.receivers) for c in e.withheld)
             ]
             each = hold.rate * share
-            # What is not used is not saved up: newcomers go at the rate as well.
+            # Unused allowance is not saved up, so that new notifications also go at the rate.
             allowed = min(self._allowed.get(hold.key, 0.0) + each * passed, max(1.0, 2 * each))
             oldest = heapq.nsmallest(int(allowed), waiting, key=lambda e: e.request.created)
             self._allowed[hold.key] = allowed - len(oldest)
@@ -155,7 +158,7 @@ _MATCHES: Final = "something known matches each pattern"
 
 
 class HoldKeeper:
-    """Has the holds obeyed, and writes the condition of each."""
+    """Makes the process obey the holds, and writes the condition of each."""
 
     def __init__(
         self,
@@ -177,13 +180,13 @@ class HoldKeeper:
         placed.unknown = lambda: self.watch.problem
 
     async def let_go(self) -> None:
-        """Let go what holds with a rate let go by now; nothing that could not be sent then."""
+        """Let go the notifications that holds with a rate allow by now, unless they could not be sent."""
         if not (self._idle() or self.watch.problem is not None):
             self._placed.let_go(len(self._shards.owned) / self._shards.sharding.shards)
 
     async def round(self) -> None:
         """
-        Have holds noticed that have begun or ended by themselves; of the first shard, write conditions.
+        Apply holds that have begun or ended by themselves; the owner of the first shard writes conditions.
 
         Raises:
             PortError: a condition was not written.

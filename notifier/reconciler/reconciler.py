@@ -84,7 +84,8 @@ class Reconciler:
             return None
         if ready.blocked:
             decision = self._decided(ready.notification, Await(ready.blocked))
-            # What may pass soon is also tried again with a growing wait, which a decision would reset.
+            # A cause that may pass soon is also checked again with a growing wait, which a decision would
+            # reset.
             soon = ready.notification.unreadable and not ready.journaled
             return None if soon else decision
         return await self._decide(ready)
@@ -108,7 +109,7 @@ class Reconciler:
         if ready.journaled:
             return decision
         for channel, reason in rejected.items():
-            # It waits in the receiver's queue, does not count as an attempt, and is reported once.
+            # The attempt waits in the receiver's queue, does not count, and is reported once.
             if await self.ports.notifications.note(notification, channel, reason):
                 made = sum(map(counts, notification.view.of_channel(channel)))
                 self.ports.reporter.rejected(notification.request, channel, reason, made)
@@ -116,7 +117,7 @@ class Reconciler:
             if await self.ports.notifications.note(notification, channel, reason):
                 self.ports.reporter.held(notification.request, channel, reason)
         for channel in decision.channels if isinstance(decision, GiveUp) else ():
-            # The log says why it is given up before it says that it has ended.
+            # The log first gets the reason why the channel is given up, then its end.
             await self.ports.notifications.note(notification, channel, decision.reason)
             outcome = Outcome.permanent(decision.reason)
             limit = self.decisions.limit(notification, channel)

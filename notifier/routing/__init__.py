@@ -1,1 +1,1 @@
-"""Which channels a notification goes to: the routing file (pure) and its reload (shell)."""
+"""Which channels a notification goes to: the routing file (pure functions) and its reload (I/O)."""

@@ -1,11 +1,10 @@
 """
 The attributes of a notification: what routes match on, and what the log and audit show.
 
-Everything is a flat map of strings. `namespace` and `name` are the object's own, whatever its author
-writes: they are what a route may trust. Then come the spec fields, the context and the extensions,
-and the first writer of a key keeps it: an extension called `type` cannot disguise the type of a
-notification. Labels and annotations take no part. A spec field or context member that is empty is
-absent.
+All attributes form one flat map of strings. `namespace` and `name` are always the object's own, whatever
+its author writes, so a route may trust them. Then come the spec fields, the context and the extensions. The
+first source of a key wins: an extension called `type` cannot disguise the type of a notification. Labels
+and annotations are not used. An empty spec field or context member counts as absent.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from syncer.model.context import CONTEXT_KEYS, flatten_context
 from syncer.model.incident import OWN, STATES, incident_of
 from syncer.model.resource import Spec
 
-#: Attributes that say what an object is; no author sets them.
+#: Attributes that identify the object; extensions cannot set them.
 RESERVED: Final = ("namespace", "name")
 
-#: Attributes that are fields of the spec, each with its member there.
+#: Attributes taken from the spec, each with the name of the spec field.
 SPEC_FIELDS: Final[Mapping[str, str]] = {
     "type": "type",
     "severity": "severity",
@@ -29,7 +28,7 @@ SPEC_FIELDS: Final[Mapping[str, str]] = {
     "review-source": "reviewSource",
     "priority": "priority",
 }
-#: Every attribute that is not an author's own choice.
+#: Every predefined attribute; authors add others as extensions.
 KNOWN: Final = tuple(
     dict.fromkeys(
         (
@@ -44,14 +43,14 @@ KNOWN: Final = tuple(
         )
     )
 )
-#: Attributes that a notification always has, and the values that the API server lets through.
+#: Attributes that a notification always has, and the values that the API server accepts.
 ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
     "type": (
         "Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion",
     ),
     "priority": ("Critical", "High", "Medium", "Low"),
 }  # fmt: skip
-#: The same of one that it may lack; then an extension may have any value under this name.
+#: The same for attributes that it may lack; an extension may then give the name any value.
 SOMETIMES: Final[Mapping[str, tuple[str, ...]]] = {
     "review-source": ("AIAnalysis", "WorkflowExecution", "RoutingEngine"),
     "verificationAssessed": ("true", "false"),
@@ -59,14 +58,14 @@ SOMETIMES: Final[Mapping[str, tuple[str, ...]]] = {
     "circuitBreakerActivated": ("true",),
     "state": STATES,
 }
-#: Members of a notification that are not attributes, although they look like some.
+#: Members of a notification that are not attributes, although they look like attributes.
 _UNSEEN: Final = frozenset(
     {
         "subject", "body", "clusterID", "retentionDays", "actionLinks", "retryPolicy", "labels",
         "annotations", "workflowName", "actionType", "summary", "context", "extensions", "status",
     }
 )  # fmt: skip
-#: Ways of naming an attribute by its place in the object.
+#: Beginnings of keys that name an attribute by its path in the object.
 _PLACES: Final = (
     "spec.",
     "context.",
@@ -76,16 +75,16 @@ _PLACES: Final = (
     "annotations.",
     "status.",
 )
-#: Longest key that is compared with the known ones, and how alike two must be; 1 is equal.
+#: Longest key that is compared with the known ones, and the least similarity of two keys; 1 is equal.
 _COMPARED: Final = 64
 _ALIKE: Final = 0.88
 
 
 def likely_meant(key: str) -> str:
     """
-    Return the known attribute that a key looks like without being it, empty if there is none.
+    Return the known attribute of which a key looks like a typo, empty if there is none.
 
-    An author may use any key in extensions, so a key that is not known is no mistake by itself.
+    An author may use any key in extensions, so an unknown key is not a mistake by itself.
     """
     if key in KNOWN or len(key) > _COMPARED:
         return ""
@@ -94,9 +93,9 @@ def likely_meant(key: str) -> str:
 
 def unseen(key: str) -> str:
     """
-    Say why routing never sees an attribute, empty if it may.
+    Return why routing never sees a key as an attribute, empty if it may.
 
-    An extension of that very name would make it one, which nobody means who writes such a key.
+    An extension of exactly this name would be an attribute, but nobody who writes such a key means that.
     """
     if key in _UNSEEN:
         return "routing does not look at this member of a notification"
@@ -109,7 +108,7 @@ def unseen(key: str) -> str:
 
 def odd_value(key: str, value: str) -> tuple[str, str] | None:
     """
-    Say what is odd about a value that a route wants an attribute to have, and what to do.
+    Return what is odd about the value that a route requires of an attribute, and the fix.
 
     None if nothing is.
     """
@@ -125,12 +124,12 @@ def odd_value(key: str, value: str) -> tuple[str, str] | None:
 
 def attributes_of(spec: Spec, *, namespace: str, name: str) -> dict[str, str]:
     """
-    Every attribute of a notification, in the order of precedence.
+    Return every attribute of a notification, in the order of precedence.
 
     Keys are as in the routing file: `namespace` and `name` of the object, `type`, `severity`,
     `phase`, `review-source`, `priority`, `incident` and `state`, the flat context, then the extensions
-    that name no key taken before. Only an extension may have an empty value; it is there for `matchRe`,
-    which asks for presence.
+    whose keys are not taken yet. Only an extension may have an empty value; it then counts as present for
+    `matchRe`.
     """
     attributes = {"namespace": namespace, "name": name}
     incident, state = incident_of(spec.extensions)
@@ -152,6 +151,6 @@ def attributes_of(spec: Spec, *, namespace: str, name: str) -> dict[str, str]:
 
 
 def disguised(extensions: Mapping[str, str], *, namespace: str, name: str) -> tuple[str, ...]:
-    """Return the reserved attributes that extensions set to something else; they have no effect."""
+    """Return the reserved attributes that extensions set to other values, which have no effect."""
     own = {"namespace": namespace, "name": name}
     return tuple(key for key in RESERVED if extensions.get(key, own[key]) != own[key])

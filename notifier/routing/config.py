@@ -1,9 +1,9 @@
 """
-A checked routing file: a frozen tree of routes, the receivers, and where each channel name leads.
+A checked routing file: an immutable tree of routes, the receivers, and the target of each channel name.
 
-`parse` makes it. Every channel has one name, the replaced controller's, since logs and objects on record
-carry them. A name leads to one entry of one receiver, of all receivers, matched or not, because a plan that
-was frozen earlier may still need them.
+`parse` creates it. Every channel has one name, the replaced controller's, because existing logs and objects
+contain these names. A name leads to one entry of one receiver. All receivers are included, even if no route
+leads to them, because an earlier plan may still need them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KINDS: Final = {
 }
 ALWAYS_QUALIFIED: Final = frozenset({"slack", "pagerduty", "teams"})
 QUALIFIED_IF_NATIVE: Final = frozenset({"email", "webhook"})
-#: Kinds whose channel is one for all receivers.
+#: Kinds with one channel for all receivers.
 SHARED: Final = frozenset({"console", "file", "log"})
 
 
@@ -92,11 +92,11 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Fallback:
     """
-    The receiver that is used where another one cannot be reached.
+    The receiver that is used if another one cannot be reached.
 
     Attributes:
-        receiver: Its name.
-        after: Seconds from which it is used although attempts there go on.
+        receiver: Name of the receiver that is used instead.
+        after: Seconds after which it is used although attempts on the other one continue.
     """
 
     receiver: str
@@ -112,11 +112,11 @@ class Receiver:
         name: As routes and channels call it.
         entries: Its entries by kind; kinds that the file does not name are absent.
         namespaces: Names, or patterns with `*` and `?`, of the namespaces whose notifications it
-            takes; empty for all.
+            accepts; empty for all.
         unknown: Paths of its keys that nothing reads.
-        path: Where it stands in the file.
+        path: Its path in the file.
         wordings: Its templates by kind.
-        fallback: Used where it cannot be reached, unless the route names another one.
+        fallback: Used if it cannot be reached, unless the route names another one.
     """
 
     name: str
@@ -136,9 +136,9 @@ class Receiver:
         Name this receiver's channels, in upstream's order.
 
         Kinds with a credential have one channel per entry, the others one bare name. E-mail and
-        webhook have bare names until they are delivered natively: then two receivers' targets must
-        not share a name, and they are named like Slack's; several recipients of e-mail are kept
-        apart by their tags instead of an index. A receiver without entries is `console`.
+        webhook have bare names unless they are delivered natively: then the targets of two receivers
+        must not share a name, and they are named like Slack's. Several e-mail recipients are
+        distinguished by tags instead of indexes. A receiver without entries gets `console`.
         """
         named: list[tuple[str, Target]] = []
         for kind, configs in self.entries:
@@ -170,7 +170,7 @@ class Pattern:
     """
     One `matchRe` pair; `regex` is compiled once and searches in linear time.
 
-    It is None for a pattern that is none, in a file that is only examined.
+    In a file that is only examined, `regex` is None if the pattern is invalid.
     """
 
     key: str
@@ -185,9 +185,9 @@ class Route:
 
     Attributes:
         unknown: Paths of its keys that nothing reads.
-        meant: Keys of its matches that look like a known attribute: as written, what is meant.
-        path: Where it stands in the file.
-        fallback: Used where its receiver cannot be reached, in place of the receiver's own.
+        meant: Keys of its matches that look like typos, each with the attribute that is probably meant.
+        path: Its path in the file.
+        fallback: Used if its receiver cannot be reached, in place of the receiver's own fallback.
     """
 
     receiver: str = ""
@@ -202,7 +202,7 @@ class Route:
 
 
 class Reference(NamedTuple):
-    """A place that names a credential: of a kind of channel, at a path, in a line."""
+    """A place that names a credential: the kind of channel, the path and the line."""
 
     ref: str
     kind: str
@@ -216,18 +216,18 @@ class RoutingConfig:
     A checked routing file.
 
     Attributes:
-        route: The root; its match is not looked at.
-        receivers: As in the file. Of equal names the last one is used.
+        route: The root; its conditions are ignored.
+        receivers: Receivers in the order of the file. If several have one name, the last is used.
         native: Kinds among `email` and `webhook` that are delivered here.
-        findings: What has no effect or an unexpected one, with paths and lines.
-        lines: Where routes, receivers and what is in those stand, by path.
-        doubts: How many keys look like a slip: nothing reads them, or they match no known attribute.
+        findings: Keys with no effect or an unexpected one, with paths and lines.
+        lines: Lines of the routes, and of the receivers and everything in them, by path.
+        doubts: Number of keys that look like typos: nothing reads them, or no known attribute has the name.
     """
 
     route: Route
     receivers: tuple[Receiver, ...]
     native: frozenset[str] = frozenset()
-    # Two files that differ by a remark are the same routing, although their lines differ.
+    # Two files that differ only in comments are the same routing, although their lines differ.
     findings: tuple[Finding, ...] = field(default=(), compare=False)
     doubts: int = 0
     lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
@@ -239,16 +239,16 @@ class RoutingConfig:
     @cached_property
     def targets(self) -> Mapping[str, Target]:
         """
-        Where every channel name leads, of all receivers, matched or not.
+        The target of every channel name of all receivers, even of those that no route leads to.
 
-        Holds `console` always, and for the first entry of a list both of its possible names.
+        Always contains `console`, and both possible names of the first entry of a list.
         """
         targets: dict[str, Target] = {}
         others: dict[str, Target] = {}
         for receiver in self._by_name.values():
             for name, target in receiver.channels(self.native):
                 targets.setdefault(name, target)
-                # A list that grew or shrank to one entry renames its first channel.
+                # When a list grows from one entry or shrinks to one, its first channel gets another name.
                 short = f"{target.kind}:{receiver.name}"
                 if target.tag and name.startswith(short):
                     others[f"{short}:{target.tag}"] = target
@@ -262,11 +262,11 @@ class RoutingConfig:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The findings as lines of a log."""
+        """The findings as log lines."""
         return tuple(finding.text for finding in self.findings)
 
     def receiver(self, name: str) -> Receiver | None:
-        """Return the receiver of a name, None for an unknown one."""
+        """Return the receiver with a name, None if there is none."""
         return self._by_name.get(name)
 
     def denial(self, channel: str, namespace: str) -> str | None:
@@ -292,7 +292,7 @@ class RoutingConfig:
                 yield f"{quoted(receiver.name)} {place}", path, self.lines.get(path, 0)
 
     def refused_in_clear(self, values: Mapping[str, str]) -> tuple[str, ...]:
-        """Webhooks by which nothing can be sent, since their URL among the credentials is http://."""
+        """Describe the webhooks that cannot send, because the URL in their credential is http://."""
         if "webhook" not in self.native:
             return ()
         return tuple(
@@ -311,19 +311,19 @@ class RoutingConfig:
                 continue
             for ref, key in named_credentials(config):
                 path = f"{receiver.path}.{place}.{key}"
-                # Entries of mail are one for each recipient, and may be more than the file has.
+                # E-mail has one entry per recipient here, so it may have more entries than in the file.
                 line = self.lines.get(path) or self.lines.get(receiver.path, 0)
                 yield Reference(ref, kind, path, line)
 
     def credential_refs(self) -> tuple[str, ...]:
-        """Credentials that must exist, in file order; those of kinds not delivered are not."""
+        """Return the credentials that must exist, in file order; kinds not delivered need none."""
         return tuple(dict.fromkeys(reference.ref for reference in self.references()))
 
 
 def _entries(
     receivers: Iterable[Receiver],
 ) -> Iterator[tuple[Receiver, str, str, ChannelConfig]]:
-    """Yield every entry of some receivers: its receiver, its kind, its place in there, what it holds."""
+    """Yield every entry of some receivers: the receiver, the kind, the place in the receiver, the entry."""
     for receiver in receivers:
         for kind, configs in receiver.entries:
             for n, config in enumerate(configs):
@@ -344,27 +344,27 @@ def found(pattern: Pattern, value: str) -> bool:
     try:
         return pattern.regex.search(value) is not None
     except UnicodeEncodeError:
-        # Lone surrogates have no UTF-8; they match as a question mark.
+        # Lone surrogates cannot be encoded in UTF-8; they match as a question mark.
         return pattern.regex.search(value.encode("utf-8", "replace").decode()) is not None
 
 
 def console_fallback(native: frozenset[str] = frozenset()) -> RoutingConfig:
     """
-    Return the routing that holds while the file is empty: everything goes to the console.
+    Return the routing that applies while the file is empty: everything goes to the console.
 
-    Its receiver counts as matched by a rule, not as the fallback, as upstream.
+    As upstream, its receiver counts as matched by a rule, not as the fallback.
     """
     console = Receiver(CONSOLE_FALLBACK, (("console", (LocalConfig(),)),))
     return RoutingConfig(Route(receiver=CONSOLE_FALLBACK), (console,), native)
 
 
 def quoted(text: str) -> str:
-    """Quote a text as Go's `%q` does for ordinary ones."""
+    """Quote a text as Go's `%q` quotes ordinary texts."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def sends_in_clear(config: WebhookConfig, url: str) -> bool:
-    """Whether a token or password would be sent in clear text, and no setting allows it."""
+    """Whether a token or password would be sent in clear text without a setting that allows it."""
     http = config.http_config
     if http.credentials_over_http or not in_clear(url):
         return False

@@ -1,13 +1,13 @@
 """
 The credentials directory: one file per credential, its name the reference, its text the value.
 
-Reading is stateless: one look gives what the directory holds at this moment and which files cannot
-be used. What becomes of a file that cannot be used (it keeps its old value) and of one that is gone
-is decided in `merge`, a pure function over the old values and the look.
+Reading is stateless: one look returns the values in the directory at this moment, and the files that
+cannot be used. `merge`, a pure function of the old values and the look, decides what happens to a file that
+cannot be used (it keeps its old value) and to one that is gone.
 
-The kubelet lays a projected volume out as symlinks into a directory that is swapped as a whole, so
-entries are followed, names with a leading dot are not credentials, and a look that falls into the
-swap may be mixed; the caller takes a look only once it has seen the same thing twice.
+The kubelet presents a projected volume as symlinks into a directory that it swaps as a whole. So links are
+followed, and names with a leading dot are not credentials. A look during the swap may mix old and new
+files; the caller accepts a look only after two equal ones.
 
 A value never appears in a text, a repr or a warning; warnings name the file.
 """
@@ -26,16 +26,16 @@ from typing import Final
 from syncer.model.errors import reason_of
 from syncer.settings import REDIS_CREDENTIAL
 
-#: Bytes of one credential.
+#: Most bytes of one credential.
 MAX_VALUE: Final = 65_536
-#: Entries of the directory that are looked at.
+#: Most files of the directory that are read.
 MAX_ENTRIES: Final = 1_000
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 class Credentials(dict[str, str]):
-    """Named values, which are not shown."""
+    """Values by name; the repr does not show them."""
 
     def __repr__(self) -> str:
         """Name the credentials, without values."""
@@ -45,10 +45,10 @@ class Credentials(dict[str, str]):
 @dataclass(frozen=True, slots=True)
 class Look:
     """
-    What a directory held at one moment.
+    The contents of a directory at one moment.
 
     Attributes:
-        values: What can be used.
+        values: The credentials that can be used.
         refused: Files that cannot be used, each with the reason.
         fault: Why the directory could not be listed, empty if it could.
     """
@@ -59,14 +59,14 @@ class Look:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One text per refused file."""
+        """One warning per refused file."""
         return tuple(f"credential file {name} is not used: {why}" for name, why in self.refused)
 
 
 def _names(directory: Path) -> list[str]:
     with os.scandir(directory) as found:
         names = [e.name for e in islice(found, MAX_ENTRIES * 4) if e.name[0] != "."]
-    # No receiver gets that one, whatever the routing says.
+    # No receiver gets the credential of Redis, whatever the routing says.
     return sorted(name for name in names if name != REDIS_CREDENTIAL)
 
 
@@ -74,7 +74,7 @@ def look(directory: Path) -> Look:
     """
     Read a credentials directory. Blocks; never raises for anything the directory holds.
 
-    A directory that is not there (yet) is a look too: it does not exist and holds nothing.
+    A directory that does not exist (yet) gives a look with a fault and no values.
     """
     try:
         names = _names(directory)
@@ -86,7 +86,7 @@ def look(directory: Path) -> Look:
         try:
             raw = _read(directory / name)
         except FileNotFoundError:
-            # Gone since the listing, or a dangling link: not there.
+            # Deleted since the listing, or a dangling link: it counts as absent.
             continue
         except OSError as error:
             refused.append((_plain(name), reason_of(error)))
@@ -105,17 +105,17 @@ def look(directory: Path) -> Look:
 
 def merge(old: Mapping[str, str], seen: Look, *, needed: Iterable[str] = ()) -> Credentials:
     """
-    Decide which values hold after a look.
+    Decide which values apply after a look.
 
-    What was read holds. A file that cannot be used keeps its old value. One that is gone drops out,
-    unless the routing in force still needs it: then its last value serves until it is replaced.
+    Values that were read apply. A file that cannot be used keeps its old value. The value of a file that is
+    gone is dropped, unless the routing in force needs it: then it is used until the file comes back.
     """
     kept = {name for name, _ in seen.refused} | set(needed)
     return Credentials({**{n: old[n] for n in kept if n in old}, **seen.values})
 
 
 def _read(path: Path) -> bytes | None:
-    """Read a regular file up to the bound and one byte more; None for anything else."""
+    """Read a regular file, at most one byte beyond the bound; None for anything else."""
     # Non-blocking: a name may lead to a pipe without a writer.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -128,7 +128,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _value(raw: bytes) -> tuple[str, str]:
-    """Take the value out of a file's bytes, or say why not."""
+    """Return the value in a file's bytes, and why it cannot be used, empty if it can."""
     if len(raw) > MAX_VALUE:
         return "", f"larger than {MAX_VALUE} bytes"
     try:
@@ -143,5 +143,5 @@ def _value(raw: bytes) -> tuple[str, str]:
 
 
 def _plain(name: str) -> str:
-    """A name of a file as text; another one if it is not UTF-8."""
+    """Return a file name as valid text, which differs from the name if that is not UTF-8."""
     return name.encode("utf-8", "replace").decode()

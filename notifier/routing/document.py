@@ -1,12 +1,12 @@
 """
 Reading the text of a routing file: YAML in, values for its models and the line of each out.
 
-YAML itself constructs nothing. The text is composed into nodes, which know their lines, and only what a
-model reads is looked at. A text is as it is written: a `match` value `5` is the text "5", as it is for Go.
-References to anchors and merge keys are resolved only there, tags are refused, and the number of nodes
-read is bounded, so an alias bomb is an error. No error quotes a value.
+The YAML library constructs no objects. The text is composed into nodes, which know their lines, and only
+nodes that a model reads are visited. A text value stays as written: a `match` value `5` is the text "5", as
+it is for Go. Aliases and merge keys are resolved only in visited nodes, tags are refused, and the number of
+visited nodes is bounded, so an alias bomb is an error. No error quotes a value.
 
-Whatever is wrong is collected: what cannot be read is taken out, and the rest is read without it.
+All errors are collected: parts that cannot be read are removed, and the rest is read without them.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from syncer.model.errors import ConfigError
 from syncer.model.finding import Finding, Severity
 from syncer.yamlfile import Loader, line_of, path_of, yaml_errors
 
-#: Characters of a routing file; a ConfigMap holds no more.
+#: Most characters of a routing file; a ConfigMap holds no more.
 MAX_TEXT: Final = 1 << 20
-#: Nodes that may be read, each reference to an anchor counted anew.
+#: Most nodes that are read; an aliased node counts each time.
 _MAX_NODES: Final = 100_000
 MAX_DEPTH: Final = 50
-#: Warnings, and errors, that are kept; further ones are counted.
+#: Most warnings, and most errors, that are kept; further ones are only counted.
 _MAX_FINDINGS: Final = 100
 MAX_NAME: Final = 256
-#: Unknown keys that a route or a receiver remembers.
+#: Most unknown keys that are kept for a route or a receiver.
 _MAX_UNKNOWN: Final = 3
 
 _PARSE: Final = "failed to parse YAML: "
@@ -50,16 +50,16 @@ _YAML: Final = "tag:yaml.org,2002:"
 _SCALARS: Final = frozenset(
     _YAML + tag for tag in ("str", "int", "float", "bool", "timestamp", "value")
 )
-#: What Go's YAML takes for a boolean where one is wanted.
+#: Texts that Go's YAML reads as a boolean where a boolean is expected.
 _BOOLEANS: Final = {
     **dict.fromkeys(("true", "yes", "on", "y"), True),
     **dict.fromkeys(("false", "no", "off", "n"), False),
 }
 _NUMBERS: Final = {_YAML + "int": int, _YAML + "float": float}
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-#: How a value of a type is written.
+#: Fixes for values of the wrong type, by the error.
 _FIXES: Final = {
-    "must be a text": "write a text, in quotes if it looks like something else",
+    "must be a string": "write a text, in quotes if it looks like something else",
     "must be a list": "write a list: each item on a line that begins with a dash",
     "must be a mapping": "write a mapping: lines of the form `key: value`",
     "must be true or false": "write true or false, without quotes",
@@ -69,12 +69,12 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def too_much(problem: str, line: int) -> ConfigError:
-    """Return the error of a file that is not read to its end, where it gets too much."""
+    """Return the error of a file that exceeds a bound at a line and is not read any further."""
     return ConfigError(f"{_PARSE}{problem} (line {line})", line=line)
 
 
 def bounded(found: list[Finding]) -> tuple[Finding, ...]:
-    """Return the first findings in the order of the file; a last one counts the others."""
+    """Return the first findings in the order of the file; an additional last one counts the rest."""
     kept = sorted(found[:_MAX_FINDINGS], key=lambda finding: finding.line)
     if more := len(found) - len(kept):
         severity = min(finding.severity for finding in kept)
@@ -84,7 +84,7 @@ def bounded(found: list[Finding]) -> tuple[Finding, ...]:
 
 
 def many(found: list[Finding]) -> bool:
-    """Whether further ones are only counted; what is costly to say about one is left out then."""
+    """Whether further findings are only counted; details that are costly to find are then left out."""
     return len(found) >= _MAX_FINDINGS
 
 
@@ -93,11 +93,11 @@ class Reader:
     Reads nodes for models; counts what it reads and collects findings.
 
     Attributes:
-        lines: Where each key and each item of a list that was read stands, by path.
-        unknown: Paths of the first keys of a mapping that nothing reads, by its path.
-        refusals: What the file is refused for, as a log has it.
+        lines: The line of each key and each list item that was read, by path.
+        unknown: Paths of the first keys that nothing reads, by the path of their mapping.
+        refusals: Why the file is refused, as texts for the log.
         errors: The same, as findings.
-        warnings: What is wrong with a file that is accepted.
+        warnings: Findings that do not refuse the file.
     """
 
     def __init__(self) -> None:
@@ -139,26 +139,26 @@ class Reader:
         *,
         doubt: bool = False,
     ) -> None:
-        """Say what is wrong with a key or a mapping, and what to do; a `doubt` looks like a slip."""
+        """Add a warning about a key or a mapping, with its fix; a `doubt` looks like a typo."""
         self.warnings.append(Finding(severity, path, message, fix, self.line(path), doubt=doubt))
 
     def refuse(self, text: str, path: str, fix: str) -> None:
-        """Refuse the file; `text` is what a log says, with the path where it helps."""
+        """Refuse the file; `text` is for the log and contains the path where it helps."""
         line = self.line(path)
         self.refusals.append(f"{text} (line {line})" if line else text)
         message = text.removeprefix(_PARSE).removeprefix(f"{path}: ").removeprefix(f"{path} ")
         self.errors.append(Finding(Severity.ERROR, path, message, fix, line))
 
     def refuse_key(self, path: str, reason: str, fix: str) -> None:
-        """Refuse the file for what stands at a path, which the text begins with."""
+        """Refuse the file because of the value at a path; the text for the log begins with the path."""
         self.refuse(f"{path}: {reason}", path, fix)
 
     def line(self, path: str) -> int:
-        """Return the line of a path, or of what is nearest above it."""
+        """Return the line of a path, or of its nearest parent that has one."""
         return line_of(self.lines, path)
 
     def fill(self, model: type[M], values: Any) -> M | None:
-        """Make a model of what was read, without what does not fit; None if nothing can be made of it."""
+        """Validate values as a model, leaving out values that do not fit; None if no model can be made."""
         for _ in range(MAX_DEPTH):
             try:
                 return model.model_validate(values)
@@ -181,14 +181,14 @@ class Reader:
         depth: int = 0,
     ) -> Any:
         """
-        Read a node, of which the mappings are for a model.
+        Read a node into plain values; in a mapping that has a model, only the model's keys are read.
 
         Args:
-            node: What is read.
-            path: Where it stands.
-            model: Of it, or of the items of a list.
-            typed: Numbers are numbers, and not texts.
-            depth: How far it is nested.
+            node: The node to read.
+            path: Its path in the file.
+            model: Model of the mapping, or of the mappings in a list; None for free values.
+            typed: Whether numbers stay numbers instead of becoming texts.
+            depth: Depth of its nesting.
         """
         if depth > MAX_DEPTH * (1 if typed else 3):
             raise too_much("nested too deeply", node.start_mark.line + 1)
@@ -282,8 +282,8 @@ class Reader:
             name = self.read(key_node, f"{path} key".strip())
             name = "" if name is None else name
             if not isinstance(name, str):
-                # What YAML makes of two braces.
-                self._wrong(path, "must be a text in quotes", 'write "{{ … }}" in quotes')
+                # YAML reads an unquoted key with two braces as a nested mapping.
+                self._wrong(path, "must be a string in quotes", 'write "{{ … }}" in quotes')
                 continue
             at = f"{path}.{name}".lstrip(".")
             if name in own:
@@ -298,7 +298,7 @@ class Reader:
             raise too_much(f"more than {_MAX_NODES} values", node.start_mark.line + 1)
 
     def _wrong(self, path: str, why: str, fix: str = "see docs/routing.md") -> None:
-        """Refuse what YAML holds at a place."""
+        """Refuse the file because of the YAML at a path."""
         colon = "" if why.startswith("is ") else ":"
         text = f"{_PARSE}{path}{colon} {why}" if path else f"{_PARSE}{why}"
         self.refuse(text, path, _FIXES.get(why, fix))
@@ -307,7 +307,7 @@ class Reader:
         name = name[:MAX_NAME]
         at = f"{path}.{name}".lstrip(".")
         self.unknown[path] = (*self.unknown.get(path, ()), at)[:_MAX_UNKNOWN]
-        # What is said from here on is left out.
+        # Further findings are only counted, so the costly search is skipped.
         near = "" if many(self.warnings) else nearest(name, {known: known for known in fields})
         instead = FOREIGN.get(to_camel(name), "")
         if not (near or instead):
@@ -317,7 +317,7 @@ class Reader:
 
 @cache
 def _fields(model: type[BaseModel]) -> dict[str, tuple[FieldInfo, type[BaseModel] | None]]:
-    """The keys of a model, each with its field and with the model of what it holds."""
+    """Return the keys of a model, each with its field and the model of the field's value, if any."""
     return {
         field.alias or name: (
             field,
@@ -328,7 +328,7 @@ def _fields(model: type[BaseModel]) -> dict[str, tuple[FieldInfo, type[BaseModel
 
 
 def _take_out(values: Any, location: tuple[int | str, ...], instead: Any) -> None:
-    """Remove the value at a location, of a list with something in its place."""
+    """Remove the value at a location; in a list, `instead` takes its place."""
     for part in location[:-1]:
         values = values[part]
     if isinstance(values, dict):

@@ -191,7 +191,7 @@ def _worded(
         if wrong or name.lower() in _RESERVED:
             reader.refuse_key(
                 f"{path}.headers.{name}",
-                "is no header that may be set, or no plain text",
+                "is not a header that may be set, or its value is not plain text",
                 "write a constant text; credentials go into httpConfig",
             )
     if not config.model_fields_set & set(WebhookSource.model_fields):

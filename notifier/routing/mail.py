@@ -1,15 +1,15 @@
 """
 The addresses of an e-mail entry: recipients, sender and server.
 
-Pure text in, parts out. Only what every mail server understands is accepted: ASCII addresses without
-quoted local parts. That also keeps line breaks, blanks and angle brackets out of the SMTP dialogue and
-of the headers, where each could begin a header of its own.
+Pure functions: text in, parts out. Only addresses that every mail server understands are accepted: ASCII,
+without quoted local parts. That also keeps line breaks, blanks and angle brackets out of the SMTP dialogue
+and the headers, where they could start another header.
 
-`recipient_tag` names a recipient in a channel's name. It is made of the address alone, not of its
-place in a list: a list that is edited while notifications are under way must not lead the retry meant
-for one person to another, who may have got the message already.
+`recipient_tag` identifies a recipient in a channel's name. It is derived from the address alone, not from
+its place in a list: if the list is edited while notifications are under way, the retry for one person must
+not go to another, who may have got the message already.
 
-No error text quotes what it refuses.
+No error text quotes the refused value.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 from enum import StrEnum
 from typing import Final
 
-#: Recipients of one entry; each is a channel of its own.
+#: Most recipients of one entry; each is a channel of its own.
 MAX_RECIPIENTS: Final = 100
 _MAX_LIST: Final = 32 * 1024
 _MAX_NAME: Final = 128
@@ -37,23 +37,23 @@ _SMARTHOST: Final = re.compile(
 
 
 class Security(StrEnum):
-    """How the way to the mail server is protected; `none` only where it is asked for."""
+    """How the connection to the mail server is protected; `none` only if the file asks for it."""
 
     STARTTLS = "starttls"
     IMPLICIT = "implicit"
     NONE = "none"
 
 
-#: The port of a server that names none.
+#: Default port for each kind of protection.
 PORTS: Final = {Security.STARTTLS: 587, Security.IMPLICIT: 465, Security.NONE: 25}
 
 
 def parse_recipients(text: str) -> tuple[str, ...]:
     """
-    Read a list of addresses, separated by commas; names are left out, and each address is kept once.
+    Read a list of addresses, separated by commas; names and repeated addresses are dropped.
 
     Raises:
-        ValueError: one is not an address, or there are too many.
+        ValueError: an item is not an address, or there are too many.
     """
     found: dict[str, str] = {}
     for _, address in _mailboxes(text):
@@ -71,7 +71,7 @@ def parse_sender(text: str) -> tuple[str, str]:
         Name, empty if there is none, and address.
 
     Raises:
-        ValueError: it is not exactly one address.
+        ValueError: the text is not exactly one address.
     """
     found = _mailboxes(text)
     if len(found) != 1:
@@ -84,7 +84,7 @@ def parse_smarthost(text: str, security: Security) -> tuple[str, int]:
     Read `host`, `host:port` or `[address]:port`.
 
     Raises:
-        ValueError: another form.
+        ValueError: the text has another form.
     """
     match = _SMARTHOST.fullmatch(text)
     port = int(match[3]) if match and match[3] else PORTS[security]
@@ -94,7 +94,7 @@ def parse_smarthost(text: str, security: Security) -> tuple[str, int]:
 
 
 def recipient_tag(address: str) -> str:
-    """Twelve hex digits that stand for an address: the head of the SHA-256 of what it means."""
+    """Return twelve hex digits for an address: the start of the SHA-256 of its normalised form."""
     return hashlib.sha256(_folded(address).encode("utf-8", "replace")).hexdigest()[:12]
 
 
@@ -124,6 +124,6 @@ def _mailboxes(text: str) -> list[tuple[str, str]]:
 
 
 def _folded(address: str) -> str:
-    """Domains are the same in any case; what stands before the sign is the server's matter."""
+    """Return an address with its domain in lower case; case may matter in the part before the sign."""
     local, _, domain = address.rpartition("@")
     return f"{local}@{domain.lower()}"

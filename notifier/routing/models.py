@@ -1,9 +1,9 @@
 """
 Every key of the routing file: what it holds and what it does.
 
-The reader takes from here which keys there are (any other is a finding), and the reference page and the
-JSON schema are made of it, so none of the three can know a key that another does not. What depends on more
-than one key is in `entries` and `parse`.
+The reader takes the known keys from here (any other is a finding), and the reference page and the JSON
+schema are generated from this module, so all three know the same keys. Checks that involve more than one
+key are in `entries` and `parse`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ Tls = Annotated[Security, Strict(False), WithJsonSchema({"enum": list(Security)}
 
 
 class UrlConfig(Section):
-    """One Teams workflow, or what holds the URL of one Slack webhook."""
+    """
+    One Teams workflow.
+
+    Also the base of `SlackConfig`: both services are reached by a URL that is a credential.
+    """
 
     credential_ref: Text = key(_CREDENTIAL.format("the workflow's URL"), required=True)
 
@@ -49,16 +53,16 @@ class PagerDutyConfig(Section):
     url: Text = key("Where events go instead of PagerDuty's own address.")
     dedup_key: Literal["", "alertmanager"] = key(
         "`alertmanager`: incidents of the gateway that are groups of alerts have the key that "
-        "Alertmanager's own integration gives them, so that both are the same incidents."
+        "Alertmanager's own integration gives them, so that both report the same incidents."
     )
     severity: Text = key("Accepted without effect: the notification's priority decides.", idle=True)
 
 
 class EmailConfig(Section):
     """
-    One e-mail recipient; where mail is delivered, an entry with a list of them becomes several.
+    One e-mail entry; if mail is delivered here, it becomes one entry per recipient.
 
-    `host` and `port` are what `smarthost` says; like `sender_name` they are empty until mail is delivered.
+    `host` and `port` come from `smarthost`; they and `sender_name` are empty unless mail is delivered here.
     """
 
     to: Text = key(
@@ -82,7 +86,7 @@ class EmailConfig(Section):
 
     @property
     def complete(self) -> bool:
-        """Whether a native channel can be made of it."""
+        """Whether a native channel can be made from the entry."""
         return bool(self.to and self.sender and self.smarthost)
 
 
@@ -105,7 +109,7 @@ class HttpConfig(Section):
         default="", repr=False,
         description="The token itself, visible to every reader of this file.",
     )  # fmt: skip
-    scheme: Text = key("What stands before the token in `Authorization`; default `Bearer`.")
+    scheme: Text = key("Scheme before the token in `Authorization`; default `Bearer`.")
     basic_auth: BasicAuth = key("User and password.", BasicAuth())
     credentials_over_http: bool = key(
         "Allows a token or password to be sent over http://, readable on the network; default false.",
@@ -137,12 +141,12 @@ class WebhookConfig(WebhookSource):
 
     @property
     def complete(self) -> bool:
-        """Whether a native channel can be made of it."""
+        """Whether a native channel can be made from the entry."""
         return bool(self.url or self.credential_ref)
 
 
 class LocalConfig(Section):
-    """Console or log: that it is listed means delivered, and nothing it says has an effect."""
+    """The console or the log; every listed entry is delivered, whatever it contains."""
 
     enabled: bool = key(
         "Has no effect: every listed entry is delivered. `false` causes a warning; remove the entry "
@@ -161,23 +165,23 @@ ChannelConfig = UrlConfig | PagerDutyConfig | EmailConfig | WebhookConfig | Loca
 
 
 class Templates(Section):
-    """Words of a receiver's own."""
+    """A receiver's own message templates."""
 
-    subject: str | None = key("In place of the subject; one line.", None, typed=True)
+    subject: str | None = key("Replaces the subject; one line.", None, typed=True)
     body: str | None = key(
-        "In place of the body: in Slack's mrkdwn, in Teams' Markdown, and plain text elsewhere.",
+        "Replaces the body: in Slack's mrkdwn, in Teams' Markdown, and plain text elsewhere.",
         None, typed=True,
     )  # fmt: skip
     title_link: str | None = key(  # noqa: V107 (by its name in the file)
-        "An address that is shown before the other links, as *Open*.", None, typed=True
+        "Address of a link *Open*, shown before the other links.", None, typed=True
     )
-    slack_blocks: Any = key("In place of all of a Slack message's blocks.", None, typed=True)  # noqa: V107 (by its name in the file)
+    slack_blocks: Any = key("Replaces all blocks of a Slack message.", None, typed=True)  # noqa: V107 (by its name in the file)
     pagerduty: Any = key(
         "Members of the event: `summary`, `source`, `severity`, `component`, `group`, `class`, and "
         "`details`, which are added to the custom ones.",
         None, typed=True,
     )  # fmt: skip
-    mail_html: str | None = key("A page of HTML that mail has beside its text.", None, typed=True)  # noqa: V107 (by its name in the file)
+    mail_html: str | None = key("HTML body of e-mails, beside their plain text.", None, typed=True)  # noqa: V107 (by its name in the file)
 
 
 class ReceiverSection(Section):
@@ -205,12 +209,12 @@ class ReceiverSection(Section):
         "One line of JSON for each, if `delivery.log.enabled` is true.", ()
     )
     templates: Templates = key(
-        "Words of your own, for all channels of the receiver but console, file and log.",
+        "Message templates for all channels of the receiver but console, file and log.",
         Templates(),
     )
     fallback: Text = key(
-        "Name of the receiver that gets what this one cannot be told, once one of its channels has "
-        "ended without success. What that one's own `fallback` says is not used then."
+        "Name of the receiver that gets the notification once a channel of this one has ended without "
+        "success. The fallback's own `fallback` is not used then."
     )
     fallback_after: Text = key(_AFTER)
     allowed_namespaces: Texts = key(
@@ -250,8 +254,8 @@ class RouteSection(Section):
         (),
     )
     fallback: Text = key(
-        "Name of the receiver that gets what the route's own cannot be told, in place of that one's "
-        "`fallback`."
+        "Name of the receiver that gets the notification if the route's own cannot be reached; "
+        "overrides that receiver's `fallback`."
     )
     fallback_after: Text = key(_AFTER)
     group_by: Listed[Any] = key("Accepted without effect: nothing is grouped.", (), idle=True)  # noqa: V107 (accepted, has no effect)

@@ -1,18 +1,18 @@
 """
 The routing file: text in, `RoutingConfig` out.
 
-The format is the replaced controller's, and so are its errors: each text begins exactly as it was
-worded there, then says where.
+The format is the replaced controller's, and so are its errors: each text begins exactly as it does there,
+then names the place.
 
-Some things that look as if they worked do not, and stay so for compatibility: `enabled: false`, a
-receiver that configures nothing (it delivers to the console), a matching route without a receiver,
-patterns that match anywhere in a value. They are accepted with a warning that names path and line.
-Unknown keys are warnings too. A key that nothing reads may be a slip that sends notifications elsewhere
-than meant (`discordConfigs`, `match: {prioritty: ...}`): such warnings are doubts, which are counted, and
-routes and receivers remember theirs for the notifications concerned.
+Some things do not work as they look, and stay so for compatibility: `enabled: false`, a receiver that
+configures nothing (it delivers to the console), a matching route without a receiver, patterns that match
+anywhere in a value. They are accepted with a warning that names path and line. Unknown keys are warnings
+too. A key that nothing reads may be a typo that sends notifications to the wrong place (`discordConfigs`,
+`match: {prioritty: ...}`). Such warnings are doubts: they are counted, and routes and receivers keep theirs
+for the notifications concerned.
 
-No text made here quotes a value other than receiver names, keys, patterns and what routes match: the
-file may hold tokens.
+The texts quote no values except receiver names, keys, patterns and the values that routes match, because
+the file may hold tokens.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from syncer.model.finding import Finding, Severity
 _MAX_PATTERN: Final = 4096
 #: Bytes that one compiled pattern and its caches may take.
 _PATTERN_MEMORY: Final = 2 << 20
-#: Errors that are named where the file is refused.
+#: Most errors that the refusal of a file names.
 _NAMED: Final = 9
 _SEEN: Final = "match an attribute that routing sees; docs/routing.md lists them"
 
@@ -72,9 +72,9 @@ def examine(
     text: str, *, native: frozenset[str] = frozenset()
 ) -> tuple[RoutingConfig | None, tuple[Finding, ...]]:
     """
-    Read a routing file, if anything can be made of it, and say all that is wrong with it, errors first.
+    Read a routing file as far as possible, and return all that is wrong with it, errors first.
 
-    What is read after an error is read with nothing in its place. `native` is as for `parse`.
+    A part with an error is left out, and the rest is read without it. `native` is as for `parse`.
     """
     reader = Reader()
     config: RoutingConfig | None = None
@@ -127,10 +127,10 @@ def _route(
     console: bool,
 ) -> Route:
     """
-    Make a node of the tree.
+    Create a node of the tree.
 
-    `console` tells where a notification goes that ends in a child without a receiver: to the
-    console fallback, because no route above it, except the root, has a receiver.
+    `console` applies to a notification that ends in this node, if the node has no receiver. If true, the
+    notification goes to the console fallback, because no route above except the root has a receiver.
     """
     if depth > MAX_DEPTH:
         raise too_much("routes are nested too deeply", reader.line(path))
@@ -194,7 +194,7 @@ def _known(reader: Reader, receiver: str, path: str, names: Mapping[str, str]) -
 
 
 def _meant(reader: Reader, given: RouteSection, path: str) -> dict[str, str]:
-    """Keys that look like a known attribute without being it, and that attribute."""
+    """Return keys that look like a typo of a known attribute, each with that attribute; add warnings."""
     found: dict[str, str] = {}
     written = [("match", key) for key in given.match] + [("matchRe", key) for key in given.match_re]
     for member, key in written:
@@ -213,7 +213,7 @@ def _meant(reader: Reader, given: RouteSection, path: str) -> dict[str, str]:
 
 def _pattern(reader: Reader, key: str, text: str, path: str) -> Pattern:
     options = re2.Options()
-    # Else the library prints patterns to standard error.
+    # Otherwise the library prints patterns to standard error.
     options.log_errors = False
     options.max_mem = _PATTERN_MEMORY
     path = f"{path}.matchRe.{key}"
@@ -225,7 +225,7 @@ def _pattern(reader: Reader, key: str, text: str, path: str) -> Pattern:
             regex = re2.compile(text, options)
         except re2.error as error:
             reason = error.args[0].decode("utf-8", "replace")
-            fix = "write a pattern of RE2 (no references to groups, no looking around)"
+            fix = "write a pattern of RE2 (no backreferences, no look-around)"
         else:
             if not re.search(r"[$^]|\\[Az]", text):
                 reader.warn(

@@ -1,14 +1,14 @@
 """
 Which routes can never match, whatever the notification, and why.
 
-A route matches only where everything above it matches, so all conditions on the way to it are examined.
-They can contradict each other or what attributes can be; or an earlier route that does not continue
-takes everything that they let through. Only certainties are reported: a pattern is compared with
+A route matches only if every route above it matches, so all conditions on the way to it are examined.
+They may contradict each other or the possible values of attributes, or an earlier route that does not
+continue may take everything that they match. Only certainties are reported: a pattern is compared with
 another pattern by its text, and with a value by searching it. Routes below one that never matches are
 not examined.
 
-Every pair of neighbours may have to be compared, so their number is bounded; routes beyond the bound
-are assumed to be reachable.
+Every pair of siblings may have to be compared, so the number of comparisons is bounded; routes beyond the
+bound are assumed to be reachable.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Final, NamedTuple
 from notifier.routing.attributes import ALWAYS, odd_value
 from notifier.routing.config import Pattern, Route, found, quoted
 
-#: Comparisons of a route with its neighbours, and with the patterns above it.
+#: Most comparisons of all routes with their siblings, and with the patterns above them.
 _COMPARED: Final = 200_000
 
 
 class Unreachable(NamedTuple):
-    """A route that never matches; `key` is the part of it that is at fault, empty if all of it is."""
+    """A route that never matches; `key` is the condition at fault, empty if it is the whole route."""
 
     route: Route
     key: str
@@ -33,19 +33,19 @@ class Unreachable(NamedTuple):
 
 
 class _Path(NamedTuple):
-    """What holds wherever a route is reached: exact values, and patterns that are found."""
+    """All conditions on the way to a route: exact values, and patterns that must be found."""
 
     exact: Mapping[str, str]
     patterns: tuple[Pattern, ...] = ()
 
     def implies(self, route: Route) -> bool:
-        """Whether a route matches whatever takes this way."""
+        """Whether a route matches every notification that meets these conditions."""
         if any(self.exact.get(key) != value for key, value in route.match):
             return False
         return all(self._implies(pattern) for pattern in route.match_re)
 
     def _implies(self, wanted: Pattern) -> bool:
-        # An empty text may stand for an attribute that is not there, which no pattern matches.
+        # An empty value may mean that the attribute is absent, which no pattern matches.
         value = self.exact.get(wanted.key)
         if wanted.regex is None:
             return False
@@ -91,7 +91,7 @@ def _taken(number: int, route: Route) -> tuple[str, str, str]:
 
 
 def _contradiction(route: Route, above: _Path, way: _Path) -> tuple[str, str, str] | None:
-    """Say which condition of a route cannot hold together with the others, why, and what to do."""
+    """Return a condition of a route that can never be met together with the others, why, and the fix."""
     for key, value in route.match:
         outer = above.exact.get(key, value)
         if outer != value:

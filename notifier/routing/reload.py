@@ -2,22 +2,22 @@
 The routing in force, and how it changes while the process runs.
 
 `Routing.current` is one immutable snapshot: configuration, credentials, generation. A delivery
-reads it once and sees a whole; a change replaces it in one assignment. There is no moment without
-routing, and none with half of one.
+reads it once and sees a consistent whole; a change replaces it in one assignment. There is never a moment
+without routing, or with half of it.
 
-The files are polled, not watched: a poll sees every layout (a file replaced by rename, a swapped
-symlink, a directory that appears later) and cannot miss a notice. A change is taken only when two
-looks, 200 ms apart, saw the same, so that a volume in the middle of a swap is not believed.
+The files are polled, not watched: a poll handles every layout (a file replaced by rename, a swapped
+symlink, a directory that appears later) and cannot miss an event. A change is taken only if two looks,
+200 ms apart, have read the same, so that a volume in the middle of a swap is not trusted.
 
-Routing and credentials are checked together and retried whenever either changes, in any order of
-arrival. A new routing file is taken only if it is valid and every credential it names is there;
-else the last good one stays, and `problem` says why. Credentials do not wait for the routing: a
-rotated value serves the next delivery even while a new routing file is refused. A credential that
-vanishes while the routing in force needs it keeps its last value.
+Routing and credentials are checked together, and again whenever either changes, so they may arrive in any
+order. A new routing file is taken only if it is valid and every credential it names exists; otherwise the
+last good one stays in force, and `problem` says why. Credentials do not wait for the routing: a rotated
+value is used by the next delivery even while a new routing file is refused. A credential that vanishes
+while the routing in force needs it keeps its last value.
 
-Reading and parsing block, so both run in one thread of their own. It also waits between looks, and wakes
-the loop for a change alone. A disk that hangs makes `problem` say so and does not collect threads. Only
-`load_initial`, before anything else runs, blocks.
+Reading and parsing block, so both run in one thread of their own. The thread also waits between looks, and
+wakes the event loop only for a change. If a disk hangs, `problem` says so, and no further threads are
+started. Only `load_initial` blocks, before anything else runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ logger = logging.getLogger("ledger.routing")
 
 T = TypeVar("T")
 
-#: Looks without two equal ones in a row, after which the newest is taken as it is.
+#: After this many looks without two equal ones in a row, the newest is taken as it is.
 _UNSETTLED: Final = 20
 _NAMED: Final = 10
 
@@ -57,7 +57,7 @@ class Snapshot:
     generation: int
 
     def missing(self, channel: str) -> list[str]:
-        """Return the credentials of a channel that are not there; its sends are held meanwhile."""
+        """Return the credentials that a channel lacks; its sends wait until they exist."""
         target = self.config.targets.get(channel)
         refs = target.credential_refs if target else ()
         return [ref for ref in refs if ref not in self.credentials]
@@ -65,7 +65,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One look at both places; `text` is None if the file could not be read."""
+    """One look at the routing file and the credentials; `text` is None if the file was unreadable."""
 
     text: str | None = field(repr=False)
     fault: str
@@ -73,7 +73,7 @@ class _Reading:
 
 
 def read_text(path: Path) -> tuple[str | None, str]:
-    """Read a routing file; the text is None if it cannot be read, and then the second says why."""
+    """Read a routing file; returns its text and an empty reason, or None and why it is unreadable."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_TEXT + 1)
@@ -91,8 +91,8 @@ class Routing:
     """
     Owner of the routing.
 
-    `load_initial()` first, then `run()` as a task for as long as the process lives. `problem` is
-    None while what is in force is what the files say.
+    Call `load_initial()` first, then `run()` as a task for as long as the process lives. `problem` is
+    None while the routing in force is that of the files.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Routing:
         self.path = path
         self.credentials_dir = credentials_dir
         self.problem: str | None = "routing is not loaded yet"
-        #: The routing in force, in words that are equal for equal files.
+        #: A description of the routing in force, equal for equal files.
         self.in_force = ""
         self._native = native
         self._poll = poll
@@ -128,7 +128,7 @@ class Routing:
         #: The snapshot in force. Read it once per decision.
         self.current = Snapshot(console_fallback(native), Credentials(), 0)
         self._thread = PollingThread("routing")
-        #: Second at which what the thread does now began, and whether that has been reported as slow.
+        #: When the thread began its current work (None if idle), and whether that was reported as slow.
         self._began: float | None = None
         self._reported = False
         self._taken: _Reading | None = None
@@ -140,8 +140,9 @@ class Routing:
         """
         Read everything for the first time; blocks.
 
-        An empty file is the built-in console routing. While the directory of credentials does not
-        exist, routing that needs it is taken all the same, and its sends are held.
+        An empty file means the built-in console routing. If the directory of credentials cannot be listed,
+        for example because it does not exist yet, routing that needs it is taken all the same, and its
+        sends wait.
 
         Raises:
             ConfigError: the file is missing or invalid, an entry names no credential, or one that
@@ -154,14 +155,14 @@ class Routing:
             if not waiting:
                 self._check_refs(config, reading.credentials)
         except ConfigError as error:
-            # At a start the settings file may be at fault as well: the file is named, once.
+            # At startup the settings file might be at fault instead, so the error names the file, once.
             named = str(self.path) in str(error)
             raise ConfigError(str(error) if named else f"{self.path}: {error}") from None
         self._taken = reading
         self._warn(config, reading.credentials)
         self.problem = (
             f"credentials directory {self.credentials_dir} cannot be read "
-            f"({reading.credentials.fault}): sends that need a credential are held"
+            f"({reading.credentials.fault}): sends that need a credential wait"
             if waiting
             else None
         )
@@ -172,14 +173,14 @@ class Routing:
 
     async def run(self) -> None:
         """
-        Follow the files until cancelled, once.
+        Follow the files until cancelled; to be called once.
 
-        Ends only by cancellation, or by an error that is a defect.
+        It ends only when cancelled, or with an error that is a defect.
         """
         try:
             while True:
                 if self._seen is None:
-                    # Until the files are not as they were taken, or a look was reported.
+                    # Until the files differ from the last ones taken, or a look was reported as slow.
                     changed = partial(self._timed, self._changed)
                     await self._answer(self._thread.poll(changed, self._poll))
                 else:
@@ -189,14 +190,14 @@ class Routing:
             self.close()
 
     def close(self) -> None:
-        """Give the thread up without waiting for it; done by `run` at its end."""
+        """Abandon the thread without waiting for it; `run` does so when it ends."""
         self._thread.close()
 
     async def look(self) -> bool:
         """
         Look once at the files; return whether a change was taken or refused.
 
-        Two looks with the same change are needed, see the module.
+        A change needs two looks that read the same, see the module's docstring.
         """
         reading = await self._in_thread(self._read)
         if reading == self._taken:
@@ -217,13 +218,13 @@ class Routing:
         values = merge(self.current.credentials, seen, needed=config.credential_refs())
         self._warn(config, seen)
         if isinstance(candidate, ConfigError):
-            problem = f"routing not reloaded, the last good one stays: {candidate}"
+            problem = f"routing not reloaded; the last valid routing stays in force: {candidate}"
             if problem != self.problem:
                 logger.error("%s", problem)
             self.problem = problem
         else:
             if self.problem is not None:
-                logger.info("routing is good again")
+                logger.info("the routing files are valid again")
             self.problem = None
             if self._taken is not None and (self._taken.text or "").strip():
                 self._tell(config, self._taken.text or "")
@@ -258,7 +259,7 @@ class Routing:
         return await self._answer(self._thread.run(partial(self._timed, work)))
 
     async def _answer(self, future: asyncio.Future[T]) -> T:
-        """Wait for the thread; while what it does takes too long, say so and wait on."""
+        """Wait for the thread; while its work takes too long, report that and keep waiting."""
         before = self.problem
         while not (await asyncio.wait({future}, timeout=self._look_timeout))[0]:
             began = self._began
@@ -279,7 +280,7 @@ class Routing:
             self._began = None
 
     def _changed(self) -> bool | None:
-        """Whether to look from the loop; None if there is no reason to."""
+        """True if the event loop has to look at the files, None if there is no reason to."""
         return self._read() != self._taken or self._reported or None
 
     def _read(self) -> _Reading:
@@ -308,7 +309,7 @@ class Routing:
         if not absent:
             return
         line = next(place.line for place in config.references() if place.ref == absent[0])
-        # A file may be there and hold nothing that can be used: then "not found" is half the truth.
+        # The file may exist but hold nothing that can be used; "not found" alone would then mislead.
         unusable = [f"{name}: {why}" for name, why in seen.refused if name in absent]
         raise ConfigError(
             f"{len(absent)} unresolvable credential ref(s): {', '.join(absent[:_NAMED])}"

@@ -1,15 +1,15 @@
 """
-From attributes to channels: the walk through the routing tree, and what the record says about it.
+From attributes to channels: the walk through the routing tree, and its text for the record.
 
-The walk is upstream's, quirks included. Children are tried in order, depth first; a matching child
-contributes what its own children contribute, or else its receiver; the first matching child that
-does not continue ends the walk. A node at which nothing was contributed, and which was not ended,
-contributes its own receiver. A walk that was ended with nothing does *not* fall back to the root's
-receiver: it yields the built-in console receiver, and only that counts as a fallback.
+The walk is upstream's, quirks included. Children are tried in order, depth first. A matching child
+contributes the receivers of its own children, or else its own receiver; the first matching child that does
+not continue ends the walk. If no child has contributed a receiver or ended the walk, the node contributes
+its own. A walk that ended without any receiver does *not* fall back to the root's receiver: it yields the
+built-in console receiver, and only that counts as a fallback.
 
-Ours: channels are de-duplicated by name (upstream counts a shared console twice and then misses a
-delivery), and the message is sorted and bounded, so that it is stable and never refused. What is
-cut first are the attributes; which rules matched and which channels follow stays readable.
+Unlike upstream, channels are de-duplicated by name (upstream counts a shared console twice and then misses
+a delivery), and the message is sorted and bounded, so that it is stable and never refused. The attributes
+are cut first; the matched rules and the channels stay readable.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from syncer.rules.text import escaped
 RULE_MATCHED: Final = "RoutingRuleMatched"
 FALLBACK: Final = "RoutingFallback"
 
-#: Bytes for the rules, and as many for the channels; the attributes get what is left.
+#: Bytes for the rules, and as many for the channels; the attributes get the rest.
 _LIST_BYTES: Final = 320
-#: Pairs that are looked at, and characters of all of them together that are cleaned.
+#: Most attributes that the message considers, and most characters of them all that are cleaned.
 _PAIRS: Final = MESSAGE_BYTES // 4
 _CLEAN_CHARS: Final = 64 * 1024
-#: Bytes of one `key=value`, from generous to terse; the first that fits is taken.
+#: Most bytes of one `key=value`, from generous to terse; the first limit with which all fit is used.
 _PAIR_BYTES: Final = (256, 128, 64, 48, 32)
-#: Doubts that are reported for one notification.
+#: Most doubts that are reported for one notification.
 _DOUBTS: Final = 3
 
 
@@ -59,8 +59,8 @@ class Resolution:
         channels: Names in order, each once; never empty.
         reason: `RoutingRuleMatched` or `RoutingFallback`.
         message: Text of the condition, at most 1,024 bytes.
-        doubts: Why this may not be what the file means; empty as a rule.
-        fallbacks: Further channels, for what those cannot be told.
+        doubts: Why the file may have intended something else; usually empty.
+        fallbacks: Further channels, used if a receiver cannot be reached.
     """
 
     receivers: tuple[str, ...]
@@ -127,9 +127,9 @@ def _fallback(config: RoutingConfig, named: Named | None) -> Iterator[tuple[str,
 
 def matches(route: Route, attributes: Mapping[str, str]) -> bool:
     """
-    Tell whether a child route matches.
+    Return whether a child route matches.
 
-    An exact match takes an absent attribute for the empty text; a pattern wants it to be there.
+    An exact match treats an absent attribute as the empty text; a pattern needs the attribute to exist.
     """
     return next(_unmet(route, attributes), None) is None
 
@@ -137,12 +137,12 @@ def matches(route: Route, attributes: Mapping[str, str]) -> bool:
 @dataclass(slots=True)
 class Trace:
     """
-    What happened to the routes of a tree, by path; a route that is in neither was not tried.
+    The result for each route of a tree, by path; a route that neither matched nor passed was not tried.
 
     Attributes:
-        matched: Those that matched; the root always does.
-        passed: Those that did not, with the reason.
-        gave: Those whose receiver gets the notification.
+        matched: Routes that matched; the root always does.
+        passed: Routes that did not match, each with the reason.
+        gave: Routes whose receiver gets the notification, each with the receiver.
     """
 
     matched: set[str] = field(default_factory=set)
@@ -151,14 +151,14 @@ class Trace:
 
 
 def trace(config: RoutingConfig, attributes: Mapping[str, str]) -> Trace:
-    """Walk as `resolve` does, and remember the way."""
+    """Walk the tree as `resolve` does, and record the result for each route."""
     seen = Trace(matched={config.route.path})
     _walk(config.route, attributes, seen)
     return seen
 
 
 def _unmet(route: Route, attributes: Mapping[str, str]) -> Iterator[str]:
-    """Yield the attributes that are not as a route wants them."""
+    """Yield the attributes that do not meet a route's conditions."""
     for key, wanted in route.match:
         if attributes.get(key, "") != wanted:
             yield key
@@ -168,7 +168,7 @@ def _unmet(route: Route, attributes: Mapping[str, str]) -> Iterator[str]:
 
 
 def leads_to(config: RoutingConfig) -> dict[str, tuple[str, ...]]:
-    """Return the receivers that routes, or others as fallback, name, each with the paths of those."""
+    """Return the receivers that are named, each with the paths of the routes and fallbacks that name it."""
     leading: dict[str, list[str]] = {}
     routes = list(routes_of(config.route))
     falling: list[Route | Receiver] = [*routes, *config.receivers]
@@ -201,7 +201,7 @@ def fallback_message(attributes: Mapping[str, str], clean: Callable[[str], str])
 def _message(
     head: str, tail: str, attributes: Mapping[str, str], clean: Callable[[str], str]
 ) -> str:
-    """A text with the attributes in its midst, as far as they fit."""
+    """Return a text with as many attributes between head and tail as fit."""
     budget = MESSAGE_BYTES - len((head + tail).encode("utf-8", "replace"))
     return bounded(head + _shown(attributes, budget, clean) + tail, MESSAGE_BYTES)
 
@@ -226,7 +226,7 @@ def _walk(
             ways = {child.receiver: child}
             if seen is not None:
                 seen.gave[child.path] = child.receiver
-        # The first way to a receiver counts.
+        # The first route that leads to a receiver counts.
         collected |= ways | collected
         if seen is not None:
             seen.matched.add(child.path)
@@ -242,7 +242,7 @@ def _walk(
 def _doubts(
     config: RoutingConfig, attributes: Mapping[str, str], receivers: Iterable[Receiver]
 ) -> tuple[str, ...]:
-    """Slips of the file that concern this notification: in its receivers, or on its way."""
+    """Return typos in the file that may concern this notification: in its receivers, or on its path."""
     if not config.doubts:
         return ()
     doubts = [
@@ -256,7 +256,7 @@ def _doubts(
 
 
 def _slips(route: Route, attributes: Mapping[str, str]) -> Iterator[str]:
-    """Slips in routes that match, or would match if their keys were what they look like."""
+    """Yield typos in routes that match, or that would match if their keys were spelt as meant."""
     yield from (f"{path} is unknown and ignored" for path in route.unknown)
     for child in route.routes:
         if matches(child, attributes):
@@ -274,14 +274,14 @@ def _slips(route: Route, attributes: Mapping[str, str]) -> Iterator[str]:
 
 
 def _listed(names: Collection[str]) -> str:
-    """Names joined by commas, as far as they fit."""
-    # More would not fit, however short they are.
+    """Join names by commas, as far as they fit."""
+    # More names would not fit, however short they are.
     parts = [bounded(name, _LIST_BYTES // 2) for name in islice(names, _LIST_BYTES // 3)]
     return _fitting(parts, len(names), _LIST_BYTES)
 
 
 def _fitting(parts: Sequence[str], count: int, budget: int) -> str:
-    """As many parts as fit, joined by commas; then how many of all are left out."""
+    """Join as many parts as fit by commas, and append how many of `count` are left out."""
     for kept in range(len(parts), -1, -1):
         text = ", ".join([*parts[:kept], *([f"… (+{count - kept})"] if kept < count else [])])
         if len(text.encode()) <= budget:
@@ -293,11 +293,11 @@ def _shown(attributes: Mapping[str, str], budget: int, clean: Callable[[str], st
     known = attributes.keys() - set(RESERVED)
     if not known:
         return "(no attributes)"
-    # More could not be shown, however short they are. What the object is called says its metadata.
+    # More would not fit, however short they are. Namespace and name are in the object's metadata.
     names = heapq.nsmallest(_PAIRS, known)
-    # Cleaned far beyond what is shown: a secret of which only the head is shown must be recognised too.
+    # Clean far more than is shown: a secret of which only the start is shown must be recognised too.
     chars = _CLEAN_CHARS // len(names)
-    # The condition ends up on terminals.
+    # The condition is shown on terminals, so control characters are escaped.
     pairs = [escaped(clean(f"{key[:chars]}={attributes[key][:chars]}")) for key in names]
     budget -= len("(attributes: )")
     parts = pairs

@@ -10,19 +10,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: A possessive repetition of a group. With Python 3.11.2, which Debian 12 has, matching goes on where the
-#: group has failed, not where that turn of it began.
+#: group has failed, not where the failed iteration began.
 _POSSESSIVE_GROUP = re.compile(r"(?<!\\)\)(?:[*+?]|\{[0-9,]+\})\+")
 
 
 def possessive_groups(source: str) -> list[str]:
-    """Return the texts of a source that hold such a repetition."""
+    """Return the string constants of a source that contain such a repetition."""
     texts = (n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant))
     return [text for text in texts if isinstance(text, str) and _POSSESSIVE_GROUP.search(text)]
 
 
 @pytest.mark.parametrize("package", ["notifier", "syncer"])
 def test_no_group_is_possessive(package: str) -> None:
-    """An atomic group around it does the same on every Python."""
+    """No group is repeated possessively: an atomic group around it does the same on every Python."""
     found = {
         str(path.relative_to(ROOT)): texts
         for path in sorted((ROOT / package).rglob("*.py"))

@@ -1,8 +1,8 @@
 """
-The pages of faults and of promises against what proves them: all rows, and nothing that is not there.
+Checks the proofs on the pages of faults and of promises: each row has one, and each one exists.
 
-Pages like these fall behind unless something holds them. What a named test proves cannot be checked here;
-that it exists, and that no row is without a proof or a reason, can. `scripts/check` asks for it, too.
+Pages like these fall behind unless something checks them. What a named test proves cannot be checked here;
+that it exists, and that no row lacks both a proof and a reason, can. `scripts/check` runs this, too.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ ROWS: Final = 98
 _ROW: Final = re.compile(r"^\| (\d+) \| (.+?) \| (.+?) \|$", re.MULTILINE)
 _TEST: Final = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 _PROOF: Final = re.compile(r"^\| (G\d+) \| (.+? \| .+? \| .+? \| .+?) \|$", re.MULTILINE)
-#: How a row begins that has no test.
+#: Beginnings of rows that have no test.
 _REASONS: Final = ("not built: ", "not covered: ")
 
 
 def rows(page: str) -> dict[int, str]:
-    """What each row says of its tests, by number."""
+    """Return the cell with the tests of each row, by number."""
     return {int(number): cell for number, _, cell in _ROW.findall(page)}
 
 
 def wrong(page: str) -> list[str]:
-    """What a page says that is not so, a sentence each."""
+    """Return what is wrong with a page of faults, a sentence for each mistake."""
     found = []
     numbers = [int(number) for number, _, _ in _ROW.findall(page)]
     if numbers != list(range(1, ROWS + 1)):
@@ -52,7 +52,7 @@ def wrong(page: str) -> list[str]:
 
 
 def unproven(page: str) -> list[str]:
-    """What a page promises without a proof, or proves by what is not there, a sentence each."""
+    """Return promises without a proof, and proofs that do not exist, a sentence each."""
     promise = page[page.index("## The promise") : page.index("### While Redis is away")]
     bullets = re.findall(r"^- (?:\*\*(G\d+)\.)?", promise, re.MULTILINE)
     found = ["a promise has no number"] if "" in bullets else []
@@ -98,7 +98,7 @@ def test_every_row_has_tests_that_exist_or_a_reason() -> None:
 
 
 def test_other_pages_name_tests_that_exist() -> None:
-    """Whatever a page says is shown by a test, that test is there."""
+    """Every test that a page names exists."""
     gone = [
         f"{page.relative_to(ROOT)} names {file}::{name}"
         for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
@@ -109,7 +109,7 @@ def test_other_pages_name_tests_that_exist() -> None:
 
 
 def test_a_page_that_fell_behind_is_noticed() -> None:
-    """A row that is missing, that names a test which is gone, or that says nothing is told."""
+    """A missing row, a row that names a missing test, and a row without test or reason are reported."""
     page = PAGE.read_text()
     first = next(line for line in page.splitlines() if line.startswith("| 1 |"))
     assert wrong(page.replace(first + "\n", "")) == [
@@ -125,12 +125,12 @@ def test_a_page_that_fell_behind_is_noticed() -> None:
 
 
 def test_every_promise_has_its_proof() -> None:
-    """Each promise has a row; a mutant breaks what it names, and its tests exist."""
+    """Each promise has a row; a mutant breaks each property that it names, and its tests exist."""
     assert unproven(GUARANTEES.read_text()) == []
 
 
 def test_a_promise_without_a_proof_is_noticed() -> None:
-    """A promise without number or row is told, and a row that rests on what is not there."""
+    """A promise without a number or a row is reported, and so is a row whose proof does not exist."""
     page = GUARANTEES.read_text()
     row = next(line for line in page.splitlines() if line.startswith("| G12 |"))
     apart = "promises and rows are not the same, in the same order"

@@ -1,5 +1,5 @@
 """
-The repository as a newcomer finds it: layout, commands, links, lists, and words that stay out.
+Checks the repository as a newcomer finds it: layout, commands, links, lists, and forbidden words.
 
 Facts that documents state about the code are compared with the code where that is possible.
 """
@@ -26,7 +26,7 @@ LEDGER: Final = ROOT / "syncer" / "ledger"
 LIST: Final = ROOT / "tests" / "conformance-pass.txt"
 SUITE: Final = Path(os.environ.get("CONFORMANCE_SUITE") or ROOT.parent / "shared" / "conformance")
 
-#: With a letter in brackets each, or this file would hold what it forbids.
+#: Each pattern has a letter in brackets; otherwise this file would contain the forbidden text.
 BANNED: Final = {
     "absolute paths of one machine": r"(^|[^\w.])/([w]ork|[f]arm)/|/[r]oot/",
     "host names of package registries": (
@@ -46,12 +46,12 @@ def _tracked() -> list[str]:
 
 @functools.cache
 def _texts() -> dict[str, str]:
-    """What is in each file of the repository."""
+    """Return the text of each file of the repository."""
     return {name: (ROOT / name).read_text("utf-8", errors="replace") for name in _tracked()}
 
 
 def test_no_test_file_imports_another() -> None:
-    """What two of them need is in a module of its own, so that either can be changed or removed."""
+    """Code that two of them need is in a separate module, so that either can be changed or removed."""
     named = re.compile(r"(?m)^ *from tests\.[\w.]*\.test_\w+ import|^ *import tests\.[\w.]*\.test_")
     found = [name for name, text in _texts().items() if name.endswith(".py") and named.search(text)]
     assert found == []
@@ -82,7 +82,7 @@ def test_conformance_list_is_in_order() -> None:
 
 
 def _history(file: Path) -> str:
-    """All that commits have added to a file; a checkout without history knows one, which adds it all."""
+    """Return all that commits have added to a file; without history there is one, which adds everything."""
     return subprocess.run(
         ["git", "log", "--format=", "--patch", "--unified=0", "--", file.relative_to(ROOT)],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
@@ -97,7 +97,7 @@ def test_conformance_list_only_grows() -> None:
 
 
 def test_floors_of_coverage_only_rise() -> None:
-    """No package stands lower than a commit has put it."""
+    """No floor is lower than a commit has set it."""
     now = parse(FLOORS.read_text().splitlines())
     before: dict[str, int] = {}
     for package, percent in re.findall(r"^\+([\w/]+) (\d+)$", _history(FLOORS), re.MULTILINE):
@@ -120,7 +120,7 @@ def test_only_tests_that_are_there_have_durations() -> None:
 
 
 def test_conformance_without_a_suite_is_a_failure(tmp_path: Path) -> None:
-    """Where there is nothing to judge by, no exit code says that all was well, in CI neither."""
+    """Without a suite to judge by, the exit code does not report success, not even in CI."""
     answer = subprocess.run(
         [ROOT / "scripts" / "conformance"],
         env={**os.environ, "CI": "true", "CONFORMANCE_SUITE": str(tmp_path)},
@@ -170,7 +170,7 @@ def test_suppressions_name_the_rule_and_give_the_reason() -> None:
 
 @pytest.mark.parametrize("what", BANNED, ids=str)
 def test_words_that_stay_out(what: str) -> None:
-    """No file holds what means nothing, or too much, outside the place where it was written."""
+    """No file contains text that says nothing, or too much, outside the place where it was written."""
     pattern = re.compile(BANNED[what], re.MULTILINE)
     found = [
         f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {match[0].strip()}"
@@ -182,7 +182,7 @@ def test_words_that_stay_out(what: str) -> None:
 
 
 def test_a_long_file_has_its_reason() -> None:
-    """Above 500 lines CONTRIBUTING says why it is still one thing; the composition root stays short."""
+    """CONTRIBUTING gives a reason for each file above 500 lines; the composition root stays short."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     section = text.partition("## Files above 500 lines\n")[2].partition("\n## ")[0]
     reasons = set(re.findall(r"^- `([^`]+)`: \S", section, re.MULTILINE))
@@ -207,7 +207,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 
 def test_every_script_and_kind_is_described() -> None:
-    """ADR 0001 describes the scripts there are, no others, and every kind of record."""
+    """ADR 0001 describes the scripts that exist, no others, and every kind of record."""
     text = (ADR / "0001-one-list-per-notification.md").read_text()
     described = re.findall(r"^\| `([A-Z]+)[ `]", text, re.MULTILINE)
     there = {path.stem.upper() for path in LEDGER.glob("scripts/*.lua")} - {"PRELUDE"}
@@ -218,7 +218,7 @@ def test_every_script_and_kind_is_described() -> None:
 
 
 def test_facts_are_taken_without_memory() -> None:
-    """What ADR 0001 says of `allow-oom` holds: every script but INTENT, PROBE and KEEP carries it."""
+    """As ADR 0001 says of `allow-oom`, every script except INTENT, PROBE and KEEP carries it."""
     text = "".join(path.read_text() for path in LEDGER.glob("*.py"))
     flags = dict(re.findall(r'Script\("(\w+)", allow_oom=(True|False)\)', text))
     assert flags.keys() == {path.stem for path in LEDGER.glob("scripts/*.lua")} - {"prelude"}

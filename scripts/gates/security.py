@@ -1,4 +1,4 @@
-"""What the pages on security say is tested: their rows name tests, and there are such tests."""
+"""Checks that the statements of the security pages are tested: their rows name tests that exist."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from tests.docs.pages import DOCS, ROOT
 
-#: A test as a page names it; without its file it is in that of the one before, or anywhere.
+#: A test as a page names it; without a file it is in the file of the test before it, or in any file.
 _TEST: Final = re.compile(r"`(tests/[\w/]+\.py)?(?:::)?(test_\w+)`")
 PAGES: Final = ("security.md", "acts.md")
 
 
 def named(text: str) -> list[tuple[str, str]]:
-    """The tests that a text names, each with its file, empty if it names none."""
+    """Return the tests that a text names, each with its file, empty if the text names none."""
     found, file = [], ""
     for match in _TEST.finditer(text):
         file = match[1] or (file if match[0].startswith("`::") else "")
@@ -26,7 +26,7 @@ def named(text: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_each_named_test_exists(page: str) -> None:
-    """A page that leans on a test which was renamed or removed says more than is known."""
+    """A page does not rely on a test that was renamed or removed."""
     every = "\n".join(p.read_text() for p in (ROOT / "tests").rglob("test_*.py"))
     tests = named((DOCS / page).read_text())
     assert tests
@@ -40,7 +40,7 @@ def test_each_named_test_exists(page: str) -> None:
 
 @pytest.mark.parametrize("section", ["Role by role", "Side doors"])
 def test_each_row_names_its_test(section: str) -> None:
-    """Who can do what, and what closes a side door, is not said without a test that shows it."""
+    """Each statement on who can do what, or on what closes a side door, names a test that shows it."""
     text = (DOCS / "security.md").read_text()
     part = re.split(rf"^## {section}$", text, flags=re.MULTILINE)[1]
     rows = re.findall(r"^\| .*\|$", part.partition("\n## ")[0].partition("\n### ")[0], re.MULTILINE)

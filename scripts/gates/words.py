@@ -1,7 +1,7 @@
 """
-What the pages name exists: settings, metrics, alerts, conditions. Commands are `test_commands.py`'s.
+Checks that settings, metrics and alerts that the pages name exist; `test_commands.py` checks commands.
 
-A page is read by somebody in a hurry; a name that is not there costs more than no name.
+A page is read by somebody in a hurry; a name that does not exist costs more than no name.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ def wrong_settings(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_names_exist(page: Path) -> None:
-    """Settings and metrics that a page names are there."""
+    """Settings and metrics that a page names exist."""
     if page not in VALUES:
         assert wrong_settings(page) == []
     bare = {family.name for family in families()}
     assert named(page.read_text()) - series() - bare - {"notification_ledger_"} <= _ELSEWHERE
 
 
-#: Of the replaced controller: named on the pages that compare, or as the beginning of names.
+#: Metrics of the replaced controller that the comparing pages name, and beginnings of metric names.
 _ELSEWHERE: Final = {
     "kubernaut_notification_", "kubernaut_notification_channel_health_score",
     "notification_ledger_audit_",
@@ -77,19 +77,19 @@ _ELSEWHERE: Final = {
 
 
 def test_alerts_named_on_pages_exist() -> None:
-    """A page that sends somebody to an alert sends him to one that exists."""
+    """Alerts that a page names exist."""
     text = "\n".join(page.read_text() for page in PAGES)
     assert set(re.findall(r"\bNotificationLedger[A-Z]\w+", text)) <= set(alerts())
 
 
-#: Pages for somebody who is on call: what they quote is looked for in a log, word by word.
+#: Pages for people who are on call, who search a log for the quoted texts, word by word.
 RUNBOOKS: Final = [ROOT / "docs/alerts.md", ROOT / "docs/recovery.md"]
-#: Quoted, and no line of a log.
+#: Quoted texts that are not lines of a log.
 _NO_LOG_LINE: Final = {"start clean"}
 
 
 def product(*words: str) -> Iterator[ast.AST]:
-    """Nodes of the source of both packages, or of those files alone that hold one of some words."""
+    """Yield the nodes of both packages' source; if words are given, only of files with one of them."""
     for package in ("notifier", "syncer"):
         for file in sorted((ROOT / package).rglob("*.py")):
             text = file.read_text(encoding="utf-8")
@@ -98,14 +98,14 @@ def product(*words: str) -> Iterator[ast.AST]:
 
 
 def quoted(text: str) -> set[str]:
-    """What a page quotes of a log: more than a word, outside of code."""
+    """Return the texts that a page quotes from a log: quotes of several words, outside of code."""
     prose = re.sub(r"^```.*?^```$|`[^`]*`", "", text, flags=re.DOTALL | re.MULTILINE)
     found = {" ".join(q.split()) for q in re.findall(r'"([^"\n]+(?:\n[^"\n]+)?)"', prose)}
     return {q for q in found if " " in q}
 
 
 def test_quoted_log_lines_exist() -> None:
-    """A runbook quotes what the product logs; `…` stands for what differs."""
+    """A runbook quotes only texts that the product logs; `…` stands for the parts that differ."""
     texts = {
         node.value
         for node in product()
@@ -118,7 +118,7 @@ def test_quoted_log_lines_exist() -> None:
 
 
 def test_named_checks_of_readyz_exist() -> None:
-    """A page that names a line of `/readyz` names one that a process of ours can show."""
+    """Lines of `/readyz` that a page names are lines that a process can show."""
     checks = {
         node.args[0].value
         for node in product(".check(", ".detail(")

@@ -1,1 +1,1 @@
-"""The operators' command: it reads, it appends facts, it wakes the owner; it never claims."""
+"""The operators' command: it reads logs, appends facts and wakes their owners; it never claims a log."""

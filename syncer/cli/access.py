@@ -1,11 +1,12 @@
 """
 The connections of a command: settings, Redis, API server.
 
-The controller's own settings file says where they are, or a URL and a kubeconfig. The client never writes
-metadata to a store (no installation is named to it), so reading leaves nothing behind. The API server may
-be missing: then `store` is None and `problem` says why, and each command decides whether it can do without.
+Their addresses come from the controller's own settings file, or from a URL and a kubeconfig. The client
+never writes metadata to a store (it is given no installation), so reading leaves nothing behind. The API
+server may be unavailable: then `store` is None, `problem` says why, and each command decides whether it can
+do without.
 
-An error of a server names it: its address, and where that was configured.
+An error from a server names the server's address and where that address was configured.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from syncer.model.errors import ConfigError, PortError
 from syncer.runtime.supervise import beside
 from syncer.settings import SyncerSettings, load
 
-#: Seconds for which a call to Redis is repeated, and for one to the API server.
+#: Seconds for which a call to Redis is repeated; seconds for a call to the API server.
 _PATIENCE: Final = 5.0
 _TIMEOUT: Final = 30.0
-#: Seconds of silence of the API server that are remarked upon.
+#: Seconds without an answer of the API server after which a remark is written.
 _SLOW: Final = 2.5
-#: Watches that a command may keep open: one for each namespace, and which there are is asked later.
+#: Watches that a command may keep open, one per namespace; the namespaces are determined after connecting.
 _WATCHES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Open connections; `store` and `kube` are None where the API server is not to be had."""
+    """Open connections; `store` and `kube` are None if the API server is not available."""
 
     settings: SyncerSettings
     client: LedgerClient
@@ -48,13 +49,13 @@ class Access:
     kube: KubeClient | None
     store: NotificationRequestClient | None
     problem: str = ""
-    #: A settings file was given, so that the settings are the controller's; and what to warn about in it.
+    #: Whether a settings file was given, so that the settings are the controller's; and warnings about it.
     configured: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
     def objects(self) -> NotificationRequestClient:
-        """The store of objects; ConfigError if there is no way to the API server."""
+        """The store of objects; ConfigError if the API server is not available."""
         if self.store is None:
             raise ConfigError(f"this needs the API server: {self.problem}")
         return self.store
@@ -77,7 +78,7 @@ def _naming(server: str) -> Iterator[None]:
 
 
 class _Redis(LedgerClient):
-    """The client of one store, whose errors name it."""
+    """The client of one store; its errors name the store."""
 
     where = "Redis"
 
@@ -87,7 +88,7 @@ class _Redis(LedgerClient):
 
 
 class _Kube(KubeClient):
-    """The client of one API server, whose errors name it."""
+    """The client of one API server; its errors name the server."""
 
     where = "the API server"
 
@@ -102,7 +103,7 @@ class _Kube(KubeClient):
             waiting.cancel()
 
     def _say(self) -> None:
-        """Say once that it does not answer, rather than be silent until a request is given up."""
+        """Remark once that the server does not answer, instead of waiting silently for the timeout."""
         if not self._slow:
             self._slow = True
             write_remark(f"{self.where}, has not answered for {_SLOW:g} s")
@@ -110,20 +111,20 @@ class _Kube(KubeClient):
 
 def kubeconfig_of(option: str | None, environ: Mapping[str, str] = os.environ) -> tuple[str, str]:
     """
-    Return the kubeconfig to use, empty for the pod's own account, and what named it.
+    Return the kubeconfig to use, empty for the pod's own account, and where it comes from.
 
     The order is kubectl's: the option, the variable, the file in the home directory, the pod.
 
     Args:
-        option: What was given.
-        environ: Of this process.
+        option: Value of `--kubeconfig`, None if it was not given.
+        environ: Environment variables of this process.
     """
     if option:
         return option, f"--kubeconfig {option}"
     if named := environ.get("KUBECONFIG"):
         return named, f"$KUBECONFIG {named}"
-    usual = os.path.expanduser("~/.kube/config")  # noqa: PTH111 - raises nothing without a home
-    if os.path.isfile(usual):  # noqa: PTH113 - nor where it may not be looked into
+    usual = os.path.expanduser("~/.kube/config")  # noqa: PTH111 - does not raise without a home
+    if os.path.isfile(usual):  # noqa: PTH113 - does not raise without permission
         return usual, "~/.kube/config"
     return "", "the pod's own account"
 
@@ -131,7 +132,7 @@ def kubeconfig_of(option: str | None, environ: Mapping[str, str] = os.environ) -
 @asynccontextmanager
 async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
     """
-    Connect while the block runs, where the options of the command line say.
+    Connect, as the options of the command line say, while the block runs.
 
     Raises:
         ConfigError: the settings cannot be used.
@@ -167,7 +168,7 @@ async def access(options: argparse.Namespace) -> AsyncIterator[Access]:
 
 
 def operator_name(given: str | None) -> str:
-    """Return who is recorded as the operator: the name given, else user and host of this process."""
+    """Return the name to record as the operator: the given one, else user and host of this process."""
     if given:
         return " ".join(given.split())[:128]
     name = os.environ.get("LOGNAME") or os.environ.get("USER") or f"uid-{os.getuid()}"

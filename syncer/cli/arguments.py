@@ -1,8 +1,8 @@
 """
-All commands and all options, in two tables: what an option means is the same for each command that has it.
+All commands and all options, in two tables: an option means the same for every command that has it.
 
-This module is imported for `--help`, so it imports nothing that takes time; the module
-of a command is imported when it runs.
+This module is imported for `--help`, so it imports nothing that takes time; the module of a command is
+imported when the command runs.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
-#: Where a pod of the controller has its settings file: as the chart mounts it, as `notifier run` expects
-#: it.
+#: Paths of the settings file in a pod of the controller: where the chart mounts it, and the default of
+#: `notifier run`.
 SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
-#: What may deserve attention, as `syncer.cli.rows.Row` has it.
+#: States that may deserve attention; `syncer.cli.rows.Row.states` determines them.
 ATTENTION: Final = ("lost", "unknown", "held", "unsynced", "quarantined", "journaled")
 
 
 class Version(argparse.Action):
-    """Print the version, looked up only then, since that takes longer than making the parser."""
+    """Print the version. It is looked up only then, because that takes longer than making the parser."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         """Print it and exit."""
@@ -43,7 +43,7 @@ def address(text: str) -> tuple[str, int]:
 
 
 def namespace(text: str) -> str:
-    """Parse the name of a namespace, for `type=`: any other text would be another path of the API."""
+    """Parse the name of a namespace, for `type=`; any other text could form a different API path."""
     if not re.fullmatch("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
         raise argparse.ArgumentTypeError(f"no namespace can have the name {text!r}")
     return text
@@ -86,7 +86,7 @@ def output(text: str) -> bool:
 _SWITCH: Final = {"action": "store_true"}
 _MANY: Final = {"action": "append", "metavar": "PATTERN"}
 
-#: Each option, by its name without dashes; names without an entry here are arguments.
+#: Each option, by its name without dashes; names that are missing here are positional arguments.
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "config": {
         "metavar": "FILE",
@@ -171,11 +171,11 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         **_SWITCH, "help": "also if a record is not legible at all; its message may be sent again",
     },
     "unwitnessed": {
-        **_SWITCH, "help": "put what only the status says into the log, under the name of --by",
+        **_SWITCH, "help": "add facts that only the status shows to the log, in the name of --by",
     },
     "moved": {
         **_SWITCH,
-        "help": "the same for objects without a log, before the controller first starts here",
+        "help": "like --unwitnessed, for objects without a log, before the controller first starts here",
     },
     "as": {
         "dest": "result", "required": True, "choices": ("delivered", "failed"),
@@ -186,10 +186,12 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "even-open": {**_SWITCH, "help": "also attempts that may still be under way"},
     "failed": {**_SWITCH, "help": "every notification that failed, on any receiver"},
-    "even-dropped": {**_SWITCH, "help": "of several, also what an operator has dropped"},
+    "even-dropped": {
+        **_SWITCH, "help": "without a notification: also channels that an operator has dropped",
+    },
     "rate": {
         "type": rate, "metavar": "N/s",
-        "help": "so many a second (`5/s`), or a minute (`30/m`), the oldest first",
+        "help": "at most this many per second (`5/s`) or minute (`30/m`), the oldest first",
     },
     "type": {**_MANY, "help": "notifications with this spec.type, ignoring case"},
     "severity": {**_MANY, "help": "notifications with this spec.severity, ignoring case"},
@@ -228,7 +230,7 @@ EVERYWHERE: Final = dict.fromkeys(
 
 
 class Command(NamedTuple):
-    """A command: its module, what it does, and its arguments and options, with what differs for it."""
+    """A command: its module, its help text, and its arguments and options with their overrides."""
 
     module: str
     help: str
@@ -237,7 +239,7 @@ class Command(NamedTuple):
 
 COMMANDS: Final = {
     "status": Command(
-        "status", "show what needs attention now, and the command that goes on",
+        "status", "show what needs attention now, and the command to continue with",
         dict.fromkeys(_SCOPE, _SAME),
     ),
     "list": Command(
@@ -341,9 +343,9 @@ def add_options(
     Add options and arguments to a parser.
 
     Args:
-        parser: Of a command.
-        options: By their names, with what differs for the command.
-        known: What each option means; names that it lacks are arguments.
+        parser: Parser of a command.
+        options: Options and arguments by name, each with the overrides for this command.
+        known: Definition of each option; names that it lacks are positional arguments.
     """
     groups: dict[tuple[str, str], Any] = {}
     for name, more in options.items():

@@ -1,12 +1,12 @@
 """
 `syncer doctor`: check settings, Redis, API server, rights, replicas and routing.
 
-What `/readyz` of a controller that runs says (clocks, epochs, rights to record, commands of Redis) is not
-repeated, but for who may write statuses: without a policy a status is a claim, and the controller is ready.
-A check that could not be made is reported as such instead of passing, and one that did not pass names its
-fix. Reading leaves nothing behind.
+It does not repeat what `/readyz` of a running controller reports (clocks, epochs, rights to record,
+commands of Redis). The exception is who may write statuses: without a policy others may have written a
+status, and the controller is ready all the same. A check that could not be made is reported as such instead
+of passing, and one that did not pass names its fix. Nothing is left behind.
 
-The rights are those of the account that runs this, or, if one is named, of the controller's account.
+The rights are those of the account that runs the command or, if one is named, of the controller's account.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from syncer.rules.text import plain
 from syncer.sharding.neighbours import living, namespaces_shown, read_sessions
 
 _TIMEOUT: Final = 10.0
-#: Objects whose namespaces are looked at.
+#: Objects that are listed to find unwatched namespaces.
 _SOME: Final = 500
 
 
@@ -56,7 +56,7 @@ class Grade(StrEnum):
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
-    #: It could not be made.
+    #: The check could not be made.
     UNKNOWN = "unknown"
 
 
@@ -74,11 +74,11 @@ def passes(name: str, text: str, problem: str, fix: str, *, bad: Grade = Grade.F
     Return the result of a check that either passes or finds one problem.
 
     Args:
-        name: Of the check.
-        text: What is said if it passes.
-        problem: What is said if it does not; empty if it does.
-        fix: What to do then.
-        bad: What it then comes to.
+        name: Name of the check.
+        text: Text if it passes.
+        problem: Text if it does not pass; empty if it does.
+        fix: What to do if it does not pass.
+        bad: Grade if it does not pass.
     """
     return Result(name, bad, problem, fix) if problem else Result(name, Grade.OK, text)
 
@@ -111,19 +111,19 @@ async def examine(
     at: Access, *, namespaces: Sequence[str], home: str, account: str, reader: bool = False
 ) -> tuple[list[Result], Mapping[str, Sequence[int]]]:
     """
-    Make every check, and return the shards of each replica; never raises for what a server answers.
+    Make every check, and return the shards of each replica; never raises, whatever a server answers.
 
     Args:
         at: Open connections.
-        namespaces: That are looked at; empty for all.
+        namespaces: Namespaces to check; empty for all.
         home: Namespace of the controller, empty if that is not known.
-        account: `namespace/name` of the service account whose rights are asked; empty for one's own.
-        reader: Leave out what an account that only reads cannot find out.
+        account: `namespace/name` of the service account whose rights are checked; empty for one's own.
+        reader: Leave out checks that a read-only account cannot make.
     """
     results, store = await _redis(at, home)
     results, home = [_settings(at), *results], home or store
     owners: dict[str, list[int]] = defaultdict(list)
-    fix = "make sure that it runs, and that nothing between here and its address closes the way"
+    fix = "make sure that it runs, and that no firewall or policy blocks its address"
     try:
         if (kube := at.kube) is None:
             fix = "name a kubeconfig (--kubeconfig), or run this in a pod with a service account"
@@ -151,18 +151,18 @@ async def examine(
 
 
 async def _made(work: Awaitable[list[Result]], *names: str) -> list[Result]:
-    """Return the results of checks with these names, which say why if they could not be made."""
+    """Return the results of the checks with these names; each says why if they could not be made."""
     try:
         return await work
     except (LedgerError, TimeoutError) as error:
-        fix = "grant what is missing, or name the namespace ($KUBERNAUT_CONTROLLER_NAMESPACE, -n)"
+        fix = "grant the missing permission, or name the namespace ($KUBERNAUT_CONTROLLER_NAMESPACE, -n)"
         return [Result(name, Grade.UNKNOWN, reason_of(error), fix) for name in names]
 
 
 def _settings(at: Access) -> Result:
-    """Check the settings file: whether any key in it means nothing."""
+    """Check the settings file for keys without a meaning."""
     if not at.configured:
-        fix = "give the controller's (--config)"
+        fix = "name the controller's settings file (--config)"
         return Result("settings", Grade.UNKNOWN, "no settings file was given", fix)
     return passes(
         "settings", "every key is known", "; ".join(at.warnings[:5]), "correct or remove these keys",
@@ -207,7 +207,7 @@ _STORES: Final = {
 
 
 async def _redis(at: Access, home: str) -> tuple[list[Result], str]:
-    """Check Redis, and return the controller's namespace that it names, empty if it names none."""
+    """Check Redis; also returns the controller's namespace that the store names, empty if it names none."""
     settings = at.settings.redis
     try:
         await at.client.command("PING")
@@ -232,7 +232,7 @@ def check_server(info: Mapping[str, str], url: str, durability: str) -> list[Res
 
     Args:
         info: Members of INFO.
-        url: Its address; nothing of it is shown.
+        url: URL of the server; no part of it is shown.
         durability: `relaxed` or `strict`.
     """
     grades = {Severity.REFUSE: Grade.FAIL}
@@ -241,7 +241,7 @@ def check_server(info: Mapping[str, str], url: str, durability: str) -> list[Res
         for one in preflight(info, durability=durability)
     ]
     limit, used = number_of(info.get("maxmemory")), number_of(info.get("used_memory"))
-    # INFO has this member only where a number of replicas is demanded.
+    # INFO has this member only if the server is set to require replicas for writes.
     lone = number_of(info.get("connected_slaves")) and "min_slaves_good_slaves" not in info
     parts, target = split_redis_url(url), parse_redis_url(url)
     host = parts.netloc.rpartition("@")[2].partition(",")[0].partition(":")[0]
@@ -276,7 +276,7 @@ def check_server(info: Mapping[str, str], url: str, durability: str) -> list[Res
 
 _LEASES: Final = "rbac-leases"
 _REVIEWS: Final = "authorization.k8s.io/v1"
-#: The rights that the controller needs: group, resource, verbs, by check.
+#: The rights that the controller needs, by check: group, resource, verbs.
 RIGHTS: Final = {
     "rbac-objects": (GROUP, PLURAL, ("get", "list", "watch")),
     "rbac-status": (GROUP, f"{PLURAL}/status", ("patch",)),
@@ -349,7 +349,7 @@ def _known(home: str) -> str:
 
 
 async def _replicas(at: Access, home: str) -> list[Result]:
-    """Check which replicas live, and the routing that they have in force."""
+    """Check which replicas are alive, and which routing they have in force."""
     found = [(line, line.name.lower()) for line in await read_replicas(at, home)]
     return [
         passes(name, one.text, "" if one.good else one.text, _FIXES[name]) for one, name in found
@@ -359,7 +359,7 @@ async def _replicas(at: Access, home: str) -> list[Result]:
 async def _owners(
     at: Access, kube: KubeClient, home: str, owners: dict[str, list[int]]
 ) -> list[Result]:
-    """Check that each shard has an owner, and say which."""
+    """Check that each shard has an owner; adds the shards of each holder to `owners`."""
     name = at.settings.sharding.lease_name
     sharding = sharding_of(await read_map(kube, _known(home), name))
     numbers = range(sharding.shards if sharding else 0)
@@ -381,7 +381,7 @@ async def _owners(
 async def _others(
     at: Access, kube: KubeClient, home: str, namespaces: Sequence[str]
 ) -> list[Result]:
-    """Check that no other installation works on the same."""
+    """Check that no other installation works on the same notifications."""
     ours = (_known(home), at.settings.sharding.lease_name)
     try:
         sessions, where = await read_sessions(kube, ""), ""
@@ -397,7 +397,7 @@ async def _others(
     ]
     return [passes(
         "other-installations", f"none watches the same namespaces{where}",
-        f"{', '.join(others)} runs too and watches the same namespaces: each sends every message"
+        f"{', '.join(others)} also watches these namespaces: each sends every message"
         if others else "",
         "remove one of them, or give them different controller.namespaces", bad=Grade.WARN,
     )]  # fmt: skip
@@ -414,9 +414,11 @@ _POLICIES: Final = {
 
 
 async def _status_policy(at: Access, kube: KubeClient) -> list[Result]:
-    """Check that nobody else may write statuses."""
+    """Check that nobody but the controller may write statuses."""
     if not at.configured:
-        raise ConfigError("its name stands in the settings file, and none was given (--config)")
+        raise ConfigError(
+            "the policy's name is in the settings file, and no file was given (--config)"
+        )
     found = await find(kube, at.settings.sync.status_policy, watched(at) or None)
     grade, fix = _POLICIES[found.state]
     text = found.reason or "nobody but the controller may write statuses"
@@ -428,8 +430,8 @@ async def _unwatched(at: Access) -> list[Result]:
     page = await at.objects.list_page(None, limit=_SOME)
     left = sorted({one.key.partition("/")[0] for one in page.objects} - {*watched(at)})
     return [passes(
-        "namespaces", "every notification's is watched",
-        f"nobody watches, and so sends, what is in {', '.join(left[:8])}" if left else "",
+        "namespaces", "every namespace with notifications is watched",
+        f"nothing is sent for {', '.join(left[:8])}: not watched" if left else "",
         "add them to controller.namespaces, with the chart's roles there; or delete what is in them",
         bad=Grade.WARN,
     )]  # fmt: skip

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, the errors that carry one, and its process, which is over soon."""
+"""How a command ends: exit codes, the errors that carry one, and the output of a process that exits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from syncer.model.errors import (
 from syncer.model.errors import reason_of as fault_of
 
 OK: Final = 0
-#: Something is not as it should be, or what was asked for was refused.
+#: Something is not as it should be, or the request was refused.
 DIFFERENT: Final = 1
 USAGE: Final = 2
 ABSENT: Final = 3
@@ -42,7 +42,7 @@ EPILOG: Final = (
 
 
 class CommandError(LedgerError):
-    """A command ends with this message on standard error and this exit code."""
+    """Ends a command with this message on standard error and this exit code."""
 
     exit_code: ClassVar[int] = DIFFERENT
 
@@ -54,27 +54,27 @@ class Absent(CommandError):
 
 
 class Refused(CommandError):
-    """What the operator asks for makes no sense here; nothing was written."""
+    """The request makes no sense in the present state; nothing was written."""
 
 
 class Misused(Refused):
-    """What the operator asks for can never be done, whatever is on record."""
+    """The request can never be carried out, whatever is on record."""
 
     exit_code = USAGE
 
 
-#: Errors of a Redis that does not answer.
+#: Errors that mean that a server does not answer.
 SILENT: Final = (Unavailable, Ambiguous, TimeoutError)
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error says, and which server it is of; one of time says nothing by itself."""
+    """Return the text of an error and the server that it names; a TimeoutError has no text of its own."""
     notes = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
     return f"{str(error) or 'no answer in time'}{notes}"
 
 
 def failed(error: LedgerError | TimeoutError, program: str = "syncer") -> int:
-    """Say what has ended a command; returns its exit code."""
+    """Write the error that ended a command to standard error; returns the exit code."""
     from syncer.rules.text import neutral
 
     sys.stderr.write(f"{program}: {neutral(reason_of(error))}\n")
@@ -83,30 +83,30 @@ def failed(error: LedgerError | TimeoutError, program: str = "syncer") -> int:
     return next((code for kinds, code in _CODES if isinstance(error, kinds)), DIFFERENT)
 
 
-#: By the first kind that an error is of.
+#: Exit codes by kind of error; the first kind that matches counts.
 _CODES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], int], ...]] = (
     (Unauthorised, REFUSED), ((Rejected, Conflict, Gone), DIFFERENT),
     ((PortError, TimeoutError), UNAVAILABLE), ((ConfigError, ContractError), USAGE),
 )  # fmt: skip
 
 
-#: Why an answer cannot be written to where it is sent.
+#: Errors that mean that the answer cannot be written to its destination.
 _UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def finish(program: str, work: Callable[[], int]) -> int:
     """
-    Do what a command does, and hand on what it wrote; returns the exit code.
+    Run a command and flush its output; returns the exit code.
 
     Args:
-        program: That says what is wrong.
-        work: Of the command; returns its exit code, or exits, as help does.
+        program: Name of the program, for errors.
+        work: Runs the command; returns its exit code, or exits, as `--help` does.
     """
-    # Whoever has closed standard output wants none; the interpreter then has no stream for it.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open to the end
+    # If standard output was closed, nobody wants it, and `sys.stdout` is None.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - open until the process ends
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123 - likewise
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # What a terminal has no character for is written as an escape; an arrow would end the command.
+        # Write characters that the encoding lacks as escapes; otherwise an arrow would end the command.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
@@ -116,7 +116,7 @@ def finish(program: str, work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has enough.
+        # The reader has closed the pipe, which is no error.
         _give_up_output()
         return OK
     except OSError as error:
@@ -128,5 +128,5 @@ def finish(program: str, work: Callable[[], int]) -> int:
 
 
 def _give_up_output() -> None:
-    """Send what is still to be written nowhere: the interpreter must not complain at its end."""
+    """Discard the output that is still unwritten, or the interpreter would complain at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,8 +1,8 @@
 """
 `syncer explain`: why a notification was sent, why not, what comes next and when.
 
-With `--records` one notification in its log, its fold and its status, side by side; also if its object
-cannot be read. Where the object was deleted, its log tells what became of it while that is kept.
+With `--records` it shows the log, its fold and the status side by side, also if the object cannot be read.
+A notification whose object was deleted is explained from its log, while that is kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from syncer.rules.merge import Facts, merge
 from syncer.rules.plan import Finish
 from syncer.rules.text import cut, plain
 
-#: Seconds for an answer of a server.
+#: Seconds within which a server must answer.
 _ANSWER: Final = 5.0
 _UID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -53,13 +53,13 @@ async def run(options: argparse.Namespace) -> int:
         return NOT_COMPARED
     if explained.log.problem or explained.blocked:
         return DIFFERENT
-    # What has ended needs no owner.
+    # A finished notification needs no owner.
     known = explained.owner.holder is not None or isinstance(explained.decision, Finish)
     return OK if known else NOT_COMPARED
 
 
 async def find(at: Access, options: argparse.Namespace) -> Known:
-    """Return what is meant: by its name, its uid, its event, or a part of what its object says."""
+    """Find the notification by its name, uid or event, or by a part of its name, subject or event."""
     asker, namespaces = Asker(_ANSWER, strict=True), namespaces_of(at, options)
     key, uid, found = options.object or "", "", None
     if options.event:
@@ -70,17 +70,17 @@ async def find(at: Access, options: argparse.Namespace) -> Known:
     if is_key(key):
         found = await know(at, key, asker, uid=uid)
     if found is None:
-        # A part of a name may be meant; Absent says what there is.
+        # The key may be a part of a name; if several match, Absent lists them.
         found = await know(at, await find_key(at, key, namespaces), asker)
     if found is None:
         raise Absent(f"there is no object {key}")
     if uid not in ("", found.uid):
-        raise Absent(f"{key} is another one by now")
+        raise Absent(f"{key} now names another object")
     return found
 
 
 def _unknown(found: Known) -> LedgerError:
-    """Neither an object nor a log can be shown, and whether there is one is not known."""
+    """Return the error if neither object nor log can be shown, and it is not known whether they exist."""
     text = f"no log has the name {found.key}, or none is read; {'; '.join(found.missing)}"
     refused = found.refused
     if isinstance(refused, Unauthorised):
@@ -94,10 +94,10 @@ def _unknown(found: Known) -> LedgerError:
 def _show_records(options: argparse.Namespace, found: Known) -> int:
     """Show every record of a log, and compare it with its status; returns the exit code."""
     if isinstance(found.refused, ConfigError):
-        # There is no way to the API server.
-        write_remark(f"objects were not asked: {found.refused}")
+        # The API server is not available.
+        write_remark(f"objects were not read: {found.refused}")
         if not found.uid:
-            write_remark(f"there is no log {found.key}")
+            write_remark(f"there is no log for {found.key}")
             return NOT_COMPARED
     write_remark("" if found.unread else found.store.remark)
     if not options.records:
@@ -109,7 +109,7 @@ def _show_records(options: argparse.Namespace, found: Known) -> int:
 
 
 def as_json(found: Known) -> dict[str, Any]:
-    """Return it as one JSON object; the keys are an interface."""
+    """Return the notification as one JSON object; the keys are an interface."""
     request, header = found.request, found.log.header if found.log is not None else None
     return {
         "uid": found.uid,
@@ -171,7 +171,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def as_text(found: Known) -> Iterator[str]:
-    """Yield it as lines for a person; what a creator, a receiver or a colleague wrote is among it."""
+    """Yield the notification as lines for a person, with texts of creators, receivers and operators."""
     yield from (f"{found.key}  uid {found.uid}", "")
     header = found.log.header if found.log is not None else None
     if found.unread:

@@ -1,14 +1,14 @@
 """
 Why a notification was sent, why not, what comes next and when.
 
-Nothing is decided here a second time. The state of each channel comes from the rule that the status uses,
-the next step from the rule that the controller obeys (`syncer.rules.plan.decide`), with the controller's
-inputs: object, fold of the log, due times, resend requests. Two inputs are the controller's alone, the
-circuit breaker of a receiver and its missing credential; both leave a `skip` in the log, which is shown
-with the channel.
+No decision is implemented a second time here. The state of each channel comes from the rule that the status
+uses, the next step from the rule that the controller obeys (`syncer.rules.plan.decide`), with the
+controller's inputs: object, fold of the log, due times, resend requests. Two inputs exist only in the
+controller, the circuit breaker of a receiver and its missing credential; both leave a `skip` in the log,
+which is shown with the channel.
 
-The next step does not happen if no replica checks it, or none may: a log that cannot be read, a
-namespace that is not watched, a shard without an owner. Such a reason takes its place.
+The next step does not happen if no replica checks the notification, or none may: the log cannot be read,
+the namespace is not watched, or the shard has no owner. Such a reason is shown instead of the step.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ from syncer.rules.restore import highest_epoch
 from syncer.rules.text import cut, go_duration, plain
 from syncer.settings import DeliveryRules
 
-#: Who works on it was not looked up.
+#: The owner was not looked up.
 _NOT_LOOKED_UP: Final = Owner()
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What decides whether something is sent."""
+    """The settings and holds that decide whether something is sent."""
 
     delivery: DeliveryRules = field(default_factory=DeliveryRules)
-    #: False where no settings file was given, so that defaults were assumed.
+    #: False if no settings file was given, so that defaults were assumed.
     known: bool = True
-    #: What operators hold, and why that is not known, empty if it is.
+    #: The operators' holds; and why they are not known, empty if they are.
     holds: tuple[Hold, ...] = ()
     holds_problem: str = ""
 
 
 class Silence(NamedTuple):
-    """A time in which one reason held a channel back; `end` is 0 where no record says that it is over."""
+    """A period in which a channel was held back for one reason; `end` is 0 if no record ends it."""
 
     channel: str
     since: int
@@ -82,24 +82,24 @@ class Silence(NamedTuple):
     text: str
 
 
-#: Why something is held back, as the log has it: until when, by whom and why.
+#: The reason for holding something back, as the log has it: until when, by whom and why.
 _HELD: Final = re.compile(
     r"held(?: until (\S+))?((?: by |: ).*?)(?: \(syncer hold end (\S+)\))?", re.DOTALL
 )
 
 
 def silences(records: Sequence[Record], holds: Iterable[Hold] = ()) -> list[Silence]:
-    """Return when the channels of a log were held back, each until the next word of its channel."""
+    """Return when channels were held back, each time until the next skip or intent of the channel."""
     found, enders = [], {h.name: f", ended by {h.ended_by}" for h in holds if h.ended_by}
     for n, one in enumerate(records):
         why, since = str(one.body.get("why", "")), int(one.body.get("at", 0))
         if one.kind is Kind.SKIP and (held := _HELD.fullmatch(why)):
             later = (r for r in records[n + 1 :] if r.kind in (Kind.SKIP, Kind.INTENT))
             end = next((int(r.body.get("at", 0)) for r in later if r.channel == one.channel), 0)
-            # It may have ended by itself long before anybody looked again.
+            # The hold may have ended by itself long before the channel was checked again.
             end = min(end, time_of(held[1])) if held[1] else end
             begin, over = format_time(since, millis=False), format_time(end, millis=False)
-            # What ends one that goes on is said with the next step, as it is by now.
+            # The end of a hold that still applies may have changed; the next step shows the present one.
             span = f"{begin} to {over}" if end else f"since {begin}"
             said = f"held {span}{held[2]}{enders.get(held[3], '')}"
             found.append(Silence(one.channel, since, end, said))
@@ -112,12 +112,12 @@ class ChannelHistory:
     One channel and its attempts.
 
     Attributes:
-        channel_state: Its state, and the rule behind it.
+        channel_state: State of the channel, and the rule behind it.
         attempts: Oldest first, each with the record that opened it, if there is one.
         due: Unix milliseconds of the next attempt, 0 if none is planned.
         skip: Why its last due attempt was not made, empty if it was.
         ordered: Id of the resend request that waits, empty without one.
-        held: When it was held back.
+        held: Periods in which it was held back.
     """
 
     channel_state: ChannelState
@@ -131,10 +131,10 @@ class ChannelHistory:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """
-    What comes next, and how it came to that, channel by channel.
+    The next step for a notification, and how it came to that, channel by channel.
 
-    `rule` is the decision of the rule. `blocked` is why nothing comes although something is due or will be,
-    empty if nothing is blocked; `decision` is then to hold it back for that reason.
+    `rule` is the decision of the rule alone. `blocked` is why nothing is sent although something is due or
+    will be, empty if nothing is blocked. If it is set, `decision` is to withhold for that reason.
     """
 
     request: NotificationRequest
@@ -149,7 +149,7 @@ class Explanation:
     blocked: str = ""
     #: Why the log was not read, empty if it was.
     unread: str = ""
-    #: Where the object was deleted: when its log expires, 0 if it does not. None while there is the object.
+    #: If the object was deleted, when its log expires, 0 if it does not; None while the object exists.
     kept: int | None = None
 
 
@@ -168,16 +168,16 @@ def explain(
     Args:
         request: The object.
         log: Its log as read.
-        rules: What is configured.
+        rules: The settings and holds that apply.
         now: Redis time in milliseconds.
         owner: Who works on it.
-        unread: Why the log was not read, so that `log` is what the status shows; empty if it was.
+        unread: Why the log was not read, so that `log` is made from the status; empty if it was.
     """
     view, status = log.view, request.status
     facts = Facts(request.generation, request.policy, rules.delivery.at_most_once)
     channel_states = channel_states_of(view, status, facts)
     ordered = view.ordered
-    # As after a claim: the waits that the log stores, measured from now.
+    # As after a claim: the waits stored in the log, measured from now.
     waits = {c.name: c.next_retry - now for c in status.channels if c.next_retry}
     due = {c: w / 1000 for c, w in (waits if unread else view.waits(now, ordered)).items()}
     holds = held_channels(
@@ -229,7 +229,7 @@ def explain(
 
 
 def of_deleted(key: str, uid: str, log: ReadLog, *, now: int, ttl: int) -> Explanation:
-    """Return what the log alone tells of a notification that was deleted; `ttl` is in seconds."""
+    """Explain a deleted notification from its log alone; `ttl` is in seconds."""
     meta = dict(zip(("namespace", "name"), key.split("/", 1), strict=True))
     found = explain(parse_object({"metadata": {"uid": uid, **meta}}), log, Rules(), now=now)
     return replace(
@@ -240,7 +240,7 @@ def of_deleted(key: str, uid: str, log: ReadLog, *, now: int, ttl: int) -> Expla
 
 
 def _reasons(request: NotificationRequest, log: ReadLog) -> list[str]:
-    """Return what keeps the controller from sending, by object and log alone; empty if nothing does."""
+    """Return why the controller sends nothing, according to object and log; empty if nothing stops it."""
     condition = true_condition(request.status.conditions, QUARANTINED)
     named, known = highest_epoch(request.status), log.header and log.header.epoch
     foreign = (
@@ -319,25 +319,25 @@ def next_step(found: Explanation) -> str:
 
 
 def _held_back(held: tuple[tuple[str, str], ...]) -> list[str]:
-    """The channels that each hold keeps back, and why."""
+    """Return a text for each reason, with the channels that it keeps back."""
     return [
         f"{', '.join(c for c, why in held if why == reason)} is due and {reason}"
         for reason in dict.fromkeys(reason for _, reason in held)
     ]
 
 
-#: Columns of a subject.
+#: Characters shown of a subject.
 _SUBJECT: Final = 100
-#: Channels that the first sentence tells of.
+#: Channels that the summary describes.
 _TOLD: Final = 3
-#: What is said of a channel where no attempt on record explains its state.
+#: Texts for a channel whose state no recorded attempt explains.
 _UNTRIED: Final = {
-    State.DELIVERED: "Delivered to {}, of which only the count is left",
+    State.DELIVERED: "Delivered to {}; only the count is on record",
     State.NOT_NEEDED: "No fallback to {} was needed",
-    State.SUPERSEDED: "Not sent to {}, since a newer one of its incident was",
+    State.SUPERSEDED: "Not sent to {}: superseded by a newer one of its incident",
     State.STANDBY: "Not sent to {} yet, the fallback",
 }
-#: Milliseconds: no setting allows a longer call.
+#: Milliseconds that a call can take at most; no setting allows a longer one.
 _LONGEST_SEND: Final = 300_000
 _NUMBERS: Final = dict(
     enumerate(("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"))
@@ -346,11 +346,11 @@ _NUMBERS: Final = dict(
 
 def word_of(attempt: Attempt, records: Iterable[Record]) -> str:
     """
-    Return on whose word the result of an attempt stands; empty if its sender has observed it.
+    Return where the result of an attempt comes from; empty if its sender has observed it.
 
     Args:
         attempt: The attempt.
-        records: Of its log; empty if that was not read.
+        records: Records of its log; empty if the log was not read.
     """
     stated = [r for r in records if r.kind.state is attempt.state and r.attempt_id == attempt.id]
     if any(r.kind.value == attempt.state.word for r in stated):
@@ -368,7 +368,7 @@ def asked_by(order: str, records: Iterable[Record]) -> str:
 
 
 def summary(found: Explanation) -> str:
-    """Return what became of it, in one sentence for each of the first channels."""
+    """Return the result so far, in one sentence for each of the first channels."""
     told, more = [_told(h, found) for h in found.channels[:_TOLD]], len(found.channels) - _TOLD
     if not told:
         planned = found.log.view.plan is not None
@@ -382,13 +382,13 @@ def summary(found: Explanation) -> str:
 
 def _told(history: ChannelHistory, found: Explanation) -> str:
     state, attempts, now = history.channel_state, [a for a, _ in history.attempts], found.now
-    # Who says later that it arrived has not seen when.
+    # A success that was recorded later does not show when the message arrived.
     times = [
         f"at {_clock(a.started or a.ended, now)} ({word}: not observed by the sender)"
         if (word := word_of(a, found.log.records)) else f"at {_clock(a.ended, now)}"
         for a in attempts if a.state is AttemptState.SUCCESS
     ]  # fmt: skip
-    # The end of an unknown one may be the time at which the next process found it.
+    # The end of an unknown attempt may be the time at which the next process found it.
     unknown = [
         f"at {_clock(at, now)}" if (at := a.started or (a.duration and a.ended - a.duration))
         else f"before {_clock(a.ended, now)}"
@@ -423,16 +423,16 @@ def _told(history: ChannelHistory, found: Explanation) -> str:
 
 
 def _left(attempt: Attempt, found: Explanation) -> bool:
-    """Whether nobody waits any more for the answer to an open attempt."""
+    """Whether no process waits for the answer to an open attempt any more."""
     header, alone = found.log.header, found.owner.holder == "" or found.kept is not None
     replaced = header and attempt_epoch(attempt.id) != header.epoch
     return bool(alone or replaced) or found.now - attempt.started > _LONGEST_SEND
 
 
 def final(found: Explanation) -> str:
-    """Return why a final phase tells less than the log, empty if it does not."""
+    """Return why a final phase shows less than the log, empty if it does not."""
     status = found.request.status
-    # The time of the end has no fraction of a second.
+    # `completed_at` is in whole seconds.
     late = [
         h.channel_state.channel
         for h in found.channels
@@ -452,7 +452,7 @@ def final(found: Explanation) -> str:
 
 
 def _clock(ms: int, now: int) -> str:
-    """Return a time of day, with its day if that is another one."""
+    """Return a time of day, with the date if it is not today's."""
     day, _, clock = format_time(ms, millis=False).rstrip("Z").partition("T")
     today = format_time(now, millis=False).partition("T")[0]
     return f"{clock} UTC" if day == today else f"{day} {clock} UTC" if day else "an unknown time"
@@ -487,7 +487,7 @@ def as_text(found: Explanation) -> list[str]:
     for history in found.channels:
         out += ["", *_channel(history, found)]
     out += ["", *(f"! {note}" for note in found.notes)] if found.notes else []
-    # What a creator, a receiver or a colleague wrote is among it.
+    # The lines contain texts of creators, receivers and operators.
     return [plain(line) for line in out]
 
 

@@ -1,9 +1,9 @@
 """
 `syncer hold`: send nothing to a receiver, or of a kind, until a given time; `hold list`, `hold end`.
 
-A hold is an object in the controller's namespace (`DeliveryHold`); `kubectl` does the same. What this
-command adds is what nobody sees there: whether a pattern names anything, and how many notifications wait,
-by the rule that the controller obeys.
+A hold is an object in the controller's namespace (`DeliveryHold`), which `kubectl` can place as well. This
+command also shows whether a pattern matches anything, and how many notifications wait, by the rule that the
+controller obeys.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from syncer.rules.plan import withheld
 from syncer.rules.recurrence import current, currently
 from syncer.rules.text import plain
 
-#: Milliseconds: that a hold lasts once it drops; what is added to twice the time that letting go takes.
+#: Milliseconds that a hold still lasts once it drops; milliseconds added to twice the time of a release.
 _DROPPING: Final = 3_600_000
 _MORE: Final = 600_000
-#: Seconds after which every replica obeys what was changed of a hold.
+#: Seconds after which every replica obeys a change of a hold.
 _OBEYED: Final = 5.0
 
 
@@ -60,7 +60,7 @@ async def run(options: argparse.Namespace) -> int:
 
 
 class _Here(NamedTuple):
-    """What a command works with."""
+    """The connections and options of a command."""
 
     at: Access
     holds: DeliveryHolds
@@ -70,14 +70,14 @@ class _Here(NamedTuple):
 @dataclass
 class _Count:
     """
-    What a scan of all notifications has found.
+    The result of a scan of all notifications.
 
     Attributes:
         now: Redis time in milliseconds, or this machine's.
-        scan: With the channels that the routing file has, and the namespaces that are watched.
-        held: How many wait for each hold, by name.
-        walked: All of them were seen, so that the counts mean something.
-        problem: Why not each of them was counted, empty if it was.
+        scan: The scan, with the channels of the routing file and the watched namespaces added.
+        held: Number of notifications that wait for each hold, by the name of the hold.
+        walked: All notifications were listed, so that the counts are valid.
+        problem: Why some notifications were not counted, empty if all were.
     """
 
     now: int
@@ -87,7 +87,7 @@ class _Count:
     problem: str = ""
 
     def of(self, hold: Hold) -> int | None:
-        """How many wait for a hold, None if that is not known."""
+        """Return how many notifications wait for a hold, None if that is not known."""
         return self.held[hold.name] if self.walked else None
 
 
@@ -123,14 +123,14 @@ async def _place(here: _Here) -> int:
         hold = await here.holds.create(name, spec, dry_run=True)
     except Rejected as error:
         raise Refused(f"the API server refuses the hold: {error}") from None
-    # A flood does not wait until all of it is counted: names that the files know need no scan.
+    # In a flood, the hold must not wait for the count: patterns that match configured names need no scan.
     at_once = options.anyway or not unmatched(hold, routed(), watched(here.at))
     if at_once and not options.dry_run:
         hold = await here.holds.create(name, spec)
     others = [h for h in (await here.holds.list())[0] if h.name != hold.name]
     count = await _counted(here, [hold], others)
     strange = unmatched(hold, count.scan.channels, count.scan.namespaces)
-    # What was not counted was not seen either: to hold must be possible in an outage.
+    # An incomplete scan may have missed the names, and placing a hold must be possible in an outage.
     if strange and count.walked and not at_once:
         raise Refused(f"{'; '.join(strange)} (--anyway places the hold all the same)")
     if not (at_once or options.dry_run):
@@ -179,7 +179,7 @@ async def _list(here: _Here) -> int:
 
 
 def columns_of(now: int) -> Columns:
-    """Return the columns of a list of holds, each with how many wait; None if that is not known."""
+    """Return the columns of a table of holds, each with how many wait for it, None if not known."""
 
     def ends(pair: tuple[Hold, int | None]) -> str:
         begins = current(pair[0], now).start
@@ -204,7 +204,7 @@ def columns_of(now: int) -> Columns:
 
 
 def _as_json(hold: Hold, held: int | None, now: int) -> dict[str, Any]:
-    """A hold as one JSON object; the keys are an interface, those of its spec are the object's."""
+    """Return a hold as one JSON object; the keys are an interface, those of the spec as in the object."""
     return {
         "name": hold.name, "inForce": current(hold, now).in_force(now),
         "created": format_time(hold.created),
@@ -237,7 +237,7 @@ async def _end(here: _Here) -> int:
     if options.drop:
         acting = await _stopped(here, acting)
         chosen = [next((a for a in acting if a.name == h.name), h) for h in chosen]
-    # What is younger than the drop goes on, and is not counted; what is dropped waits for no other hold.
+    # Notifications younger than the drop go on and are not counted; dropped ones wait for no other hold.
     counted = [replace(h, drop_before=now) for h in acting] if options.drop else acting
     names = {h.name for h in acting}
     others = [] if options.drop else [h for h in known.values() if h.name not in names]
@@ -259,7 +259,7 @@ async def _end(here: _Here) -> int:
 
 
 async def _stopped(here: _Here, holds: list[Hold]) -> list[Hold]:
-    """Have holds with a rate let nothing more go, so that what is counted is what is dropped."""
+    """Stop the release by holds with a rate, so that the count is what will be dropped."""
     going = {h.name for h in holds if h.rate}
     if not going or here.options.dry_run:
         return holds
@@ -275,7 +275,7 @@ async def _stopped(here: _Here, holds: list[Hold]) -> list[Hold]:
 
 
 async def _patch(here: _Here, hold: Hold, spec: dict[str, Any]) -> None:
-    """Change a hold, unless another person has done so since it was read: its condition may change."""
+    """Change a hold, unless a person has changed it since it was read; its condition may have changed."""
     for again in (True, False):
         meta = {"resourceVersion": hold.resource_version}
         try:
@@ -294,7 +294,7 @@ async def _patch(here: _Here, hold: Hold, spec: dict[str, Any]) -> None:
 
 
 def _ending(here: _Here, hold: Hold, held: int | None, now: int) -> tuple[dict[str, Any], str]:
-    """What is changed of a hold to end it, and in words."""
+    """Return the change of the spec that ends a hold, and the same in words."""
     if here.options.drop:
         end = format_time(now + _DROPPING)
         spec = {"rate": None, "dropBefore": format_time(now), "until": end}
@@ -332,14 +332,14 @@ async def _counted(
     here: _Here, holds: Sequence[Hold], others: Sequence[Hold] | None = None
 ) -> _Count:
     """
-    Count the notifications with a due attempt that each hold keeps back; one may wait for two.
+    Count the notifications with a due attempt that each hold keeps back; one may wait for two holds.
 
-    With `others`, what those or an object's annotation keep back in any case does not count.
+    With `others`, attempts that those or an object's annotation keep back in any case do not count.
     """
     at, unread = here.at, 0
     found = _Count(await _now(at), Scan(channels=routed(), namespaces=set(watched(at))))
     try:
-        # What is dropped is counted as what is held: by the rule it would be over already.
+        # Count dropped notifications as held ones; by the rule, they would be given up already.
         rules = Rules(
             at.settings.delivery, holds=tuple(replace(hold, drop_before=0) for hold in holds)
         )
@@ -364,7 +364,7 @@ async def _counted(
 def _take(
     found: _Count, joined: Joined, holds: Sequence[Hold], rules: Rules, beside: Rules | None
 ) -> None:
-    """Count a notification for the holds that keep a due channel of it."""
+    """Count a notification for each hold that keeps back one of its due channels."""
     request, log = joined.request, read_log(joined.elements)
     if request is not None:
         found.scan.channels.update(log.view.plan.channels if log.view.plan is not None else ())

@@ -1,13 +1,14 @@
 """
-Which installation a store belongs to: checked before a command believes it or writes to it.
+Which installation a store belongs to; checked before a command relies on the store or writes to it.
 
-The store metadata under `<prefix>:meta` names format and installation, and an installation is the uid of a
-Lease. So a store of this cluster names a Lease that exists, with that uid. Without this check, the address
-of another cluster's Redis, or of an empty one, would show a thousand lost logs, or have them restored.
+The store metadata under `<prefix>:meta` names format and installation, and the id of an installation
+includes the uid of its Lease. So a store of this cluster names a Lease that exists with that uid. Without
+this check, the address of another cluster's Redis, or of an empty one, would make every log appear lost, or
+have it restored.
 
-A store without metadata has not been used by a controller under this prefix. The controller would take it;
-a command has nothing there to read, and only `verify --repair --moved` something to write. Where the Lease
-may not be read, the store is unchecked, and the command says so.
+A store without metadata has not been used by a controller under this prefix. The controller would take it
+over; a command has nothing to read there, and only `verify --repair --moved` may write to it. If the Lease
+cannot be read, the store is unchecked, and the command says so.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from syncer.settings import own_namespace
 from syncer.sharding.view import LABEL
 from syncer.yamlfile import read_file
 
-#: Seconds for whose a store is: a hung API server is not to keep back what Redis says.
+#: Seconds to check the owner of a store: a hung API server must not hold up the answer from Redis.
 _ANSWER: Final = 2.0
 
 
 class StoreState(StrEnum):
-    """The result of the check; a store of another installation is an error instead."""
+    """The result of the check; a store of another installation raises an error instead."""
 
     OURS = "ours"
     NEW = "new"
@@ -52,14 +53,14 @@ class StoreState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Store:
     """
-    A store, checked.
+    The result of checking a store.
 
     Attributes:
-        text: What that means, empty for `OURS`.
-        home: Namespace of the installation that the store names, empty without one.
-        lease: Name of the installation, likewise.
+        text: Explanation of the state, empty for `OURS`.
+        home: Namespace of the installation that the store names, empty if it names none.
+        lease: Name of that installation, empty if the store names none.
         map: The Lease of the installation, None if it was not read.
-        error: Why it could not be read, None if it was not asked for.
+        error: Why the Lease could not be read, None if no read has failed.
     """
 
     state: StoreState
@@ -83,16 +84,16 @@ def home_from_environment() -> str:
 
 async def check_store(at: Access, *, home: str = "") -> Store:
     """
-    Determine the installation of a store; `home` is the controller's namespace if that is known.
+    Determine the installation of a store; `home` is the controller's namespace, empty if not known.
 
     Raises:
-        ConfigError: it belongs to an installation that is not this cluster's, or not the configured one,
-            or has another format.
+        ConfigError: the store belongs to an installation that is not this cluster's or not the configured
+            one, or has another format.
         PortError: Redis does not answer.
     """
     client = at.client
     meta: bytes | None = await client.command("GET", client.meta_key)
-    # Format first: what another version has written cannot be compared.
+    # Check the format first: metadata that another version has written cannot be compared.
     store_of(meta, prefix=client.prefix, installation="")
     named = parse_meta(meta).get("installation", "")
     if not named:
@@ -108,7 +109,7 @@ async def check_store(at: Access, *, home: str = "") -> Store:
     expected = at.settings.sharding.lease_name if at.configured else name
     wanted = f"{home or namespace}/{expected}"
     if place != wanted:
-        # As the controller of that name would find it.
+        # Raise the error that the controller of that name would raise.
         store_of(meta, prefix=client.prefix, installation=wanted)
     if at.kube is None:
         return Store(
@@ -130,16 +131,17 @@ async def check_store(at: Access, *, home: str = "") -> Store:
 
 async def trusted_store(at: Access, *, writes: bool = False, new: bool = False) -> Store:
     """
-    Check a store before anything in it is believed or written, and report what limits the answer.
+    Check a store before it is relied on or written to, and remark on any limits of the answer.
 
     Args:
         at: Open connections.
-        writes: Something is to be written: then the store must be checked.
-        new: A store that no controller has used is good enough.
+        writes: The command writes, so that an unchecked store is refused.
+        new: A store that no controller has used is accepted.
 
     Raises:
-        ConfigError: it belongs to another installation, or is not known well enough for the command.
-        PortError: Redis does not answer; or the API server does not, and something is to be written.
+        ConfigError: the store belongs to another installation, or too little is known about it for the
+            command.
+        PortError: Redis does not answer; or the API server does not, and the command writes.
     """
     found = await check_store(at, home=home_from_environment())
     if found.state is StoreState.NEW and not new:
@@ -155,16 +157,16 @@ async def read_map(
     kube: KubeClient, namespace: str, name: str, *, timeout: float = 5.0
 ) -> LeaseRecord | None:
     """
-    Read the Lease of an installation, None if there is none.
+    Read the map Lease of an installation, None if there is none.
 
     Args:
         kube: The API server.
-        namespace: Of the Lease.
-        name: Of the installation.
-        timeout: Seconds.
+        namespace: Namespace of the Lease.
+        name: Name of the installation.
+        timeout: Seconds to wait for the answer.
 
     Raises:
-        PortError: it could not be read.
+        PortError: the Lease could not be read.
     """
     try:
         return await Leases(kube, namespace, (LABEL, name)).get(f"{name}-map", timeout=timeout)
@@ -173,12 +175,12 @@ async def read_map(
 
 
 def controller_namespace() -> str:
-    """Return the controller's own namespace, as its pod has it; empty elsewhere."""
+    """Return the controller's own namespace as its pod knows it; empty outside of a pod."""
     return home_from_environment() or own_namespace()
 
 
 def watched(at: Access) -> tuple[str, ...]:
-    """Return the namespaces that the settings file has the controller watch; empty for all."""
+    """Return the namespaces that the controller watches according to the settings file; empty for all."""
     named = at.settings.controller.namespaces
     if named == "*" or not at.configured:
         return ()
@@ -187,7 +189,7 @@ def watched(at: Access) -> tuple[str, ...]:
 
 
 def routed() -> set[str]:
-    """Return the channels that the routing file has, where this runs in a pod that has it."""
+    """Return the channels in the routing file, if the command runs in a pod that has the file."""
     path = os.environ.get("ROUTING_CONFIG_PATH", "")
     try:
         receivers = read_file(path).values.get("receivers") if path else None
@@ -206,8 +208,8 @@ def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, ...]:
     """
     Return the namespaces to look at; empty for all.
 
-    Those that were named, else those that the settings file has the controller watch: an account that
-    may see these often may see no others.
+    These are the named ones, else those that the controller watches according to the settings file: an
+    account that may read those often may not read any others.
     """
     named = getattr(options, "namespace", None) or ()
     return tuple(named) if named or getattr(options, "all_namespaces", False) else watched(at)
@@ -215,15 +217,15 @@ def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, ...]:
 
 async def check_names(at: Access, options: argparse.Namespace, scan: Scan) -> None:
     """
-    Refuse patterns of receivers that nothing known matches, as `hold` does; remark on such a namespace.
+    Refuse receiver patterns that match nothing known, as `hold` does; only remark on unknown namespaces.
 
     Args:
         at: Open connections.
-        options: Of the command: `receiver`, `namespace`.
-        scan: What was seen. Unless that was everything, the rest is looked at before anything is refused.
+        options: Options of the command: `receiver`, `namespace`.
+        scan: The names seen so far. Unless the scan was complete, the rest is scanned before a refusal.
 
     Raises:
-        Refused: no receiver is named so.
+        Refused: a pattern matches no receiver.
     """
     asked = Hold(
         "", "", 0, 0, "", "", receivers=tuple(options.receiver or ()),
@@ -231,7 +233,7 @@ async def check_names(at: Access, options: argparse.Namespace, scan: Scan) -> No
     )  # fmt: skip
     strange = unmatched(asked, scan.channels | routed(), scan.namespaces.union(watched(at)))
     if strange and not (scan.objects and namespaces_of(at, options) == watched(at)):
-        # What may not be looked at may be there.
+        # If the rest cannot be scanned, the names may exist there.
         strange = ()
         with suppress(LedgerError, TimeoutError):
             async for _ in walk(at, watched(at), scan):
@@ -243,7 +245,7 @@ async def check_names(at: Access, options: argparse.Namespace, scan: Scan) -> No
 
 
 async def holds_at(at: Access) -> DeliveryHolds:
-    """Return the calls on the holds; ConfigError if it is not known where they are."""
+    """Return the client for the holds; ConfigError if it is not known where they are."""
     if at.kube is None:
         raise ConfigError(f"this needs the API server: {at.problem}")
     home = home_from_environment()
@@ -262,7 +264,7 @@ async def holds_at(at: Access) -> DeliveryHolds:
 
 
 async def read_holds(at: Access) -> tuple[tuple[Hold, ...], str]:
-    """Read the holds, none where the kind is absent; and why they cannot be read."""
+    """Read the holds, none if the kind is not installed; and why they cannot be read, empty if they can."""
     try:
         holds = await holds_at(at)
         if not await holds.served():

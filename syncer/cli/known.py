@@ -1,4 +1,4 @@
-"""One notification: by its name, a part of it, or what the gateway made it of."""
+"""Finds and reads one notification: by its name, by a part of the name, or by its event."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.text import plain
 from syncer.settings import LABEL
 
-#: Seconds for an object.
+#: Seconds to read an object.
 _ANSWER: Final = 5.0
-#: Notifications that are named where several may be meant.
+#: Notifications that are listed if a search finds several.
 _NAMED: Final = 10
 
 
 def is_key(key: str) -> bool:
-    """Whether something that is looked for has the form `namespace/…`; subjects and events have others."""
+    """Whether a search text has the form `namespace/…`; subjects and events have other forms."""
     namespace, slash, name = key.partition("/")
     return bool(slash and "/" not in name and LABEL.fullmatch(namespace))
 
@@ -56,8 +56,8 @@ def namespace_and_name(key: str, hint: str = "") -> tuple[str, str]:
     Split the key of an object; `hint` says how to find one.
 
     Raises:
-        ConfigError: it is not `namespace/name`. What stands behind another slash would be taken for a
-            subresource by the API server.
+        ConfigError: the key is not `namespace/name`. The API server would take anything after a second
+            slash for a subresource.
     """
     namespace, _, name = key.partition("/")
     if not (namespace and name) or "/" in name:
@@ -67,17 +67,17 @@ def namespace_and_name(key: str, hint: str = "") -> tuple[str, str]:
 
 async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
     """
-    Return `namespace/name` of the object that alone has this part in its name.
+    Return `namespace/name` of the only object whose name contains a text.
 
-    Where no name has it, its subject or its event counts, in upper or lower case.
+    If no name contains it, subjects and events are searched, ignoring case.
 
     Args:
         at: Open connections.
-        key: A part of the name, or `namespace/` and a part of it. Subjects have slashes, too.
-        namespaces: Where to look for it; empty for all.
+        key: A part of the name, or `namespace/` and a part of the name. Subjects may contain slashes, too.
+        namespaces: Namespaces to search; empty for all.
 
     Raises:
-        Absent: there is none, or several; the newest of these are named.
+        Absent: no object matches, or several do; the newest of those are listed.
         PortError: the API server does not answer, or refuses.
     """
     namespace, _, part = key.partition("/") if is_key(key) else ("", "", key)
@@ -107,15 +107,15 @@ async def find_key(at: Access, key: str, namespaces: Sequence[str]) -> str:
 
 async def find_event(at: Access, event: str, namespaces: Sequence[str]) -> str:
     """
-    Return `namespace/name` of the newest notification whose event has this part.
+    Return `namespace/name` of the newest notification whose event contains a text.
 
     Args:
         at: Open connections.
-        event: In the words of its sender.
-        namespaces: Only these; empty for all.
+        event: The text, in the words of the event's sender.
+        namespaces: Namespaces to search; empty for all.
 
     Raises:
-        Absent: there is none.
+        Absent: no notification matches.
         PortError: the API server does not answer, or refuses.
     """
     found = [
@@ -136,7 +136,7 @@ async def read_request(at: Access, key: str) -> NotificationRequest:
     Read an object.
 
     Raises:
-        ConfigError: the key is not `namespace/name`, or there is no way to the API server.
+        ConfigError: the key is not `namespace/name`, or the API server is not available.
         Absent: there is no such object.
         PortError: the API server does not answer, or refuses.
     """
@@ -154,35 +154,36 @@ T = TypeVar("T")
 
 REDIS: Final = "Redis"
 API: Final = "the API server"
-#: Seconds until a server that was silent is asked again.
+#: Seconds until a server that has not answered is asked again.
 _REST: Final = 5.0
 
 
 class Missing(LedgerError):
-    """A sentence that says what could not be read, and why."""
+    """Something could not be read; the text is a sentence that says what, and why."""
 
 
 class Asker:
     """
-    Asks servers, each within some seconds; one that was silent is not asked again for a while.
+    Asks servers within a time limit; a server that has not answered is not asked again for a while.
 
-    A `strict` one hides silence alone: what a server refuses, and a store that is not ours, stay errors.
+    A `strict` one raises `Missing` only for missing answers: a refusal by a server, and a store that is not
+    ours, stay errors.
     """
 
     def __init__(self, seconds: float, *, strict: bool = False) -> None:
-        """Nobody was silent yet."""
+        """Begin with every server considered reachable; each has `seconds` to answer."""
         self._seconds = seconds
         self._strict = strict
         self._silent: dict[str, tuple[float, str]] = {}
 
     async def ask(self, server: str, call: Callable[[], Awaitable[T]], *, walks: bool = False) -> T:
         """
-        Ask a server. Where a call `walks`, it asks for much: that it takes long says nothing of the server.
+        Ask a server. A call that `walks` reads a lot, so its timeout does not count against the server.
 
         Raises:
-            Missing: it does not answer; or refuses, or is not the one that it should be.
-            Gone: what was asked for is not there.
-            ContractError: what came back cannot be read.
+            Missing: the server does not answer; unless strict, also if it refuses or is the wrong one.
+            Gone: the requested object does not exist.
+            ContractError: the answer cannot be read.
         """
         until, text = self._silent.get(server, (0.0, ""))
         if time.monotonic() < until:
@@ -198,7 +199,7 @@ class Asker:
             if isinstance(error, ConfigError):
                 raise Missing(str(error)) from None
             reason = (str(error) and reason_of(error)) or f"no answer within {self._seconds:g} s"
-            # A command says it where it is clear which server is meant.
+            # Commands show the text where it is clear which server is meant.
             text = reason if self._strict else f"{server} could not be reached ({reason})"
             if not (walks and isinstance(error, TimeoutError)):
                 self._silent[server] = (time.monotonic() + _REST, text)
@@ -210,7 +211,7 @@ class Asker:
 @dataclass(frozen=True, slots=True)
 class Known:
     """
-    Everything that is known of one notification.
+    Everything that is known about one notification.
 
     Attributes:
         key: `namespace/name`.
@@ -220,10 +221,11 @@ class Known:
         lines: Every record, readable or not.
         ttl: Seconds until the log expires; -1 never, -2 no log.
         store: The store, as far as it could be checked.
-        explanation: By the status alone where the log could not be read; None without the object.
-        findings: Where log and object disagree, as `verify` says it.
+        explanation: The explanation, from the status alone if the log could not be read; None without the
+            object.
+        findings: Disagreements of log and object, as `verify` reports them.
         now: Unix milliseconds.
-        refused: Why the object could not be read, if that is no silence.
+        refused: The refusal or configuration error that kept the object from being read, else None.
     """
 
     key: str
@@ -243,7 +245,7 @@ class Known:
 
     @property
     def missing(self) -> list[str]:
-        """What could not be read; sentences."""
+        """Sentences about what could not be read."""
         unread = f"the object could not be read: {self.object_problem}"
         return [
             *([unread] if self.object_problem and not self.gone else []),
@@ -278,7 +280,7 @@ async def find_uid(log: RedisLog, key: str) -> str:
     async for uids in log.scan():
         for uid, head in zip(uids, await log.read_headers(uids), strict=True):
             if head.header is not None and head.header.object == key:
-                # A log without an expiry belongs to an object that lives.
+                # A log without an expiry belongs to an object that still exists.
                 found.append((head.ttl if head.ttl >= 0 else 1 << 40, uid))
     return max(found)[1] if found else ""
 
@@ -292,13 +294,13 @@ async def know(
     Args:
         at: Open connections.
         key: `namespace/name`.
-        asker: Asks the servers.
-        uid: Of the object, empty if that is not known.
+        asker: Calls the servers.
+        uid: Uid of the object, empty if that is not known.
         home: Namespace of the controller, empty if that is not known.
 
     Raises:
-        ConfigError: the key is not `namespace/name`; or as of the asker.
-        PortError: as of the asker.
+        ConfigError: the key is not `namespace/name`; or see the asker.
+        PortError: see the asker.
     """
     namespace, name = namespace_and_name(key)
     home, unread, problem, gone = home or home_from_environment(), "", "", False
@@ -350,7 +352,7 @@ async def know(
 async def _around(
     at: Access, request: NotificationRequest, asker: Asker, store: Store, home: str
 ) -> tuple[Owner, Rules]:
-    """Return who works on a notification, and what is configured and held."""
+    """Return who works on a notification, and the settings and holds that apply."""
     rules = Rules(at.settings.delivery, at.configured)
     namespace, uid = request.namespace, request.uid
     try:

@@ -3,11 +3,11 @@ Show what was sent, why not, and what comes next; hold, resend, repair. It never
 
 It reads, appends facts to logs and wakes their owners; it never claims a log.
 
-The first of these that is there says where to look: `--config` (the controller's own settings file),
-`--redis-url`, the settings file of the pod that this runs in, `$REDIS_URL`. Exit codes are those of
+The first of these that exists says where to look: `--config` (the controller's own settings file),
+`--redis-url`, the settings file of the pod that the command runs in, `$REDIS_URL`. The exit codes are in
 `syncer.cli.exits`.
 
-A command is one module, which is imported when the command runs: that keeps `--help` quick.
+Each command is a module, which is imported only when the command runs; this keeps `--help` fast.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     import logging
 
     if options.command != "web":
-        # What their readers need to know, the commands say themselves.
+        # The commands report what their readers need to know, so log lines are discarded.
         logging.getLogger("ledger").addHandler(logging.NullHandler())
     return asyncio.run(_run(options))
 

@@ -2,7 +2,7 @@
 Output: tables for people, JSON lines for programs.
 
 Answers go to standard output, everything else to standard error. Texts from objects and receivers are
-shown without control characters. Columns are as wide as what is in them; a terminal wraps what is longer.
+shown without control characters. Columns are as wide as their contents; a terminal wraps longer lines.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from syncer.rules.text import escaped_json, plain
 
 
 def columns(text: str) -> int:
-    """Return how many columns a text takes on a terminal."""
+    """Return how many columns a text occupies on a terminal."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text
@@ -29,12 +29,12 @@ def table(
     rows: Iterable[Sequence[str]], *, indent: str = "", widths: dict[int, int] | None = None
 ) -> list[str]:
     """
-    Return rows as aligned lines; the first one is the head.
+    Return rows as aligned lines; the first row is the header.
 
     Args:
         rows: Cells.
-        indent: Stands before each line.
-        widths: Of the columns at least, by their numbers; kept up to date.
+        indent: Text before each line.
+        widths: Minimum width of each column, by its number; updated in place.
     """
     cells = [[plain(cell) for cell in row] for row in rows]
     widths = {} if widths is None else widths
@@ -46,12 +46,12 @@ def table(
     ]
 
 
-#: What is shown of an item in each column, by the column's name.
+#: The function that returns an item's text for a column, by the column's name.
 Columns = Mapping[str, Callable[[Any], str]]
 
 
 class Table:
-    """Items as a table that is written page by page, or as JSON; a column widens where a page needs it."""
+    """Writes items page by page, as a table or as JSON; a column widens when a page needs it."""
 
     def __init__(
         self,
@@ -61,12 +61,12 @@ class Table:
         as_json: Callable[[Any], Any] = lambda item: item.as_json(),
     ) -> None:
         """
-        Begin with the head, which comes with the first page.
+        Prepare; the header is written with the first page.
 
         Args:
-            columns: Of the table.
+            columns: Columns of the table.
             json: Write each item as JSON instead.
-            as_json: Makes the document of an item.
+            as_json: Returns the JSON document of an item.
         """
         self._columns = columns
         self._as_json = as_json if json else None
@@ -74,7 +74,7 @@ class Table:
         self._head = [list(columns)]
 
     def write(self, items: Sequence[Any]) -> None:
-        """Write one page at once, also into a pipe."""
+        """Write one page, and flush it so that a pipe gets it at once."""
         if self._as_json is not None:
             for item in items:
                 write_json(self._as_json(item))
@@ -99,7 +99,7 @@ def write_json(document: Any) -> None:
 
 
 def write_answer(document: Any, lines: Iterable[str], *, as_json: bool) -> None:
-    """Write a part of an answer in one of its two forms."""
+    """Write a part of an answer, as JSON or as lines."""
     if as_json:
         write_json(document)
     else:
@@ -113,7 +113,7 @@ def write_remark(text: str, program: str = "syncer") -> None:
 
 
 def in_words(ms: int) -> str:
-    """Format a span of time as a person says it: `42 seconds`, `1 hour`, `119 minutes`."""
+    """Format a span of time as a person would say it: `42 seconds`, `1 hour`, `119 minutes`."""
     seconds = max(0, ms) // 1000
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
         if seconds == size or seconds >= 2 * size:
@@ -130,7 +130,7 @@ def age(ms: int) -> str:
     return f"{seconds}s"
 
 
-#: What only the developers of the replaced controller understand; the record keeps their words.
+#: Errors that only the developers of the replaced controller understand; the record keeps the original.
 _PLAIN: Final = (
     (re.compile(r".*RegisterChannel\(\).*", re.DOTALL),
      "this kind of channel is switched off in the controller's settings (`delivery`)"),
@@ -139,7 +139,7 @@ _PLAIN: Final = (
 
 
 def translated(error: str) -> str:
-    """Return an error in words of this product."""
+    """Return an error in the words of this product."""
     for pattern, text in _PLAIN:
         error = pattern.sub(text, error)
     return error

@@ -1,9 +1,9 @@
 """
 Who works on a notification: whether its namespace is watched, and who owns its shard.
 
-The two most common reasons why nothing is sent are that the controller watches other namespaces, or that
-none runs. The settings file shows the first, the Leases of the installation that the store names show the
-second. What cannot be found out is reported with the reason; it is never taken for an answer.
+The two most common reasons why nothing is sent are that the controller watches other namespaces, or that no
+controller runs. The settings file shows the first; the Leases of the installation that the store names show
+the second. Facts that cannot be determined are reported with the reason, and never treated as an answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from syncer.rules.shards import Sharding
 from syncer.sharding.view import LABEL, PROBLEM, SHARDS, session_name, session_of
 
 _TIMEOUT: Final = 5.0
-#: Seconds of silence of a session, at least, after which its replica counts as gone.
+#: Minimum seconds without a renewal of a session after which its replica counts as gone.
 _RENEWED: Final = 10.0
 
 
@@ -41,11 +41,11 @@ class Owner:
     Attributes:
         watched: Whether its namespace is watched, None if that is not known.
         shard: Its shard, -1 if that is not known.
-        holder: Who holds the shard's Lease, empty if no replica does, None if that is not known.
-        idle: Why the holder opens no attempt now, as its session says; empty if it does.
-        note: What the Lease says of attempts that are journaled, None if it says nothing.
-        unread: What could not be found out, and why; each a sentence.
-        missing: Why no controller can have worked on it, empty if one may have.
+        holder: The replica that holds the shard's Lease, empty if none does, None if that is not known.
+        idle: Why the holder opens no attempts now, according to its session; empty if it does.
+        note: The note in the Lease that attempts are journaled, None if there is none.
+        unread: Sentences about what could not be determined, and why.
+        missing: Why no controller can have worked on the notification, empty if one may have.
     """
 
     watched: bool | None = None
@@ -58,7 +58,7 @@ class Owner:
 
     @property
     def problem(self) -> str:
-        """Why no replica works on it, empty if one does, or if that is not known."""
+        """Why no replica works on the notification, empty if one does, or if that is not known."""
         if self.watched is False:
             return "its namespace is not among those that the controller watches"
         if self.missing:
@@ -70,13 +70,13 @@ class Owner:
 
 async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home: str) -> Owner:
     """
-    Find out who works on a notification; never raises for what the API server answers.
+    Find out who works on a notification; never raises, whatever the API server answers.
 
     Args:
         at: Open connections.
         store: The store, checked.
-        namespace: Of the notification.
-        uid: Of the notification.
+        namespace: Namespace of the notification.
+        uid: Uid of the notification.
         home: Namespace of the controller, empty if that is not known.
     """
     named, unread = at.settings.controller.namespaces if at.configured else "", list[str]()
@@ -108,22 +108,22 @@ async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home
 
 
 def sharding_of(lease: LeaseRecord | None) -> Sharding | None:
-    """Return how an installation is divided, by the Lease of its map; None if that does not say."""
+    """Return how an installation is divided into shards, from its map Lease; None if that does not say."""
     return Sharding.read(lease.annotation(SHARDS)) if lease is not None else None
 
 
 async def read_shard(kube: KubeClient, namespace: str, installation: str, shard: int) -> Owner:
     """
-    Read who holds a shard, and what its Lease says of attempts that are journaled; no more than that.
+    Read the holder of a shard, and the journal note in its Lease; no other field of the result is set.
 
     Args:
         kube: The API server.
-        namespace: Of the Lease.
-        installation: First part of its name.
+        namespace: Namespace of the Lease.
+        installation: Name of the installation, the first part of the Lease's name.
         shard: Number of the shard.
 
     Raises:
-        PortError: its Lease, or the session of its holder, could not be read.
+        PortError: the shard's Lease, or the session of its holder, could not be read.
     """
     leases = Leases(kube, namespace, (LABEL, installation))
     try:
@@ -132,7 +132,7 @@ async def read_shard(kube: KubeClient, namespace: str, installation: str, shard:
         return Owner(holder="")
     note = parse_note(lease.annotation(NOTE))
     if note is not None and note.kept != lease.transitions:
-        # The latest acquisition did not keep it.
+        # The latest acquisition did not keep the note, so it does not count.
         note = None
     if not (uid := session_of(lease)):
         return Owner(holder="", note=note)
@@ -146,10 +146,10 @@ async def read_shard(kube: KubeClient, namespace: str, installation: str, shard:
 
 def holder_of(lease: LeaseRecord, *, now: float) -> str:
     """
-    Return who holds a session by the times in it, empty if it has run out.
+    Return the holder of a session, empty if the session has expired according to its own times.
 
-    `now` is in Unix seconds. A session is renewed every few seconds, so that a replica which is gone shows
-    soon; this clock may differ from the replica's by some seconds.
+    `now` is in Unix seconds. A session is renewed every few seconds, so a dead replica shows soon; the
+    local clock may differ from the replica's by some seconds.
     """
     lasts = max(_RENEWED, lease.duration / 2)
     return lease.holder if now - parse_time(lease.renew_time) / 1000 < lasts else ""
@@ -157,7 +157,7 @@ def holder_of(lease: LeaseRecord, *, now: float) -> str:
 
 async def store_without_redis(at: Access, *, home: str, reason: str) -> Store:
     """
-    Return what the settings or their defaults say of the installation, because its store cannot be read.
+    Return the installation that the settings or their defaults name, because the store cannot be read.
 
     Args:
         at: Open connections.
@@ -177,7 +177,7 @@ async def store_without_redis(at: Access, *, home: str, reason: str) -> Store:
 
 
 def log_by_status(request: NotificationRequest) -> ReadLog:
-    """Return what the status shows as if it had been read from the log: no records, and no header."""
+    """Return the content of the status in the form of a log without records and header."""
     view = LogView()
     for shown in request.status.attempts:
         view.learn(shown)
@@ -186,7 +186,7 @@ def log_by_status(request: NotificationRequest) -> ReadLog:
 
 
 def held_back(request: NotificationRequest, owner: Owner) -> str:
-    """Return why nothing comes before Redis is back, empty if attempts go on without it."""
+    """Return why nothing is sent until Redis is back, empty if attempts go on without it."""
     if owner.note is None:
         if owner.holder is None:
             return "Redis does not answer, and whether attempts are journaled is not known"

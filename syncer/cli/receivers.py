@@ -175,7 +175,9 @@ async def run(options: argparse.Namespace) -> int:
             await read_skips(at, counts)
         except SILENT as error:
             silent = reason_of(error)
-            write_remark(f"logs are not read, so why nothing is tried is not known: {silent}")
+            write_remark(
+                f"logs could not be read, so the reasons why attempts wait are missing: {silent}"
+            )
     Table(columns_of(now), json=options.json).write(counts.worst_first)
     if len(counts.receivers) >= MOST:
         write_remark(f"only {MOST} receivers are counted")

@@ -2,14 +2,15 @@
 Records that an operator adds: manual resolutions (`resolve`) and resend requests (`resend`).
 
 Both are records like any other, appended under the guards of the log and never under a claim; the owner
-is woken and acts upon them. What is refused is refused before anything is written, with the reason:
+is woken and acts upon them. A refusal comes before anything is written, and gives the reason:
 
-- a manual resolution may raise what is known of an attempt and never lowers it. The log may have moved on
-  when it arrives, so its script checks the same once more, and the operator is shown what is on record;
-- a resend request is for a channel that has ended without a success. One with attempts left is tried
-  without it, unless the controller doubts the status. One that was delivered cannot be sent again under
+- a manual resolution may raise the recorded state of an attempt and never lowers it. The log may have
+  changed by the time it arrives, so its script checks the same once more, and the operator is shown the
+  state on record;
+- a resend request is for a channel that has ended without a success. A channel with attempts left is tried
+  without a request, unless the controller doubts the status. A delivered channel cannot be sent again under
   this notification: the log refuses an attempt after a success for any caller, and the promise of no
-  needless repeat rests on that.
+  needless repeat depends on that.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from syncer.rules.text import cut, plain
 
 #: Stands for every attempt whose result is not known.
 EVERY: Final = "all"
-#: Bytes of a reason; more does not help a reader.
+#: Longest reason, in bytes; more does not help a reader.
 MAX_REASON: Final = 256
 
 
@@ -53,7 +54,7 @@ class ManualRecord(NamedTuple):
 
     record: Record
     text: str
-    #: What the log has to begin with: another one may lack deliveries. None if any will do.
+    #: History that the log must begin with: another log may lack deliveries. None if any log will do.
     read: History | None = None
 
 
@@ -79,20 +80,20 @@ def resolutions(
     reason: str,
 ) -> tuple[ManualRecord, ...]:
     """
-    Return the records that state what became of attempts.
+    Return the records that state the results of attempts.
 
     Args:
         log: The log as read.
-        attempt: Id of the attempt, or EVERY whose result is not known; empty for the only one.
+        attempt: Id of the attempt, or EVERY for each with an unknown result; empty for the only one.
         channel: Patterns of channels, or of receivers; empty for all.
         delivered: Whether they were delivered.
-        even_open: Attempts that may still be on the wire, too.
+        even_open: Include attempts that may still be on the wire.
         at: Redis time in milliseconds.
         by: Name of the operator.
-        reason: How that is known.
+        reason: How the result is known.
 
     Raises:
-        Refused: there is no attempt that could be resolved so.
+        Refused: no attempt can be resolved this way.
     """
     _legible(log)
     view = log.view
@@ -114,15 +115,15 @@ def resolutions(
             f"{listed}"
         )
     if not chosen:
-        where = f"on {', '.join(channel)}" if channel else "of it"
+        where = f"on {', '.join(channel)}" if channel else "of this notification"
         tried = ", ".join(dict.fromkeys(a.channel for a in view.attempts.values())) or "none"
-        raise Refused(f"nothing {where} is unknown now; channels with attempts: {tried}")
+        raise Refused(f"no attempt {where} has an unknown result; channels with attempts: {tried}")
     target = AttemptState.SUCCESS if delivered else AttemptState.FAILED
     for one in chosen:
         if one.open and not even_open:
             raise Refused(
-                f"attempt {one.id} is open: its owner records what becomes of it, or settles it as"
-                " unknown; --even-open resolves it all the same"
+                f"attempt {one.id} is open: its owner will record its result, or that it is unknown;"
+                " --even-open resolves it now"
             )
         if one.state >= target:
             raise Refused(f"attempt {one.id} is recorded as {one.state.word}, which stands")
@@ -164,13 +165,13 @@ def resend_requests(
     _legible(log)
     view, status = log.view, request.status
     by_log = doubted(status.conditions)
-    # What made a log anew after its time has not brought back what it held.
+    # A log that was created again after its expiry lacks the earlier records.
     if log.header is None or (not (by_log or view.whole) and lacking(view, status)):
         raise Refused(
             "its log is gone, so an earlier delivery cannot be ruled out; create a new notification"
         )
     if by_log:
-        # What the log does not say is what the request overrules.
+        # The request overrules whatever the status says beyond the log.
         status = Status(phase=status.phase)
     facts = Facts(request.generation, request.policy, at_most_once)
     channel_states = {s.channel: s for s in channel_states_of(view, status, facts)}
@@ -200,12 +201,12 @@ def resend_requests(
         and s.channel not in waiting
     )
     if by_log and view.plan is None:
-        # The channels are yet to be chosen.
+        # The channels are not chosen yet.
         chosen = (NO_CHANNEL,)
     if not chosen:
         raise Refused("no channel has ended without success")
-    # The id counts the attempts made: the same request made twice, by two operators at once or after a
-    # lost reply, is one request.
+    # The id contains the number of attempts made, so that the same request made twice, by two operators at
+    # once or after a lost reply, is one request.
     made = {channel: len(view.of_channel(channel)) for channel in chosen}
     return tuple(
         ManualRecord(
@@ -246,14 +247,14 @@ async def write_records(
         at: Open connections.
         request: The object.
         records: What to append, in this order.
-        options: Of the command: `dry_run`, `json`.
+        options: Options of the command: `dry_run`, `json`.
         by: Name of the operator, for the answer.
 
     Returns:
         The exit code.
 
     Raises:
-        Refused: there is no log any more.
+        Refused: the log is gone, or is another one by now.
         PortError: Redis does not answer; appending again is safe.
     """
     code = OK
@@ -263,7 +264,7 @@ async def write_records(
             answer = await at.log.note(request.uid, record, read=read)
             if answer.answer is Answer.NOOP and answer.rank < 0:
                 raise Refused(
-                    "its log is gone, or was made anew since it was read; run `syncer verify --repair`,"
+                    "its log is gone, or was recreated since it was read; run `syncer verify --repair`,"
                     " which restores it from the status, and ask again"
                 )
             done = "recorded" if answer.answer is Answer.OK else "recorded before"
@@ -327,9 +328,9 @@ async def _each(
     record: Callable[[NotificationRequest, Sequence[str], Sequence[str]], Awaitable[int]],
 ) -> int:
     """
-    Request one more attempt of each channel that failed; what was delivered is refused by the rule.
+    Request one more attempt of each channel that failed; the rule refuses delivered ones.
 
-    What an operator has dropped is a decision of a person, and left out unless that is asked for.
+    Channels that an operator has dropped are left out unless requested: a person decided to drop them.
     """
     pause, requested, unread, left_out, chosen = 1 / options.rate, 0, 0, 0, []
     now, scan = await at.now(), Scan()
@@ -374,7 +375,7 @@ async def _each(
 def _failed(
     request: NotificationRequest, options: argparse.Namespace, since: int, *, dropped: bool = False
 ) -> dict[str, str]:
-    """Return what failed for good by the status, and was asked for: channels with their last errors."""
+    """Return the requested channels that failed for good by the status, with their last errors."""
     last = {a.channel: (a.ended or a.started, a.error) for a in request.status.attempts}
     return {
         c.name: error

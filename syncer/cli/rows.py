@@ -1,9 +1,9 @@
 """
 `syncer list`: which notifications there are, and which need attention; its rows serve the explorer too.
 
-A row is made of the object alone, and holds what is shown and what a filter needs: a few hundred bytes, so
-that the explorer keeps all of them. What repeats (phases, namespaces, channels, errors) is shared. What
-only a log says, its head, is read for the rows that are shown.
+A row is made from the object alone and holds only the fields that are shown or filtered by: a few hundred
+bytes, so that the explorer can keep all rows. Values that repeat (phases, namespaces, channels, errors) are
+shared. Facts that only a log has (`Head`) are read for the rows that are shown.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from syncer.rules.holds import DROPPED, keep_back, on_channel
 from syncer.rules.plan import given_up
 from syncer.rules.text import cut
 
-#: Characters that are kept of an error, a subject and an event; channels and attempts of one row.
+#: Characters kept of an error, a subject and an event; channels and attempts kept in one row.
 _ERROR: Final = 200
 _SUBJECT: Final = 120
 EVENT: Final = 160
 _CHANNELS: Final = 20
 _TRIES: Final = 50
-#: Receivers that a row names.
+#: Channels that the column of receivers names.
 _NAMED: Final = 2
 
 
@@ -59,8 +59,9 @@ class Try(NamedTuple):
     """
     One attempt as a status shows it.
 
-    `sent` is false where it was only opened, None where none was to be made: what was superseded, dropped
-    or too old is on record as an attempt, and its receiver had no part in it.
+    `sent` is false if the attempt was opened and nothing was sent. It is None if no attempt was to be made:
+    a message that was superseded, dropped or too old is recorded as an attempt, although its receiver had
+    no part in it.
     """
 
     channel: str
@@ -71,14 +72,14 @@ class Try(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Of a log: records that are not published, -1 where none is known; and whether it is illegible."""
+    """State of a log: number of unpublished records, -1 if not known; and whether it is illegible."""
 
     unsynced: int = -1
     unreadable: bool = False
 
     @classmethod
     def of(cls, head: LogHead) -> Head:
-        """Read the head of a log."""
+        """Return the state that the head of a log shows."""
         header = head.header
         unsynced = -1 if header is None else max(0, head.length - 1 - header.acked)
         return cls(unsynced, header is None and head.element is not None)
@@ -88,7 +89,7 @@ UNREAD: Final = Head()
 
 
 class Placed(NamedTuple):
-    """What operators hold, and the time in Unix milliseconds."""
+    """The operators' holds, and the time in Unix milliseconds."""
 
     holds: tuple[Hold, ...] = ()
     now: int = 0
@@ -101,14 +102,14 @@ class Row:
 
     Attributes:
         created: Unix milliseconds.
-        phase: Of the status, empty before there is one.
-        attempts: How many the status counts; `unknown` of these have a result that is not known.
-        annotated: Its author holds it.
-        journal: The outage in which its attempts were journaled, empty without one.
+        phase: Phase in the status, empty before the first status.
+        attempts: Number of attempts in the status; `unknown` of these have a result that is not known.
+        annotated: Held by the hold annotation of its object.
+        journal: Name of the outage in which its attempts were journaled, empty if none were.
         completed: When it ended, 0 before.
-        lost: It failed, and a channel of it was neither delivered since nor dropped by an operator.
-        event: What the gateway made it of, in its sender's words, cut; empty without one.
-        listing: Number of the list that has shown it last.
+        lost: It failed, and at least one channel was neither delivered since nor dropped by an operator.
+        event: The event that the gateway made it from, in its sender's words, cut; empty without one.
+        listing: Number of the list that contained it last.
     """
 
     namespace: str
@@ -146,7 +147,7 @@ class Row:
 
     @property
     def due(self) -> int:
-        """When the next attempt is due by the status, 0 if nothing is planned."""
+        """When the next attempt is due according to the status, 0 if nothing is planned."""
         return min((c.due for c in self.channels if c.due), default=0)
 
     @property
@@ -158,13 +159,13 @@ class Row:
 
     @property
     def receivers(self) -> str:
-        """Its channels, the first of many."""
+        """Names of its channels; of many, the first ones and how many more."""
         names = [c.name for c in self.channels]
         more = [f"+{len(names) - _NAMED}"] if len(names) > _NAMED else []
         return ", ".join([*names[:_NAMED], *more])
 
     def held(self, placed: Placed) -> bool:
-        """Whether an operator, or its annotation, holds back a notification or a channel of it."""
+        """Whether a hold or the annotation keeps back the notification or one of its channels."""
         if self.finished or not (self.annotated or placed.holds):
             return False
         return self.annotated or keep_back(
@@ -172,7 +173,7 @@ class Row:
         )
 
     def next(self, placed: Placed) -> str:
-        """When the next attempt comes, in words; empty once it has ended."""
+        """When the next attempt comes, in words; empty once the notification has ended."""
         if self.finished:
             return ""
         if self.held(placed):
@@ -180,7 +181,7 @@ class Row:
         return "due" if self.due <= placed.now else f"in {age(self.due - placed.now)}"
 
     def states(self, placed: Placed, head: Head = UNREAD) -> set[str]:
-        """The states that a filter can ask for."""
+        """The states of the row that a filter can ask for."""
         quarantined = self.quarantined or head.unreadable
         found = {
             "unsynced": head.unsynced > 0, "unknown": self.unknown > 0, "held": self.held(placed),
@@ -197,7 +198,7 @@ class Row:
         return {name for name, is_so in found.items() if is_so}
 
     def notes(self, placed: Placed, head: Head = UNREAD) -> list[str]:
-        """What deserves attention, the worst first."""
+        """Remarks that deserve attention, the worst first."""
         last, late = self.failure, self.finished and not self.lost
         delivered = (t.at for t in self.tries if t.state is AttemptState.SUCCESS)
         at = format_time(max(delivered, default=self.completed), millis=False)
@@ -234,7 +235,7 @@ class Row:
 
 
 def columns_of(placed: Placed) -> Columns:
-    """Return the columns of a list of rows, each with its head."""
+    """Return the columns of a table whose items are pairs of a row and its head."""
     return {
         "NOTIFICATION": lambda pair: pair[0].key,
         "PHASE": lambda pair: pair[0].phase or "-",
@@ -257,8 +258,8 @@ def row_of(
 
     Args:
         request: The object.
-        share: Returns one object for equal values, where many rows are kept.
-        listing: Number of the list that brought it.
+        share: Returns one object for equal values, for a caller that keeps many rows.
+        listing: Number of the list that contained it.
     """
     status = request.status
 
@@ -299,12 +300,12 @@ class Query:
     The conditions of a list; a row must meet each that is set.
 
     Attributes:
-        phases: Any of these, in lower case; `none` for none yet.
+        phases: Any of these, in lower case; `none` for no phase yet.
         states: Any of `Row.states`.
         unfinished: Only what is still to be sent.
         receivers: Any of these patterns of channels, or of receivers.
-        since: Created, or attempted there, at this time or later; Unix milliseconds.
-        event: A part of what it was made of, in its sender's words.
+        since: Unix milliseconds: created, or attempted on such a channel, at this time or later.
+        event: A part of the event that it was made from, in its sender's words.
     """
 
     phases: tuple[str, ...] = ()
@@ -325,7 +326,7 @@ class Query:
         )
 
     def _attempted(self, row: Row) -> bool:
-        """Whether its channels and attempts are those that are wanted."""
+        """Whether a row meets the conditions on receivers and time."""
         if any(t.at >= self.since and on_channel(t.channel, self.receivers) for t in row.tries):
             return True
         names = [*(c.name for c in row.channels), *(t.channel for t in row.tries)]
@@ -333,12 +334,12 @@ class Query:
         return known and row.created >= self.since
 
 
-#: So many are put in order at once, the newest first.
+#: Rows that are collected and sorted, the newest first, before they are written.
 _MOST = 10_000
 
 
 async def run(options: argparse.Namespace) -> int:
-    """List what matches; returns the exit code."""
+    """List the matching notifications; returns the exit code."""
     unread, silent, now = list[str](), "", now_here()
     async with access(options) as at:
         try:
@@ -347,7 +348,7 @@ async def run(options: argparse.Namespace) -> int:
         except SILENT as error:
             silent = reason_of(error)
             if "unsynced" in options.state or at.kube is None:
-                # What is asked for is in the logs.
+                # `unsynced` is known only from logs; without the API server there is nothing to list.
                 raise
             write_remark(f"logs are not read, the rows come from the objects alone: {silent}")
         holds, problem = await read_holds(at)

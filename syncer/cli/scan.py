@@ -2,11 +2,11 @@
 The scan: logs joined with objects, page by page, for `verify` and `list`.
 
 Objects are listed in pages, and their logs are read page by page; then the logs are scanned for those
-without an object. Memory holds one page, and the uid of each notification, by which the scan knows that the
-object of a log was seen.
+without an object. Memory holds one page, and the uid of each notification, by which the scan knows whether
+the object of a log was seen.
 
-Whatever looks wrong is read again at the end, the log first and the object after it, because the two
-are read one after the other while a controller works on them.
+Whatever looks wrong is read again at the end, first the log and then the object, because a controller may
+have worked on them between the first two reads.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from syncer.rules.verification import Bounds, Sides, check
 
 #: Objects in a page; their logs are in memory at the same time.
 PAGE: Final = 500
-#: Milliseconds up to which an unpublished record is not reported, and after which an open attempt counts as
-#: abandoned; seconds before a divergence is read again to confirm it.
+#: Milliseconds for which an unpublished record is not reported; milliseconds after which an open attempt
+#: counts as abandoned; seconds before a divergence is read again to confirm it.
 SETTLE = 10_000
 STUCK = 120_000
 PAUSE = 2.0
-#: Times that a list begins anew because the API server has forgotten its place.
+#: Times that a list is started again because its continue token has expired.
 _RESTARTS: Final = 5
 _TOGETHER: Final = 16
 
@@ -44,11 +44,12 @@ _TOGETHER: Final = 16
 @dataclass(slots=True)
 class Scan:
     """
-    What one scan has seen.
+    The objects and logs that one scan has seen.
 
     Attributes:
-        channels: That notifications name, or were tried on; and the namespaces of these.
-        latest: Latest epoch that the cluster can have given out, None before the first page.
+        channels: Channels that notifications name or were tried on; `namespaces` are those of the
+            notifications.
+        latest: Latest epoch that the cluster can have issued, None before the first page.
     """
 
     objects: int = 0
@@ -75,7 +76,7 @@ class Joined:
     A log joined with its object.
 
     Attributes:
-        key: `namespace/name` by its object or by its log's header, empty if neither names it.
+        key: `namespace/name` from the object or from the log's header, empty if neither names it.
         request: The object, None if there is none of this uid.
         elements: The log as stored, empty if there is none.
         ttl: Seconds until the log expires; -1 never, -2 no log.
@@ -93,7 +94,7 @@ class Joined:
 
     @property
     def name(self) -> Name:
-        """Its identity."""
+        """The identity of the notification."""
         return self.uid, self.key
 
     def check(self, bounds: Bounds) -> tuple[Finding, ...]:
@@ -111,7 +112,7 @@ async def join(
 
     Args:
         at: Open connections.
-        scan: Is kept up to date.
+        scan: Updated as pages are read.
         namespaces: Only these; empty for all.
 
     Raises:
@@ -127,7 +128,7 @@ async def join(
         if not strangers:
             continue
         found = await read_logs(at, [(u, None) for u in strangers])
-        # What names no namespace may belong to any.
+        # A log that names no object may belong to any namespace.
         wanted = [
             p for p in found
             if not namespaces or not p.key or p.key.partition("/")[0] in namespaces
@@ -144,7 +145,7 @@ async def objects(
 
     Args:
         at: Open connections.
-        scan: Is kept up to date.
+        scan: Updated as pages are read.
         namespaces: Only these; empty for all.
 
     Raises:
@@ -179,7 +180,7 @@ async def objects(
 async def walk(
     at: Access, namespaces: Sequence[str], scan: Scan | None = None
 ) -> AsyncGenerator[NotificationRequest | Unreadable, None]:
-    """Yield every object once; arguments and errors as of `objects`."""
+    """Yield every object once; arguments and errors as for `objects`."""
     async for page in objects(at, scan or Scan(), namespaces):
         for one in page:
             yield one
@@ -211,10 +212,10 @@ async def read_logs(
 
 async def read_again(at: Access, name: Name) -> Joined:
     """
-    Read one notification anew: the log, then the object, then the log once more.
+    Read one notification again: the log, then the object, then the log once more.
 
-    Only if the log stood still meanwhile is it what the object has to agree with; one that moves is being
-    worked on by its owner, and nothing is said of it.
+    The object has to agree with the log only if the log has not changed in between. A log that changes is
+    being worked on by its owner; the result then has no findings.
     """
     uid, key = name
     (first,) = await read_logs(at, [(uid, None)])
@@ -235,7 +236,7 @@ async def read_again(at: Access, name: Name) -> Joined:
 
 
 class Result(NamedTuple):
-    """The result of checking one notification: what is wrong with it."""
+    """The result of checking one notification: its findings."""
 
     joined: Joined
     findings: tuple[Finding, ...]
@@ -248,12 +249,12 @@ async def diverging(
     namespaces: Sequence[str],
 ) -> AsyncIterator[Result]:
     """
-    Check everything, and yield what is still wrong when it is checked again.
+    Check everything, and yield the notifications that are still wrong when they are checked again.
 
     Args:
         at: Open connections.
-        scan: Is kept up to date.
-        bounds: Of the check; its time and latest epoch are taken anew here.
+        scan: Updated as pages are read.
+        bounds: Bounds of the check; its time and latest epoch are replaced here.
         namespaces: Only these; empty for all.
     """
     suspects: list[Name] = []
@@ -275,13 +276,13 @@ async def check_again(
     Args:
         at: Open connections.
         scan: Its latest epoch is kept up to date.
-        bounds: Of the check; its time and latest epoch are taken anew here.
-        suspects: The notifications.
+        bounds: Bounds of the check; its time and latest epoch are replaced here.
+        suspects: The notifications to read.
     """
     waiting = list(suspects)
     near = next((key.partition("/")[0] for _, key in waiting if key), "")
     if near:
-        # An epoch given out since the list was read is no later than this.
+        # An epoch issued since the list was read is no later than the version of this page.
         page = await at.objects.list_page(near, limit=1)
         scan.note_version(at, page.resource_version)
     for start in range(0, len(waiting), _TOGETHER):
@@ -294,7 +295,7 @@ async def check_again(
 
 
 def bounds_of(at: Access) -> Bounds:
-    """Return the bounds of a check, as the settings have them; the time is not set."""
+    """Return the bounds of a check according to the settings; the time is not set."""
     return Bounds(
         now=0, settle=SETTLE, stuck=STUCK, at_most_once=at.settings.delivery.at_most_once,
         status_bytes=at.settings.sync.max_status_bytes,

@@ -1,8 +1,8 @@
 """
-`syncer status`: what a person on call asks first, a line each, with the command that goes on.
+`syncer status`: the first questions of a person on call, one line each, with the command to continue with.
 
-Each part is asked for by itself and has a few seconds, so that a server that hangs does not keep back what
-the others say. The first page of the explorer is the same.
+Each part is read separately within a few seconds, so that a server that hangs does not hold up the answers
+of the others. The first page of the explorer shows the same.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from syncer.rules.text import plain
 from syncer.sharding.neighbours import read_sessions
 from syncer.sharding.view import PROBLEM, ROUTING, ROUTING_PROBLEM
 
-#: Seconds for an answer of a server; and for counting, which reads every notification.
+#: Seconds within which a server must answer; seconds for counting, which reads every notification.
 _ANSWER: Final = 4.0
 _COUNTING: Final = 60.0
 DAY: Final = 86_400_000
 
 
 class Line(NamedTuple):
-    """One line: whether it is as it should be (None if that is not known), and the command that goes on."""
+    """One line: whether all is well (None if that is not known), and the command to continue with."""
 
     name: str
     good: bool | None
@@ -70,12 +70,12 @@ async def report(
     at: Access, counted: Callable[[Overview], Awaitable[list[str]]], *, home: str = ""
 ) -> list[Line]:
     """
-    Return every line; never raises for what a server answers.
+    Return every line; never raises, whatever a server answers.
 
     Args:
         at: Open connections.
         counted: Counts all notifications, and returns a line for each that cannot be read.
-        home: The controller's namespace, empty to look for it.
+        home: The controller's namespace, empty to look it up.
     """
     parts = await asyncio.gather(
         _part("REPLICAS", read_replicas(at, home), "doctor"),
@@ -89,7 +89,7 @@ async def report(
 async def _part(
     name: str, work: Awaitable[list[Line]], then: str, *, within: float = _ANSWER
 ) -> list[Line]:
-    """Return the lines of a part; one that says so if it cannot be had in time."""
+    """Return the lines of a part, or a single one that says why it could not be read."""
     try:
         async with asyncio.timeout(within):
             return await work
@@ -101,10 +101,10 @@ async def _part(
 
 async def read_replicas(at: Access, home: str) -> list[Line]:
     """
-    Return the lines about replicas and routing; an empty `home` is looked for.
+    Return the lines about replicas and routing; an empty `home` is looked up.
 
     Raises:
-        ConfigError: it is not known where they are.
+        ConfigError: the API server is not available, or the controller's namespace is not known.
         PortError: their Leases cannot be read.
     """
     if at.kube is None:
@@ -121,7 +121,7 @@ async def read_replicas(at: Access, home: str) -> list[Line]:
 
 
 def replicas(sessions: list[LeaseRecord], now: int) -> list[Line]:
-    """Return the lines about replicas, and about the routing that they have in force, by their sessions."""
+    """Return the lines about replicas, and about the routing in force, from the replicas' sessions."""
     silent = {s.holder: (now - time_of(s.renew_time)) / 1000 for s in sessions}
     living = [s for s in sessions if holder_of(s, now=now / 1000)]
     idle = {s.holder: s.annotation(PROBLEM) for s in living}
@@ -175,13 +175,13 @@ def lines_of(counts: Overview) -> list[Line]:
         ("RECEIVERS", len(bad), receivers, f"{len(counts.receivers)} good", "receivers"),
         ("STUCK", n["stuck"], f"{n['stuck']} of {n['unfinished']} unfinished are overdue",
          f"none of {n['unfinished']} unfinished is overdue", "list --unfinished"),
-        ("UNKNOWN", n["unknown"], f"{n['unknown']} may have arrived, nobody knows", "none",
+        ("UNKNOWN", n["unknown"], f"{n['unknown']} may have arrived", "none",
          "list --state unknown"),
         ("FAILED", n["failed"], f"{n['failed']} in 24 h", "none in 24 h",
          "list --state lost --since 1d"),
-        ("QUARANTINED", n["quarantined"], f"{n['quarantined']} sent no more", "none",
+        ("QUARANTINED", n["quarantined"], f"{n['quarantined']} not sent any more", "none",
          "list --state quarantined"),
-        ("JOURNALED", n["journaled"], f"{n['journaled']} written ahead while Redis was away",
+        ("JOURNALED", n["journaled"], f"{n['journaled']} recorded in the status, as Redis was away",
          "none", "list --state journaled"),
         ("HELD BACK", n["held"], f"{n['held']} by a hold or an annotation", "none",
          "list --state held"),

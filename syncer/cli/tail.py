@@ -1,14 +1,14 @@
 """
 `syncer tail`: attempts as they happen, at a bounded cost.
 
-Shown are results, and the reasons why due attempts were not made. Restored facts (`seed`) are not news:
-they were shown when they were first recorded.
+It shows results, and the reasons why due attempts were not made. Restored facts (`seed`) are left out: they
+were shown when they were first recorded.
 
 A sweep walks all keys (SCAN, never KEYS), compares lengths, and reads what was appended to each log since
-its last known position; of a log that was not seen before, its end. Owners announce nothing that they
-append, so news is as late as the time between two sweeps. That time is at least four times as long as the
-last sweep took, so following costs a fifth of a core here and a few per cent of Redis, whatever the number
-of logs.
+its last known position, or the end of a log that was not seen before. Owners do not announce what they
+append, so a record is shown after the next sweep. The pause between sweeps is at least four times as long
+as the last sweep took, so following costs a fifth of a core here and a few per cent of Redis, whatever the
+number of logs.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ _STATES: Final = {
     Kind.SUCCESS: "success", Kind.RESOLVE_SUCCESS: "success", Kind.FAILED: "failed",
     Kind.RESOLVE_FAILED: "failed", Kind.UNKNOWN: "unknown", Kind.SKIP: "skipped",
 }  # fmt: skip
-#: What a failure is called, by its class.
+#: Words for a failure, by its class.
 _FAILURES: Final = {"permanent": "failed for good", "notSent": "not sent", "operator": "refused"}
-#: A pause is at least so many seconds, and so many times as long as the sweep before it took.
+#: Shortest pause between sweeps, in seconds, and as a multiple of the time that the last sweep took.
 _PERIOD: Final = 1.0
 _RESTS: Final = 4
-#: Of the past so many records of a log are read, and so many shown.
+#: Records read from the end of a log that was not seen before; events that one sweep shows at most.
 _PAST: Final = 50
 MOST: Final = 1000
-#: Seconds for the objects that events are about, and how many are remembered.
+#: Seconds to read the objects that events are about; objects that are remembered.
 _ANSWER: Final = 4.0
 _TOLD: Final = 5_000
 
 
 class Event(NamedTuple):
-    """One record of one notification; severity and subject are its object's, where that can be read."""
+    """One record of one notification; severity and subject come from its object, if that can be read."""
 
     uid: str
     object: str
@@ -73,22 +73,22 @@ class Event(NamedTuple):
 
     @property
     def result(self) -> str:
-        """What became of the attempt, in words."""
+        """The result of the attempt, in words."""
         state = _STATES[self.record.kind]
         if self.record.kind.resolution:
-            # A person's word is nothing that was observed.
+            # A manual resolution is not an observed result, and is shown as such.
             return f"resolved: {state}"
         return _FAILURES.get(str(self.record.body.get("class", "")), state)
 
     @property
     def detail(self) -> str:
-        """What is known of it besides, in words."""
+        """Further details, in words."""
         body = self.record.body
         due, took = int(body.get("due", 0)), int(body.get("ms", 0))
         said = [
             str(body.get("code") or ""),
             translated(self.error),
-            # Whether another attempt is left, only its policy says.
+            # Only the retry policy, which is not read, shows whether attempts are left.
             f"(if attempts are left, next in {in_words(due - self.at)})" if due else "",
             f"(by {body.get('by', '?')})" if self.record.kind.resolution else "",
             f"({body['words']})" if body.get("words") else "",
@@ -124,7 +124,7 @@ COLUMNS: Final[Columns] = {
 
 
 class Tail:
-    """What was appended to logs since the last sweep; `scan` has the names that were seen."""
+    """Reads what was appended to logs since the last sweep; `scan` has the names that were seen."""
 
     def __init__(self, at: Access, options: argparse.Namespace, since: int) -> None:
         """Follow what the options select, from `since` on, in Unix milliseconds."""
@@ -139,10 +139,10 @@ class Tail:
 
     async def sweep(self) -> list[Event]:
         """
-        Look at every log, and return the newest of what is wanted, in the order of time.
+        Look at every log, and return the newest of the wanted events, in order of time.
 
         Raises:
-            PortError: Redis does not answer, or refuses; the next sweep finds all.
+            PortError: Redis does not answer, or refuses; the next sweep returns everything missed.
         """
         seen, events = dict[str, int](), list[Event]()
         async for page in self._at.log.scan():
@@ -151,12 +151,12 @@ class Tail:
             starts = {
                 uid: self._known.get(uid, max(1, length - _PAST)) for uid, length in lengths.items()
             }
-            # One that has shrunk is another log: all of it is new.
+            # A log that has shrunk is another log: all of it is new.
             starts = {uid: at if at <= lengths[uid] else 1 for uid, at in starts.items()}
             grown = [(uid, at) for uid, at in starts.items() if lengths[uid] > at]
             seen |= {uid: length for uid, length in lengths.items() if length}
             for (uid, _), end in zip(grown, await read_ends(self._at.log, grown), strict=True):
-                # Where it is gone by now, all of what takes its place is new.
+                # If the log is gone by now, everything in a log that replaces it is new.
                 seen[uid] = max(end.length, 1)
                 self.scan.channels.update(r.channel for r in end.records)
                 self.scan.namespaces.add(end.object.partition("/")[0])
@@ -166,7 +166,7 @@ class Tail:
                     )
                 events += filter(self._wanted, (Event(uid, end.object, r) for r in end.records))
             events = sorted(events, key=lambda event: event.at)[-MOST:]
-        # What has expired is forgotten with this.
+        # This also forgets logs that have expired.
         self._known = seen
         return await self._named(events)
 
@@ -179,7 +179,7 @@ class Tail:
         )
 
     async def _named(self, events: Iterable[Event]) -> list[Event]:
-        """Add subject and severity, which no log has, from the objects; without if that takes long."""
+        """Add subject and severity from the objects, as logs have neither; leave them out if it is slow."""
         if len(self._told) > _TOLD:
             self._told.clear()
         keys = {e.object for e in events if e.object} - self._told.keys()
@@ -203,7 +203,7 @@ class Tail:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Show what has happened, and what happens; returns the exit code."""
+    """Show past attempts, and follow new ones if requested; returns the exit code."""
     async with access(options) as at:
         await trusted_store(at, new=True)
         tail = Tail(at, options, moment_of(options.since, "--since", await at.now()))

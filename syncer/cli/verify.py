@@ -6,9 +6,9 @@ facts (attempts and the plan that the status shows and the log lacks), replaces 
 read by a legible one, or wakes the owner, who alone claims and writes statuses. Every repair leaves a
 `repair` record in the log, which names who did it and why; appending it also removes a wrong expiry.
 
-No repair lowers what is known: facts are joined, and a rebuilt log holds everything legible of the old
-one and of the status, and an `unknown` for each attempt of which only the name is legible. So the worst
-effect of a repair is that one send fewer is allowed than might have been.
+No repair discards known facts: facts are joined, and a rebuilt log holds everything legible of the old log
+and of the status, and an `unknown` for each attempt of which only the name is legible. So the worst effect
+of a repair is that one send fewer is allowed than might have been.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ from syncer.rules.restore import highest_epoch, missing_plan, seed_of
 from syncer.rules.text import plain
 from syncer.rules.verification import Bounds
 
-#: Seconds that the owner has to do its part.
+#: Seconds to wait for the owner to do its part.
 WAIT = 30.0
-#: How long the copy of a log that was replaced is kept.
+#: Seconds for which the copy of a replaced log is kept.
 ASIDE_SECONDS: Final = 30 * 86_400
 _WAIT_STEP: Final = 0.5
 
@@ -65,11 +65,11 @@ class Step:
     One step of a repair.
 
     Attributes:
-        text: What it does, for a person.
-        records: What is appended.
-        elements: What takes the place of the log.
-        lost: Elements of which nothing is legible, so that a log built anew would not hold them.
-        phase: Final phase that is accepted although no attempt leads to it.
+        text: Description for a person.
+        records: Records to append.
+        elements: Elements of the log that replaces the old one.
+        lost: Number of elements of which nothing is legible, so that the rebuilt log lacks them.
+        phase: Final phase to accept although no attempt leads to it.
     """
 
     act: Act
@@ -81,7 +81,7 @@ class Step:
 
     @property
     def idle(self) -> bool:
-        """Whether it does nothing."""
+        """Whether the step does nothing."""
         return self.act == "nothing"
 
 
@@ -113,7 +113,7 @@ def plan_repair(
             )
         replaced = not refusal
         steps.append(Step("nothing", refusal) if refusal else rebuilt)
-    # Behind a record that cannot be read nothing that is appended would be read either.
+    # Records appended after one that cannot be read would not be read either.
     if not replaced and Remedy.FACTS in remedies and Divergence.UNREADABLE not in kinds:
         records = _facts(joined.request, read_log(joined.elements).view)
         texts = [f"{r.kind} {r.id}" for r in records]
@@ -133,7 +133,7 @@ def plan_repair(
 
 
 def _facts(request: NotificationRequest | None, view: LogView) -> list[Record]:
-    """Return what the status shows and a log lacks, as seeds; the plan last, since it needs a log."""
+    """Return the facts of the status that the log lacks, as seeds; the plan last, since it needs a log."""
     if request is None:
         return []
     records = [seed_of(attempt) for attempt in lacking(view, request.status)]
@@ -142,7 +142,7 @@ def _facts(request: NotificationRequest | None, view: LogView) -> list[Record]:
 
 
 def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) -> Step:
-    """Return the step that puts a log built anew in its place."""
+    """Return the step that replaces the log by a rebuilt one."""
     log = read_log(joined.elements)
     records: list[Record] = list(log.records)
     lost = damaged = 0
@@ -160,7 +160,7 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
     epochs = [NO_EPOCH, *([log.header.epoch] if log.header is not None else [])]
     epochs += [highest_epoch(joined.request.status)] if joined.request is not None else []
     key = joined.request.key if joined.request is not None else joined.key
-    # The same epoch, nothing marked.
+    # The highest known epoch; nothing is marked as published.
     header = Header(key, max(epochs, key=epoch_key))
     records += _facts(joined.request, read_log(encode_log(header, records)).view)
     did = f"rebuilt: {len(records)} record(s), {damaged} of them by name alone, {lost} lost"
@@ -171,13 +171,13 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
 
 
 def _from_name(bare: Record, now: int) -> Record | None:
-    """Return what the name of a record alone still states; None for a note, whose text is gone."""
+    """Return the record that the name of a damaged one implies; None for a note, whose text is lost."""
     state = bare.kind.state
     if state is None:
         return None
     attempt = Attempt(bare.attempt_id, bare.channel, AttemptState.SUCCESS, ended=now)
     if state is not AttemptState.SUCCESS:
-        # Whether it failed for good, or is still on the wire, is not known any more.
+        # It is no longer known whether the attempt failed for good or is still on the wire.
         attempt = replace(
             attempt, state=AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN,
             error="the record of this attempt was damaged",
@@ -190,16 +190,16 @@ def _from_name(bare: Record, now: int) -> Record | None:
 
 async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> str:
     """
-    Carry out the steps of a repair; returns why that was not done, empty if it was.
+    Carry out the steps of a repair; returns why they were not carried out, empty if they were.
 
     Args:
         at: Open connections.
-        result: What is wrong with the notification.
-        steps: Of `plan_repair`.
+        result: The notification with its findings.
+        steps: Steps from `plan_repair`.
         by: Name of the operator.
 
     Raises:
-        PortError: Redis does not answer; may be done in part, and doing it again is safe.
+        PortError: Redis does not answer; some steps may have been carried out, and repeating them is safe.
     """
     joined, doing = result.joined, [step for step in steps if not step.idle]
     for step in doing:
@@ -214,7 +214,7 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
             answer = await at.log.rebuild(joined.uid, joined.elements, step.elements)
             if answer is not Answer.OK:
                 return "the log has changed meanwhile; run the command again"
-    # What took the place of a log has the note in it.
+    # A rebuilt log already contains the note.
     if doing and not any(step.elements for step in doing):
         now, what = await at.now(), " ".join(sorted({f.kind for f in result.findings}))
         did, phase = "; ".join(s.text for s in doing)[:512], "".join(s.phase for s in doing)
@@ -231,16 +231,16 @@ async def wait_clean(
     at: Access, scan: Scan, bounds: Bounds, repaired: Sequence[Result], *, seconds: float
 ) -> list[Result]:
     """
-    Wait until what was repaired agrees, or the time is over; returns what is still wrong.
+    Wait until the repaired notifications agree, or the time is over; returns those that are still wrong.
 
-    The time that a record may take to be published is not granted here: it is what is waited for.
+    The check does not tolerate unpublished records (`settle` is 0), since this waits for their publication.
 
     Args:
         at: Open connections.
         scan: Its latest epoch is kept up to date.
         bounds: Of the check.
-        repaired: What was repaired.
-        seconds: To wait at most.
+        repaired: The repaired notifications.
+        seconds: Seconds to wait at most.
     """
     left = [r.joined.name for r in repaired]
     deadline = asyncio.get_running_loop().time() + seconds
@@ -260,7 +260,7 @@ async def wait_clean(
 
 
 async def repair(options: argparse.Namespace) -> int:
-    """Repair what diverges; returns the exit code."""
+    """Repair diverging notifications; returns the exit code."""
     if (options.unwitnessed or options.moved) and not options.by:
         raise Misused(
             f"{'--moved' if options.moved else '--unwitnessed'} requires --by, the name of who vouches for"
@@ -268,7 +268,7 @@ async def repair(options: argparse.Namespace) -> int:
         )
     by = operator_name(options.by)
     async with access(options) as at:
-        # What was moved comes before the controller, into a store that nobody has used.
+        # `--moved` runs before the controller first starts, on a store that nobody has used.
         await trusted_store(at, writes=not options.dry_run, new=options.moved)
         scan, bounds = Scan(), bounds_of(at)
         planned = await _plan(at, scan, bounds, options, by=by)
@@ -282,7 +282,7 @@ async def repair(options: argparse.Namespace) -> int:
                 write_remark(f"{result.joined.key}: {problem}")
             elif not all(step.idle for step in steps):
                 done.append(result)
-        # An owner that is yet to start does its part later.
+        # With `--moved` the owner is yet to start, and does its part later.
         wrong = [] if options.moved else await wait_clean(at, scan, bounds, done, seconds=WAIT)
     for joined, findings in wrong:
         for kind, text in findings:
@@ -290,7 +290,7 @@ async def repair(options: argparse.Namespace) -> int:
     repaired = len(done) - len(wrong)
     summary = {"found": found, "leftAlone": idle, "dryRun": options.dry_run}
     if planned and not options.dry_run:
-        # What was left alone, or had changed by then, diverges as it did.
+        # Notifications that were left alone, or had changed by then, still diverge.
         summary = {
             "found": found, "repaired": repaired, "leftAlone": idle, "stillDiverging": found - repaired,
         }  # fmt: skip
@@ -302,7 +302,7 @@ async def repair(options: argparse.Namespace) -> int:
 async def _plan(
     at: Access, scan: Scan, bounds: Bounds, options: argparse.Namespace, *, by: str
 ) -> list[tuple[Result, tuple[Step, ...]]]:
-    """Return what is to be repaired, with the steps of each."""
+    """Return the notifications to repair, each with its steps."""
     options.unwitnessed = options.unwitnessed or options.moved
     planned: list[tuple[Result, tuple[Step, ...]]] = []
     if options.object:
@@ -342,7 +342,7 @@ async def run(options: argparse.Namespace) -> int:
         return await repair(options)
     async with access(options) as at:
         store, scan = await trusted_store(at), Scan()
-        # Since when it is alone here.
+        # Since its Lease exists, this installation alone works on new notifications.
         began = store.map.created if store.map is not None else 0
         since = at.settings.adoption.moment or began or None
         bounds = replace(bounds_of(at), since=since)

@@ -1,1 +1,1 @@
-"""The Kubernetes adapter: client, reflector, leases, status writes, Events, the definition."""
+"""The Kubernetes adapter: client, reflector, leases, status writes, Events, the CRD."""

@@ -1,7 +1,7 @@
 """
 The answers of the API server as they arrive: bodies, lines of a watch, refusals, lost connections.
 
-No text of the vendor reaches an error, since it may hold addresses and tokens.
+The vendor's texts never reach an error, since they may hold addresses and tokens.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _NOT_CONNECTED: Final = (
 
 async def body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """
-    Read a body to its end; a `max_bytes` of 0 is no bound.
+    Read a body to its end; a `max_bytes` of 0 means no limit.
 
     Raises:
-        Rejected: it is larger (`OVERSIZED`).
+        Rejected: the body is larger (`OVERSIZED`).
     """
     if not max_bytes:
         return await response.read()
@@ -47,10 +47,10 @@ async def body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
 
 def event_of(line: bytes) -> tuple[str, Any]:
     """
-    Return type and object of an event of a watch, a bookmark included.
+    Return the type and object of a watch event, which may be a bookmark.
 
     Raises:
-        Expired: the line is none, or an error; a list is the one answer that is always right.
+        Expired: the line is not an event, or is an error event; a new list is always a correct reaction.
     """
     try:
         event = orjson.loads(line)
@@ -65,12 +65,12 @@ def event_of(line: bytes) -> tuple[str, Any]:
 
 async def lines_of(response: aiohttp.ClientResponse, idle_timeout: float) -> AsyncIterator[bytes]:
     """
-    Hand out the lines of a stream, without their ends, until its orderly end.
+    Yield the lines of a stream, without line ends, until the stream ends in an orderly way.
 
-    Takes all that has arrived at once, because a timer per line is expensive.
+    All data that has arrived is taken at once, because a timer per line is expensive.
 
     Args:
-        response: The answer, of which nothing was read.
+        response: The answer; nothing of its body was read yet.
         idle_timeout: Seconds within which each complete line must arrive.
 
     Raises:
@@ -95,7 +95,7 @@ async def lines_of(response: aiohttp.ClientResponse, idle_timeout: float) -> Asy
         if lines:
             until = 0.0
         for line in (*lines, rest):
-            # However it was cut on its way: with a fast peer a whole one may arrive at once.
+            # Complete lines are checked too: from a fast peer, a whole long line may arrive in one read.
             if len(line) > _LINE_BYTES:
                 raise OversizedLine("a line is too long to be read")
         for line in lines:
@@ -103,7 +103,7 @@ async def lines_of(response: aiohttp.ClientResponse, idle_timeout: float) -> Asy
 
 
 async def refusal_of(response: aiohttp.ClientResponse, *, write: bool) -> PortError:
-    """Return the error that an answer other than 2xx amounts to; a `write` may have changed something."""
+    """Return the error for an answer other than 2xx; a `write` may have changed something."""
     try:
         body = await body_of(response, _ERROR_BODY_BYTES)
     except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, Rejected):
@@ -112,19 +112,19 @@ async def refusal_of(response: aiohttp.ClientResponse, *, write: bool) -> PortEr
 
 
 class Mapped:
-    """Raises our error in place of the library's; a generator would cost three times as much."""
+    """Raises the project's error in place of aiohttp's; a generator would cost three times as much."""
 
     __slots__ = ("_write",)
 
     def __init__(self, *, write: bool) -> None:
-        """Begin; a call that is a `write` may have changed something when its answer is lost."""
+        """Prepare; a `write` is a call that may have changed something if its answer is lost."""
         self._write = write
 
     def __enter__(self) -> None:
-        """Enter; nothing is done."""
+        """Do nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Raise our error for the library's; any other passes."""
+        """Raise the project's error for one of aiohttp's; any other error passes."""
         if isinstance(error, _NOT_CONNECTED):
             cause = cause_of(error) or type(error).__name__
             raise Unavailable(f"cannot connect{_whereto(error)} ({cause})") from error

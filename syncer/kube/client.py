@@ -1,24 +1,24 @@
 """
 The client of the API server: one call, one deadline, one error tree.
 
-Requests go straight to a session of our own (`syncer.kube.session`), bodies through orjson.
+Requests go straight to a session made here (`syncer.kube.session`), bodies through orjson.
 kubernetes-asyncio's calls are not used: they have no timeouts and send a dict as a JSON patch. Nor are
-its `Watch` and its leader election, which spin and let two replicas lead.
+its `Watch`, which spins, and its leader election, which lets two replicas lead.
 
 Invariants:
 
-- Every call ends at its timeout, a renewal of the credentials and the repeat after it included.
+- Every call ends by its timeout, which includes a renewal of the credentials and the repeat after it.
 - A write ends in success, in an error that means "not executed", or in `Ambiguous`. It is repeated
   only after a 401. Writes are POST and PATCH: aiohttp repeats PUT and DELETE by itself when a kept
-  connection turns out to be dead, and after a lost reply we would conflict with our own write. DELETE
-  is there for callers that name uid and version and accept "gone" as an answer; PUT is not.
+  connection turns out to be dead, and after a lost reply the repeat would conflict with the first write.
+  DELETE is available to callers that name uid and version and accept "gone" as an answer; PUT is not.
 - Each answer carries the server's time (`on_time`).
-- No text of the vendor reaches an error or a log, since it may hold addresses and tokens.
-- A client that `yields` sends nothing for as long as the server's 429s and 503s asked for: its callers
-  are many, and each would ask again by itself.
+- The vendor's texts never reach an error or a log, since they may hold addresses and tokens.
+- A client that `yields` sends nothing for as long as a 429 or 503 of the server asked for: it has many
+  callers, and each would retry on its own.
 - Credentials are read again after a 401 and when one of their files has changed. Calls under way end
-  on the old session. While the same ones stay refused, they are read again ever more seldom; a change of
-  a file is noticed by the next call that fails.
+  on the old session. While the same credentials stay refused, they are read again at growing intervals;
+  a changed file is noticed by the next call that fails.
 
 A client belongs to its creator and shares nothing. Leases have a client of their own, so that status
 writes cannot starve a renewal.
@@ -68,7 +68,7 @@ _RENEW_MOST: Final = 30.0
 _FILE_CHECK_PERIOD: Final = 10.0
 #: Calls at once, each on a connection of its own; further ones wait.
 _CALLS: Final = 100
-#: Longest time in seconds for which a client yields: something in between may answer for the server.
+#: Longest time in seconds for which a client yields: the answer may come from an intermediary.
 _YIELD_MOST: Final = 30.0
 
 logger = logging.getLogger("ledger.kube")
@@ -113,21 +113,21 @@ class KubeClient:
         self._session = session
         self._file_check_period = file_check_period
         self._rebuilding = asyncio.Lock()
-        #: Second of the loop's clock before which credentials that stay refused are not read again.
+        #: Loop time (seconds) before which credentials that stay refused are not read again.
         self._renew_at = float("-inf")
         #: Renewals since a call last succeeded.
         self._renewals = 0
-        #: The server refuses what the files hold, as was logged.
+        #: Whether the server refuses the credentials in the files, which was logged.
         self._refused = False
-        #: State of the files when they were last read, and why that failed, empty if it did not.
+        #: State of the files when they were last read, and why reading failed; empty if it did not.
         self._read_state = session.state
         self._unreadable = ""
         self._checked_at = asyncio.get_running_loop().time()
-        #: A call has failed since the files were last looked at.
+        #: Whether a call has failed since the files were last checked.
         self._failed = False
         self._on_time = on_time
         self._yields = yields
-        #: Second of the loop's clock before which nothing is sent.
+        #: Loop time (seconds) before which nothing is sent.
         self._resume_at = float("-inf")
         self._date = ""
 
@@ -150,17 +150,17 @@ class KubeClient:
             kubeconfig: Path of a kubeconfig, or several joined by `:`. None takes `$KUBECONFIG`,
                 else the service account of the pod.
             user_agent: Names this program in the server's audit log.
-            context: Of the kubeconfig, empty for its current one.
-            file_check_period: Seconds between checks of the files of the configuration.
+            context: Context of the kubeconfig; empty for its current one.
+            file_check_period: Seconds between checks of the configuration's files.
             on_time: Called with the server's time (Unix milliseconds) whenever an answer brings
                 another second.
-            yields: Whether a wait that the server asks of one request holds for all; watches excepted.
-            watches: That stay open at once, each on a connection which no call can use.
+            yields: Whether a wait that the server asks of one call applies to all calls except watches.
+            watches: Watches that stay open at once, each on a connection that no call can use.
 
         Raises:
             ConfigError: there is no configuration, or it cannot be used.
         """
-        # At DEBUG the first prints response bodies, at ERROR the second what an exec plugin printed.
+        # At DEBUG the first logger prints response bodies, at ERROR the second an exec plugin's output.
         for name, level in (
             ("kubernetes_asyncio.client.rest", logging.INFO),
             ("kubernetes_asyncio.config.kube_config", logging.CRITICAL),
@@ -216,10 +216,10 @@ class KubeClient:
             path: Absolute path, already quoted.
             params: Query.
             body: Object to send, or bytes that are sent as they are.
-            content_type: Of the body.
-            accept: Forms of the answer to choose from.
-            timeout: Seconds for everything, waiting for a free connection included.
-            max_bytes: Of the answer, 0 for no bound. A larger one is not read to its end.
+            content_type: Media type of the body.
+            accept: Media types that the answer may have.
+            timeout: Seconds for the whole call, including the wait for a free connection.
+            max_bytes: Largest answer; 0 for no limit. A larger one is not read to its end.
 
         Raises:
             Rejected: the answer is larger (`OVERSIZED`).
@@ -268,7 +268,7 @@ class KubeClient:
         Args:
             path: Absolute path, already quoted.
             params: Query.
-            connect_timeout: Seconds until the headers of the answer are there.
+            connect_timeout: Seconds within which the headers of the answer must arrive.
             idle_timeout: Seconds within which each complete line must arrive.
 
         Raises:
@@ -286,7 +286,7 @@ class KubeClient:
             yield lines_of(opened, idle_timeout)
 
     async def _answer(self, stack: AsyncExitStack, call: _Call) -> aiohttp.ClientResponse:
-        """Have a call answered, once more with other credentials if they are refused; `stack` ends it."""
+        """Send a call, once more with other credentials if they are refused; `stack` closes the answer."""
         session = await self._current()
         try:
             return await stack.enter_async_context(self._open(session, call))
@@ -311,8 +311,9 @@ class KubeClient:
         """
         Send a request; the caller closes the answer.
 
-        Once its body was read to the end the connection is back in the pool, and closing does nothing; else
-        the rest, endless for a watch, is not waited for.
+        If the body was read to its end, the connection is back in the pool and closing does nothing.
+        Otherwise closing ends the connection, because the rest of the body, endless for a watch, is not
+        waited for.
         """
         configuration = session.api.configuration
         headers = {"Accept": call.accept, "User-Agent": self._user_agent}
@@ -323,7 +324,7 @@ class KubeClient:
         except (OSError, ConfigException) as error:
             raise Unavailable("the token of the service account cannot be read") from error
         if token:
-            headers["Authorization"] = token.strip()  # a token file may end in a line end
+            headers["Authorization"] = token.strip()  # a token file may end with a newline
         try:
             with Mapped(write=call.write):
                 return await http.request(
@@ -337,12 +338,12 @@ class KubeClient:
                     proxy=session.proxy,
                 )
         except Unavailable:
-            # Perhaps the server has another authority now, and its file is there: the next call looks.
+            # The server may have a new authority, whose file has changed too: the next call checks.
             self._failed = True
             raise
 
     async def _check(self, response: aiohttp.ClientResponse, call: _Call) -> None:
-        """Raise the error of an answer that is not a success."""
+        """Raise the error for an answer that is not a success."""
         if not 200 <= response.status <= 299:
             error = await refusal_of(response, write=call.write)
             self._yield(error)
@@ -352,14 +353,14 @@ class KubeClient:
         self._report_time(response.headers.get("Date", ""))
 
     def _yield(self, error: PortError) -> None:
-        # A type that is not served yet is no matter of load.
+        # A resource type that is not served yet says nothing about load.
         if self._yields and isinstance(error, Unavailable) and not isinstance(error, KindMissing):
             wait = min(error.retry_after or 0.0, _YIELD_MOST)
-            # Calls that were under way may be answered with a shorter wait, or with none.
+            # The longest wait counts: calls under way may be answered with a shorter one, or with none.
             self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + wait)
 
     def _report_time(self, date: str) -> None:
-        # Whole seconds: the first answer of each is the one that comes closest.
+        # The header has whole seconds: the first answer of each second comes closest to the true time.
         if date == self._date:
             return
         self._date = date
@@ -374,7 +375,7 @@ class KubeClient:
             if due:
                 self._checked_at = now
             state = session.current_state
-            # Files that could not be read are read again when they change, and in each period.
+            # Files that could not be read are read again when they change, and once per check period.
             if state != session.state and (due or state != self._read_state):
                 async with self._rebuilding:
                     if self._session is session:
@@ -382,7 +383,7 @@ class KubeClient:
         return self._session
 
     async def _renew(self, refused: Session, error: Unauthorised) -> bool:
-        """Whether credentials other than the refused ones are in use now."""
+        """Replace refused credentials if possible; return whether others are in use now."""
         if error.reason != "Unauthorised":
             return False
         async with self._rebuilding:
@@ -397,24 +398,24 @@ class KubeClient:
                 if not self._refused:
                     self._refused = True
                     logger.warning(
-                        "the API server refuses our credentials; they are read again when a file of"
-                        " theirs changes, and every so often",
+                        "the API server refuses the credentials; they are read again when one of"
+                        " their files changes, and periodically",
                         extra={"client": self._user_agent, "error": str(error)},
                     )
             return False
 
     def _accepted(self) -> None:
-        """Note that the credentials are good; of several servers, one may refuse what the others accept."""
+        """Note that the credentials work. A short pause stays: one of several servers may refuse them."""
         soon = asyncio.get_running_loop().time() + _RENEW_FIRST
         self._renewals, self._renew_at = 0, min(self._renew_at, soon)
         if self._refused:
             self._refused = False
             logger.info(
-                "the API server accepts our credentials again", extra={"client": self._user_agent}
+                "the API server accepts the credentials again", extra={"client": self._user_agent}
             )
 
     async def _rebuild(self) -> bool:
-        """Read the configuration again; whether what it holds now is something else."""
+        """Read the configuration again; return whether it differs from the one in use."""
         old = self._session
         self._read_state = old.current_state
         try:

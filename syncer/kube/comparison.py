@@ -1,14 +1,14 @@
 """
-The comparison: what the API server holds, held against what its watches have shown.
+The comparison: objects that exist on the API server are checked against those that its watches have shown.
 
-A watch that has lost an event goes on as if nothing had happened: the object is not known, so no resync
-checks it, and until the next complete list nobody does. Therefore every two minutes the metadata of all
-objects is listed, in pages that are small and spread over time. What the watch has not shown in the version
-listed, or a later one, is looked up again once the watch has had time to show it. What is still missing is
-read and handed over like an entry of a list; where much is missing, everything is listed anew.
+A watch that has lost an event goes on as if nothing had happened: the object is unknown, so no resync
+checks it, and nothing else does until the next complete list. Therefore the metadata of all objects is
+listed every two minutes, in small pages spread over time. An object that the watch has not shown in the
+listed version or a later one is checked again once the watch has had time to show it. If it is still
+missing, it is read and handed over like an item of a list; if many are missing, everything is listed again.
 
-The lists are quorum reads, and need no right beyond those of the reflector. Deletions that the watch has
-lost are found by its next complete list, or by the write that meets them.
+The lists are quorum reads and need no permission beyond those of the reflector. Deletions that the watch
+has lost are found by its next complete list, or by a write to the deleted object.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from syncer.kube.scope import Scope
 from syncer.model.errors import PortError
 from syncer.model.resource import version_key
 
-#: Seconds between pages: those of a hundred thousand objects take twenty.
+#: Seconds between pages: the pages of a hundred thousand objects take twenty seconds.
 _PAUSE: Final = 0.05
-#: Objects that are read one by one.
+#: Up to this many missing objects are read one by one; if there are more, everything is listed.
 _FEW: Final = 32
 
 logger = logging.getLogger("ledger.kube")
@@ -49,10 +49,10 @@ class Comparison:
         """
         Args:
             lister: Lists the metadata, and reads what is missing.
-            scopes: Of the reflector, with their mirrors.
-            shard_of: Tells the shard of a uid.
-            every: Seconds from the begin of a round to that of the next.
-            grace: For which a watch may be behind a list.
+            scopes: The reflector's scopes, with their mirrors.
+            shard_of: Returns the shard of a uid.
+            every: Seconds from the start of one round to the start of the next.
+            grace: Seconds by which a watch may be behind a list.
             on_missed: Called with the number of objects that were found missing.
         """  # noqa: D205 - the class says what it is
         self._lister = lister
@@ -63,20 +63,20 @@ class Comparison:
         self._on_missed = on_missed
 
     async def run(self) -> None:
-        """Compare until cancelled; what could not be compared is left to the next round."""
+        """Compare until cancelled; a scope that could not be compared waits for the next round."""
         clock = asyncio.get_running_loop().time
         began = clock()
         while True:
             await asyncio.sleep(max(0.0, began + self._every - clock()))
             began = clock()
             for scope in self._scopes:
-                # Nothing is watched here: a complete list comes first.
+                # Nothing is watched here: a complete list must come first.
                 if scope.refused or not scope.resume:
                     continue
                 try:
                     await self._compare(scope)
                 except PortError as error:
-                    logger.info("what the watch has shown could not be compared: %s", error)
+                    logger.info("existing objects could not be compared with the watch: %s", error)
 
     async def _compare(self, scope: Scope) -> None:
         ours = partial(self._follows, scope)
@@ -100,7 +100,7 @@ class Comparison:
 
     async def _fetch(self, scope: Scope, missing: Sequence[Meta]) -> None:
         if len(missing) > _FEW:
-            # Of so many, those that the watch has not reached yet are only late.
+            # Of so many, leave out those that the watch has not reached yet: they are only late.
             reached = version_key(scope.resume)
             missing = [m for m in missing if version_key(m.resource_version) <= reached]
         if not missing:
@@ -115,7 +115,7 @@ class Comparison:
             scope.switch()
             return
         for meta in missing:
-            # A list that began before would take what is handed over for deleted.
+            # Not during a list: one that began before would take the object read here for deleted.
             async with scope.listing:
                 if self._is_missing(scope, meta):
                     await self._lister.read(scope, meta, partial(self._follows, scope))

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-# Not by `importlib.resources`, which imports readers of archives.
+# Not through `importlib.resources`, which imports readers of archives.
 _PACKAGED: Final = Path(__file__).with_name("crd.yaml")
 #: The CRD in a source checkout.
 _SOURCE: Final = Path(__file__).parents[2] / "charts" / "notification-ledger" / "files" / "crd.yaml"
 
 
 def render_crd() -> str:
-    """Our CustomResourceDefinition as YAML, to be applied as it is."""
+    """Return the CustomResourceDefinition as YAML, ready to be applied."""
     return (_PACKAGED if _PACKAGED.is_file() else _SOURCE).read_text("utf-8")

@@ -2,8 +2,8 @@
 What an answer other than 2xx means, as one of the project's errors; no I/O.
 
 The API server explains a refusal by a Status object. It decides what the status code leaves open: whether
-an object or its resource type is missing, whether a write is too large. Only its message is quoted in an
-error, bounded.
+an object or its resource type is missing, whether a write is too large. An error quotes only its reason and
+message, up to a limit.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ from syncer.model.errors import (
 
 _ERROR_BYTES: Final = 256
 _RETRY_AFTER_MAX: Final = 300.0
-#: What a refusal says of a user without the right to a call, and of no object; admission says other things.
+#: Wording of a refusal because the user has no right to the call; admission words refusals differently.
 _NO_RIGHT: Final = re.compile(r'User "[^"]*" cannot ')
-#: How the API server begins or introduces the reason of a webhook or a policy.
+#: How the API server introduces the reason that a webhook or a policy gives.
 _ADMISSION: Final = re.compile(
     r"^admission webhook \"[^\"]*\" denied the request"
     r"|: ValidatingAdmissionPolicy '[^']*' with binding '[^']*' denied request"
 )
-#: How the chart's own policies word it that a user lacks one of the verbs that they ask for. This is a
-#: missing permission: `record` concerns every object of a namespace.
+#: Wording of the chart's own policies when a user lacks a verb that they check. This is a missing
+#: permission: `record` concerns every object of a namespace.
 _NO_VERB: Final = re.compile(
     r"' denied request: (User \"[^\"]*\" cannot (record|correct) resource .*)", re.DOTALL
 )
 _REQUEST_TOO_LARGE: Final = ("request is too large", "larger than max")
 #: Reason of an error about an answer that is larger than the caller allows.
 OVERSIZED: Final = "Oversized"
-#: Reason of a refusal of what cannot be asked, such as a field selector that the definition does not know.
+#: Reason of a refusal of an invalid request, such as a field selector that the CRD does not support.
 BAD_REQUEST: Final = "BadRequest"
-#: A member of etcd that lags shows an older state for a moment, one that was restored until versions have
-#: caught up. Processes that start anew begin with what there is.
+#: A member of etcd that lags shows an older state for a moment; a restored one does so until its versions
+#: have caught up. A process that starts meanwhile accepts the state that it finds.
 OLDER_STATE: Final = (
     "the server lists an older state than it has shown before; if that lasts, etcd was restored: raise"
     " sharding.incarnation and restart all replicas"
@@ -69,26 +69,26 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
     status: int, body: bytes, retry_after: str | None, *, write: bool
 ) -> PortError:
     """
-    Return the error that an answer other than 2xx amounts to.
+    Return the error for an answer other than 2xx.
 
-    A 404 is `Gone` only if a Status object names what is missing; all else (the plain text that
+    A 404 is `Gone` only if a Status object names the missing object; any other 404 (the plain text that
     unknown paths get, a collection that is not served) is `KindMissing`, and proves nothing about
-    objects. Admission refuses one object with any code that its author likes: it proves nothing about
-    credentials, the right to the call (its reason is `DENIED`), the existence of the object or the load. An
+    objects. Admission refuses one object, with any code that its author likes. That proves nothing about
+    credentials, the right to the call (the reason is `DENIED`), the existence of the object or the load. An
     overloaded or failing server has not executed a read; whether it has executed a write is known only if
     its answer shows it.
 
     Args:
         status: HTTP status.
         body: Body of the answer, of any kind.
-        retry_after: The header, or None.
+        retry_after: The Retry-After header, or None.
         write: Whether the request may have changed something.
     """
     answer = _StatusObject.read(body)
     text = bounded(f"{status} {answer.reason}: {answer.message}".rstrip(": "), _ERROR_BYTES)
     wait = _seconds(retry_after, answer)
     if status == 403 and (own := _NO_VERB.search(answer.message)):
-        # Without what precedes it, which is long, and would be all that is quoted.
+        # Without the text before the match, which is long and would fill the quote.
         text = bounded(f"403 Forbidden: {own[1]}", _ERROR_BYTES)
         return Unauthorised(text, reason="Forbidden" if own[2] == "record" else NOT_CORRECTED)
     match status:
@@ -134,7 +134,7 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
 
 @dataclass(frozen=True, slots=True)
 class _StatusObject:
-    """The members of a Status object; empty for a body that is none."""
+    """The members of a Status object; empty if the body is not one."""
 
     reason: str = ""
     message: str = ""
@@ -149,7 +149,7 @@ class _StatusObject:
 
     @property
     def lacks_right(self) -> bool:
-        """Whether a refusal is about the user, not about the object; one that does not say is."""
+        """Whether a refusal is about the user, not the object; one without a message counts as such."""
         return not self.message or _NO_RIGHT.search(self.message) is not None
 
     @classmethod

@@ -1,15 +1,15 @@
 """
 Kubernetes Events: for people who run `kubectl describe`, never part of the record.
 
-`emit` puts an event into a bounded queue and returns; what does not fit is counted and forgotten.
+`emit` puts an event into a bounded queue and returns; an event that does not fit is counted and dropped.
 A few loops send them at a bounded rate, because an event costs the API server as much as a status
 write. Errors are counted and not raised: an event that cannot be written must not disturb
 what it reports about.
 
-Namespaces take turns, with one event of each under way: where a webhook of one dawdles, its events wait for
-each other and not those of the rest. A namespace that does not take an event at once has its turns among
-those of its like until it does: however many they are, half of the senders are for the others alone. If
-there is no place left, the namespace with the most loses its last; none loses its only one.
+Namespaces take turns, with one event of each under way, so a slow webhook in one namespace delays only the
+events of that namespace. A namespace that does not accept an event within a second counts as slow until it
+does. Half of the senders serve only namespaces that are not slow, however many slow ones there are. If the
+queue is full, the namespace with the most waiting events loses its last; none loses its only one.
 
 The name of an event is derived from the object's uid, the reason and a discriminator that the
 caller chooses (an attempt id, a channel). So a repeat, by a second try or by the next process, is
@@ -46,9 +46,9 @@ COMPONENT: Final = "notification-controller"
 _MESSAGE_BYTES: Final = 1024
 _NAME_CHARS: Final = 200
 _TRIES: Final = 3
-#: Events that are sent at once for quick namespaces, and for slow ones.
+#: Maximum of events under way for quick namespaces, and for slow ones.
 _SENDERS: Final = 4
-#: Seconds within which a quick namespace takes an event.
+#: Seconds within which a quick namespace accepts an event.
 _QUICK: Final = 1.0
 #: Seconds between tries, at first and at most.
 _PAUSE_FIRST: Final = 0.5
@@ -74,11 +74,11 @@ class EventRecorder:
         Prepare; `run` sends.
 
         Args:
-            client: Not the one of the leases.
+            client: Must not be the client of the Leases.
             instance: Name of this replica, shown in the events.
             rate: Events per second in the long run.
-            burst: Events that may go at once after a quiet time.
-            queue: Events that wait at most.
+            burst: Events that may be sent at once after a quiet time.
+            queue: Maximum of waiting events.
             timeout: Seconds for one try.
         """
         self._client = client
@@ -86,14 +86,14 @@ class EventRecorder:
         self._queue = queue
         self._timeout = timeout
         self._bucket = TokenBucket(rate, burst, time.monotonic())
-        #: Events by namespace, of those that have some waiting or one under way.
+        #: Waiting events by namespace; a namespace is in it while one of its events waits or is under way.
         self._waiting: dict[str, deque[Json]] = {}
         #: Events that wait or are under way.
         self._left = 0
         #: Namespaces whose next event may be sent, in the order of their turns: quick and slow ones.
         self._turns: tuple[asyncio.Queue[str], ...] = asyncio.Queue(), asyncio.Queue()
         self._slow: set[str] = set()
-        #: Namespace whose events cannot be written, as was logged; empty while all can.
+        #: Namespace whose events cannot be written, which was logged; empty if there is none.
         self._reported = ""
         self.dropped = 0
 
@@ -110,11 +110,11 @@ class EventRecorder:
         Queue an event; never blocks, never raises for a full queue.
 
         Args:
-            obj: What it is about.
+            obj: The object that the event is about.
             kind: Type of the event.
             reason: One word in upper camel case.
             message: Already sanitised; cut to 1 KiB.
-            discriminator: Tells events of one object and reason apart; the same one again makes a
+            discriminator: Tells events of one object and reason apart; the same discriminator again is a
                 repeat.
         """
         waiting = self._waiting.get(obj.namespace)
@@ -185,7 +185,7 @@ class EventRecorder:
         `run` must still be running.
 
         Returns:
-            How many were dropped; those under way are, too, since nobody waits for their answers.
+            Number of dropped events, including those under way, since nobody waits for their answers.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -221,7 +221,7 @@ class EventRecorder:
         try:
             await self._client.request("POST", path, body=event, timeout=timeout)
         except Conflict:
-            logger.debug("an event is there already")
+            logger.debug("the event already exists")
         except (Unavailable, Ambiguous) as error:
             return error
         except PortError as error:
@@ -235,7 +235,7 @@ class EventRecorder:
         self.dropped += 1
         ends = isinstance(error, Rejected) and error.reason == "NamespaceTerminating"
         if ends or isinstance(error, Gone):
-            logger.debug("an event was refused, since its namespace ends: %s", error)
+            logger.debug("an event was refused because its namespace is being deleted: %s", error)
         elif not self._reported:
             self._reported = namespace
             logger.warning("events cannot be written: %s", error)

@@ -27,22 +27,22 @@ from syncer.rules.shards import Sharding
 class Owned(Protocol):
     """The shards that a replica owns."""
 
-    #: Called whenever one is acquired or lost.
+    #: Called whenever a shard is acquired or lost.
     on_change: Callable[[], None]
 
     @property
     def sharding(self) -> Sharding:
-        """How notifications are divided; fixed before anything is owned."""
+        """How notifications are divided into shards; fixed before any shard is owned."""
 
     @property
     def owned(self) -> Mapping[int, object]:
-        """Shards, each with the one object that stands for its lease term."""
+        """The owned shards, each with the one object that identifies its lease term."""
 
 
 @dataclass(slots=True)
 class _Shard:
     term: object
-    #: Version up to which everything in it is known, empty before it is listed.
+    #: Version up to which everything in the shard is known; empty before the shard is listed.
     known: str = ""
 
 
@@ -56,7 +56,7 @@ class Following:
 
     @property
     def shards(self) -> frozenset[int]:
-        """What is followed."""
+        """The followed shards."""
         return frozenset(n for n, s in self._shards.items() if s.known)
 
     def left(self) -> frozenset[int]:
@@ -69,13 +69,13 @@ class Following:
         return {n: t for n, t in self._owned.owned.items() if not self.follows(n)}
 
     def follows(self, shard: int) -> bool:
-        """Whether a shard is listed under the term that it was listed for."""
+        """Whether a shard has been listed and has not been dropped since."""
         found = self._shards.get(shard)
         return found is not None and bool(found.known)
 
     @property
     def complete(self) -> bool:
-        """Whether exactly what is owned is followed."""
+        """Whether the followed shards are exactly the owned ones, each under its current term."""
         return not self.left() and not self.coming()
 
     def drop(self, shards: frozenset[int]) -> None:
@@ -89,27 +89,27 @@ class Following:
             self._shards.setdefault(shard, _Shard(term))
 
     def start(self, version: str) -> None:
-        """Follow the shards that were listed, which are known as of one version."""
+        """Follow the shards that were listed; all are known as of this version."""
         for shard in self._shards.values():
             shard.known = version
 
     def add(self, terms: Mapping[int, object], version: str, *, watched: str) -> str:
         """
-        Follow more shards, that were begun.
+        Follow more shards, after `begin` and their list.
 
         Args:
             terms: The shards, with their terms.
-            version: As of which they are known.
-            watched: Version up to which those are known that were followed before.
+            version: Version as of which they are known.
+            watched: Version up to which the shards followed before are known.
 
         Returns:
-            The version at which one watch of all must begin.
+            The version at which one watch of all shards must begin.
         """
         for number, shard in self._shards.items():
             shard.known = version if number in terms else max(shard.known, watched, key=version_key)
         return min(version, watched, key=version_key)
 
     def lacks(self, shard: int, version: str) -> bool:
-        """Whether an event brings a later version than is known of a shard that is followed."""
+        """Whether a shard is followed and an event brings a later version than is known of it."""
         known = self._shards[shard].known if self.follows(shard) else ""
         return bool(known) and version_key(version) > version_key(known)

@@ -1,13 +1,14 @@
 """
-Reads a kubeconfig and checks it as kubectl does; kubernetes-asyncio gets one context of it.
+Reads a kubeconfig and checks it as kubectl does; kubernetes-asyncio is given one context of it.
 
 The vendor's own reader raises whatever a malformed file leads to (TypeError, AssertionError), and its
 texts show the user entry with its token. Of several files it takes the last `current-context`, kubectl
 the first; it ignores a user that is missing, and takes `localhost` for a cluster without an address.
-Here each of these is an error that names file and field and says what to do.
+Here files are merged as kubectl merges them, and each mistake is an error that names file and field and
+says what to do.
 
-Only what kubectl refuses too is refused, and the only values quoted are names of contexts, clusters and
-users, commands of plugins, and paths of files.
+Nothing is refused that kubectl accepts. The only values quoted are names of contexts, clusters and users,
+commands of plugins, and paths of files.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from yarl import URL
 from syncer.model.errors import ConfigError, reason_of
 from syncer.yamlfile import read_file
 
-#: Bytes of a file. Tools write one of hundreds of clusters, each with its certificates.
+#: Largest file in bytes. Tools write files of hundreds of clusters, each with its certificates.
 _MAX_FILE: Final = 16 << 20
 #: Names that an error lists, and characters of each.
 _LISTED: Final = 8
 _SHOWN: Final = 64
 
-#: Stands for the user, also where the context names none: the vendor cannot do without.
+#: Name given to the user, even if the context names none: kubernetes-asyncio requires a user.
 _USER: Final = "user"
 
 _SECTIONS: Final = {"contexts": "context", "clusters": "cluster", "users": "user"}
 
 
 class _Entry(NamedTuple):
-    """An entry of a section: the file that holds it, and what it says."""
+    """An entry of a section: the file that holds it, and its values."""
 
     file: Path
     values: Mapping[str, Any]
@@ -54,18 +55,18 @@ class Kubeconfig:
         found = {file: read_file(file, max_bytes=_MAX_FILE).values for file in files}
         _demand(
             any(found.values()),
-            f"{self._named} is empty: write the access to the cluster into it, or name another file",
+            f"{self._named} is empty: add a cluster, a user and a context, or name another file",
         )
         for file, values in found.items():
             current = values.get("current-context") or ""
-            _demand(isinstance(current, str), f"{file}: current-context must be a text")
+            _demand(isinstance(current, str), f"{file}: current-context must be a string")
             self._current = self._current or current
             for section in _SECTIONS:
                 self._read(file, section, values.get(section))
 
     @property
     def _named(self) -> str:
-        """The files, as they are named."""
+        """The paths of the files, as in `$KUBECONFIG`."""
         return os.pathsep.join(map(str, self._files))
 
     def _read(self, file: Path, section: str, items: Any) -> None:
@@ -75,7 +76,7 @@ class Kubeconfig:
             at = f"{file}: {section}[{n}]"
             _demand(isinstance(item, dict), f"{at} must be a mapping with name and {kind}")
             name, values = item.get("name"), item.get(kind)
-            _demand(isinstance(name, str) and name, f"{at}.name must be a text that is not empty")
+            _demand(isinstance(name, str) and name, f"{at}.name must be a string that is not empty")
             # `user: {}` is often written as `user:`.
             fits = isinstance(values, dict) or (values is None and kind == "user")
             _demand(fits, f"{at}.{kind} must be a mapping")
@@ -87,10 +88,10 @@ class Kubeconfig:
 
     def chosen(self, context: str) -> dict[str, Any]:
         """
-        Return a kubeconfig of one context (empty: the current one), checked and with whole paths.
+        Return a kubeconfig of one context (empty: the current one), checked and with absolute paths.
 
         Raises:
-            ConfigError: something that it needs is missing or wrong.
+            ConfigError: something that the context needs is missing or wrong.
         """
         name = context or self._current
         _demand(
@@ -106,7 +107,7 @@ class Kubeconfig:
             isinstance(cluster, str) and cluster,
             f"{at} names no cluster: set its cluster; {clusters}",
         )
-        _demand(isinstance(user, str), f"{at}: user must be a text")
+        _demand(isinstance(user, str), f"{at}: user must be a string")
         server = _cluster_of(cluster, self._entry("clusters", cluster, at))
         account = _user_of(user, self._entry("users", user, at)) if user else {}
         return {
@@ -140,7 +141,7 @@ def _demand(good: object, text: str) -> None:
 
 def _demand_texts(values: Mapping[str, Any], fields: Sequence[str], at: str) -> None:
     for field in fields:
-        _demand(isinstance(values.get(field, ""), str), f"{at}{field} must be a text")
+        _demand(isinstance(values.get(field, ""), str), f"{at}{field} must be a string")
 
 
 def _cluster_of(name: str, entry: _Entry) -> dict[str, Any]:
@@ -184,7 +185,7 @@ def _plugin_of(plugin: Any, file: Path, at: str) -> dict[str, Any]:
     for field in ("command", "apiVersion"):
         said = plugin.get(field)
         _demand(
-            isinstance(said, str) and said, f"{at}exec.{field} must be a text that is not empty"
+            isinstance(said, str) and said, f"{at}exec.{field} must be a string that is not empty"
         )
     args, env = plugin.get("args") or [], plugin.get("env") or []
     _demand(
@@ -200,7 +201,7 @@ def _plugin_of(plugin: Any, file: Path, at: str) -> dict[str, Any]:
         f"{at}exec.env must be a list of mappings with name and value",
     )
     command = plugin["command"]
-    # One with a slash is relative to the kubeconfig, any other is looked for in $PATH.
+    # A command with a slash is relative to the kubeconfig's folder; any other is looked up in $PATH.
     if "/" in command:
         command = str(file.absolute().parent / command)
     return {**plugin, "command": command, "args": args, "env": env}
@@ -216,7 +217,7 @@ def _quoted(name: str) -> str:
 
 
 def _resolve(values: dict[str, Any], file: Path, field: str, at: str) -> None:
-    """Check a field that is a path, unless the content stands in the file in base64."""
+    """Check a field that is a path, or the base64 content that the file holds in its place."""
     data = values.get(f"{field}-data")
     if data is not None:
         try:
@@ -228,7 +229,7 @@ def _resolve(values: dict[str, Any], file: Path, field: str, at: str) -> None:
 
 
 def _readable(file: Path, named: object, at: str) -> str:
-    """Return an absolute path; a relative one starts at the folder of the kubeconfig."""
+    """Return the absolute path of a readable file; a relative one starts at the kubeconfig's folder."""
     _demand(isinstance(named, str), f"{at} must be the path of a file")
     path = file.absolute().parent / str(named)
     try:

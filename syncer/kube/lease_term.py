@@ -1,22 +1,22 @@
 """
 A session and the lease terms in it: how long this process may act for a shard, by its own clock alone.
 
-A *session* is the life of this process's own Lease. It begins with the write that creates it and ends when
-one of these comes first: no renewal was confirmed for RenewDeadline, the Lease is gone or somebody else's,
-or we end it. A *lease term* is the ownership of one shard within a session. It begins with the write of
-the shard's Lease that names us, and ends with the session at the latest. The resourceVersion of that write,
-with the configured incarnation before it, is the epoch of the term; it grows with each one, and Redis and
-the API server refuse those of the past.
+A *session* is the life of this process's own Lease. It begins with the write that creates the Lease. It
+ends at the first of these: no renewal was confirmed for RenewDeadline, the Lease is gone or somebody
+else's, or the process ends the session. A *lease term* is the ownership of one shard within a session. It
+begins with the write of the shard's Lease that names this process, and ends with the session at the latest.
+The resourceVersion of that write, with the configured incarnation before it, is the epoch of the term;
+epochs grow from term to term, and Redis and the API server refuse those of the past.
 
-Two terms of one shard never both allow a send: ours allows it only while
+Two terms of one shard never both allow a send. A term allows a send only while
 
     now + send timeout <= start of the session's last confirmed renewal + LeaseDuration - margin
 
-and whoever takes over ends the session first, a whole LeaseDuration after the moment it *saw* its Lease
-change last, which is after that start, and by a compare-and-swap that any renewal in between defeats. Both
-measure on their own monotonic clock, which goes on during a suspend and ignores changes of the wall clock;
-the times inside a Lease are for people. Nothing can stop a request that is already on its way: margin and
-send timeout allow for that one.
+A replica that takes over ends the session first. It waits a whole LeaseDuration from the moment it last
+*saw* the session's Lease change, which is after that start, and then ends the session by a compare-and-swap
+that fails if there was a renewal in between. Both replicas measure on their own monotonic clocks, which go
+on during a suspend and ignore changes of the wall clock; the times inside a Lease are for people. Nothing
+can stop a request that is already on its way: margin and send timeout allow for it.
 
 LeaseDuration is derived, never set.
 """
@@ -36,8 +36,8 @@ class LeaseTimings:
     Periods of leader election, in seconds.
 
     Attributes:
-        renew_deadline: Without a confirmed renewal for this long the term ends.
-        retry_period: Between renewals, and between attempts to acquire.
+        renew_deadline: Time without a confirmed renewal after which the term ends.
+        retry_period: Time between renewals, and between tries to acquire.
         margin: Allows for requests that the receiver handles late, and for clocks of unequal rate.
         send_timeout: Longest that one send may take.
     """
@@ -59,7 +59,7 @@ class LeaseTimings:
 
     @property
     def call_timeout(self) -> float:
-        """Longest that one call of the election may take: two of them fit the deadline."""
+        """Longest that one call of the election may take: two of them fit into the deadline."""
         return self.renew_deadline / 2
 
 
@@ -69,9 +69,9 @@ class Session:
     The life of this process's own Lease, by the clock.
 
     Attributes:
-        uid: Of the Lease; no other session has it.
-        renewed: Start of the last confirmed renewal, a second of the monotonic clock.
-        ended: Why it is over; empty while it is not.
+        uid: Uid of the Lease; no other session has it.
+        renewed: Start of the last confirmed renewal, in seconds of the monotonic clock.
+        ended: Why the session is over; empty while it is not.
         is_over: Set with `ended`. By the clock the session may be over earlier: see `valid`.
     """
 
@@ -82,7 +82,7 @@ class Session:
     is_over: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def valid(self, now: float) -> bool:
-        """Whether work may go on: it is not over, and renewed within the deadline."""
+        """Whether work may go on: the session is not over, and was renewed within the deadline."""
         return not self.ended and now <= self.renewed + self.timings.renew_deadline
 
     def end(self, reason: str) -> None:
@@ -100,7 +100,7 @@ class LeaseTerm:
     Attributes:
         epoch: Identity of the term; greater than that of every earlier one.
         session: The session that it is part of.
-        since: The API server's time when it had begun, in Unix milliseconds, 0 if that is not known.
+        since: The API server's time when the term had begun, in Unix milliseconds; 0 if that is not known.
     """
 
     epoch: Epoch
@@ -110,19 +110,18 @@ class LeaseTerm:
 
     @property
     def ended(self) -> str:
-        """Why it is over, empty while it is not."""
+        """Why the term is over; empty while it is not."""
         return self._ended or self.session.ended
 
     def valid(self, now: float) -> bool:
-        """Whether work may go on: the term is not over, and its session renewed within the deadline."""
+        """Whether work may go on: the term is not over, and its session was renewed within the deadline."""
         return not self._ended and self.session.valid(now)
 
     def may_send(self, now: float, send_timeout: float) -> bool:
         """
         Whether a send that begins now is over before anyone else may begin one.
 
-        `now` is a second of the monotonic clock, taken right before the send; `send_timeout` is in
-        seconds.
+        `now` is the time of the monotonic clock right before the send; both arguments are in seconds.
         """
         timings = self.session.timings
         limit = self.session.renewed + timings.duration - timings.margin

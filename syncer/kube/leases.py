@@ -1,13 +1,13 @@
 """
-Leases: the calls on them, and one list and watch that shows those of a whole installation.
+Leases: the calls on them, and one list and watch that shows all Leases of an installation.
 
 All Leases of an installation have a label in common, so one watch shows sessions, shards and map in one
 order, that of their resourceVersions. Like the watch of notifications (`syncer.kube.reflector`), it is
-level-based: any failure leads to a new list. The list is a quorum read, and one that is older than what
-was seen is refused.
+level-based: any failure leads to a new list. The list is a quorum read, and a list that is older than the
+state seen before is refused.
 
-If an event is lost: a process's own renewals come back on this watch, so a stream that is silent for
-longer than a few of them, or does not show them, is given up and listed again.
+Lost events are noticed because a process's own renewals come back on this watch: a stream that is silent
+for longer than a few renewals, or does not show them, is given up, and the Leases are listed again.
 
 Writes are compare-and-swap by resourceVersion, deletions by uid or by both; nothing is repeated here.
 """
@@ -34,21 +34,21 @@ from syncer.rules.backoff import equal_jitter, exponential, late_jitter
 _API: Final = "/apis/coordination.k8s.io/v1/namespaces"
 _FIELD_MANAGER: Final = {"fieldManager": "notification-controller"}
 _PAGE: Final = "500"
-#: After so many seconds, and up to a quarter more, the server ends a watch.
+#: Seconds after which the server ends a watch; up to a quarter more is added.
 _WATCH_SECONDS: Final = 240.0
 
 logger = logging.getLogger("ledger.kube")
 
 
 def lease_path(namespace: str, name: str = "") -> str:
-    """Return the path of a Lease, or of all of a namespace."""
+    """Return the path of a Lease, or of all Leases of a namespace."""
     path = f"{_API}/{quote(namespace, safe='')}/leases"
     return f"{path}/{quote(name, safe='')}" if name else path
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """What a Lease holds; `duration` is 0 and `renew_time` empty where it states none."""
+    """The content of a Lease; `duration` is 0 and `renew_time` empty if the Lease states none."""
 
     name: str
     uid: str
@@ -63,7 +63,7 @@ class LeaseRecord:
 
     @classmethod
     def of(cls, document: Json) -> Self:
-        """Read a Lease; ContractError if it has no identity, or a member of another type."""
+        """Read a Lease; ContractError if it has no identity, or a member of a wrong type."""
         try:
             meta, spec = document["metadata"], document.get("spec") or {}
             return cls(
@@ -89,7 +89,7 @@ class LeaseRecord:
         )  # fmt: skip
 
     def annotation(self, key: str) -> str:
-        """Return an annotation, empty without it."""
+        """Return an annotation; empty if there is none."""
         return self.annotations.get(key, "")
 
 
@@ -101,7 +101,7 @@ class Leases:
         Prepare; no request is sent.
 
         The client is used for Leases only, so that nothing else can delay a renewal. `label` is the key
-        and value of the label that all of them bear.
+        and value of the label that all these Leases carry.
         """
         self._client = client
         self._namespace = namespace
@@ -140,12 +140,12 @@ class Leases:
         timeout: float,
     ) -> LeaseRecord:
         """
-        Write a Lease, and its label with it. Not a PUT, which would create.
+        Write a Lease, and its label with it. A PUT would create a missing Lease.
 
         Args:
-            name: Of the Lease.
-            version: resourceVersion that it must have, else `Conflict`.
-            annotations: To set; None removes one.
+            name: Name of the Lease.
+            version: resourceVersion that the Lease must have, else `Conflict`.
+            annotations: Annotations to set; a value of None removes one.
             spec: Members to set.
             timeout: Seconds.
         """
@@ -156,7 +156,7 @@ class Leases:
         return _read(await self._patch(name, {"metadata": meta, "spec": spec}, timeout))
 
     async def put_label(self, name: str, *, timeout: float) -> None:
-        """Write the label alone, whatever else the Lease holds; its holder takes that for an edit."""
+        """Write only the label, whatever else the Lease holds; its holder sees that as an edit."""
         await self._patch(name, {"metadata": {"labels": dict([self.label])}}, timeout)
 
     async def _patch(self, name: str, body: Json, timeout: float) -> Json:
@@ -174,8 +174,8 @@ class Leases:
         Delete a Lease if it is still the one that is meant.
 
         Args:
-            name: Of the Lease.
-            uid: That it must have, else `Conflict`.
+            name: Name of the Lease.
+            uid: Uid that the Lease must have, else `Conflict`.
             version: resourceVersion that it must have as well; empty for any.
             timeout: Seconds.
         """
@@ -212,9 +212,9 @@ class Leases:
         Watch all Leases of the installation.
 
         Args:
-            version: resourceVersion after which it begins.
-            seconds: After which the server ends it.
-            timeout: Seconds until the answer begins, and of silence at most.
+            version: resourceVersion after which the watch begins.
+            seconds: Seconds after which the server ends the watch.
+            timeout: Seconds within which the answer must begin; also the longest silence.
         """
         params = {
             "watch": "1",
@@ -235,7 +235,7 @@ def _read(document: Json) -> LeaseRecord:
 
 
 class LeaseSink(Protocol):
-    """Where a `LeaseWatch` puts what it learns."""
+    """Receives the Leases that a `LeaseWatch` shows."""
 
     def replace(self, leases: list[LeaseRecord], version: str) -> None:
         """Replace everything by a complete list and its resourceVersion."""
@@ -248,7 +248,7 @@ class LeaseSink(Protocol):
 
 
 class LeaseWatch:
-    """Lists, then watches, without end; `problem` is why what is known may be old, or None."""
+    """Lists, then watches, without end; `problem` says why its view may be out of date, or is None."""
 
     def __init__(
         self,
@@ -261,8 +261,8 @@ class LeaseWatch:
         """
         Prepare; `run` starts.
 
-        `lagging` tells whether a renewal of our own should have been shown by now. `patience` is the
-        seconds for a call, for silence, and the longest pause after a failure.
+        `lagging` returns whether one of this process's renewals should have been shown by now. `patience`
+        is the timeout of a call, the longest silence, and the longest pause after a failure, in seconds.
         """
         self.problem: str | None = "leases are not listed yet"
         self._leases = leases
@@ -273,11 +273,11 @@ class LeaseWatch:
         self._resume = ""
         #: Newest resourceVersion shown; never cleared.
         self._newest = ""
-        #: Second of the loop's clock at which something was last shown.
+        #: Loop time (seconds) at which a list or an event was last received.
         self._shown_at = float("-inf")
-        #: The problem as it was logged; empty after a watch that brought something.
+        #: The problem that was last logged; empty after a watch that brought an event.
         self._logged = ""
-        #: Watches in a row that brought nothing.
+        #: Watches in a row that brought no event.
         self._streak = 0
 
     async def run(self) -> None:
@@ -325,7 +325,7 @@ class LeaseWatch:
                 self._event(line)
                 self._shown_at = asyncio.get_running_loop().time()
                 if self._lagging():
-                    raise Unavailable("it does not show our own renewals")
+                    raise Unavailable("the watch does not show this replica's own renewals")
                 self._streak, self._logged = 0, ""
                 if not self._resume:
                     return
@@ -336,7 +336,7 @@ class LeaseWatch:
             lease = LeaseRecord.of(document)
         except ContractError as error:
             raise Expired(str(error)) from None
-        # One that was shown already must not be taken back.
+        # An event that is not newer must not undo the state that was shown already.
         if version_key(lease.resource_version) > version_key(self._newest):
             self._newest = lease.resource_version
             self._resume = self._resume and self._newest

@@ -1,14 +1,14 @@
 """
-Lists of a reflector: page by page into a mirror, to their end or not at all.
+Lists of a reflector: read page by page into a mirror; only a complete list shows deletions.
 
-A list takes what is not finished in full, where the definition lets the phase be selected (ours does,
-Kubernaut's does not), then all by name, version and phase, as the server prints them, and reads one by one
-what is not finished and came in no list: a hundred thousand finished objects would be most of a gigabyte.
-The watch begins at the last list, so what an object that is read later had become is told once more, and
-passed over.
+A list in brief first takes the unfinished objects in full, if the CRD lets the phase be selected (the
+chart's does, Kubernaut's does not). Then it takes all objects by name, version and phase, as the server
+prints them, and reads one by one the unfinished objects that are still missing. In full, a hundred thousand
+finished objects would be most of a gigabyte. The watch begins at the last list, so it repeats the state of
+an object that was read after that list; the repeat is skipped.
 
-Pages are small in bytes, since reading one holds the loop. A list older than what was seen (a restored
-etcd, a server that lags) is refused.
+Pages are small in bytes, since parsing one blocks the event loop. A list older than the state seen before
+(a restored etcd, a server that lags) is refused.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from syncer.model.resource import TERMINAL_PHASES, version_key
 
 P = TypeVar("P")
 
-#: Bytes of a page of a list: reading it as JSON holds the loop for some tens of milliseconds.
+#: Largest page of a list in bytes: parsing it blocks the event loop for some tens of milliseconds.
 PAGE_BYTES: Final = 8 << 20
-#: Pages and objects that are read at once: a start lists each of hundreds of namespaces.
+#: Maximum of pages and objects read at once: a start may list hundreds of namespaces.
 _TOGETHER: Final = 8
-#: Beyond a page, one object of so many is read by itself; with more, a list of whole objects is quicker.
+#: Up to a page of objects, or one in this many, is read one by one; beyond that a full list is quicker.
 _FEW: Final = 8
-#: Objects in a page of metadata, which has about 1.5 kB for each: no stall at rest.
+#: Objects in a page of metadata, about 1.5 kB each: small enough not to stall an idle process.
 _BRIEF_PAGE: Final = 250
-#: By which a page is made smaller that was larger.
+#: Factor by which the limit is reduced after a page that was too large.
 _FEWER: Final = 8
 
 logger = logging.getLogger("ledger.kube")
@@ -65,8 +65,8 @@ class Listed:
     Attributes:
         version: resourceVersion of the list.
         present: Uids of the objects in it.
-        anonymous: Entries without an identity.
-        foreign: Entries that belong to others.
+        anonymous: Number of items without an identity.
+        foreign: Number of items that `ours` excludes.
     """
 
     version: str = ""
@@ -89,12 +89,12 @@ class Lister:
     ) -> None:
         """
         Args:
-            client: Where to ask.
+            client: The client to read with.
             timeout: Seconds for a page.
             page_size: Objects in a page.
-            page_bytes: Of a page; where objects are large it holds fewer, one at least.
-            brief: Whether finished objects may come without their retention, the time of their end and
-                what was journaled, which makes a list of mostly finished ones several times as quick.
+            page_bytes: Largest page; if objects are large, a page holds fewer, but at least one.
+            brief: Returns whether finished objects may come without their retention, completion time and
+                journaled attempts, which makes a list of mostly finished ones several times as quick.
         """  # noqa: D205 - the class says what it is
         self._client = client
         self._timeout = timeout
@@ -105,7 +105,7 @@ class Lister:
         self._reading = asyncio.Semaphore(_TOGETHER)
 
     async def probe(self, scope: Scope) -> None:
-        """Ask for one object, to learn whether lists are answered; nothing is taken."""
+        """List one object to learn whether lists are answered; the object is ignored."""
         async with self._reading:
             page = await list_page(
                 self._client, scope.namespace, limit=1, continue_token="", timeout=self._timeout,
@@ -113,21 +113,21 @@ class Lister:
         scope.newest = max(scope.newest, page.resource_version, key=version_key)
 
     async def collect(self, scope: Scope, ours: Ours) -> Listed:
-        """Take a complete list into the mirror; after a PortError, what was taken until then is right."""
+        """Take a complete list into the mirror; objects taken before a PortError stay valid."""
         listed = await self._in_brief(scope, ours) if self._brief() and not self._unable else None
         return await self._whole(scope, ours) if listed is None else listed
 
     async def _in_brief(self, scope: Scope, ours: Ours) -> Listed | None:
         """
-        List all by name, version and phase, and read each in full that is neither finished nor known.
+        List all objects by name, version and phase; read in full those neither finished nor known.
 
-        Nine of ten objects are finished, and nothing else is wanted of them. Returns None where a list of
-        whole objects is needed or quicker; what was taken until then is right.
+        Nine of ten objects are finished, and nothing else is needed of those. Returns None if a list of
+        whole objects is needed or quicker; objects taken until then stay valid.
         """
         await self._unfinished(scope, ours)
         token, limit, listed, newest, read = "", self._page_size, Listed(), scope.newest, 0
         while True:
-            # Annotations may be a quarter of a mebibyte, and one of them is a column as well.
+            # Rows are not always small: the annotations of one may take a quarter of a mebibyte.
             page, limit = await self._page(
                 limit,
                 partial(
@@ -155,7 +155,7 @@ class Lister:
                 return listed
 
     async def _unfinished(self, scope: Scope, ours: Ours) -> None:
-        """Take what is not finished in pages, if the definition lets the phase be selected."""
+        """Take the unfinished objects page by page, if the CRD lets the phase be selected."""
         try:
             await self._whole(scope, ours, fields=UNFINISHED)
         except Rejected as error:
@@ -163,7 +163,7 @@ class Lister:
                 raise
 
     async def read(self, scope: Scope, meta: Meta, ours: Ours) -> None:
-        """Read an object that was listed into the mirror; that it is gone by then, the watch tells."""
+        """Read a listed object into the mirror; if it is gone by then, the watch shows that."""
         path = object_path(meta.namespace, meta.name)
         async with self._reading:
             try:
@@ -171,7 +171,7 @@ class Lister:
                 now = Meta.of(document)
             except (Gone, ContractError):
                 return
-        # Another object may have the name by now, or another replica the shard.
+        # By now another object may have the name, or another replica may own the shard.
         if now.uid == meta.uid and not excludes(ours, document):
             scope.newest = max(scope.newest, now.resource_version, key=version_key)
             scope.mirror.upsert(parse(document), added=False)
@@ -179,7 +179,7 @@ class Lister:
     async def metadata(
         self, scope: Scope, ours: Ours, token: str, limit: int | None
     ) -> tuple[Page[Meta], int]:
-        """Read a page of metadata; the result's second part is the limit to give for the next one."""
+        """Read a page of metadata; return it and the limit to pass for the next page."""
         return await self._page(
             limit or min(self._page_size, _BRIEF_PAGE),
             partial(
@@ -193,10 +193,10 @@ class Lister:
         """Take a list to its end, page by page."""
         token, listed = "", Listed()
         limit = self._page_size
-        # As of now: a watch beside the list comes further while its answer is under way.
+        # Taken now, because a concurrent watch may advance it while the answer is under way.
         newest = scope.newest
         while True:
-            # Five hundred objects of a mebibyte would hold the loop for seconds, and fill memory.
+            # Five hundred objects of a mebibyte each would block the loop for seconds, and fill memory.
             page, limit = await self._page(
                 limit,
                 partial(
@@ -217,7 +217,7 @@ class Lister:
     async def _page(
         self, limit: int, read: Callable[..., Awaitable[P]], *, most: int = sys.maxsize
     ) -> tuple[P, int]:
-        """Read a page of `limit` objects, or of fewer if that is too large; and the limit of the next."""
+        """Read a page of `limit` objects, or fewer if that is too large; return it and the next limit."""
         while True:
             try:
                 async with self._reading:
@@ -231,12 +231,12 @@ class Lister:
 
 
 def _note(page: Page[Any], scope: Scope, listed: Listed, newest: str) -> None:
-    """Count a page; Unavailable if it is older than the page before or what was `newest` at the first."""
-    # Later pages belong to the first.
+    """Record a page; Unavailable if it is older than the page before or, for the first, than `newest`."""
+    # Later pages have the version of the first.
     if version_key(page.resource_version) < version_key(listed.version or newest):
         raise Unavailable(OLDER_STATE)
-    # Before the list is complete: what it brings is known from now on, and an older list that follows it
-    # after a failure would take that for deleted.
+    # Even before the list is complete: its objects are known from now on, and an older list that follows
+    # after a failure would take them for deleted.
     listed.version = page.resource_version
     scope.newest = max(scope.newest, listed.version, key=version_key)
     listed.anonymous += page.anonymous

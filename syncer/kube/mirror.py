@@ -1,11 +1,11 @@
 """
-The mirror of what the API server has shown, and the changes that it passes to a sink.
+A mirror of the objects that the API server has shown; it passes their changes to a sink.
 
-A mirror keeps only uid and resourceVersion of each object; the objects belong to the sink. It makes one
-history of what lists and watches bring:
+A mirror keeps only uid and resourceVersion of each object; the objects belong to the sink. It turns lists
+and watches into one history:
 
-- Events may come twice or late. One that is older than what is known of its uid is dropped, and so is
-  one of a deleted uid.
+- Events may come twice or late. An event older than the known version of its uid is dropped, and so is
+  any event of a deleted uid.
 - The same name with a new uid is a delete and an add.
 - An object that does not parse still exists: it is logged, and not deleted.
 - Objects of a lost shard are released, which is not a deletion. An object that the sink must keep for a
@@ -27,9 +27,9 @@ from typing import Final, NamedTuple, Protocol
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.model.resource import NotificationRequest, version_key
 
-#: Deleted uids that are remembered, for events that come late; far more than are ever under way.
+#: Deleted uids that are remembered because events may come late; far more than are ever under way.
 _TOMBSTONES: Final = 4096
-#: Objects that do not parse and that were logged already.
+#: Objects that do not parse and are remembered because that was logged already.
 _REPORTED: Final = 1024
 
 logger = logging.getLogger("ledger.kube")
@@ -42,7 +42,7 @@ class Sink(Protocol):
         """
         Take an object that is new or has changed.
 
-        A finished one that a list brings may come in outline: identity, version, phase and retention,
+        A finished object from a list may come in outline: identity, version, phase and retention,
         without `raw`. `first_seen_by_watch` is True only in the call that introduces an object, and only
         if an ADDED event of a watch did so, not a list.
         """
@@ -60,11 +60,11 @@ class Sink(Protocol):
         """
         Forget an object; it may be one that was never handed over because it did not parse.
 
-        `last` parses its last state, where an event has brought that.
+        `last` parses its last state, if an event has brought one.
         """
 
     def release(self, uid: str) -> bool:
-        """Release an object that another replica follows; returns whether nothing of it is kept."""
+        """Release an object that another replica follows; return whether the sink keeps nothing of it."""
 
 
 class _Version(NamedTuple):
@@ -74,7 +74,7 @@ class _Version(NamedTuple):
 
 
 def _remember(entry: str, among: OrderedDict[str, None], most: int) -> None:
-    """Add an entry; of more than so many the oldest is forgotten."""
+    """Add an entry; if there are more than `most`, forget the oldest."""
     among[entry] = None
     if len(among) > most:
         among.popitem(last=False)
@@ -82,7 +82,7 @@ def _remember(entry: str, among: OrderedDict[str, None], most: int) -> None:
 
 @dataclass(slots=True, eq=False)
 class Shared:
-    """What the mirrors of several namespaces have in common."""
+    """State that the mirrors of several namespaces share."""
 
     sink: Sink
     shard_of: Callable[[str], int]
@@ -97,17 +97,17 @@ class Mirror:
         """Start empty."""
         self._shared = shared
         self._sink = shared.sink
-        #: By namespace and name: after a delete another object may have the same name. A key of both would
-        #: be one more object for each of a hundred thousand.
+        #: By namespace, then by name: after a delete another object may have the same name. A combined key
+        #: would be one more Python object for each of a hundred thousand.
         self._known: dict[str, dict[str, _Version]] = {}
 
     def version_of(self, meta: Meta) -> str | None:
-        """Return the resourceVersion that is known of an object, None if the object is not known."""
+        """Return the known resourceVersion of an object; None if the object is not known."""
         known = self._find(meta.namespace, meta.name)
         return known.resource_version if known is not None and known.uid == meta.uid else None
 
     def is_missing(self, meta: Meta) -> bool:
-        """Return whether an object that exists in a version was not shown in that one or a later one."""
+        """Return whether an existing object was never shown in this version or a later one."""
         known = self._find(meta.namespace, meta.name)
         if known is not None and version_key(known.resource_version) >= version_key(
             meta.resource_version
@@ -135,14 +135,14 @@ class Mirror:
     def delete(
         self, meta: Meta, last: Callable[[], NotificationRequest | Unreadable] | None = None
     ) -> None:
-        """Take a DELETED event; `last` parses the object that it has brought."""
+        """Take a DELETED event; `last` parses the object in it."""
         _remember(meta.uid, self._shared.tombstones, _TOMBSTONES)
         known = self._find(meta.namespace, meta.name)
         if known is not None and known.uid == meta.uid:
             self._forget(meta.namespace, meta.name, last)
 
     def keep_only(self, present: AbstractSet[str], shards: Container[int]) -> None:
-        """Take the uids in a complete list of some shards: what it lacks of them is gone."""
+        """Take the uids in a complete list of some shards; objects of these shards not in it are gone."""
         missing = [
             (namespace, name) for namespace, name, v in self._of(shards) if v.uid not in present
         ]
@@ -158,7 +158,7 @@ class Mirror:
                 self._known[namespace][name] = _Version(known.uid, "", known.shard)
 
     def _of(self, shards: Container[int]) -> Iterator[tuple[str, str, _Version]]:
-        """Namespace, name and version of what is known of some shards."""
+        """Yield namespace, name and version of each known object of some shards."""
         for namespace, there in self._known.items():
             for name, known in there.items():
                 if known.shard in shards:
@@ -169,7 +169,7 @@ class Mirror:
         return None if there is None else there.get(name)
 
     def _note(self, meta: Meta | NotificationRequest) -> bool:
-        """Note that an object exists in a version; false if that is not news."""
+        """Note that an object exists in a version; return False if that is not news."""
         known = self._find(meta.namespace, meta.name)
         if meta.uid in self._shared.tombstones:
             return False
@@ -178,7 +178,7 @@ class Mirror:
                 return False
             if known.uid != meta.uid:
                 self._forget(meta.namespace, meta.name)
-        # Each version brings a uid of its own: the first is kept.
+        # Each version brings its own copy of the uid; the first copy is kept.
         uid = known.uid if known is not None and known.uid == meta.uid else meta.uid
         self._known.setdefault(meta.namespace, {})[meta.name] = _Version(
             uid, meta.resource_version, self._shared.shard_of(uid)

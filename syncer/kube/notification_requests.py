@@ -4,8 +4,8 @@ Reading NotificationRequests and writing their status.
 A read is a quorum read: no resourceVersion is sent, so the answer is never older than the call. A
 status write is a merge patch that carries the resourceVersion it was computed from. That is the
 only guard there is: the status subresource ignores a wrong uid, and a patch without a
-resourceVersion writes into whatever bears the name now. A conflict is data, so nothing is retried
-here; after `Conflict` or `Ambiguous` the caller reads and merges again.
+resourceVersion writes into whatever object has the name now. Nothing is retried here; after
+`Conflict` or `Ambiguous` the caller reads and merges again.
 
 Lists never ask for resourceVersion 0, which any stale cache may answer.
 """
@@ -34,30 +34,30 @@ from syncer.model.resource import (
 from syncer.model.times import parse_time, time_of
 
 T = TypeVar("T")
-#: Tells by its uid whether an object is wanted; the server sends the others as well.
+#: Returns whether the object with this uid is wanted; the server sends the others as well.
 Ours = Callable[[str], bool]
 
 PAGE_SIZE: Final = 500
 FIELD_MANAGER: Final = "notification-controller"
-#: Single objects that are read at once, each on a connection of its own. TLS takes a third of a MiB for one
-#: that the process does not give back, and the claims of a start would read 64.
+#: Single objects that are read at once, each on a connection of its own. For each connection, TLS takes a
+#: third of a MiB that the process never gives back, and the claims of a start would read 64 at once.
 READS: Final = 32
-#: Selects what has not reached a final phase.
+#: Selects the objects that have not reached a final phase.
 UNFINISHED: Final = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL_PHASES))
-#: Asks for a list as it is printed: of each object its metadata and a few cells.
+#: Requests a list as it is printed: metadata and a few cells for each object.
 _TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _PHASE_COLUMN: Final = "Phase"
-#: Asks for the metadata of each object alone.
+#: Requests only the metadata of each object.
 _METADATA: Final = (
     "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
 )
-#: What a row shows of a finished object.
+#: Status of a finished object as far as a row shows it, by phase.
 _ENDED: Final = {phase: Status(phase=phase) for phase in TERMINAL_PHASES}
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """The identity of an object, known also if the object does not parse."""
+    """The identity of an object, known even if the object does not parse."""
 
     uid: str
     namespace: str
@@ -68,7 +68,7 @@ class Meta:
 
     @classmethod
     def of(cls, document: Json) -> Meta:
-        """Read the metadata of a document; ContractError if there is none, or it names nothing."""
+        """Read the metadata of a document; ContractError if it is missing or identifies no object."""
         meta = document.get("metadata") if isinstance(document, dict) else None
         if isinstance(meta, dict):
             uid, namespace, name = meta.get("uid"), meta.get("namespace"), meta.get("name")
@@ -85,7 +85,7 @@ class Meta:
 
 
 def told_of(document: Json, member: str) -> str:
-    """A text in the metadata of an object, empty without: no more is read of what belongs to others."""
+    """Return a text of an object's metadata, empty if absent; of foreign objects nothing else is read."""
     try:
         found = document["metadata"][member]
     except (KeyError, TypeError):
@@ -95,13 +95,13 @@ def told_of(document: Json, member: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable(Meta):
-    """An object that exists and does not parse; `problem` names the error's type, no content."""
+    """An object that exists but does not parse; `problem` names the error's type and quotes nothing."""
 
     problem: str = ""
 
 
 def excludes(ours: Ours, document: Json) -> bool:
-    """Whether an object belongs to others; false for what has no uid."""
+    """Whether `ours` excludes an object; False if the object has no uid."""
     uid = told_of(document, "uid")
     return bool(uid) and not ours(uid)
 
@@ -112,12 +112,12 @@ class Page(Generic[T]):
     One page of a list.
 
     Attributes:
-        objects: What parsed, and what exists and did not; of a list in brief, the rows.
-        unchanged: What the caller knows in this very version, not parsed.
-        anonymous: How many entries had no identity at all.
-        foreign: How many belong to others; nothing else is known of them.
-        continue_token: For the next page; empty on the last.
-        resource_version: Of the list, the same on every page.
+        objects: Parsed objects, and those that exist but do not parse; the rows of a list in brief.
+        unchanged: Objects that the caller knows in this very version; they are not parsed.
+        anonymous: Number of items without any identity.
+        foreign: Number of items that `ours` excludes; nothing else is known of them.
+        continue_token: Token for the next page; empty on the last.
+        resource_version: resourceVersion of the list, the same on every page.
     """
 
     objects: tuple[T, ...]
@@ -140,7 +140,7 @@ class Row:
     deleting: bool
 
     def outline(self) -> NotificationRequest:
-        """What is kept of a finished object; retention and the time of its end are not known."""
+        """Return the outline of a finished object; its retention and completion time are not known."""
         return _outlined(self.meta, _ENDED[self.phase], deleting=self.deleting, days=7)
 
 
@@ -148,8 +148,8 @@ class NotificationRequestClient:
     """
     The NotificationRequests of a cluster, read live; an `ObjectClient` (`syncer.model.ports`).
 
-    Every method raises `Unavailable`, `KindMissing` or `Unauthorised` where the API server or its
-    permission is missing.
+    Every method raises `Unavailable`, `KindMissing` or `Unauthorised` if the API server, the resource
+    type or the permission is missing.
     """
 
     def __init__(self, client: KubeClient, *, timeout: float = 10.0) -> None:
@@ -161,7 +161,7 @@ class NotificationRequestClient:
     async def get(
         self, namespace: str, name: str, known: NotificationRequest | None = None, /
     ) -> NotificationRequest:
-        """Read one object, as `ObjectClient` says; what has not changed since `known` is not parsed."""
+        """Read one object, as `ObjectClient` says; an object equal to `known` is not parsed again."""
         path = object_path(namespace, name)
         async with self._reads:
             found = await self._client.request("GET", path, timeout=self._timeout)
@@ -178,14 +178,14 @@ class NotificationRequestClient:
         """
         Merge members into the status of an object, as `ObjectClient` says.
 
-        Members with the value null are removed, a list is replaced as one. The object as it is after
-        the write is returned; a patch that changes nothing keeps the resourceVersion.
+        Members with the value null are removed, a list is replaced as a whole. Returns the object as it
+        is after the write; a patch that changes nothing keeps the resourceVersion.
 
         Raises:
             ValueError: no resourceVersion is given; such a write would be unconditional.
             Rejected: the schema or its rules refuse the status (`Invalid`), or the object would
                 become too large (`TooLarge`).
-            ContractError: written, and what came back does not parse.
+            ContractError: the status was written, but the returned object does not parse.
             PortError: as `ObjectClient` says.
         """
         if not resource_version:
@@ -194,14 +194,14 @@ class NotificationRequestClient:
             answer = await self._client.request(
                 "PATCH",
                 f"{object_path(namespace, name)}/status",
-                # Members for people are dropped where the CRD has no place for them, without a warning.
+                # Members for people that the CRD does not define are dropped without a warning.
                 params={"fieldManager": FIELD_MANAGER, "fieldValidation": "Ignore"},
                 body={"metadata": {"resourceVersion": resource_version}, "status": status},
                 content_type=MERGE_PATCH,
                 timeout=self._timeout,
             )
         except Gone:
-            # The same 404 is given where the resource type has no status subresource.
+            # The server gives the same 404 if the resource type has no status subresource.
             await self._client.request("GET", object_path(namespace, name), timeout=self._timeout)
             raise KindMissing("the status subresource is not served") from None
         return readable(answer)
@@ -213,7 +213,7 @@ class NotificationRequestClient:
         Raises:
             ValueError: one of the two is not given; such a deletion would be unconditional.
             Conflict: the object has another uid or resourceVersion.
-            Gone: there is no object of this name, or a first deletion was executed unanswered.
+            Gone: there is no object of this name, or a first try was executed but its answer was lost.
             Ambiguous: it may have been deleted.
         """
         if not (uid and resource_version):
@@ -244,7 +244,7 @@ class NotificationRequestClient:
         )  # fmt: skip
 
 
-async def list_page(  # noqa: PLR0913 - what a list may be asked for
+async def list_page(  # noqa: PLR0913 - the options of a list
     client: KubeClient,
     namespace: str | None,
     *,
@@ -258,26 +258,26 @@ async def list_page(  # noqa: PLR0913 - what a list may be asked for
     fields: str = "",
 ) -> ObjectPage:
     """
-    Read one page of objects; the first is as fresh as the call, the others belong to the first.
+    Read one page of objects; the first page is as fresh as the call, the others have its version.
 
     Args:
-        client: Where to ask.
-        namespace: Of the list; None is all of them.
+        client: The client to read with.
+        namespace: Namespace of the list; None for all namespaces.
         limit: Objects in a page.
-        continue_token: Of the page before; empty for the first.
+        continue_token: Token of the page before; empty for the first.
         timeout: Seconds.
-        known: Tells the resourceVersion in which the caller knows an object, None if it does not;
-            an empty text has it parsed. What it knows already is not parsed, and a finished object that
-            it does not know only in `outline`: nine of ten are of this kind at the start of a process,
-            and parsing is ten times the work.
-        max_bytes: Of the page, 0 for no bound.
-        ours: Tells the objects that are wanted.
+        known: Returns the resourceVersion in which the caller knows an object, None if it does not
+            know it, or an empty text to have it parsed in any case. An object known in its current
+            version is not parsed; a finished one that is not known is read only in `outline`. When a
+            process starts, nine of ten objects are of this kind, and parsing is ten times the work.
+        max_bytes: Largest page, 0 for no limit.
+        ours: Returns whether an object is wanted.
         labels: Selector of labels; empty for all.
-        fields: Selector of fields, as `UNFINISHED`; empty for all.
+        fields: Selector of fields, such as `UNFINISHED`; empty for all.
 
     Raises:
         Expired: the continue token is too old.
-        Rejected: the page is larger (`OVERSIZED`), or the definition does not let a field be selected
+        Rejected: the page is larger (`OVERSIZED`), or the CRD does not let a field be selected
             (`BAD_REQUEST`).
         PortError: as `KubeClient.request`.
     """
@@ -323,7 +323,7 @@ async def list_metadata(
     ours: Ours,
     max_bytes: int,
 ) -> Page[Meta]:
-    """Read one page of what identifies objects; arguments and errors are those of `list_rows`."""
+    """Read one page of object metadata; arguments and errors are those of `list_rows`."""
     answer = await client.request(
         "GET",
         list_path(namespace),
@@ -355,16 +355,16 @@ async def list_rows(
     Read one page of objects in brief: a tenth of the bytes, and a fifth of the server's work.
 
     Args:
-        client: Where to ask.
-        namespace: Of the list; None is all of them.
+        client: The client to read with.
+        namespace: Namespace of the list; None for all namespaces.
         limit: Objects in a page.
-        continue_token: Of the page before; empty for the first.
+        continue_token: Token of the page before; empty for the first.
         timeout: Seconds.
-        ours: Tells the objects that are wanted.
-        max_bytes: Of the page, 0 for no bound.
+        ours: Returns whether an object is wanted.
+        max_bytes: Largest page, 0 for no limit.
 
     Returns:
-        None if the server does not print objects of this type with their phase.
+        The page; None if the server does not print objects of this type with their phase.
 
     Raises:
         Expired: the continue token is too old.
@@ -384,7 +384,7 @@ async def list_rows(
     if _PHASE_COLUMN not in names:
         return None
     column = names.index(_PHASE_COLUMN)
-    # Of an empty list the rows are null.
+    # In an empty list, `rows` is null.
     found, token, version = _list_of({**answer, "rows": answer.get("rows") or []}, "rows")
     rows: list[Row] = []
     foreign = 0
@@ -415,7 +415,7 @@ def _query(limit: int, continue_token: str, labels: str = "", fields: str = "") 
 
 
 def _list_of(answer: Json, member: str) -> tuple[list[Json], str, str]:
-    """The entries of a list, the token of its next page, and its resourceVersion."""
+    """Return the items of a list, the token of its next page, and its resourceVersion."""
     meta, found = answer.get("metadata"), answer.get(member)
     if not (isinstance(meta, dict) and isinstance(found, list) and meta.get("resourceVersion")):
         raise Unavailable("the answer is not a list")
@@ -423,14 +423,14 @@ def _list_of(answer: Json, member: str) -> tuple[list[Json], str, str]:
 
 
 def outline(document: Json, meta: Meta) -> NotificationRequest | None:
-    """What is kept of a finished object, and `raw` empty; None for one that is not, or was journaled."""
+    """Return the outline of a finished object, without `raw`; None if it is unfinished or was journaled."""
     status, spec = document.get("status"), document.get("spec")
     if not isinstance(status, dict):
         return None
     phase = status.get("phase")
     days = spec.get("retentionDays", 7) if isinstance(spec, dict) else 7
     if phase not in TERMINAL_PHASES or type(days) is not int or journaled(status):
-        return None  # of what was journaled, the log may lack what the status shows
+        return None  # the log may lack journaled attempts that the status shows
     try:
         ended = parse_time(status.get("completionTime"))
     except (TypeError, ValueError):
@@ -450,16 +450,16 @@ def _outlined(meta: Meta, status: Status, *, deleting: bool, days: int) -> Notif
 def parse(
     document: Json, known: NotificationRequest | None = None
 ) -> NotificationRequest | Unreadable:
-    """Read an object; one that does not parse is `Unreadable`, one without an identity a ContractError."""
+    """Read an object; return `Unreadable` if it does not parse; ContractError if it has no identity."""
     meta = Meta.of(document)
     try:
         return parse_object(document, known)
-    except Exception as error:  # noqa: BLE001 (a malformed member fails in any way it likes)
+    except Exception as error:  # noqa: BLE001 (a malformed member may raise anything)
         return Unreadable(**asdict(meta), problem=type(error).__name__)
 
 
 def readable(document: Json, known: NotificationRequest | None = None) -> NotificationRequest:
-    """Read an object; the ContractError for one that does not parse does not quote it."""
+    """Read an object; ContractError, which does not quote it, if it does not parse."""
     found = parse(document, known)
     if isinstance(found, Unreadable):
         raise ContractError(f"the object cannot be read ({found.problem})")

@@ -1,5 +1,5 @@
 """
-List, then watch, without end: what the API server holds becomes calls to a sink.
+List, then watch, without end: the objects on the API server become calls to a sink.
 
 Each namespace (or all of them together) is a scope with its own loop: a paged list, a watch from
 the list's resourceVersion, another watch from the last event, and so on. The loop is level-based:
@@ -10,22 +10,22 @@ It follows only the shards that this replica owns (`syncer.kube.following`): the
 objects, and the others are skipped as soon as they are decoded. Newly acquired shards are listed while the
 watch of the others continues, and then one watch of all is opened; the objects of lost shards are
 released, which does not count as a deletion. A second loop of each scope does this: every change wakes it,
-and it also runs every few seconds. A replica that owns nothing only asks once whether lists are answered,
-and waits.
+and it also runs every few seconds. A replica that owns nothing sends one list request to learn whether
+lists are answered, and waits.
 
-Rules that cost someone an outage:
+Rules learnt from outages:
 
 - The end of a watch is normal (the server closes slow watchers in this way), but a watch that ends
   immediately, again and again, must not spin: without progress the pause doubles, with jitter.
-- What a watch has lost is not missed by it: what exists is compared with what was shown
-  (`syncer.kube.comparison`).
+- A watch does not notice that it has lost an event, so the objects that exist are compared with those
+  that were shown (`syncer.kube.comparison`).
 - Silence is a failure. Bookmarks come every minute; a line must arrive within `idle_timeout`.
 - An expired watch is answered with 200 and an ERROR event; an error while opening is never read as
   a list of lines.
 - A resource type that is not served, or may not be read, proves nothing about objects: the reflector
   reports a problem and deletes nothing.
-- Nobody waits for a namespace that may not be read, since with a namespace its roles go as well: the others
-  are served.
+- Nothing waits for a namespace that may not be read, since deleting a namespace deletes its roles as well:
+  the others are served.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ from syncer.model.resource import GROUP, PLURAL, version_key
 from syncer.rules.backoff import as_requested, equal_jitter, exponential, late_jitter
 from syncer.runtime.supervise import elapse
 
-#: The loop of the process gets its turn after this many events of one buffer.
+#: Events taken from one buffer before the event loop gets its turn.
 _BATCH: Final = 64
-#: Clean ends without progress, one after the other, that make a problem.
+#: Clean ends without progress, one after the other, that count as a problem.
 _CLOSES_TOLERATED: Final = 3
-#: Looks at whether more shards are coming, before those that came are listed.
+#: Checks for further acquired shards before the acquired ones are listed.
 _SETTLING: Final = 5
 
 logger = logging.getLogger("ledger.kube")
@@ -74,17 +74,17 @@ class ReflectorTimings:
     Periods of a reflector, in seconds.
 
     Attributes:
-        request_timeout: For a page of a list, and until a watch answers.
-        watch_timeout: After which the server ends a watch; up to a quarter more is added.
+        request_timeout: Timeout for a page of a list, and for the answer to a watch.
+        watch_timeout: Time after which the server ends a watch; up to a quarter more is added.
         idle_timeout: Longest silence of a watch. Bookmarks come every 60 s.
         resync: Age of the last list at which the end of a watch leads to a new one.
         pause_min: First pause after a failure or after a watch that brought nothing.
         pause_max: Longest pause.
-        settled: A watch that lasted this long was a good one.
-        look: Between looks at which shards are owned, where no change of them is reported.
-        gather: For which shards that come are waited for, since few come alone.
-        compare: Between comparisons of what exists with what the watch has shown.
-        lag: For which a watch may be behind such a comparison.
+        settled: Time after which a watch counts as a good one.
+        look: Time between checks of the owned shards if no change is reported.
+        gather: Time to wait for further shards after a change, since few come alone.
+        compare: Time between comparisons of the existing objects with those that the watch has shown.
+        lag: Time by which a watch may be behind such a comparison.
     """
 
     request_timeout: float = 30.0
@@ -123,15 +123,15 @@ class Reflector:
 
         Args:
             client: Used for lists and watches; one connection per namespace stays open.
-            namespaces: To watch, at least one; None is all of them, with one list and one watch.
+            namespaces: Namespaces to watch, at least one; None for all, with one list and one watch.
             sink: Receives the changes, in order for each object.
             clock: Seconds of the monotonic clock.
             owned: The shards to follow.
             timings: Periods; tests use short ones.
             page_size: Objects in a page of a list.
-            page_bytes: Of a page; where objects are large it holds fewer, one at least.
-            brief: Whether finished objects may come without their retention, the time of their end and
-                what was journaled, which makes a list of mostly finished ones several times as quick.
+            page_bytes: Largest page; if objects are large, a page holds fewer, but at least one.
+            brief: Returns whether finished objects may come without their retention, completion time and
+                journaled attempts, which makes a list of mostly finished ones several times as quick.
             on_missed: Called with the number of objects that exist and that no watch has shown.
             jitter: Random numbers in [0, 1).
 
@@ -154,7 +154,7 @@ class Reflector:
         self._jitter = jitter
         self._owned = owned
         owned.on_change = self._on_change
-        #: How many objects of other replicas came, in lists and watches.
+        #: Number of other replicas' objects received, in lists and watches.
         self.foreign = 0
         shared = Shared(sink, self._shard_of)
         self._scopes = [Scope(n, Mirror(shared), following=Following(owned)) for n in scopes]
@@ -169,7 +169,7 @@ class Reflector:
 
     @property
     def refused(self) -> frozenset[str | None]:
-        """Namespaces that may not be read: nothing more is known of them, and nobody waits for them."""
+        """Namespaces that may not be read: nothing new is learnt of them, and nothing waits for them."""
         return frozenset(s.namespace for s in self._scopes if s.refused)
 
     @property
@@ -188,7 +188,7 @@ class Reflector:
         return all(s.answered and s.following.complete for s in self._readable)
 
     def follows(self, uid: str) -> bool:
-        """Whether the notifications of a uid's shard are listed and watched, as far as they may be."""
+        """Whether a uid's shard is listed and watched, in each namespace that may be read."""
         return all(s.following.follows(self._shard_of(uid)) for s in self._readable)
 
     def _shard_of(self, uid: str) -> int:
@@ -246,7 +246,7 @@ class Reflector:
         if isinstance(error, Unauthorised):
             scope.problem = f"access is refused ({error})"
         elif isinstance(error, Expired | KindMissing | Rejected):
-            # What is rejected is perhaps the version at which the watch would begin.
+            # The server may have rejected the version at which the watch would begin.
             scope.resume = ""
         if isinstance(error, KindMissing):
             scope.problem = f"the resource {PLURAL}.{GROUP} is not served"
@@ -259,7 +259,7 @@ class Reflector:
         return error.retry_after or 0.0
 
     def _pause(self, streak: int, *, requested: float = 0.0) -> float:
-        """Seconds to the next try; where the server names a time, not much longer than that."""
+        """Return the seconds to the next try; if the server names a time, not much longer than that."""
         longest = exponential(self._timings.pause_min, self._timings.pause_max, streak + 1)
         pause = equal_jitter(longest, self._jitter())
         return as_requested(pause, requested)
@@ -271,7 +271,7 @@ class Reflector:
             scope.changed.set()
 
     async def _idle(self, scope: Scope) -> bool:
-        """Wait until something is owned; checks from time to time in any case."""
+        """Wait until there is something to follow, or until the next regular check."""
         scope.switching = False
         await elapse(self._timings.look, scope.wake)
         scope.wake.clear()
@@ -310,12 +310,12 @@ class Reflector:
             await asyncio.sleep(self._timings.gather)
 
     async def _adjust(self, scope: Scope) -> None:
-        """Release lost shards, list acquired ones, and have one watch of all opened."""
+        """Release lost shards, list acquired ones, and have one watch for all of them opened."""
         left = self._let_go(scope)
         coming = scope.following.coming()
         if coming and scope.resume:
             listed = await self._collect(scope, coming)
-            # Meanwhile the watch may have met something that only a list of everything answers.
+            # Meanwhile the watch may have met an error that only a list of everything answers.
             begin = scope.following.add(coming, listed.version, watched=scope.resume)
             scope.resume = scope.resume and begin
         if left or coming:
@@ -334,7 +334,7 @@ class Reflector:
     # -- lists ----------------------------------------------------------------------------------
 
     async def _list(self, scope: Scope) -> None:
-        """List all that is owned; of nothing, ask once whether lists are answered at all."""
+        """List the owned shards; if there are none, send one list request to see whether it is answered."""
         self._let_go(scope)
         terms = dict(self._owned.owned)
         if terms:
@@ -347,11 +347,11 @@ class Reflector:
             scope.answered, scope.refused = True, False
 
     async def _collect(self, scope: Scope, terms: Mapping[int, object]) -> Listed:
-        """Take a complete list of some shards; what it lacks of them is gone."""
+        """Take a complete list of some shards; objects of these shards not in it are gone."""
         scope.following.begin(terms)
         listed = await self._lister.collect(scope, lambda uid: self._shard_of(uid) in terms)
         self.foreign += listed.foreign
-        # An entry without identity may be any of those that are missing now.
+        # An item without an identity may be any of the objects that are missing now.
         if not listed.anonymous:
             scope.mirror.keep_only(listed.present, terms)
         scope.answered, scope.refused = True, False
@@ -368,7 +368,7 @@ class Reflector:
     # -- the watch ------------------------------------------------------------------------------
 
     async def _watch(self, scope: Scope) -> bool:
-        """Follow one watch to its end, or until others are to be watched; whether it was of any use."""
+        """Follow one watch until it ends or the shards to watch change; return whether it was of use."""
         scope.switching = False
         try:
             async with asyncio.timeout(None) as scope.watching:
@@ -429,7 +429,7 @@ class Reflector:
             if kind == "DELETED":
                 scope.mirror.delete(meta, lambda: parse(document))
             elif not scope.mirror.sink_has(meta):
-                # Otherwise our own write comes back, and need not be parsed.
+                # If the sink has it, it is a write of this process coming back, and need not be parsed.
                 scope.mirror.upsert(parse(document), added=kind == "ADDED")
         except ContractError:
             raise Expired("an event about an object without identity") from None

@@ -1,8 +1,8 @@
 """
-What a reflector knows of one namespace, or of all as one: the position of its watch, and what it follows.
+A reflector's state for one namespace, or for all as one: its watch's position, the followed shards.
 
-Two loops share it. One lists and watches; the other checks which shards are owned, forgets the objects of
-those that left and lists those that came. Only one of them lists at a time.
+Two loops share it. One lists and watches; the other checks which shards are owned, releases the objects of
+lost shards and lists acquired ones. Only one of them lists at a time.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ class Scope:
     following: Following
     #: The newest resourceVersion that was ever shown.
     newest: str = ""
-    #: Where the next watch begins; empty if nothing is followed, or all of it must be listed anew.
+    #: Where the next watch begins; empty if nothing is followed, or everything must be listed again.
     resume: str = ""
     #: Whether a list was answered since the start.
     answered: bool = False
-    #: Whether it may not be read, as the server has said since the last list or watch that it answered.
+    #: Whether the server has refused access since the last list or watch that it answered.
     refused: bool = False
     listed_at: float = 0.0
-    #: One list at a time: of all that is owned, or of what came.
+    #: Allows one list at a time: of all owned shards, or of acquired ones.
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    #: Set when the shards that are owned may be others.
+    #: Set when the owned shards may have changed.
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    #: Set when there is something to follow, or something else.
+    #: Set when the followed shards change or must be listed again.
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     #: Ends the open watch.
     watching: asyncio.Timeout | None = None
-    #: Whether the open watch has to be opened anew.
+    #: Whether the open watch must be replaced by a new one.
     switching: bool = False
-    #: Why shards that came are not listed.
+    #: Why acquired shards could not be listed; None if they could.
     behind: str | None = None
     #: Failures, and watches that brought nothing, since the last good one.
     streak: int = 0
     opened_at: float | None = None
     problem: str | None = None
-    #: Why the last list or watch failed, as was logged; empty after a good one.
+    #: The last failure of a list or watch, which was logged; empty after a good one.
     interrupted: str = ""
 
     @property
     def is_behind(self) -> bool:
         """Whether the second loop has something to do."""
-        # Without a version to go on from, the first one lists all that is owned.
+        # Without a version to resume from, the first loop lists all owned shards.
         return bool(self.following.left() or (self.resume and self.following.coming()))
 
     def has_settled(self, now: float, seconds: float) -> bool:
@@ -61,7 +61,7 @@ class Scope:
         return self.opened_at is not None and now - self.opened_at >= seconds
 
     def note(self, error: PortError) -> None:
-        """Note a failed list or watch; only an answered one ends the state of not being readable."""
+        """Note a failed list or watch; only an answered one resets `refused`."""
         if isinstance(error, Unauthorised) and error.reason == "Forbidden":
             self.refused = True
 
@@ -71,9 +71,9 @@ class Scope:
 
     def switch(self) -> None:
         """
-        End the open watch, so that one of the current shards is opened.
+        End the open watch, so that one for the current shards is opened.
 
-        No event of the old one is taken any more: it would move the version at which the new one begins.
+        No further event of the old watch is taken: it would move the version at which the new one begins.
         """
         self.switching = True
         self.wake.set()

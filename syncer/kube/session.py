@@ -3,11 +3,11 @@ Session and credentials for one API server, made from a kubeconfig or from the p
 
 kubernetes-asyncio reads the configuration and authenticates (kubeconfig, in-cluster, exec plugins,
 client certificates), and makes the connector that holds the TLS context. The session on that connector
-is ours. A session is not changed: when credentials change, another one is made and this one is
+is made here. A session is not changed: when credentials change, another one is made and this one is
 retired, which closes it after the last call that uses it.
 
-No text of the vendor reaches an error. Its errors about a kubeconfig show the user entry with its token,
-those about an exec plugin what the plugin printed. What is wrong with the files is found before
+The vendor's texts never reach an error: those about a kubeconfig show the user entry with its token, those
+about an exec plugin show the plugin's output. Mistakes in the files are found before that
 (`syncer.kube.kubeconfig`).
 """
 
@@ -36,20 +36,20 @@ from syncer.model.errors import ConfigError, reason_of
 from syncer.runtime.causes import bad_pem
 from syncer.runtime.proxies import proxy_for
 
-#: Buffer of a stream.
+#: Bytes that a stream buffers.
 _READ_BYTES: Final = 2 * 2**20
-#: Members of a configuration that a credential plugin, or a variable of the environment, may change.
+#: Members of a configuration that a credential plugin or an environment variable may change.
 _CREDENTIALS: Final = (
     "host", "api_key", "username", "password", "ssl_ca_cert", "cert_file", "key_file",
     "tls_server_name",
 )  # fmt: skip
-#: A peer may be gone without a word, and whoever only listens, as a watch does, sends nothing that would
-#: show it. So the kernel asks after seconds of silence, asks again, and then ends the connection.
+#: A peer may vanish silently, and a watch only receives, so it sends nothing that would reveal that.
+#: Therefore the kernel probes after seconds of silence, probes again, and then ends the connection.
 _KEEPALIVE: Final = {
     "TCP_KEEPIDLE": 10,
     "TCP_KEEPINTVL": 5,
     "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 20_000,  # the same in milliseconds for what was sent and is not acknowledged
+    "TCP_USER_TIMEOUT": 20_000,  # milliseconds for which sent data may stay unacknowledged
 }
 _BAD_PEM: Final = {
     "authority": "the certificate authority of the API server is not a certificate in PEM",
@@ -58,7 +58,7 @@ _BAD_PEM: Final = {
 _PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
 
 
-#: What changes when a file is replaced or written: inode, size, time; None for one that does not exist.
+#: Inode, size and time of a file, which change if it is replaced or written; None if it does not exist.
 _FileState = tuple[int, int, int] | None
 
 
@@ -71,11 +71,11 @@ class Session:
         api: The vendor's client: configuration and credentials.
         http: The session on its connector.
         base: Address of the server, to which paths are appended.
-        proxy: Through which requests go, None for none.
-        files: Of the configuration.
-        state: Of these files before they were read.
-        users: Calls that use the session now.
-        retired: Another session has taken its place.
+        proxy: Proxy of the requests, None for none.
+        files: Files of the configuration.
+        state: State of these files before they were read.
+        users: Number of calls that use the session now.
+        retired: Whether another session has taken its place.
     """
 
     api: ApiClient
@@ -93,7 +93,7 @@ class Session:
         return self.http
 
     async def __aexit__(self, *_: object) -> None:
-        """The call has ended; the last one closes a session that is retired."""
+        """End the call; the last call closes a retired session."""
         self.users -= 1
         if self.retired and not self.users:
             await self.close()
@@ -114,7 +114,7 @@ class Session:
         return tuple(map(_state_of, self.files))
 
     def equals(self, other: Session) -> bool:
-        """Whether it was made from the same files as another one, unchanged, with the same credentials."""
+        """Whether another session was made from the same files, unchanged, with the same credentials."""
         one, two = self.api.configuration, other.api.configuration
         return (self.files, self.state) == (other.files, other.state) and all(
             getattr(one, name) == getattr(two, name) for name in _CREDENTIALS
@@ -124,9 +124,9 @@ class Session:
 @dataclass(frozen=True, slots=True)
 class SessionSource:
     """
-    Where the configuration is read: kubeconfigs joined by `:`, and the context (empty: the current one).
+    Source of the configuration: kubeconfigs joined by `:`, and the context (empty: the current one).
 
-    Without a kubeconfig it is the pod's service account. A session has so many connections at most.
+    Without a kubeconfig, the pod's service account is used. `connections` is the limit of one session.
     """
 
     kubeconfig: str
@@ -149,7 +149,7 @@ class SessionSource:
             return Session(api, _session_of(api), base, proxy, tuple(files), state)
         except ConfigError:
             raise
-        except Exception as error:  # noqa: BLE001 - the vendor raises anything for a file that is wrong
+        except Exception as error:  # noqa: BLE001 - the vendor may raise anything for a bad file
             wrong = bad_pem(
                 configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file, ""
             )
@@ -180,7 +180,7 @@ class SessionSource:
         files = _existing(self.kubeconfig)
         if not files:
             raise ConfigError(
-                f"the kubeconfig {self.kubeconfig} does not exist: name a file that is there"
+                f"the kubeconfig {self.kubeconfig} does not exist: name an existing file"
             )
         chosen = Kubeconfig(files).chosen(self.context)
         try:
@@ -199,10 +199,10 @@ class SessionSource:
 
 def _session_of(api: ApiClient) -> aiohttp.ClientSession:
     """
-    A session on the vendor's connector, which holds the TLS context.
+    Return a session on the vendor's connector, which holds the TLS context.
 
-    The vendor's own session looks for a proxy and for `.netrc` at each request, each time in a thread:
-    that is half the CPU of a small request, and what `.netrc` has for the host would be sent.
+    The vendor's own session looks for a proxy and for `.netrc` at each request, each time in a thread.
+    That takes half the CPU of a small request, and credentials in `.netrc` for the host would be sent.
     """
     vendor = api.rest_client.pool_manager
     connector = cast("aiohttp.TCPConnector", vendor.connector)
@@ -229,7 +229,7 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
 
 
 def _proxy_of(configuration: Configuration, base: URL) -> URL | None:
-    """The proxy that the kubeconfig names, else the environment's; ValueError if it is no URL."""
+    """Return the proxy that the kubeconfig names, else the environment's; ValueError if it is not a URL."""
     proxy = configuration.proxy or proxy_for(
         base.scheme, base.raw_host or "", base.port or 0, os.environ
     )
@@ -237,13 +237,13 @@ def _proxy_of(configuration: Configuration, base: URL) -> URL | None:
 
 
 def _existing(paths: str) -> list[Path]:
-    # Unlike Path's, this expanduser raises nothing where a home directory is not known.
+    # Unlike Path's, this expanduser does not raise if a home directory is not known.
     named = (os.path.expanduser(p) for p in paths.split(os.pathsep) if p)  # noqa: PTH111 (see above)
     return [Path(p) for p in named if _is_there(p)]
 
 
 def _is_there(path: str) -> bool:
-    """Whether a file exists; assumed if that cannot be checked, because reading it gives the error."""
+    """Whether a file exists; True if that cannot be checked, because reading it then gives the error."""
     try:
         Path(path).stat()
     except OSError as error:
@@ -253,7 +253,7 @@ def _is_there(path: str) -> bool:
 
 def _state_of(path: Path) -> _FileState:
     try:
-        # Links are followed: mounted secrets change by a change of a link.
+        # Links are followed: a mounted Secret is replaced by changing a link.
         stat = path.stat()
     except OSError:
         return None

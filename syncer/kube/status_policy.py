@@ -1,9 +1,9 @@
 """
-Looks whether the API server lets nobody else write statuses: at the chart's policy, and its binding.
+Checks whether the API server lets nobody else write statuses: reads the chart's policy and its binding.
 
-`syncer.rules.status_policy` decides what that means. Both are read by name, which takes a permission:
-without it the answer is *unknown*. The policy takes effect within a second of its binding, so a look once a
-minute is as good as a watch.
+`syncer.rules.status_policy` judges them. Both are read by name, which needs a permission: without it the
+answer is *unknown*. The policy takes effect within a second of its binding, so a check once a minute is as
+good as a watch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from syncer.runtime.clock import MonotonicClock
 
 logger = logging.getLogger("ledger")
 
-#: Seconds between looks.
+#: Seconds between checks.
 PERIOD: Final = 60.0
 _TIMEOUT: Final = 10.0
-#: Seconds for which an answer holds while no other comes.
+#: Seconds for which an answer stays valid while no other comes.
 _BELIEVED: Final = 300.0
 _POLICIES: Final = "validatingadmissionpolicies"
 _BINDINGS: Final = "validatingadmissionpolicybindings"
@@ -32,15 +32,15 @@ _PATH: Final = "/apis/admissionregistration.k8s.io/v1"
 
 async def find(kube: KubeClient, name: str, namespaces: Collection[str] | None) -> Finding:
     """
-    Look whether the policy is in force.
+    Check whether the policy is in force.
 
     Args:
         kube: The API server.
-        name: Of the policy, and of its binding; empty for none.
-        namespaces: That are watched, None for all.
+        name: Name of the policy, and of its binding; empty for none.
+        namespaces: Namespaces that are watched, None for all.
 
     Raises:
-        PortError: it was not found out, and may be if it is asked again.
+        PortError: the answer is not known; another call may bring it.
     """
     if not name:
         return Finding(State.ABSENT, "no policy is configured (sync.statusPolicy)")
@@ -58,10 +58,10 @@ async def find(kube: KubeClient, name: str, namespaces: Collection[str] | None) 
 
 class StatusPolicy:
     """
-    The answer, as last found; the lines of the log are about its changes.
+    The last answer; each change of it is logged.
 
     Attributes:
-        found: Unknown until the first look has ended.
+        found: The last answer; unknown until the first check has ended.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class StatusPolicy:
         self._namespaces = namespaces
         self._monotonic = monotonic
         self._found_at = float("-inf")
-        self.found = Finding(State.UNKNOWN, "it was not looked at yet")
+        self.found = Finding(State.UNKNOWN, "not checked yet")
 
     @property
     def problem(self) -> str | None:
@@ -85,7 +85,7 @@ class StatusPolicy:
         return None if self.found.state is State.IN_FORCE else self.found.reason
 
     async def look(self) -> None:
-        """Look once; what is not answered leaves the last answer as it is for some minutes."""
+        """Check once; if the server does not answer, the last answer stays for some minutes."""
         try:
             found = await find(self._kube, self._name, self._namespaces)
         except PortError as error:
@@ -97,5 +97,5 @@ class StatusPolicy:
         if found.state is not self.found.state:
             level = logging.INFO if found.state is State.IN_FORCE else logging.WARNING
             extra = {"state": found.state, "reason": found.reason}
-            logger.log(level, "whether a policy protects statuses has changed", extra=extra)
+            logger.log(level, "the protection of statuses by a policy has changed", extra=extra)
         self.found = found

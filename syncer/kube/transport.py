@@ -8,9 +8,9 @@ their `__init__`, so there is no import that leaves it out. Hence two packages a
 as empty modules that know where their submodules lie; every submodule imported after that is the
 vendor's own code, unchanged.
 
-If the vendor's package was imported before, that one is used here too, with all of its parts. Afterwards it
-cannot be: an attribute that the empty packages lack raises an AttributeError that names this module. The
-version is pinned, and a test compares what is used here with the full package.
+If the vendor's package was imported before, the full package is used here too. Afterwards it cannot be
+imported any more: an attribute that the empty packages lack raises an AttributeError that names this
+module. The version is pinned, and a test compares what is used here with the full package.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _enter_packages() -> None:
     top = _enter(_PACKAGE, roots)
     client = _enter(f"{_PACKAGE}.client", [f"{root}/client" for root in roots])
     top.client = client  # type: ignore[attr-defined]  # as the import system would
-    client.models = _enter(f"{_PACKAGE}.client.models", [])  # type: ignore[attr-defined]  # noqa: V101 (as above)
+    client.models = _enter(f"{_PACKAGE}.client.models", [])  # type: ignore[attr-defined]  # noqa: V101
 
 
 if _PACKAGE not in sys.modules:

@@ -1,8 +1,9 @@
 """
 Who can have caused each class of divergence, and what a person does about it.
 
-A class says what is wrong, not who did it: a log is as short after a crash of Redis as after a hand in it.
-So each names everybody who can have caused it, the likeliest first (docs/security.md has their rights).
+A class says what is wrong, not who caused it: a log looks the same after a crash of Redis as after somebody
+has edited it. So each class names everybody who can have caused it, the likeliest first (docs/security.md
+lists their rights).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from syncer.rules.divergence import Divergence
 
 
 class Advice(NamedTuple):
-    """Causes of a class, and what to do."""
+    """The causes of a class, and what to do about it."""
 
     cause: str
     do: str

@@ -1,11 +1,11 @@
 """
 When to write a status: the flush policy.
 
-A write costs the API server far more than anything else here, so attempts that come close together
-share one. Two things do not wait: a final state, because a success that is only in Redis is the one thing
-that a loss of Redis could repeat; and a change that no other will join, because nothing is on the wire and
-the next attempt is further away than the window. After a failed write the entry waits,
-longer each time, and never for ever.
+A status write costs the API server far more than any other request of the controller, so attempts that come
+close together share one. Two changes do not wait: a final state or a success, because a success that is
+recorded only in Redis would be sent again after a loss of Redis; and a change that no other will join,
+because nothing is on the wire and the next attempt is further away than the window. After a failed write
+the next one waits, longer each time, up to a limit.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ def write_at(
     jitter: float = 1.0,
 ) -> float:
     """
-    Return when a dirty entry is to be written, at once if that is past; in seconds of the monotonic clock.
+    Return the monotonic second at which a changed status is to be written; at once if it has passed.
 
     Args:
         dirty_since: When the first unwritten change came.
         urgent: The fold is terminal or holds a new success.
-        failures: Writes of this entry that failed in a row.
-        last_failure: When the last of them did.
+        failures: Failed writes of this status in a row.
+        last_failure: When the last write failed.
         window: Seconds for which changes are collected.
         quiet: No attempt is on the wire, and none is due within the window.
-        jitter: Share of the back-off to wait, in [0.5, 1]; a new draw for each failure, so that
-            writers that collided once do not meet again.
+        jitter: Share of the back-off to wait, in [0.5, 1]; drawn for each failure, so that writers that
+            collided once do not collide again.
     """
     if failures:
         pause = exponential(_RETRY_FIRST, _RETRY_MOST, failures)

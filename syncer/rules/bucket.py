@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-#: What a token may lack: clocks of days have no finer steps, and who waits for less waits for nothing.
+#: Share of a token that may be missing: a clock that has run for days is no finer, and a wait for less is
+#: too short to matter.
 _ROUNDING: Final = 1e-6
 
 
 class TokenBucket:
-    """Tokens that come back at a rate, up to a burst; time that goes back is ignored."""
+    """Tokens that are refilled at a rate, up to a burst; a clock that goes back is ignored."""
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         """Begin full; `rate` is per second, `now` in seconds of the caller's clock."""
@@ -33,7 +34,7 @@ class TokenBucket:
         return True
 
     def reserve(self, now: float) -> float:
-        """Take a token, if need be one of the future; returns the seconds to wait for it."""
+        """Take a token, in advance if there is none; returns the seconds to wait for it."""
         wait = self.wait(now)
         self._tokens -= 1
         return wait

@@ -1,19 +1,18 @@
 """
-The state of each channel of a notification: the one rule that both the sender and the status use.
+The state of each channel of a notification; the sender and the status use the same rule.
 
 A channel is finished when it has a success, a permanent failure, or as many attempts as its policy
-allows; a resend request opens it again for one more attempt. Decisions depend on the identity
-of channels, never on their number, so a change of the routing cannot turn one channel's success
-into another's.
+allows; a resend request reopens it for one more attempt. Decisions depend on the identity of channels,
+never on their number, so a change of the routing cannot turn one channel's success into another's.
 
-Only an attempt that the receiver could have accepted counts (`counts`). One that was opened and was
-certainly not sent (class `notSent` or `superseded`), or was refused for an operator's mistake that is
-waited for (class `operator`), is on record and has a number, but counts in no limit, including that of a
-resend request: a channel never runs out of attempts that could not succeed. They have a back-off of their
-own, which grows with their number in a row (`unsent`).
+Only an attempt that the receiver could have accepted counts against a limit (`counts`). An attempt that was
+certainly not sent (class `notSent` or `superseded`), or that the receiver refused because of an operator's
+mistake (class `operator`), is on record and has a number, but counts against no limit, including that of a
+resend request. So attempts that could not succeed never use up a channel. They have their own back-off,
+which grows with their number in a row (`unsent`).
 
-A channel that a newer notification of the incident has superseded is neither delivered nor failed, nor is a
-fallback that was not needed: how a notification ends goes by the others (`deciding`).
+A channel that was superseded by a newer notification of the incident is neither delivered nor failed, and
+neither is a fallback that was not needed. The other channels decide how the notification ends (`deciding`).
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ class State(StrEnum):
     EXHAUSTED = "Exhausted"
     #: `atMostOnce` only: the result of an attempt is unknown, so nothing more is sent.
     UNCERTAIN = "Uncertain"
-    #: A newer notification of the incident went instead, by the name that its last attempt has.
+    #: A newer notification of the incident is sent instead; the last attempt has its name.
     SUPERSEDED = "Superseded"
-    #: A fallback (`syncer.rules.fallback`) while those before it may still arrive, and once all have.
+    #: A fallback (`syncer.rules.fallback`) whose channels may still deliver, or have all delivered.
     STANDBY = "Standby"
     NOT_NEEDED = "NotNeeded"
 
@@ -51,7 +50,7 @@ class State(StrEnum):
 
 
 _FINISHED = frozenset(State) - {State.PENDING, State.SENDING, State.RETRYING, State.STANDBY}
-#: States, as a status has them, in which nothing of a channel is due.
+#: States, as spelled in a status, in which nothing on a channel is due.
 NOTHING_DUE: Final = frozenset(s.value for s in State if s.finished or s is State.STANDBY)
 #: States of a fallback that was not used.
 IDLE: Final = frozenset({State.STANDBY, State.NOT_NEEDED})
@@ -65,11 +64,11 @@ class ChannelState:
 
     Attributes:
         attempts: How many attempts it has, open and rolled-up ones included.
-        last: Its newest attempt, None before the first; not always that with the highest number, since what
-            a former owner has opened may come to light late.
+        last: Its newest attempt, None before the first. Not always the one with the highest number, because
+            an attempt of a former owner may be published late.
         reason: Machine word for explanations and logs.
         left: How many more attempts that may reach the receiver are allowed.
-        unsent: How many attempts in a row, up to the newest, count in no limit.
+        unsent: How many attempts in a row, up to the newest, count against no limit.
     """
 
     channel: str
@@ -81,7 +80,7 @@ class ChannelState:
     unsent: int = 0
 
 
-#: Attempts in a row that were not sent, from which on a condition shows it: their waits add up to a minute.
+#: Attempts in a row that were not sent after which a condition shows it; their waits add up to a minute.
 UNSENT_NOTICE: Final = 6
 _UNCOUNTED: Final = frozenset(
     {FailureClass.NOT_SENT, FailureClass.OPERATOR, FailureClass.SUPERSEDED}
@@ -89,12 +88,12 @@ _UNCOUNTED: Final = frozenset(
 
 
 def deciding(channel_states: Iterable[ChannelState]) -> list[ChannelState]:
-    """Return the channels by which a notification ends: all but superseded and unused ones."""
+    """Return the channels that decide how a notification ends: all but superseded and unused ones."""
     return [s for s in channel_states if s.state not in _DECIDES_NOTHING]
 
 
 def superseded(channel_states: Sequence[ChannelState]) -> bool:
-    """Whether a notification ends as superseded, since each of its channels has, but for unused ones."""
+    """Whether a notification ends as superseded: all its channels are, apart from unused ones."""
     return bool(channel_states) and not deciding(channel_states)
 
 
@@ -104,7 +103,7 @@ def counts(attempt: Attempt) -> bool:
 
 
 def uncounted_run(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
-    """Those of a channel's attempts, oldest first, that count in no limit, since the last that does."""
+    """Return the newest attempts in a row that count against no limit; `attempts` has the oldest first."""
     run = sum(1 for _ in takewhile(lambda a: not counts(a), reversed(attempts)))
     return attempts[len(attempts) - run :]
 
@@ -126,12 +125,12 @@ def state_of(
     Args:
         channel: Its name.
         attempts: Its attempts, oldest first.
-        max_attempts: Of the retry policy.
+        max_attempts: Limit of the retry policy.
         at_most_once: Stop at an attempt whose result is unknown.
         before_order: Attempts that the latest resend request sets aside; None without a request.
         folded: Failed attempts that the status holds only as a number.
-        folded_unsent: How many of those count in no limit.
-        ended_by: Attempts that were unknown when the phase became final: they stay what they were.
+        folded_unsent: How many of the folded attempts count against no limit.
+        ended_by: Attempts that were unknown when the phase became final; they still count as unknown.
     """
     known = list(attempts)
     count = len(known) + folded

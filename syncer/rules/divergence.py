@@ -1,5 +1,5 @@
 """
-What can be wrong between the log, the object and the memory of one notification.
+Every divergence between the log, the object and the cached view of one notification.
 
 Everything that this product keeps in memory is a fold of a log, and everything that an object shows was
 published from it. Both can be recomputed, and so both can be checked at any time. Two checks do that, with
@@ -9,7 +9,7 @@ the classes and rules of this module:
   be written, so it needs no time to settle. It looks for states that the rules exclude, and stops sending
   for that one object (`Divergence.stops`);
 - the operators' **`syncer verify`** (`syncer.rules.verification`) does not know this and must allow time.
-  It finds more: what only a restart, the passing of time or a person reveals, each class with its remedy.
+  It finds more: classes that only a restart, the passing of time or a person reveals. Each has a remedy.
 
 Some classes are caused by a loss or by a change from outside, and the ordinary rules repair them. Others
 are impossible while the rules hold; if one is found, nothing more is sent for that object until a later
@@ -42,9 +42,9 @@ class Remedy(StrEnum):
 
 class Divergence(StrEnum):
     """
-    A class of divergence, the worst first; at the end is what needs a memory to be seen.
+    A class of divergence, the worst first; the last ones can be found only with a cached view.
 
-    The values are an interface: words of `syncer verify`, labels of a metric, words of a condition.
+    The values are an interface: `syncer verify`, the labels of a metric and the conditions use them.
     """
 
     FOREIGN = "foreign"
@@ -80,7 +80,7 @@ class Divergence(StrEnum):
 
     @property
     def message(self) -> str:
-        """The sentence for a person, of a class that the self-audit may find."""
+        """The sentence for a person; only for a class that the self-audit may find."""
         return AUDITED[self]
 
     @property
@@ -89,8 +89,8 @@ class Divergence(StrEnum):
         return _REMEDY.get(self, Remedy.PERSON)
 
 
-#: What the self-audit may find, each with its sentence for a person. A log that cannot be read is
-#: quarantined; one that lacks something is claimed again and restored; a status that lacks something is
+#: The classes that the self-audit may find, each with its sentence for a person. A log that cannot be read
+#: is quarantined; a log that lacks records is claimed again and restored; a status that lacks results is
 #: written.
 AUDITED: Final = {
     Divergence.UNREADABLE: "a record of the log cannot be read",
@@ -105,9 +105,9 @@ AUDITED: Final = {
     Divergence.ACKED: "records are marked as published and the status does not show them",
     Divergence.TWO_OPEN: "two attempts of one channel are open at once",
 }
-#: What needs a memory, so that `syncer verify` cannot find it.
+#: Classes that need a cached view, so that `syncer verify` cannot find them.
 _NEEDS_MEMORY: Final = frozenset({Divergence.HISTORY, Divergence.MEMORY})
-#: What `syncer verify` may find, the worst first.
+#: Classes that `syncer verify` may find, the worst first.
 VERIFIED: Final = tuple(kind for kind in Divergence if kind not in _NEEDS_MEMORY)
 
 _STOPS: Final = frozenset({Divergence.MEMORY, Divergence.ACKED, Divergence.TWO_OPEN})
@@ -155,7 +155,7 @@ def conflicting(records: Sequence[Record]) -> list[Finding]:
     definite: dict[str, set[AttemptState]] = {}
     for record in records:
         state = record.kind.state
-        # A manual resolution may be overtaken by what the receiver answered.
+        # The receiver's answer may replace a manual resolution.
         if state is not None and state >= AttemptState.FAILED and not record.kind.resolution:
             definite.setdefault(record.attempt_id, set()).add(state)
     both = sum(len(states) > 1 for states in definite.values())
@@ -168,12 +168,12 @@ def unfounded(
     """
     Find a final phase that the attempts do not support.
 
-    Whoever asks leaves out channels that are to be sent again. Of a log that was lost and restored only one
-    thing is missed that led to a phase: that an attempt which was not sent was unknown before.
+    The caller leaves out channels that are to be sent again. A log that was lost and restored lacks only
+    one fact that can have led to a phase: that an attempt that was not sent had been unknown before.
 
     Args:
-        status: The object's.
-        states: Of each planned channel, by log and object.
+        status: The object's status.
+        states: State of each planned channel, from log and object.
         whole: Whether the log holds its beginning (`LogView.whole`).
     """
     delivered, total = sum(s.state is State.DELIVERED for s in states), len(deciding(states))
@@ -199,7 +199,7 @@ def unplanned(view: LogView, status: Status) -> list[Finding]:
     if view.plan is None:
         return []
     planned = set(view.plan.channels)
-    # What the replaced controller has tried, it has named in its way.
+    # Channels that the replaced controller has tried have its own names.
     tried = {a.channel for a in view.attempts.values() if attempt_epoch(a.id) != NO_EPOCH} - planned
     shown = {c.name for c in status.channels} - planned
     return _found(
@@ -211,7 +211,7 @@ def unplanned(view: LogView, status: Status) -> list[Finding]:
 
 
 def respecified(view: LogView, digest: str) -> list[Finding]:
-    """Find a plan that was made for another spec than that with this digest; empty if it is not known."""
+    """Find a plan made for another spec than the one with this `digest`, which is empty if not known."""
     frozen = view.plan.body_hash if view.plan else ""
     return _found(
         frozen and digest and frozen != digest,
@@ -232,12 +232,12 @@ def status_behind(
     records: Sequence[Record], acked: int, status: Status, *, unwritten: bool
 ) -> list[Finding]:
     """
-    Find what a log holds and a status does not show, although no write of it is waiting.
+    Find results that a log holds and a status does not show, although no write of them is waiting.
 
     Args:
         records: The log.
         acked: Position up to which its header marks it as published.
-        status: The object's, read after the log.
+        status: The object's status, read after the log.
         unwritten: Whether the log holds more than the status shows.
     """
     if exceeds(fold(records[:acked]), status):
@@ -262,21 +262,21 @@ def examine(
     states: Sequence[ChannelState] = (),
 ) -> tuple[Divergence, ...]:
     """
-    Check one notification with its memory; empty if all sides agree.
+    Check one notification, including its cached view; empty if all sides agree.
 
     Args:
-        view: What is remembered of it.
+        view: The cached view.
         records: The log as read, to its end.
         acked: Position up to which its header marks it as published.
-        status: The object's, read after the log; None if it could not be read.
-        spec_hash: Of the object's spec, empty if it could not be read.
-        quiet: Nothing of the view waits to be written.
+        status: The object's status, read after the log; None if it could not be read.
+        spec_hash: Hash of the object's spec, empty if it could not be read.
+        quiet: No change of the view waits to be written.
         pending: A write of this view onto that status would change it.
-        states: Of each planned channel, by this view and that status; empty if no request to send again and
-            no open attempt leaves them as they are.
+        states: State of each planned channel, from this view and that status; empty while an open attempt
+            or a resend request may still change them.
 
     Raises:
-        ValueError: the records do not follow each other, or speak of attempts in a malformed way.
+        ValueError: the records do not follow each other, or an attempt in them is malformed.
     """
     if not view.begins(records):
         return (Divergence.HISTORY,)
@@ -292,8 +292,8 @@ def examine(
         f.kind for f in (*unfounded(status, states, whole=again.whole), *unplanned(again, status))
     ]
     if quiet:
-        # What waits to be written heals both; a status is wrong only if no write of it waits. What a memory
-        # that is wrong or lacks something would write proves nothing.
+        # A write that is waiting repairs both classes, so a status is wrong only if none is waiting. The
+        # write of a view that is wrong or incomplete proves nothing.
         unwritten = pending and not found
         found += [f.kind for f in status_behind(records, acked, status, unwritten=unwritten)]
     found += [f.kind for f in respecified(again, spec_hash)]

@@ -1,13 +1,14 @@
 """
-Fallbacks: channels of a plan that stand by for others, and when they are used; pure.
+Fallbacks: channels of a plan that stand by for other channels, and when they are used; pure.
 
 A fallback is needed as soon as one channel that it stands by for has ended without success, and is not
-needed once all of them have arrived. In between it stands by, and may be used from a time on. It has
-attempts, a budget and a state like any channel; nothing stands by for it, so there is one hop.
+needed once all of them have delivered. In between it stands by, and is used anyway after a configured time.
+It has attempts, a budget and a state like any channel. Nothing stands by for a fallback, so there is only
+one hop.
 
-What holds the others holds their fallback: an operator who stops what goes to a receiver, or drops it, does
-not want it elsewhere. A resend request of a channel that has ended is for it alone, and makes no fallback
-needed; one of a channel under way may be what ends it.
+A hold on the other channels also holds their fallback: an operator who holds or drops the messages to a
+receiver does not want them to go elsewhere. A resend request for a channel that has ended concerns that
+channel alone, and makes no fallback needed; one for a channel still under way may be what ends it.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ def stood_by(
     tried: Collection[str],
 ) -> tuple[ChannelState, ...]:
     """
-    Return the states of channels, with those of fallbacks that are not needed, or not yet.
+    Return the states of channels, with fallbacks marked as standing by or not needed.
 
     Args:
-        states: As if each channel stood for itself.
-        before: States of the others, of those that a resend request opened again as they had ended.
-        fallbacks: Of the plan.
-        tried: Channels with a resend request, or an attempt that may be on its way into the log: such a
-            fallback is tried, needed or not.
+        states: The states without regard to fallbacks.
+        before: States by which the need for a fallback is decided; a channel that a resend request reopened
+            has the state in which it had ended.
+        fallbacks: The fallbacks of the plan.
+        tried: Channels with a resend request, or with an attempt that may be on its way into the log. Such
+            a fallback is tried whether it is needed or not.
     """
     needs: dict[str, list[State]] = {}
     for each in fallbacks:
@@ -49,7 +51,7 @@ def stood_by(
 
 
 def _need(others: Sequence[State]) -> State:
-    """Whether a fallback of others is to be tried, stands by, or is not needed."""
+    """Return whether a fallback of these channels is to be tried, stands by, or is not needed."""
     if any(s.finished and s not in _ARRIVED for s in others):
         return State.PENDING
     return State.NOT_NEEDED if all(s.finished for s in others) else State.STANDBY
@@ -67,7 +69,7 @@ def _standing(own: ChannelState, needs: Sequence[State], tried: Collection[str])
 
 
 def opening(plan: Plan | None, states: Sequence[ChannelState], now: int) -> dict[str, int]:
-    """Return the milliseconds until fallbacks that stand by are used in any case; `now` is Redis time."""
+    """Return the milliseconds until each fallback on standby is used anyway; `now` is Redis time."""
     found: dict[str, int] = {}
     if plan is None or not plan.fallbacks:
         return found
@@ -85,7 +87,7 @@ def opening(plan: Plan | None, states: Sequence[ChannelState], now: int) -> dict
 def held_along(
     plan: Plan | None, states: Sequence[ChannelState], holds: Mapping[str, Held]
 ) -> Mapping[str, Held]:
-    """Return which channels are held, with fallbacks of which all that needs them is."""
+    """Return the held channels, including fallbacks for which every channel that needs them is held."""
     if not holds or plan is None or not plan.fallbacks:
         return holds
     return dict(_held_along(plan, {s.channel: s.state for s in states}, holds)) | dict(holds)
@@ -98,5 +100,5 @@ def _held_along(
         others = {c for each in plan.fallbacks if each.channel == name for c in each.of}
         needing = sorted(c for c in others if states.get(c) not in _ARRIVED)
         if needing and all(c in holds for c in needing):
-            # What is only held may still be sent, so its fallback is not dropped.
+            # A channel that is held but not dropped may still be sent, so its fallback is not dropped.
             yield name, min((holds[c] for c in needing), key=lambda held: held.dropped)

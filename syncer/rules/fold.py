@@ -5,10 +5,10 @@ The fold: from the records of a log to what is known about a notification.
 its position and chain identify the history that it stands for. It is the in-memory status
 cache of the product: disposable, rebuilt from the log at will, and never ahead of it.
 
-A record that contradicts an earlier one never lowers anything: attempts are joined, plans are taken
-once. Two different definite results for one attempt are impossible by rule; the join still has an
-answer, and `conflicts` counts them. A manual resolution is not a result: it may be wrong, and what a sender
-learns replaces it.
+A record that contradicts an earlier one never lowers anything: attempts are joined, and the first plan
+stays. The rules exclude two different definite results for one attempt; the join still picks one, and
+`conflicts` counts them. A manual resolution is not a result: it may be wrong, and the result that the
+sender learns replaces it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from syncer.model.record import Header, Kind, Plan, Record, read_attempt, read_p
 from syncer.rules.channel_state import counts
 
 ROOT_CHAIN = "00000000"
-#: What is asked for often, and mostly empty.
+#: The usual value of `LogView.ordered`, which is read often.
 _NONE: Final[frozenset[str]] = frozenset()
 
 
@@ -59,8 +59,8 @@ class LogView:
         doubted: Attempts that are or were on record as unknown.
         resolved: Attempts with a manual resolution.
         accepted: Final phase that a person has accepted although no attempt on record leads to it.
-        whole: Whether its first attempt was opened in it, by its plan; None as long as it holds none. One
-            that was made anew lacks what came before.
+        whole: Whether the log holds its beginning: the first record of an attempt is an intent that follows
+            a plan. None while there is no attempt. A log that was created again lacks the earlier records.
         position: Index of the last folded element.
     """
 
@@ -80,7 +80,7 @@ class LogView:
     chain: str = ROOT_CHAIN
 
     def apply(self, record: Record) -> None:
-        """Fold one more record; ValueError if it is not the next one, or names an attempt badly."""
+        """Fold one more record; ValueError if it is not the next one, or its attempt is malformed."""
         if record.position != self.position + 1:
             raise ValueError(f"record {record.position} does not follow {self.position}")
         if record.kind.state is not None:
@@ -120,9 +120,9 @@ class LogView:
 
     def learn(self, attempt: Attempt) -> None:
         """
-        Take what is known about an attempt, from a record or from elsewhere; the position stays.
+        Add facts about an attempt, from a record or from another source; the position stays.
 
-        The next claim adds to the log what no record says yet, such as a journaled attempt.
+        The next claim adds to the log whatever no record holds yet, such as a journaled attempt.
         """
         known = self.attempts.get(attempt.id)
         merged = join(known, attempt) if known else attempt
@@ -133,7 +133,7 @@ class LogView:
             drop(self.opened, attempt.id)
 
     def forget(self, attempt_id: AttemptId) -> None:
-        """Remove an attempt that was learned, and that nobody has recorded."""
+        """Remove an attempt that was learned but never recorded."""
         self.attempts.pop(attempt_id, None)
         drop(self.opened, attempt_id)
 
@@ -151,9 +151,9 @@ class LogView:
         """
         Channels with a resend request that no attempt has followed yet.
 
-        An attempt that counts in no limit fulfils none: the request still waits. A success ends a request
-        unfulfilled, because nothing is sent after one. So does an attempt that the request did not know
-        because the log had lost it: it cannot be distinguished from a new one.
+        An attempt that counts against no limit does not fulfil a request, which still waits. A success ends
+        a request unfulfilled, because nothing is sent after one. So does an attempt that the request did
+        not know because the log had lost it: it cannot be distinguished from a new one.
         """
         return frozenset(
             channel
@@ -167,9 +167,10 @@ class LogView:
     @property
     def ordered(self) -> frozenset[str]:
         """
-        Those of them that are planned.
+        Pending channels (`pending`) that are in the plan.
 
-        Without a plan all are: the status of what another controller has finished may no longer name them.
+        Without a plan, all of them: if another controller finished the notification, its status may no
+        longer name its channels.
         """
         if not self.orders:
             return _NONE
@@ -177,12 +178,12 @@ class LogView:
 
     def waits(self, now: int, ordered: Collection[str]) -> dict[str, int]:
         """
-        Return, per channel, the milliseconds of the wait after its newest attempt that has one.
+        Return, per channel, the milliseconds left to wait after its newest attempt with a due time.
 
         Args:
             now: Redis time in Unix milliseconds.
-            ordered: Channels with a resend request that no attempt has followed yet: what came before it
-                makes them wait no longer.
+            ordered: Channels with a resend request that no attempt has followed yet. Attempts before the
+                request no longer make them wait.
         """
         last: dict[str, Attempt] = {}
         for attempt in self.attempts.values():

@@ -1,8 +1,8 @@
 """
-Operators' holds: what they keep from being sent, what ends that, and which of them match nothing.
+Operators' holds: which channels they hold back, until when, and which of them match nothing.
 
-This decision alone enforces a hold, each time that something is due, with the time of that moment: nobody
-has to end it. If two holds apply to a channel, the one that ends last is named, so that the recorded
+Only this decision enforces a hold. It is made whenever a channel is due, with the current time, so a hold
+ends by itself. If two holds apply to a channel, the one that ends last is named, so that the recorded
 reason does not change when the other ends.
 """
 
@@ -22,41 +22,41 @@ from syncer.rules.channel_state import NOTHING_DUE
 from syncer.rules.recurrence import problem_of
 from syncer.rules.text import plain
 
-#: How the reason begins why what an operator has dropped is given up.
+#: Prefix of the reason for giving up a channel that an operator has dropped.
 DROPPED: Final = "dropped with hold "
-#: The types that the definition of notifications knows.
+#: The values of `spec.type` that the CRD allows.
 TYPES: Final = (
     "Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion",
 )  # fmt: skip
 
 
 class Subject(Protocol):
-    """What a hold matches besides channels: a notification, or a summary of one."""
+    """The members that a hold matches besides channels: of a notification, or of a summary of one."""
 
     @property
     def namespace(self) -> str:
-        """Of the object."""
+        """Namespace of the object."""
 
     @property
     def type(self) -> str:
-        """Of its spec."""
+        """Type in its spec."""
 
     @property
     def severity(self) -> str:
-        """Of its spec."""
+        """Severity in its spec."""
 
     @property
     def created(self) -> int:
-        """Unix milliseconds."""
+        """When it was created, in Unix milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
     """
-    Why a channel is held back, and what ends that.
+    Why a channel is held back, and until when.
 
-    `until` is the second of the monotonic clock at which that ends by itself; `since` is when it began, in
-    Unix milliseconds. What is `dropped` is given up for the reason.
+    `until` is the second of the monotonic clock at which the hold ends by itself; `since` is when it began,
+    in Unix milliseconds. A channel that is `dropped` is given up for the reason.
     """
 
     reason: str
@@ -79,7 +79,7 @@ def concerns(hold: Hold, request: Subject) -> bool:
 
 
 def on_channel(channel: str, patterns: Sequence[str]) -> bool:
-    """Whether a channel matches a pattern, by its full name or by its receiver; without any it does."""
+    """Whether a channel matches a pattern, by its full name or its receiver; True without patterns."""
     if not patterns:
         return True
     receiver = receiver_of(channel)
@@ -106,14 +106,14 @@ def held_channels(
     Args:
         request: The notification.
         channels: Its planned channels.
-        holds: All that are known.
+        holds: All known holds.
         now: Ledger time in milliseconds.
-        clock: The same moment as second of the monotonic clock.
+        clock: The same moment in seconds of the monotonic clock.
     """
     about = [h for h in holds if h.in_force(now) and concerns(h, request)]
     found = {}
     for channel in channels if about else ():
-        # What is given up need not wait for another hold.
+        # A drop comes first: a channel that is given up need not wait for another hold.
         chosen = max(
             (h for h in about if on_channel(channel, h.receivers)),
             key=lambda h: (bool(h.drop_before), h.until, h.name),
@@ -133,12 +133,12 @@ def keep_back(
     Whether holds keep back a channel that a status does not show as finished.
 
     Args:
-        holds: All that are known.
+        holds: All known holds.
         request: The notification, which has not ended.
         channels: Name and state of each channel as the status shows it.
         now: Ledger time in milliseconds.
     """
-    # Before there is a plan only what holds every channel is known to hold it.
+    # Before there is a plan, only a hold on every channel is known to apply.
     unfinished = (
         [name for name, state in channels if state not in NOTHING_DUE] if channels else [""]
     )
@@ -146,7 +146,7 @@ def keep_back(
 
 
 def reason_of(hold: Hold) -> str:
-    """Return why something is held back and what ends that, or given up, for logs and terminals."""
+    """Return why a channel is held back and until when, or why it is given up; for logs and terminals."""
     why, by, ender = (
         " ".join(plain(text).split()) for text in (hold.reason, hold.author, hold.ended_by)
     )
@@ -160,7 +160,7 @@ def reason_of(hold: Hold) -> str:
 
 
 def selector_of(hold: Hold) -> str:
-    """Return what a hold is about, as options of `syncer hold`."""
+    """Return the selectors of a hold, as options of `syncer hold`."""
     named = (
         ("receiver", hold.receivers), ("namespace", hold.namespaces), ("type", hold.types),
         ("severity", hold.severities),
@@ -176,8 +176,8 @@ def unmatched(
 
     Args:
         hold: The hold.
-        channels: Full names of all that are known.
-        namespaces: All that are known, None if any may exist.
+        channels: Full names of all known channels.
+        namespaces: All known namespaces, None if any may exist.
     """
     names = set(channels)
     receivers = names | {receiver_of(c) for c in names}

@@ -1,13 +1,15 @@
 """
-In which order the notifications of an incident reach a receiver that keeps its state; pure.
+The order in which the notifications of an incident reach a receiver that keeps state; pure.
 
-Only the newest is sent, and one at a time. What is older and unsent is superseded, so nobody waits for a
-back-off; what is on the wire is waited for, and what may still be on it, because its result is unknown, for
-as long as a send may take. A receiver may be told something twice, but never an older state after a newer.
+Only the newest notification is sent, and one at a time. An older one that has not been sent is superseded,
+so nothing waits for its back-off. The newest waits for attempts of the others that are on the wire, and for
+those that may still be because their result is unknown, for as long as a send may take. A receiver may get
+the same state twice, but never an older state after a newer one.
 
-Each notification may be with another replica. So whoever sends records its intent first and looks then:
-of two that overlap, the later look finds the other one, since the object of what is newer exists before its
-intent. A look before the intent spares the record an attempt that must wait; it is never enough by itself.
+Each notification may belong to another replica. So the sender records its intent first and looks up the
+others afterwards: if two senders overlap, the later look-up finds the other attempt, since the object of
+the newer notification exists before its intent. A look-up before the intent avoids recording an attempt
+that must wait; it is never enough by itself.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptState
 
-#: Milliseconds after its intent for which an attempt may be on the wire. What is open for longer belongs to
-#: a notification that waits for a person.
+#: Milliseconds after its intent for which an attempt may be on the wire. An attempt that is open for longer
+#: belongs to a notification that waits for a person.
 ABANDONED: Final = 120_000
 
 
@@ -29,10 +31,10 @@ class Mate:
     Another notification of an incident.
 
     Attributes:
-        name: Of the object.
-        order: Its place; the larger, the newer.
+        name: Name of the object.
+        order: Its place in the incident; the larger, the newer.
         state: `firing` or `resolved`.
-        attempts: On the channel in question, as far as they matter.
+        attempts: Its attempts on the channel in question, as far as they matter.
     """
 
     name: str
@@ -49,17 +51,18 @@ def superseded_by(order: tuple[int, int], mates: Iterable[Mate]) -> str:
 
 def waits_for(state: str, mates: Iterable[Mate], now: int, timeout: int, born: int) -> str:
     """
-    Say what a notification in a state has to wait for, empty if for nothing.
+    Return what a notification has to wait for, empty if for nothing.
 
     Args:
-        state: Its own.
-        mates: The others, none of which is newer.
+        state: The notification's own state.
+        mates: The other notifications, none of which is newer.
         now: Redis time in milliseconds.
-        timeout: Milliseconds that a send may take. What became unknown longer ago, or is still to come by a
-            clock that has jumped, is not waited for.
-        born: When it was created, if attempts of the others are journaled: without Redis these have their
-            host's time. Who sends one looked before that, so it is on the wire for a send's time at most.
-            Long ago if they are not.
+        timeout: Milliseconds that a send may take. An attempt that became unknown longer ago, or in the
+            future because a clock has jumped, is not waited for.
+        born: When the notification was created, if attempts of the others are journaled; otherwise a time
+            long ago. Without Redis, attempts have the time of their host. The sender of such an attempt
+            looked for newer notifications before this one was created, so the attempt is on the wire for at
+            most `timeout` from then.
     """
     young = abs(now - born) < timeout
     for mate in mates:

@@ -1,9 +1,9 @@
 """
-Which replica may send without the log: only one that knows all that was ever recorded of a notification.
+Which replica may send without the log: only one that knows every record ever made of a notification.
 
-A replica may know it in four ways, and each way not to has its own answer
+A replica may know them in four ways, and each way of not knowing them has its own answer
 (docs/adr/0016-the-status-as-journal.md; the model in tests/model/journal.py has a mutant for each test).
-Pure: the caller gathers what the Lease, the object and its own memory say.
+Pure: the caller gathers the facts from the Lease, the object and its own cache.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from syncer.model.attempt import Epoch
 from syncer.model.journal import Note
 from syncer.model.resource import NotificationRequest
 
-#: Milliseconds by which an object has to be younger than what it must know nothing of, such as the note
-#: or the term. Creation times are whole seconds, so are the others, and each may be of another API server,
-#: whose clock may be a second off.
+#: Milliseconds by which an object must be younger than an event, such as the writing of the note or the
+#: start of the lease term, to be certainly created after it. All these times are whole seconds, and each
+#: may come from another API server, whose clock may be a second off.
 BORN_MARGIN: Final = 3000
 
 
 class Basis(StrEnum):
-    """Why all is known without the log, or why not; the words are labels of metrics."""
+    """Why all records are known without the log, or why not; the values are labels of metrics."""
 
     MEMORY = "memory"
-    #: Created after its owner took the shard: nobody else can have recorded anything that was sent.
+    #: Created after its owner acquired the shard: no other replica can have recorded a sent attempt.
     OWN = "own"
     MARKED = "marked"
     BORN = "born"
     #: The Lease does not say, or is not known to say, that attempts are journaled.
     NO_NOTE = "no-note"
-    #: What was recorded before the outage cannot be read.
+    #: Records from before the outage cannot be read.
     OLDER = "older"
 
     @property
@@ -50,7 +50,7 @@ _HELD: Final = {
         "it is older than the outage, and its log cannot be read",
     ),
 }  # fmt: skip
-#: Reason of the condition where nothing is journaled.
+#: Reason of the condition if nothing is journaled.
 WAITS: Final = "DeliveryHeld"
 _AWAY: Final = (
     "A delivery is due and is held, because the log cannot be reached or accepts no writes"
@@ -65,7 +65,7 @@ def held_because(found: Basis | None) -> tuple[str, str]:
     return reason, f"{_AWAY}, and it is not journaled: {text}"
 
 
-#: Reasons of a basis that holds an attempt; values of a label.
+#: Bases on which an attempt is not journaled; values of a label.
 INCOMPLETE: Final = tuple(_HELD)
 
 
@@ -78,15 +78,15 @@ def basis(
     since: int = 0,
 ) -> Basis:
     """
-    Tell whether all that was recorded of a notification is known without its log.
+    Return whether all records of a notification are known without its log, and why.
 
     Args:
         request: The object as it was read; a write compares its resourceVersion.
         note: The note in the shard's Lease, None while it is not confirmed to be there.
-        known_in: The lease term in which the log was claimed and everything since is in memory, None if
-            it was not, or if something since was lost.
+        known_in: The lease term in which the log was claimed, if everything recorded since is in the cache;
+            None if the log was not claimed or a record since then was lost.
         epoch: The present lease term.
-        since: When it began, by the API server's clock in Unix milliseconds, 0 if that is not known.
+        since: When that term began, by the API server's clock in Unix milliseconds, 0 if not known.
     """
     if note is None:
         return Basis.NO_NOTE

@@ -3,16 +3,16 @@ The merge: status = fold(log joined with what the object shows).
 
 The result depends only on these two sides; merging twice, in another order, or after a conflict with a
 newer object gives the same status, so the status writer can retry without any bookkeeping. Attempts are
-united by id, and of what both sides know the log has the word. Counters are computed from the result, and
-terminal phases absorb.
+united by id, and the log decides on attempts that both sides have. Counters are computed from the result,
+and a terminal phase never changes.
 
 Two things are *assigned* rather than computed: an attempt's number (1, 2, 3 per channel, at its first
 publication; on a conflict the object's number wins) and the order of the list (order of publication).
 Open attempts are not published: they are in the log, and their results will be published.
 
 Objects of the replaced controller are merged in the same way: their attempts have ids `0-<index>`, and
-their counters are never lowered. An entry without an id is first compared with the log, because it may be
-one of ours whose id was dropped.
+their counters are never lowered. A listed attempt without an id is first compared with the log, because it
+may be one of ours whose id was dropped.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from syncer.rules.text import go_duration
 
 _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
 
-#: Text of an attempt that is journaled, until its result is known.
+#: Error of a journaled attempt until its result is known.
 WRITTEN_AHEAD = "recorded before it is sent; the result is not known yet"
-#: And of one whose sender did not live to record it.
+#: Error of a journaled attempt whose sender ended before it recorded the result.
 SENDER_ENDED = "the sender ended before the result was recorded"
-#: How a person ends the doubt about a status.
+#: How a person can settle a doubted status.
 WAYS_OUT = (
     "`syncer verify --repair --unwitnessed` accepts what it says, `syncer resend` goes by the log"
 )
@@ -60,22 +60,23 @@ ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the merge needs to know about the object, besides its status."""
+    """The facts about the object that the merge needs besides its status."""
 
     generation: int
     policy: RetryPolicy
     at_most_once: bool = False
-    #: Why a due attempt waits for the log, as a condition's reason and message; None if none has for long.
+    #: Why a due attempt has long waited for the log, as a condition's reason and message; None if none has.
     held: tuple[str, str] | None = None
     #: The violation that the self-audit found, empty if none.
     violation: str = ""
     #: Why the record cannot be trusted, empty if it can.
     untrusted: str = ""
-    #: Whether the log cannot be read again; nothing is called failed then, because the log may know better.
+    #: Whether the log cannot be read again. Then no failure becomes final, because the log may have a
+    #: result that the status shows as unknown.
     unread: bool = False
-    #: Channels of the attempts that this process carries out; a final phase could not be taken back. A
-    #: journaled one is shown as unknown but counts as open, since it may be the last one; and a fallback is
-    #: tried that no record says to be under way yet.
+    #: The attempts that this process carries out, with their channels. A journaled one is shown as unknown
+    #: but counts as open: it may be the last one, and a final phase cannot be taken back. A fallback in
+    #: this mapping counts as tried although no record shows its attempt yet.
     in_hand: Mapping[AttemptId, str] = field(default_factory=dict)
 
 
@@ -92,9 +93,9 @@ def channel_states_of(
     view: LogView, status: Status, facts: Facts, *, ordered: bool = True
 ) -> tuple[ChannelState, ...]:
     """
-    State of every planned channel, from log and object; without a plan, of those that are shown.
+    Return the state of every planned channel, from log and object; without a plan, of every shown channel.
 
-    Unless `ordered`, as if no resend had been requested, but for what such a one delivered.
+    If `ordered` is false, resend requests and their attempts are ignored, except for successes.
     """
     status = recognise(status, view.attempts)
     attempts = _in_hand_open(_unite(status, view), facts)
@@ -104,7 +105,7 @@ def channel_states_of(
 def _channel_states(
     attempts: list[Attempt], status: Status, view: LogView, facts: Facts, *, ordered: bool = True
 ) -> tuple[ChannelState, ...]:
-    # Of what was folded away, the status tells only what the log has lost.
+    # The status contributes only those folded attempts that the log has lost.
     folded = {
         c.name: (c.failed - len(gone), c.not_sent - sum(not counts(a) for a in gone))
         for c, gone in _folded(status, view)
@@ -134,7 +135,8 @@ def _channel_states(
         return states
     before = {s.channel: s.state for s in states}
     for channel in view.orders.keys() & before.keys():
-        # An order that is spent may be what ended a channel; one that opened it again needs no fallback.
+        # A channel that had ended before its resend request still counts as ended that way, so the request
+        # makes no fallback needed. A request on a channel under way may itself have ended the channel.
         if (own := state(channel, ordered=False).state).finished:
             before[channel] = own
     tried = {*facts.in_hand.values(), *(view.orders if ordered else ())}
@@ -151,15 +153,15 @@ def merge(
     journal: str | None = None,
 ) -> Merged:
     """
-    Unite what an object shows with what its log holds.
+    Unite the status of an object with its log.
 
     Args:
         status: The status as stored.
         view: Fold of the log.
-        facts: Generation, retry policy, guarantee.
+        facts: Further facts about the object.
         now: Redis time in milliseconds, used only for new timestamps.
         mark: The log that the view was folded from.
-        journal: Name of the note if the status journals all that is known: open attempts are then shown as
+        journal: Name of the note if the status journals all known attempts: open ones are then shown as
             unknown. Empty to remove the mark; None to leave it as it is.
     """
     status = _recounted(recognise(status, view.attempts), view)
@@ -171,7 +173,7 @@ def merge(
     phase, cause = _phase(status, view, channel_states, unread=unread)
     counted, known = channel_states, [a for a in whole if not a.open]
     if len(known) < len(whole):
-        # What no status shows changes no count.
+        # Open attempts are not shown in a status, so they must not change its counts.
         counted = _channel_states(known, status, view, facts)
     total, successful, failed = _count(published, status, counted)
     queued, started, completed = _times(phase, published, status, view, now)
@@ -211,10 +213,10 @@ def merge(
 
 def quarantine(status: Status, reason: str, facts: Facts, *, now: int) -> Status:
     """
-    Return a status that waits for a person or its log: conditions say why, and nothing else of it changes.
+    Return a status that waits for a person or its log: its conditions say why, and nothing else changes.
 
-    `reason` names where its log is damaged and how, never what it holds; it is empty where `facts` say that
-    the status is not to be trusted, or that the log is away which could tell.
+    `reason` says where and how the log is damaged, never what it holds. It is empty if `facts` say that the
+    status cannot be trusted, or that the log which could confirm it is away.
     """
     if reason:
         why = (QUARANTINED, "True", "LogUndecodable", reason)
@@ -270,7 +272,7 @@ def rolled_up(attempt: Attempt, rollup: Rollup | None) -> bool:
 
 
 def _folded(status: Status, view: LogView) -> list[tuple[ChannelRollup, list[Attempt]]]:
-    """What a status has folded away of each channel, and which of the log's attempts those are."""
+    """Return, for each channel, the folded attempts of a status, and those of them that the log has."""
     if (rollup := status.rollup) is None:
         return []
     shown = {a.id for a in status.attempts}
@@ -279,7 +281,7 @@ def _folded(status: Status, view: LogView) -> list[tuple[ChannelRollup, list[Att
 
 
 def _recounted(status: Status, view: LogView) -> Status:
-    """A status that counts at least as many folded attempts as its log has of them."""
+    """Return a status that counts at least as many folded attempts as its log has."""
     if status.rollup is None:
         return status
     channels, through = [], status.rollup.through
@@ -292,10 +294,10 @@ def _recounted(status: Status, view: LogView) -> Status:
 
 def _unite(status: Status, view: LogView, *, folded: Rollup | None = None) -> list[Attempt]:
     """
-    Every attempt that either side knows, open ones included: in list order, then in log order.
+    Return every attempt that either side has, open ones included: in list order, then in log order.
 
-    Those of the log are left out that are `folded` away. A status adds results that the log does not have
-    yet (`lacking`), and nothing to those that it has.
+    Attempts of the log that are `folded` away are left out. A status adds results that the log does not
+    have yet (`lacking`), and changes none that the log has.
     """
     out: dict[AttemptId, Attempt] = {a.id: a for a in status.attempts}
     for attempt in view.attempts.values():
@@ -303,13 +305,13 @@ def _unite(status: Status, view: LogView, *, folded: Rollup | None = None) -> li
         if shown is not None and shown.state > attempt.state:
             out[attempt.id] = join(shown, attempt)
         elif shown is not None or not rolled_up(attempt, folded):
-            # Not a join: of what both know, whoever may write a status may say anything.
+            # Not a join: anyone who may write a status could change attempts that the log has.
             out[attempt.id] = attempt
     return list(out.values())
 
 
 def _in_hand_open(attempts: list[Attempt], facts: Facts) -> list[Attempt]:
-    """Treat attempts that this process carries out as open, whatever the status shows in advance."""
+    """Treat attempts that this process carries out as open, even if the status shows them as unknown."""
     if not facts.in_hand:
         return attempts
     return [
@@ -321,7 +323,7 @@ def _in_hand_open(attempts: list[Attempt], facts: Facts) -> list[Attempt]:
 
 
 def _ahead(attempt: Attempt) -> Attempt:
-    """An open attempt as the journal shows it: unknown, until its sender knows better."""
+    """Return an attempt as the journal shows it: an open one as unknown until its result is known."""
     if not attempt.open:
         return attempt
     return replace(
@@ -338,7 +340,7 @@ def _publish(attempts: list[Attempt], status: Status) -> tuple[Attempt, ...]:
         given.update((c.name, c.number) for c in status.rollup.channels)
     highest: dict[str, int] = {}
     for channel, number in given:
-        # Whoever may write a status may write any number; after the largest, none would be accepted.
+        # Anyone who may write a status can write any number. The largest is ignored: none could follow it.
         if number < MAX_INT:
             highest[channel] = max(highest.get(channel, 0), number)
     kept = {a.id: a.number for a in status.attempts}
@@ -397,7 +399,7 @@ def _furthest(current: str, wanted: str) -> str:
 def _count(
     published: tuple[Attempt, ...], old: Status, channel_states: tuple[ChannelState, ...]
 ) -> tuple[int, int, int]:
-    """Attempts in all, channels delivered, channels tried that count and are not delivered."""
+    """Return the numbers of attempts, of delivered channels, and of deciding channels tried in vain."""
     folded = old.rollup.through if old.rollup else 0
     channels: dict[str, bool] = {}
     if old.rollup:

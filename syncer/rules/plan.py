@@ -1,21 +1,21 @@
 """
-What to do next for one notification: a decision with its reason, never an act.
+The next step for one notification: a decision with its reason, without any side effect.
 
-The decision depends on the state of each channel, on what is executing, on the due times, and on what an
-operator has requested. A wake-up that comes too early, twice, or for another cause decides the same: a
-channel is tried only when it has attempts left, nothing of it is on the wire, and its time has come.
+The decision depends on the state of each channel, on the executing attempts, on the due times, and on what
+an operator has requested. A wake-up that comes too early, twice, or for another cause leads to the same
+decision: a channel is tried only if it has attempts left, no attempt on it is on the wire, and it is due.
 There is no phase and no cached copy that could skip the wait.
 
-Two callers use it: the controller, which acts upon the decision, and the operators' command, which
-explains it. There is one implementation, so an explanation cannot differ from what is done.
+Two callers use it: the controller, which acts on the decision, and the operators' command, which explains
+it. Both use the same implementation, so an explanation cannot differ from the controller's action.
 
-An operator may request four things:
+Besides the channels' states and times, four conditions change the decision:
 
 - *held*: nothing is sent while the cause lasts; it takes precedence over everything but the final phase.
 - *holds*: the same for single channels (`syncer.rules.holds`); the others go on.
 - *stale*: the notification is older than the configured limit; due channels are given up.
-- *ordered*: one more attempt of a channel that had ended. It goes beyond a final phase, and beyond
-  the age.
+- *ordered*: one more attempt is requested on a channel that had ended. It is made even after a final phase
+  and beyond the age limit.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Withhold(_OfDueChannels):
     """
     These channels are due and are held back until the cause is removed.
 
-    `held` has the reason of each, and is empty where `reason` is that of all.
+    `held` has the reason of each channel; it is empty if `reason` applies to all of them.
     """
 
 
@@ -89,14 +89,14 @@ class WaitUntil:
 
 
 class Await(_OfNoChannel):
-    """Everything unfinished is on the wire; its end brings the next decision."""
+    """Every unfinished channel is under way; the end of an attempt leads to the next decision."""
 
 
 class Finish(_OfNoChannel):
     """No further attempt will be made."""
 
 
-#: Each names due channels that it concerns, and when to decide again, a second of the monotonic clock.
+#: Each has the due `channels` that it concerns, and `then`: the monotonic second at which to decide again.
 Decision = Resolve | Deliver | Withhold | GiveUp | WaitUntil | Await | Finish
 
 
@@ -120,12 +120,12 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
     Args:
         planned: A plan is on record.
         terminal: The published phase is final.
-        channel_states: Where every planned channel stands.
+        channel_states: The state of every planned channel.
         executing: Channels with an attempt that this process executes.
         due: Boot-clock second before which a channel must not be tried again.
         now: Boot-clock second.
         ordered: Channels with a resend request that no attempt has followed yet.
-        opens: Boot-clock second from which a fallback that stands by may be tried; absent if it may not.
+        opens: Boot-clock second from which a fallback on standby may be tried; absent if it may not.
         held: Why nothing may be sent now, empty if it may.
         holds: Why single channels may not be tried now, and until when, or are given up.
         stale: Why it is too late to send, empty if it is not.
@@ -152,7 +152,7 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
     then = min(later, default=None)
     if ready and held:
         return Withhold(tuple(ready), then, held)
-    # Whoever has requested a resend after a drop does not want that one dropped.
+    # A resend requested after a drop is not dropped.
     lost = tuple(c for c in ready if c in holds and holds[c].dropped and c not in ordered)
     if lost:
         return GiveUp(lost, then, holds[lost[0]].reason)
@@ -167,7 +167,7 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
             return Withhold(tuple(c for c, _ in kept), then, "; ".join(reasons), kept)
     late = [c for c in ready if c not in ordered]
     if late and stale:
-        # A requested resend follows with the next decision, which giving up brings about.
+        # A requested resend follows with the next decision, which is made after these are given up.
         return GiveUp(tuple(late), then, stale)
     if ready:
         return Deliver(tuple(ready), then, f"{len(ready)} channel(s) due", kept)
@@ -187,7 +187,7 @@ def withheld(decision: Decision) -> tuple[tuple[str, str], ...]:
 def hold_of(annotation: str | None, *, paused: bool) -> str:
     """Return why an object's annotation (`HOLD_ANNOTATION`), or a pause of all, holds it; empty if not."""
     if annotation is not None and annotation.strip().lower() != "false":
-        # It ends up in the log and on terminals.
+        # The note ends up in the log and on terminals.
         note = " ".join(plain(annotation[:_NOTE_CHARS]).split())[:100]
         quoted = f" says: {note}" if note and note.lower() != "true" else ""
         return f"held: the annotation {HOLD_ANNOTATION}{quoted or ' is set'}"
@@ -195,7 +195,7 @@ def hold_of(annotation: str | None, *, paused: bool) -> str:
 
 
 def given_up(error: str) -> str:
-    """Return why an attempt only ended its channel, from its error; empty if it was to be made."""
+    """Return, from its error, why an attempt only ended its channel; empty if it was meant to be sent."""
     why = error.removeprefix(PERMANENT)
     if why == error or not why.startswith((_NOT_SENT, DROPPED)):
         return ""

@@ -1,14 +1,13 @@
 """
-Attempts of ours that come back without their ids.
+Recognising this controller's attempts in a status that has lost their ids.
 
-Their ids are in a condition (`syncer.model.carried`). Where that was removed or damaged, the list
-consists of attempts that no log knows, and the union of log and object would publish each of ours a
-second time.
+The ids are in a condition (`syncer.model.carried`). If it was removed or damaged, the status lists attempts
+that no log knows, and the union of log and object would publish each of ours a second time.
 
-So an entry without an id is compared with what is known before it is taken for another's attempt. It is
-one of ours if channel, second and result agree, where a result that cannot be known is shown as a
-failure. Each attempt is recognised once; what is left over is another's, and gets an id that nothing
-else has. An entry with an id is never touched.
+So a listed attempt without an id is compared with the known attempts before it is taken for another
+controller's. It is one of ours if channel, second and result agree; an unknown result is listed as a
+failure. Each known attempt is recognised once. The remaining ones are another controller's and get ids that
+nothing else has. A listed attempt with an id is never changed.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from syncer.model.resource import Status
 
 def recognise(status: Status, known: Mapping[AttemptId, Attempt]) -> Status:
     """
-    Give entries that were read without an id the id that they had.
+    Restore the ids of listed attempts that were read without one.
 
-    `known` holds attempts of the log or of an earlier version of the status. In the status that is
-    returned all entries have ids that can be trusted. One of ours that is shown with its id as well is
-    left out: it is a copy.
+    `known` holds attempts of the log or of an earlier version of the status. In the returned status, all
+    attempts have ids that can be trusted. A copy of one of ours that is also listed with its id is left
+    out.
     """
     if not status.nameless:
         return status
@@ -51,7 +50,7 @@ def recognise(status: Status, known: Mapping[AttemptId, Attempt]) -> Status:
 
 def poorer(shown: Status, known: Status) -> bool:
     """
-    Whether a later version shows less than an earlier one, which no writer of ours brings about.
+    Whether a later version shows less than an earlier one, which no write of this controller causes.
 
     Either another writer has replaced the status, or it was read in a way that drops members.
     """
@@ -66,16 +65,16 @@ def poorer(shown: Status, known: Status) -> bool:
 
 def _named(entry: Attempt, attempt: Attempt) -> Attempt:
     if attempt.state is AttemptState.UNKNOWN:
-        # It is shown as failed, and nobody knows that it did.
+        # The status shows it as failed, but its result is unknown.
         return replace(entry, id=attempt.id, state=attempt.state, failure=attempt.failure)
     return replace(entry, id=attempt.id)
 
 
 def _matched(entries: list[Attempt], free: list[Attempt]) -> dict[AttemptId, AttemptId]:
-    """Which entry is which attempt; the surest agreements first, each of them in list order."""
+    """Return which listed attempt is which known one; the surest matches first, each in list order."""
     found: dict[AttemptId, AttemptId] = {}
     used: set[AttemptId] = set()
-    # A status may list hundreds, of which a channel's budget of attempts can be ours.
+    # A status may list hundreds of attempts; on a channel, only as many as its budget allows can be ours.
     by_channel: dict[str, list[Attempt]] = {}
     for attempt in free:
         by_channel.setdefault(attempt.channel, []).append(attempt)
@@ -110,12 +109,12 @@ def _shown(attempt: Attempt) -> AttemptState:
 
 
 def _moment(attempt: Attempt) -> int:
-    # The time that a status shows of an attempt.
+    # The time that a status shows for an attempt.
     return attempt.ended or attempt.started
 
 
 def _copy(entry: Attempt, shown: Attempt) -> bool:
-    """Whether an entry repeats one of ours that stands beside it with its id."""
+    """Whether a listed attempt repeats one of ours that is also listed with its id."""
     return (
         attempt_epoch(shown.id) != NO_EPOCH
         and entry.number == shown.number

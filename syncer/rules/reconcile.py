@@ -9,8 +9,9 @@ the actions of these rows replace opening for sending, whichever row allowed tha
 A row's name is what the metric `claims_total`, a log line and a test call the case. Three rows have reasons
 that are not obvious. *plan-lost*: a plan is not an attempt, and can be lost alone. *epoch-ahead*: an epoch
 that the log does not know may come from any account with the right to write a status, so it stops that one
-object and proves nothing about the cluster. *status-doubted*: so may all else that a status says beyond its
-log (`syncer.rules.evidence`); what is disregarded of it is no part of a situation.
+object and proves nothing about the cluster. *status-doubted*: the same is true of anything else that a
+status shows beyond its log (`syncer.rules.evidence`); a status that is disregarded is not part of a
+`Situation`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-#: Situations whose decision is kept.
+#: Number of situations whose decision is cached.
 _REMEMBERED: Final = 256
 
 
 class Presence(StrEnum):
-    """What is known of the object."""
+    """Whether the object exists, as far as that is known."""
 
     PRESENT = "present"
     #: The API server answers that there is no such object, or one with another uid.
@@ -36,7 +37,7 @@ class Presence(StrEnum):
 
 
 class Action(StrEnum):
-    """What the shell has to do; in this order."""
+    """The actions that the caller has to take, in this order."""
 
     STOP = "stop: a later owner exists"
     QUARANTINE = "quarantine"
@@ -55,23 +56,23 @@ class Action(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Situation:
     """
-    Everything that the table decides by.
+    Everything on which the table decides.
 
     Attributes:
         fenced: The log carries a higher epoch than ours.
         undecodable: The log holds something that cannot be read.
         log_present: The log existed before this claim.
         ahead: The object names a higher epoch than ours, and the log does not.
-        doubted: The object says more than the log, and nothing is known that explains it.
+        doubted: The object shows more than the log, and no known event explains that.
         deleting: The object has a deletion timestamp.
         terminal: Its phase is final.
         shown: How many attempts it shows.
         log_exceeds: The log holds attempts, or results of them, that the object does not show.
         object_exceeds: The object shows attempts, or results of them, that the log does not hold.
-        abandoned: Open attempts that no task of this process executes.
+        abandoned: Number of open attempts that no task of this process executes.
         unacked: The log holds records that are not marked as published.
         unplanned: The object shows the plan, and the log does not hold it.
-        journaled: The object shows attempts that were recorded there alone.
+        journaled: The object shows attempts that were recorded only there.
     """
 
     fenced: bool = False
@@ -212,7 +213,7 @@ class ClaimDecision:
 
 @lru_cache(maxsize=_REMEMBERED)
 def reconcile(situation: Situation) -> ClaimDecision:
-    """Read the table for one notification; most are in one of a few situations, read once."""
+    """Read the table for one notification; cached, because most are in one of a few situations."""
     fitting = [row for row in TABLE if row.fits(situation)]
     gates, closing = ([r for r in fitting if r.stage is s] for s in (Stage.GATE, Stage.CLOSING))
     rows = gates[:1] or [r for r in fitting if r not in closing]

@@ -1,10 +1,10 @@
 """
-Holds that recur: the window of a hold that is open at a time, or the next one.
+Recurring holds: the window that is open at a given time, or the next one.
 
-A cron expression names the beginnings of the windows in a time zone, as Debian's cron understands it
-through changes of the clock; each window lasts equally long. What has an expression or a zone that nobody
-can read holds all the time between its start and its end: a mistake must not let go what somebody wanted
-to hold. The condition `Matched` says so.
+A cron expression gives the starts of the windows in a time zone, with Debian cron's treatment of clock
+changes; all windows have the same length. A hold whose expression or zone cannot be read holds all the time
+between its start and its end: a mistake must not release messages that somebody wanted to hold. The
+condition `Matched` says so.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from cronsim import CronSim, CronSimError
 
 from syncer.model.hold import Hold
 
-#: Windows that may overlap; what begins in between is looked at when the last of these is over.
+#: Number of overlapping windows that are joined at once; later ones are looked at when these are over.
 _OVERLAP: Final = 100
 
 
 def current(hold: Hold, now: int) -> Hold:
     """
-    Return a hold as it is at a time: with the start and end of the window that is open, or comes next.
+    Return a hold with the start and end of the window that is open at a given time, or of the next one.
 
-    One that does not recur, or that has ended, or whose recurrence cannot be read, is returned as it is.
+    A hold that does not recur, has ended, or has a recurrence that cannot be read is returned unchanged.
     """
     recurrence = hold.recurrence
     if recurrence is None or now >= hold.until or problem_of(hold):
@@ -35,7 +35,7 @@ def current(hold: Hold, now: int) -> Hold:
     lasts = timedelta(milliseconds=recurrence.duration)
     moment = datetime.fromtimestamp(max(now, hold.since) / 1000, UTC)
     begins = CronSim(recurrence.cron, (moment - lasts).astimezone(ZoneInfo(recurrence.zone)))
-    # A window that never comes begins after the end of any hold.
+    # If there is no further window, take a time after the end of any hold.
     never = moment + timedelta(days=400)
     start = end = next(begins, never)
     for _ in range(_OVERLAP):
@@ -51,7 +51,7 @@ def current(hold: Hold, now: int) -> Hold:
 
 
 def currently(holds: Iterable[Hold], now: int) -> tuple[Hold, ...]:
-    """Return holds as they are at a time."""
+    """Return each hold as `current` does."""
     return tuple(current(hold, now) for hold in holds)
 
 

@@ -1,9 +1,9 @@
 """
-Restoring a log from what is known elsewhere: from a status, or from the memory of a process.
+Restoring a log from a status, or from the cache of a process.
 
 A status holds less than a log (no intents, shortened errors) and sometimes more than a record can hold
-(large numbers, after an edit by hand). What it shows of attempts and of the plan becomes seeds; the
-epochs that it names are those of claims that have published to it.
+(large numbers, after an edit by hand). The attempts and the plan that it shows become seeds; the epochs
+that it names are those of claims that have published to it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def missing_plan(view: LogView, status: Status) -> Plan | None:
     if view.plan is not None or not status.channels:
         return None
     resolved = find_condition(status.conditions, ROUTING_RESOLVED)
-    # For which others it stands by, no status says; whatever it is, it has not been used.
+    # A status does not say which channels a fallback stands by for. So it gets all that are not idle; it
+    # has not been used in any case.
     first = tuple(c.name for c in status.channels if c.state not in IDLE)
     return Plan(
         channels=tuple(c.name for c in status.channels),
@@ -73,19 +74,19 @@ def fitting(shown: Attempt) -> Attempt:
 
 def seeds_of_view(view: LogView, status: Status) -> list[Record]:
     """
-    Return what the memory of a process can give back to a log that lost it.
+    Return the seeds with which the cache of a process restores a log that has lost records.
 
-    Open attempts go along: should this process end now, the next owner must find them. The order is that of
-    the view, unless it contradicts the numbers that the status has given.
+    Open attempts are included: if this process ends now, the next owner must find them. The order is that
+    of the view, unless it contradicts the numbers that the status has given.
 
     Args:
-        view: What the process knows.
+        view: The cached view.
         status: The status as it was seen last; the object is read after the claim.
     """
     seeds = [attempt_record(a, seed=True) for a in view.attempts.values()]
     if seeds and (numbered := _misplaced(view, status)):
-        # Of an earlier term the process may know an attempt that the status does not show, since others
-        # published meanwhile. It gets the next number, so it comes after them.
+        # The view may have an attempt of an earlier term that the status does not show, because other
+        # owners have published since. It gets the next number, so it comes after theirs.
         placed = {a.id for a in numbered}
         first = [seed_of(view.attempts.get(a.id, a)) for a in numbered]
         seeds = first + [seed for seed in seeds if seed.id not in placed]
@@ -95,7 +96,7 @@ def seeds_of_view(view: LogView, status: Status) -> list[Record]:
 
 
 def _misplaced(view: LogView, status: Status) -> list[Attempt]:
-    """The shown attempts of channels in which a view has another attempt before them, as they are shown."""
+    """Return the shown attempts of channels where the view has an attempt before them that is not shown."""
     shown = recognise(status, view.attempts).attempts
     ids = {a.id for a in shown}
     alone: set[str] = set()
@@ -105,7 +106,7 @@ def _misplaced(view: LogView, status: Status) -> list[Attempt]:
             channels |= alone & {attempt.channel}
         elif not rolled_up(attempt, status.rollup):
             alone.add(attempt.channel)
-    # Attempts of the replaced controller are given with their waits, once the object has been read.
+    # Attempts of the replaced controller are seeded with their waits, once the object has been read.
     known = [a for a in shown if a.id in view.attempts or attempt_epoch(a.id) != NO_EPOCH]
     channels |= {a.channel for a in known if a.id not in view.attempts} & alone
     return [a for a in known if a.channel in channels]

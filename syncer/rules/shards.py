@@ -1,11 +1,11 @@
 """
 Shards: which one a notification belongs to.
 
-The shard of a uid is computed from its text alone: FNV-1a, whose 64-bit hashes are cut into equal ranges,
-one a shard.
+The shard of a uid is computed from its text alone: the 64-bit FNV-1a hashes are divided into equal ranges,
+one for each shard.
 
-Number and function are one decision of an installation (`Sharding`), written as one text, `16-fnv1a`, so
-that nobody can know the one without the other.
+The number of shards and the hash function are one decision of an installation (`Sharding`), stored as one
+text, `16-fnv1a`, so that neither can be known without the other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-#: Shards that are remembered. A hash costs 2.3 us, and most uids are asked for many times in a short while.
+#: Number of uids whose shard is cached. A hash costs 2.3 us, and most uids are looked up many times soon.
 _REMEMBERED: Final = 16_384
 _BASIS: Final = 0xCBF29CE484222325
 _PRIME: Final = 0x100000001B3
@@ -24,7 +24,7 @@ _TEXT: Final = re.compile(r"([1-9][0-9]{0,4})-fnv1a")
 
 @lru_cache(maxsize=_REMEMBERED)
 def shard_of(uid: str, shards: int) -> int:
-    """Shard of a notification, of so many: where FNV-1a of its uid, in 64 bits, lies."""
+    """Return the shard of a notification: the range, of `shards` in all, that the hash of its uid is in."""
     found = _BASIS
     for byte in uid.encode():
         found = (found ^ byte) * _PRIME & 0xFFFFFFFFFFFFFFFF
@@ -33,20 +33,20 @@ def shard_of(uid: str, shards: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """How an installation divides its notifications: the number of shards, and what tells that of a uid."""
+    """How an installation divides its notifications: the number of shards, and the hash function."""
 
     shards: int
 
     @classmethod
     def read(cls, text: str) -> Sharding | None:
-        """Read what `str` has written; None if it is something else."""
+        """Parse the text that `str` gives; None if it is something else."""
         found = _TEXT.fullmatch(text)
         return None if found is None else cls(int(found[1]))
 
     def __str__(self) -> str:
-        """The text by which installations write it down."""
+        """Return the text in which an installation stores it."""
         return f"{self.shards}-fnv1a"
 
     def of(self, uid: str) -> int:
-        """Shard of a notification."""
+        """Return the shard of a notification."""
         return shard_of(uid, self.shards)

@@ -4,8 +4,9 @@ The conditions of a status, as a merge computes them; pure.
 Those that describe the end of a notification stay once they are written; the others are removed when they
 no longer hold.
 
-`Reconciling` and `Stalled` follow kstatus: true or absent, never both, since it goes by the first that it
-meets. Their texts are those of the phase, so they change only in a write that is made anyway.
+`Reconciling` and `Stalled` follow kstatus: each is true or absent, and never both are present, since
+kstatus uses the first one that it finds. Their texts are those of the phase, so they change only in a write
+that is made anyway.
 """
 
 from __future__ import annotations
@@ -58,18 +59,18 @@ def conditions_of(  # noqa: PLR0913 (what is known of a notification from all si
     now: int,
 ) -> tuple[Condition, ...]:
     """
-    Return the conditions of a status, those of others unchanged.
+    Return the conditions of a status; other writers' conditions stay unchanged.
 
     Args:
-        phase: Of the status to be written.
+        phase: Phase of the status to be written.
         message: Why it has that phase.
         published: Its attempts.
-        channel_states: Of its channels.
+        channel_states: The states of its channels.
         old: The status before.
         plan: The channels that were chosen, None if none were.
-        violation: What the self-audit found that must not be, empty if nothing.
+        violation: The violation that the self-audit found, empty if none.
         held: Reason and message why a due attempt waits for the log, None if none does.
-        generation: Of the object.
+        generation: Generation of the object.
         now: Redis time in milliseconds.
     """
     terminal = phase in TERMINAL_PHASES
@@ -105,7 +106,7 @@ def conditions_of(  # noqa: PLR0913 (what is known of a notification from all si
 def stopped(
     status: Status, why: tuple[str, str, str, str], *, generation: int, now: int
 ) -> tuple[Condition, ...]:
-    """Return the conditions of a status that waits for a person, or its log: `why`, and that it does."""
+    """Return the conditions of a status that waits: `why`, and `Stalled` if a person has to act."""
     kind, word, reason, text = why
     shown, gone = [(kind, word)], set[str]()
     if kind != LOG_UNAVAILABLE:
@@ -139,6 +140,6 @@ def _late(published: tuple[Attempt, ...], old: Status) -> Mapping[str, None]:
 
 
 def whole_second(ms: int) -> int:
-    """Return a time as a condition can hold it."""
+    """Return a time rounded down to a full second, as a condition holds it."""
     # Condition times are full seconds on the wire; anything finer would never compare equal.
     return ms - ms % 1000

@@ -1,10 +1,10 @@
 """
-Whether the API server lets nobody else write statuses, by what a policy and its binding say.
+Whether an admission policy and its binding keep everyone but the controller from writing statuses.
 
-A status that only the controller can have written is its own word; any other is a claim. So this is one
-question with three answers. What is not recognised counts as absent: a policy that is believed in and does
-not hold is worse than none. It is not compared with a text of ours, for during an upgrade it is that of
-another version.
+A status that only the controller can have written is trusted; any other is untrusted input. The question
+has three answers (`State`). A policy that is not recognised counts as absent: relying on a policy that does
+not hold is worse than having none. Its text is not compared with the one of this version, because during an
+upgrade the policy may be that of another version.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class State(StrEnum):
     """
     Whether the policy protects statuses; values of a label.
 
-    *In force*: policy and binding are there, a violation is denied, and every watched namespace is covered.
-    *Absent*: this was seen not to be so. *Unknown*: nothing was read.
+    *In force*: policy and binding exist, a violation is denied, and every watched namespace is covered.
+    *Absent*: one of these was seen not to hold. *Unknown*: nothing was read.
     """
 
     UNKNOWN = "unknown"
@@ -35,7 +35,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A state, and why it is that; empty where the policy is in force."""
+    """A state and its reason; the reason is empty if the policy is in force."""
 
     state: State
     reason: str = ""
@@ -58,7 +58,7 @@ def fault_of(policy: Json, binding: Json, namespaces: Collection[str] | None) ->
 
 
 def _asks_for_the_verb(rules: Json) -> bool:
-    """Whether it is asked of every change of a status."""
+    """Whether every change of a status is checked for the verb `record`."""
     where = rules.get("matchConstraints") or {}
     limits = (rules.get("matchConditions"), where.get("excludeResourceRules"),
               where.get("namespaceSelector"), where.get("objectSelector"))  # fmt: skip

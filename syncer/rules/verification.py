@@ -3,7 +3,7 @@ The rules of `syncer verify`: every way in which one log and one object can disa
 
 `check` names what is wrong. Each class has its remedy: facts that any process may append, a wake-up of the
 owner (which alone claims and writes statuses), a new log instead of one that cannot be read, or a
-person's decision. For whatever the controller's self-audit finds as well, both use the same rules
+person's decision. Classes that the controller's self-audit finds as well are found by the same rules
 (`syncer.rules.divergence`, which explains how the two checks differ).
 
 Work in progress is not a divergence: a record younger than `settle` may not be published yet. A caller that
@@ -40,7 +40,7 @@ from syncer.rules.retention import retention_seconds
 @dataclass(frozen=True, slots=True)
 class Sides:
     """
-    A log and an object that are to agree.
+    A log and an object that should agree.
 
     Attributes:
         request: The object, None if there is none of this uid.
@@ -57,15 +57,15 @@ class Sides:
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """
-    What a check needs to know besides log and object.
+    The facts that a check needs besides log and object.
 
     Attributes:
         now: Redis time in milliseconds.
         settle: Milliseconds that a record may take to be published.
         stuck: Milliseconds after which an open attempt is abandoned.
         at_most_once: As the controller is configured.
-        since: Unix milliseconds: whatever was created later is work of this installation and of no other
-            controller; None if that is not known.
+        since: Unix milliseconds; objects created later were handled by this installation and by no other
+            controller. None if that is not known.
         latest: The latest epoch that the cluster can have given out, None if that is not known.
         status_bytes: Largest status, as the controller is configured.
     """
@@ -108,7 +108,7 @@ def _ours(status: Status) -> bool:
 def _without_log(request: NotificationRequest, bounds: Bounds) -> tuple[Finding, ...]:
     status = request.status
     ours = bool(status.attempts) and _ours(status)
-    # A status may say that it ended long ago, the API server says when it began.
+    # A status may claim any end; the time of creation comes from the API server.
     ended = max(status.completed_at, request.created)
     if status.terminal and bounds.now >= ended + 1000 * retention_seconds(request.retention_days):
         return ()
@@ -129,12 +129,12 @@ def _without_log(request: NotificationRequest, bounds: Bounds) -> tuple[Finding,
 
 
 def _journaled(status: Status) -> str:
-    """Return the rest of a sentence about attempts that a log lacks, if their owner is to give it to it."""
+    """Return the end of a sentence about attempts that a log lacks, if they were journaled."""
     return f"; they were journaled in the outage {status.journal}" if status.journal else ""
 
 
 def _ahead(header: Header, status: Status, bounds: Bounds) -> str:
-    """Return what names an epoch of the future, empty if nothing does."""
+    """Return in words what names a future epoch, empty if nothing does."""
     if bounds.latest is None:
         return ""
     latest, named = epoch_key(bounds.latest), highest_epoch(status)
@@ -205,11 +205,12 @@ def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -
     facts = Facts(request.generation, request.policy, bounds.at_most_once)
     merged = merge(status, view, facts, now=bounds.now)
     wrong: list[str] = []
-    # Most are equal, which shows without rendering them.
+    # Most statuses are equal, and this comparison needs no rendering.
     if _computed(status) != _computed(merged.status):
         wanted = compact(merged.status, limit=bounds.status_bytes)
         patch = difference(status, wanted)
-        # While an attempt is open, what is shown of its channel depends on when it was read.
+        # While an attempt is open, the phase and the state of its channel depend on when the object was
+        # read.
         moving = {"phase", "channels"} if view.opened else set()
         wrong = [name for name in _COMPUTED if name in patch and name not in moving]
     if wrong:
@@ -227,7 +228,7 @@ def _numbers(request: NotificationRequest) -> list[Finding]:
     if len(numbers) != len(set(numbers)):
         found.append("two attempts of a channel have the same number")
     counted = len(numbers) + (status.rollup.through if status.rollup else 0)
-    # What the replaced controller has counted is kept as it was.
+    # The replaced controller's counts are kept as they are.
     if len(numbers) == len(status.attempts) > 0 and status.total_attempts > counted:
         found.append(f"the status counts {status.total_attempts} attempts and shows {counted}")
     if 0 < status.completed_at < request.created - _CLOCKS:
@@ -236,7 +237,7 @@ def _numbers(request: NotificationRequest) -> list[Finding]:
 
 
 def _computed(status: Status) -> tuple[object, ...]:
-    """What the members of `_COMPUTED` are rendered from."""
+    """Return the values from which the members of `_COMPUTED` are rendered."""
     return (
         status.phase, status.total_attempts, status.successful, status.failed, status.uncertain,
         status.channels,
@@ -253,7 +254,7 @@ def _housekeeping(
 ) -> list[Finding]:
     ended = status.terminal and not view.opened and not view.ordered
     if not (ended and settled) or found:
-        # What is wrong above keeps the owner from marking it; one name is enough.
+        # Another finding keeps the owner from marking the log; that one class is enough.
         return []
     last = view.position
     if header.acked < last:

@@ -8,13 +8,12 @@ from typing import Final
 
 from syncer.runtime.clock import MonotonicClock
 
-#: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps, the boot
-#: clock does not.
+#: Longest sleep in seconds: while the machine sleeps, the loop's clock stands still, unlike the boot clock.
 _MAX_SLEEP: Final = 5.0
 
 
 class Alarm:
-    """Calls a function at a moment, or a little earlier, after which it is set anew."""
+    """Calls a function once, at a moment or a little earlier; if too early, the owner sets it again."""
 
     def __init__(self, monotonic: MonotonicClock, rings: Callable[[], object]) -> None:
         """Begin unset."""
@@ -24,7 +23,7 @@ class Alarm:
         self.timer: asyncio.TimerHandle | None = None
 
     def set(self, at: float) -> None:
-        """Have it ring at a boot-clock second, unless it rings before."""
+        """Set it to a second of the boot clock, unless it is set to an earlier one."""
         if self.timer is not None and self._at <= at:
             return
         self.cancel()
@@ -33,7 +32,7 @@ class Alarm:
         self.timer = asyncio.get_running_loop().call_later(wait, self._ring)
 
     def cancel(self) -> None:
-        """Unset it."""
+        """Unset the alarm."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

@@ -1,4 +1,4 @@
-"""What the system, or TLS, says of a connection that could not be made; libraries wrap it several times."""
+"""The cause of a failed connection, from the system or from TLS; libraries wrap it several times."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import ssl
 
 def bad_pem(authority: str | None, certificate: str | None, key: str | None, secret: str) -> str:
     """
-    Return which of these files makes no TLS context, `authority` or `certificate`; empty if all do.
+    Return which file cannot be loaded for TLS, `authority` or `certificate`; empty if all can.
 
     Args:
-        authority: Of the peer.
-        certificate: Our own.
-        key: Of that certificate.
-        secret: Of that key, empty for none.
+        authority: File with the peer's certificate authority.
+        certificate: File with this process's certificate.
+        key: File with the key of that certificate.
+        secret: Password of that key, empty for none.
     """
     wrong = "authority"
     try:
@@ -32,14 +32,14 @@ def bad_pem(authority: str | None, certificate: str | None, key: str | None, sec
 
 def cause_of(error: BaseException | None) -> str:
     """
-    Return the system's name (`ECONNREFUSED`) or what TLS does not accept; empty if there is neither.
+    Return the system's name of an error (`ECONNREFUSED`) or the problem of TLS; empty if there is neither.
 
-    Errors of TLS and of names have numbers of their own, which are none of the system's: 1 would be EPERM.
+    Errors of TLS and of name resolution have numbers of their own: read as the system's, 1 would be EPERM.
     """
     found = ""
     for _ in range(5):
         if isinstance(error, ssl.SSLError):
-            # aiohttp's own is one as well, and has neither member.
+            # aiohttp's own TLS error is an SSLError as well, but has neither attribute.
             if message := getattr(error, "verify_message", ""):
                 return f"its certificate is not accepted: {message}"
             if reason := getattr(error, "reason", ""):

@@ -8,8 +8,8 @@ the same clock, whatever its own machine shows. A process keeps the offset betwe
 every claim.
 
 One clock may be wrong, and some decisions cannot be undone: to delete an object, to give up a notification
-for its age. These go by the earlier of Redis's time and the API server's, which every answer of it carries
-(`LedgerTime.certain`).
+because of its age. These use the earlier of Redis's time and the API server's, which comes with each of its
+answers (`LedgerTime.certain`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final
 MonotonicClock = Callable[[], float]
 
 
-#: Seconds since boot, sleep included. Fifty times for each notification: no function of Python's around it.
+#: Seconds since boot, sleep included. No Python function wraps it: it runs fifty times a notification.
 monotonic_clock: Final[MonotonicClock] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
@@ -31,7 +31,7 @@ class ServerTime:
 
     def __init__(self, monotonic: MonotonicClock = monotonic_clock) -> None:
         self.monotonic = monotonic
-        #: Milliseconds between it and the monotonic clock, None until it was set.
+        #: Milliseconds by which the server's time is ahead of the monotonic clock, None until it was set.
         self.offset: float | None = None
 
     def set(self, now: int) -> None:
@@ -39,7 +39,7 @@ class ServerTime:
         self.offset = now - self.monotonic() * 1000
 
     def now(self) -> int | None:
-        """Its time in Unix milliseconds, None if that is not known."""
+        """The server's time in Unix milliseconds, None if that is not known."""
         return None if self.offset is None else round(self.monotonic() * 1000 + self.offset)
 
 
@@ -62,15 +62,15 @@ class LedgerTime(ServerTime):
 
     def certain(self) -> int:
         """
-        The time by which something is decided that cannot be undone, in Unix milliseconds.
+        The time for decisions that cannot be undone, in Unix milliseconds.
 
-        That is the earlier of Redis's and the API server's: a clock that is ahead ends nothing. 0, at which
-        nothing is over, while the API server has not answered.
+        This is the earlier of Redis's time and the API server's, so a clock that is ahead ends nothing.
+        It is 0, at which nothing is over, while the API server has not answered.
         """
         if self.api_time is None:
             return self.now()
         return min(self.now(), self.api_time.now() or 0)
 
     def latest(self) -> int:
-        """The later of these two times: what is still to come by it has not happened by either clock."""
+        """The later of these two times; whatever it puts in the future is in the future by both clocks."""
         return max(self.now(), self.api_time.now() or 0 if self.api_time else 0)

@@ -1,9 +1,9 @@
 """
-Listening where anybody may connect: how many connections there may be, and which one is closed.
+Listening on ports that anybody may connect to: how many connections are allowed, and which one is closed.
 
 Any client that reaches a port may open connections and send nothing. Each costs a descriptor, which the
 rest of the process needs as well. So a connection ends if no request arrives in time, and their number
-is bounded: a new one replaces the one that has been silent longest. So a well-behaved client is always
+is bounded: a new one replaces the one that has been silent longest. Thus a well-behaved client is always
 answered, which would not be the case if connections beyond the bound were refused.
 """
 
@@ -30,37 +30,37 @@ from aiohttp.http_exceptions import HttpProcessingError
 from syncer.model.errors import ConfigError, reason_of
 from syncer.runtime.places import own
 
-#: Connections of one address at once, where nothing else is set.
+#: Maximum of open connections of one address, if nothing else is set.
 _CONNECTIONS: Final = 64
-#: Seconds within which the first request of a connection must have come.
+#: Seconds within which the first request of a connection must arrive.
 _FIRST: Final = 5.0
-#: Seconds for which a connection may be silent between requests; also what an answer may take to be read.
+#: Seconds for which a connection may be silent between requests; also the time allowed to read an answer.
 _IDLE: Final = 75.0
-#: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
+#: Connections that may wait to be accepted; in a larger burst, a probe would wait for a second SYN.
 _BACKLOG: Final = 1024
-#: Connections accepted in one turn of the loop: each has its descriptor before another one is closed.
+#: Connections accepted in one turn of the loop: each takes a descriptor before another one is closed.
 _ACCEPTED_AT_ONCE: Final = 16
 #: Seconds for which the rest of a refused body is read, so that its sender gets to read the answer.
 _LINGER: Final = 3.0
-#: Seconds for a handshake of TLS, and for its end.
+#: Seconds for a TLS handshake, and for a TLS shutdown.
 _HANDSHAKE: Final = 5.0
 _SHUTDOWN: Final = 2.0
-#: Open descriptors that a process of ours can use at most, with some to spare.
+#: Maximum of open descriptors that a process can use, with some to spare.
 _DESCRIPTORS: Final = 65_536
-#: Seconds between two lines that no connection can be accepted.
+#: Seconds between two log lines that say that no connection can be accepted.
 _SELDOM: Final = 60.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _is_fit(record: logging.LogRecord) -> bool:
-    """Whether it is of no request that is not HTTP: its sender is answered, and it may hold a secret."""
+    """Drop records about requests that are not HTTP: the sender is answered; they may hold a secret."""
     error = record.exc_info[1] if record.exc_info else None
     return not (isinstance(error, HttpProcessingError) or _expected(error))
 
 
 def _expected(error: BaseException | None) -> bool:
-    """Whether it is what aiohttp raises for a header `Expect` that is not UTF-8."""
+    """Whether the error is what aiohttp raises for an `Expect` header that is not UTF-8."""
     if not isinstance(error, UnicodeEncodeError):
         return False
     steps = traceback.walk_tb(error.__traceback__)
@@ -68,7 +68,7 @@ def _expected(error: BaseException | None) -> bool:
 
 
 class _Seldom(logging.Filter):
-    """Leaves out that no connection can be accepted, but for once a minute: the loop says it for each."""
+    """Passes the line that no connection can be accepted only once a minute; the loop logs it each time."""
 
     _said = -math.inf
 
@@ -101,18 +101,19 @@ def raise_descriptor_limit() -> int:
 
 class Connections:
     """
-    The open connections of one address: those without a request yet, those with one, those that are held.
+    The open connections of one address: without a request yet, with one, and kept open by `hold`.
 
-    Of the first two kinds the one that has been silent longest comes first. Those with a request may hold
-    half of the places, so that neither many that send one and stay, nor many that send none, take all of
-    them. What is held is closed for nobody; who holds bounds how many.
+    At the bound, the connection that has been silent longest is closed: one with a request if these take
+    more than half of the places, else one without. So neither clients that send one request and stay nor
+    clients that send none can take all places. A connection kept by `hold` is not closed for another one;
+    the caller of `hold` bounds their number.
     """
 
     def __init__(
         self, most: int = _CONNECTIONS, first: float = _FIRST, idle: float = _IDLE
     ) -> None:
         self._most, self._first, self.idle = most, first, idle
-        #: When each is ended, by the loop's clock.
+        #: When each connection is closed, by the loop's clock.
         self._silent: OrderedDict[asyncio.Transport, float] = OrderedDict()
         self._active: OrderedDict[asyncio.Transport, float] = OrderedDict()
         self._held: set[asyncio.Transport] = set()
@@ -133,7 +134,7 @@ class Connections:
             self._timer = loop.call_later(self._first / 2, self._sweep)
 
     def on_request(self, transport: asyncio.Transport | None) -> None:
-        """Note that a request arrived over one."""
+        """Note that a request arrived on a connection."""
         if transport is None or transport.is_closing():
             return
         self._silent.pop(transport, None)
@@ -148,18 +149,18 @@ class Connections:
         return await handler(request)
 
     def replace(self, before: asyncio.Transport, transport: asyncio.Transport) -> None:
-        """Replace a connection that a handshake has turned into another."""
+        """Replace a connection by the one that a handshake has turned it into."""
         until = self._silent.pop(before, None)
         if until is not None:
             self._silent[transport] = until
 
     def hold(self, transport: asyncio.Transport | None) -> None:
-        """Keep one whose request is being worked on; `on_request` ends that."""
+        """Keep a connection open while its request is being handled; `on_request` ends that."""
         if transport is not None and self._active.pop(transport, None) is not None:
             self._held.add(transport)
 
     def close(self) -> None:
-        """End none of them any more."""
+        """Stop closing connections."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -183,11 +184,11 @@ class Connections:
 
 @contextmanager
 def binding(address: object, path: str) -> Iterator[None]:
-    """Raise ConfigError, naming the setting (`path`), for an OSError of an address that cannot be bound."""
+    """Raise ConfigError, which names the setting (`path`), for the OSError of an unusable address."""
     try:
         yield
     except OSError as error:
-        # What asyncio says of an address names it again, in its own words.
+        # Not asyncio's text, which repeats the address in its own words.
         number = error.errno or 0
         reason = os.strerror(number) if number > 0 else reason_of(error)
         raise ConfigError(f"cannot listen on {own(str(address))}: {reason}", path=path) from error
@@ -195,10 +196,10 @@ def binding(address: object, path: str) -> Iterator[None]:
 
 class _Arrival(asyncio.Protocol):
     """
-    Counts a new connection, has TLS spoken over it where that is wanted, and passes it to its protocol.
+    Counts a new connection, does the TLS handshake if TLS is wanted, and passes it to its protocol.
 
-    It counts before the handshake: who never ends one takes the place of a silent connection, and goes as
-    such.
+    A connection is counted before its handshake, so one that never ends its handshake takes a place, and is
+    closed, as a silent connection.
     """
 
     def __init__(
@@ -214,14 +215,14 @@ class _Arrival(asyncio.Protocol):
         self._tasks = tasks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count, then step aside or begin the handshake."""
+        """Count the connection, then pass it on or begin the handshake."""
         stream = cast("asyncio.Transport", transport)
         self._connections.add(stream)
         if self._tls is None:
             stream.set_protocol(self._protocol)
             self._protocol.connection_made(transport)
             return
-        # What has arrived is the handshake's.
+        # Data that has arrived belongs to the handshake.
         stream.pause_reading()
         task = asyncio.get_running_loop().create_task(self._secure(stream, self._tls))
         self._tasks.add(task)
@@ -234,7 +235,7 @@ class _Arrival(asyncio.Protocol):
                 ssl_handshake_timeout=_HANDSHAKE, ssl_shutdown_timeout=_SHUTDOWN,
             )  # fmt: skip
         except (OSError, ssl.SSLError):
-            # A stranger, a port scan, or a client that does not trust us: its own log says which.
+            # A stranger, a port scan, or a client that rejects the certificate; its own log says which.
             stream.abort()
             return
         if secured is None:  # it was closed meanwhile
@@ -254,7 +255,7 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return int(self.server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -279,14 +280,14 @@ async def listen(
     Serve an application on an address.
 
     Args:
-        app: What is served; tells `connections` of each request.
-        host: Empty is every interface.
-        port: 0 is any free one.
-        connections: Bounds them.
-        shutdown_seconds: For requests that are under way when the runner is cleaned up.
-        read_buffer: Bytes of a body that are read ahead of who wants them.
-        cancels: The handler of a request is cancelled when its client has gone.
-        tls: Returns the context of a connection that begins; None is without TLS.
+        app: The application, which must tell `connections` of each request.
+        host: Address to listen on; empty for every interface.
+        port: Port to listen on; 0 for any free one.
+        connections: Bounds the open connections.
+        shutdown_seconds: Seconds for requests that are under way when the runner is cleaned up.
+        read_buffer: Bytes of a body that are read ahead of the handler.
+        cancels: Whether the handler of a request is cancelled when its client has gone.
+        tls: Returns the TLS context for a new connection; None for no TLS.
 
     Raises:
         OSError: the address cannot be bound.
@@ -300,7 +301,7 @@ async def listen(
         read_bufsize=read_buffer,
         lingering_time=_LINGER,
         handler_cancellation=cancels,
-        # A few bytes would become as many as they like, and a signature is of the bytes as they came.
+        # A few bytes could expand to any size, and a signature covers the bytes as they arrived.
         auto_decompress=False,
     )
     await runner.setup()
@@ -318,7 +319,7 @@ async def listen(
         await runner.cleanup()
         raise
     for listening in server.sockets:
-        # What asyncio takes for both: how many wait, and how many it accepts in one go.
+        # asyncio uses `backlog` both for how many may wait and for how many it accepts in one go.
         with listening.dup() as same:
             same.listen(_BACKLOG)
     return Listener(runner, server, connections)

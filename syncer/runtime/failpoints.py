@@ -6,7 +6,7 @@ dictionary, which is empty otherwise. The value is a list separated by commas:
 
     NAME=ACTION[@N]
 
-where ACTION is `kill` (SIGKILL to ourselves) or `stop` (SIGSTOP), and @N acts at the N-th call only (1 by
+where ACTION is `kill` (SIGKILL to itself) or `stop` (SIGSTOP), and @N acts at the N-th call only (1 by
 default). A process that is armed reports it at its start and in /readyz, and writes every hit to
 standard error before it acts, so that a test can prove that its fault happened.
 

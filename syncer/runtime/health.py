@@ -2,16 +2,17 @@
 The admin server: liveness, readiness with reasons, metrics.
 
 `/healthz` is 200 while the event loop turns. `/readyz` is 200 only when no check has a reason against it;
-otherwise it lists the reasons, one a line. Checks are plain functions that read state and never use the
+otherwise it lists the reasons, one per line. Checks are plain functions that read state and never use the
 network: a probe must not hang.
 
 The health port is bound before anything else. It is part of this process's identity: the process that
 holds the port is alive, so a lease under the same identity belongs to a predecessor.
 
 Any client that reaches the port may open connections and send nothing: `syncer.runtime.connections` bounds
-them, so that a probe is answered whatever else is open. It may also ask for the metrics again and again, on
-all of them. So each format may take a share of the process's time; who asks more often gets what was made
-last. Metrics are written in a thread, one answer at a time: a thousand receivers take a third of a second.
+them, so that a probe is answered whatever else is open. A client may also ask for the metrics again and
+again, on all its connections. So each format may take only a share of the process's time; more frequent
+requests get the last result. Metrics are written in a thread, one answer at a time: those of a thousand
+receivers take a third of a second.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ from syncer.runtime.offload import SMALL, offload
 
 #: Returns what is missing, None if nothing is.
 Check = Callable[[], "str | None"]
-#: Returns for how many seconds it held the loop.
+#: Returns for how many seconds it blocked the event loop.
 Refresh = Callable[[], Awaitable[float]]
 
-#: Share of the time that metrics of one format may take, and seconds of which it may be used ahead.
+#: Share of the time that metrics of one format may take, and seconds that may be used in advance.
 _SHARE: Final = 0.1
 _AHEAD: Final = 0.2
-#: Seconds in which metrics are written, the thread's other work included.
+#: Seconds within which metrics must be written, including the thread's other work.
 _WRITE: Final = 60.0
 _OPEN_METRICS: Final = "application/openmetrics-text"
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def process_registry() -> CollectorRegistry:
-    """Return a registry with what every process of ours shows of itself."""
+    """Return a registry with the metrics that every process exports about itself."""
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
@@ -64,24 +65,24 @@ class AdminServer:
         *,
         connections: Callable[[], Connections] = Connections,
     ) -> None:
-        """Show what is in the registry; `connections` bounds those of one address."""
+        """Serve the metrics of a registry; `connections` makes the limit of each address."""
         self._registry = registry
         #: Brings gauges up to date right before they are scraped.
         self.refresh: Refresh | None = None
         self._checks: dict[str, Check] = {}
         self._details: dict[str, Check] = {}
         self._connections = connections
-        #: Metrics by content type, and until when their share is used up, by the loop's clock.
+        #: By content type: until when its share is used up, by the loop's clock, and the last metrics.
         self._made: dict[str, tuple[float, bytes]] = {}
         self._making = asyncio.Lock()
         self._listeners: list[Listener] = []
 
     def check(self, name: str, check: Check) -> None:
-        """Add something that readiness depends on, in the place of one of that name."""
+        """Add a check that readiness depends on; it replaces one of the same name."""
         self._checks[name] = check
 
     def detail(self, name: str, check: Check) -> None:
-        """Add something that readiness mentions but does not depend on."""
+        """Add a check that readiness mentions but does not depend on."""
         self._details[name] = check
 
     def problems(self) -> Mapping[str, str]:
@@ -121,7 +122,7 @@ class AdminServer:
         )
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        # Not the header itself: the library fails at a version that is no number, and repeats any other.
+        # Not the header itself: the library fails on a version that is not a number, and echoes any other.
         accepted = _OPEN_METRICS if _OPEN_METRICS in request.headers.get("Accept", "") else ""
         encode, content_type = choose_encoder(accepted)
         clock = asyncio.get_running_loop().time
@@ -130,7 +131,7 @@ class AdminServer:
             began = clock()
             if used - began <= _AHEAD:
                 took = await self.refresh() if self.refresh else 0.0
-                # Other work of the thread, for which this may wait, is no part of its share.
+                # The wait for other work of the thread does not count towards the share.
                 write = partial(_timed, partial(encode, self._registry))
                 body, wrote = await offload(write, size=SMALL + 1, seconds=_WRITE)
                 self._made[content_type] = max(used, began) + (took + wrote) / _SHARE, body
@@ -138,6 +139,6 @@ class AdminServer:
 
 
 def _timed(write: Callable[[], bytes]) -> tuple[bytes, float]:
-    """Return what is written, and the seconds of CPU that it took."""
+    """Return the written metrics, and the seconds of CPU that they took."""
     began = time.thread_time()
     return write(), time.thread_time() - began

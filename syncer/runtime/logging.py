@@ -1,21 +1,21 @@
 """
 Logs: one JSON object per line on standard error, from every library alike.
 
-Everything goes through the standard library's `logging`, so a line of aiohttp looks like one of ours. The
-formatter is written here: a library did it at twice the CPU for each line and a tenth of that of a start.
-What a caller passes as `extra` becomes members of the object. Texts that may quote others (errors,
+Everything goes through the standard library's `logging`, so a line of aiohttp looks like any other. The
+formatter is written here: a library took twice the CPU for each line, and a tenth of the CPU of a start.
+What a caller passes as `extra` becomes members of the object. Texts that may quote foreign content (errors,
 exceptions) pass through `redact` before they are rendered; the composition root passes it in, since this
-package knows nothing of messages. Addresses of our own servers stay (`syncer.runtime.places`).
+package knows nothing of messages. Addresses of known servers stay (`syncer.runtime.places`).
 
 Loggers are named `ledger.<area>`, an area being what an operator filters by (`ledger.delivery`,
-`ledger.redis`, `ledger.kube`, `ledger.claim`), not a module. The console channel alone logs as
+`ledger.redis`, `ledger.kube`, `ledger.claim`), not a module. Only the console channel logs as
 `notifier.console`: its lines are messages.
 
-No text of others forges a line: in JSON every character that commands a terminal or turns the direction of
-writing is an escape, in the console form line breaks are as well, and lines of a traceback are indented.
+Foreign text cannot forge a line: in JSON, every character that controls a terminal or the direction of
+writing is escaped; in the console form, line breaks are escaped as well and lines of a traceback indented.
 
-Two loggers of vendors are silenced: `kubernetes_asyncio.client.rest` prints response bodies at DEBUG, and
-aiohttp's access log repeats the metrics.
+Some loggers never log below INFO. Among them are two of vendors: `kubernetes_asyncio.client.rest` prints
+response bodies at DEBUG, and aiohttp's access log repeats the metrics.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FOREIGN: Final = ("error", "reason", "exception", "detail", "event")
 _TRACEBACK: Final = "exception"
 #: Member of `extra` by which a caller marks that it has redacted its texts itself.
 REDACTED: Final = "_redacted"
-#: What every record has; all else was passed as `extra`.
+#: Attributes that every record has; any other was passed as `extra`.
 _USUAL: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 #: A value that holds one of these is quoted on a terminal.
 _QUOTED: Final = frozenset(" \t=\r\n\"'")
@@ -44,7 +44,7 @@ _QUIET: Final = ("kubernetes_asyncio.client.rest", "aiohttp.access", "asyncio")
 
 
 def _json(line: dict[str, Any]) -> str:
-    """A line as JSON; what orjson does not write, lone surrogates above all, the library does."""
+    """A line as JSON; the standard library writes what orjson refuses, mainly lone surrogates."""
     try:
         text = orjson.dumps(line, default=repr).decode()
     except TypeError:
@@ -53,7 +53,7 @@ def _json(line: dict[str, Any]) -> str:
 
 
 def _columns(line: dict[str, Any]) -> str:
-    """A line for who reads on a terminal: time, level, what, logger, then members by name."""
+    """A line for a terminal: time, level, event, logger, then members by name."""
     said = {k: escaped(v) if isinstance(v, str) else v for k, v in line.items()}
     traceback = line.get(_TRACEBACK)
     said.pop(_TRACEBACK, None)
@@ -68,7 +68,7 @@ def _shown(value: Any) -> str:
 
 
 class _Lines(logging.Formatter):
-    """A record as members, then as text."""
+    """Turns a record into members, and these into text."""
 
     def __init__(
         self, redact: Callable[[str], str], render: Callable[[dict[str, Any]], str]
@@ -78,7 +78,7 @@ class _Lines(logging.Formatter):
         self._render = render
 
     def format(self, record: logging.LogRecord) -> str:
-        """Render a record; a member of `extra` wins over one of ours, but for the time."""
+        """Render a record; members of `extra` replace the usual ones, except the time."""
         line = {
             "event": record.getMessage(),
             "level": record.levelname.lower(),
@@ -120,5 +120,5 @@ def configure(
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
-    # The log channel's and archive's lines are products, not chatter: always on.
+    # The lines of the archive are a product, not diagnostics: always on.
     logging.getLogger("ledger.archive").setLevel(logging.INFO)

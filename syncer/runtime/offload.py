@@ -3,12 +3,12 @@ Work that would hold the event loop for too long, done in a thread.
 
 There is one thread for the whole process: its work competes with the loop for the interpreter's lock,
 and two threads would compete twice. The caller bounds the work (`notifier.content.trim`), because a
-thread cannot be stopped; a caller whose time is over leaves, and the work ends by itself.
+thread cannot be stopped; a caller that times out leaves, and the work ends by itself.
 
-Authors take turns: the thread has one work of each at a time. Whoever has a hundred of them done delays
-everybody else's by one.
+Authors take turns: the thread is given one piece of work of each at a time. An author with a hundred pieces
+delays everybody else's work by one piece.
 
-Small work is done at once: a change of threads would cost more.
+Small work is done at once on the loop: a change of threads would cost more.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SMALL: Final = 16 * 1024
 #: as long, and each step of an attempt would wait for it.
 SWITCH_INTERVAL: Final = 0.001
 
-#: Seconds that the thread works before it rests for as long as it has worked, at most for the second one.
+#: Seconds of work after which the thread rests for as long as it has worked, and its longest rest.
 _STINT: Final = 0.002
 _REST_MOST: Final = 0.01
 
 
-#: Held by the author whose work the thread has; each stays for as long as somebody holds or wants it.
+#: A lock for each author, held while the thread has its work; kept while somebody holds or awaits it.
 _turns: Final[WeakValueDictionary[str, asyncio.Lock]] = WeakValueDictionary()
 
 
@@ -45,10 +45,10 @@ def _thread() -> ThreadPoolExecutor:
 
 class Breath:
     """
-    Lets the loop have the interpreter's lock at once, half of the time; long work calls it again and again.
+    Rests half of the time, so that the loop gets the interpreter's lock at once; long work calls it often.
 
-    Without it each step of every attempt would wait for `SWITCH_INTERVAL`, and more where C code is long.
-    Small work is done on the loop itself, which must not rest: there it does nothing.
+    Without it, each step of every attempt would wait for `SWITCH_INTERVAL`, or longer during long C code.
+    Small work is done on the loop itself, which must not rest; there a call does nothing.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ def _on_the_loop() -> bool:
 
 
 def end() -> None:
-    """Let the thread go once it has no work left; one that has is found to hang at a process's end."""
+    """Let the thread end after its work; if it still works when the process ends, it counts as hanging."""
     _thread().shutdown(wait=False)
     _thread.cache_clear()
 
@@ -81,13 +81,13 @@ async def offload(work: Callable[[], T], *, size: int, seconds: float, author: s
     Do work: at once if it is small, else in the thread.
 
     Args:
-        work: Depends on nothing that the loop changes meanwhile.
-        size: Of its input, in bytes or characters.
-        seconds: To wait for it, those before it included.
+        work: The work, which must not depend on anything that the loop changes meanwhile.
+        size: Size of its input, in bytes or characters.
+        seconds: Longest wait for it, including the work before it.
         author: Namespace or source that it is done for; empty for the process itself.
 
     Raises:
-        TimeoutError: it took longer. What the work raises passes through.
+        TimeoutError: the work took longer. Errors of the work pass through.
     """
     if size <= SMALL:
         return work()

@@ -1,9 +1,9 @@
 """
-Places of our own servers, which log lines may name.
+Places (host and port) of the operator's own servers, which log lines may name.
 
-Addresses in the texts of others are redacted. That of the API server or of Redis is an operator's setting,
-and whoever reads of a lost connection needs it. So an error that names such a place marks it (`own`), and
-the formatter of log lines leaves it as it is (`spare`).
+Addresses in foreign texts are redacted. The address of the API server or of Redis, however, is a setting
+of the operator, and whoever reads about a lost connection needs it. So an error that names such a place
+marks it (`own`), and the formatter of log lines leaves it as it is (`spare`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 #: Places that are remembered; the oldest goes first. Nodes of a cluster change their addresses.
 _MOST: Final = 64
-#: Stands for a place while a text is redacted: within a secret, it is redacted with it.
+#: Stands for a place while a text is redacted; inside a secret, it is redacted with the secret.
 _MARK: Final = "\0"
 _MARKED: Final = re.compile(rf"{_MARK}([0-9]+){_MARK}")
 
@@ -22,7 +22,7 @@ _places: Final[dict[str, re.Pattern[str]]] = {}
 
 
 def own(place: str) -> str:
-    """Return a place of a server of ours, such as `10.0.0.1:6379`; from now on log lines may show it."""
+    """Return the place of a server, such as `10.0.0.1:6379`; from now on log lines may show it."""
     if place and place not in _places:
         if len(_places) >= _MOST:
             del _places[next(iter(_places))]
@@ -31,7 +31,7 @@ def own(place: str) -> str:
 
 
 def spare(text: str, redact: Callable[[str], str]) -> str:
-    """Redact a text, places of our servers excepted."""
+    """Redact a text, except for the places that `own` has marked."""
     found: list[str] = []
 
     def hide(match: re.Match[str]) -> str:

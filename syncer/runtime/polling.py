@@ -22,7 +22,7 @@ class PollingThread:
     """Runs one function at a time; ended by `close`."""
 
     def __init__(self, name: str) -> None:
-        """`name` is that of the thread, before a number."""
+        """`name` is the thread's name, to which a number is added."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         #: Held until `close`; a wait for it costs less than one for an event.
         self._end = threading.Lock()

@@ -2,10 +2,10 @@
 Which proxy the environment names for a target.
 
 The rules are those of Go's `net/http`, which kubectl and every controller in the cluster follow, so a
-`NO_PROXY` that serves them serves this program too. The standard library's are others: it takes no
-CIDR, and an API server at 10.96.0.1 beside `NO_PROXY=10.0.0.0/8` would be called through the proxy.
-HTTP libraries that read the environment by themselves read `.netrc` as well, and would send
-what they find there; so none of them is let.
+`NO_PROXY` that serves them serves this program too. The standard library's rules differ: they have no
+CIDRs, so despite `NO_PROXY=10.0.0.0/8` an API server at 10.96.0.1 would be called through the proxy.
+HTTP libraries that read the environment by themselves read `.netrc` as well, and would send the
+credentials in it; so none of them is allowed to.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def is_loopback(host: str) -> bool:
 
 
 def in_clear(url: str) -> bool:
-    """Whether what is sent to a URL can be read on its way: http://, and not to this machine."""
+    """Whether data sent to a URL can be read on its way: http://, and not to this machine."""
     try:
         parts = urlsplit(url)
     except ValueError:

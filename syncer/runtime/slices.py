@@ -1,9 +1,9 @@
 """
-Walks over everything that is live, cut into slices.
+Walks over all live notifications, cut into slices.
 
 There may be a hundred thousand notifications, and a few microseconds for each of them add up to a stall of
-the event loop. So it turns after each slice. What changes meanwhile is not missed by more than any walk
-misses: items are those of the beginning.
+the event loop. So the loop gets a turn after each slice. The items are those present at the beginning;
+changes made meanwhile are missed, as by any other walk.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ SLICE: Final = 400
 
 async def slices(items: Iterable[T], size: int = SLICE) -> AsyncIterator[list[T]]:
     """
-    Yield all items of the moment, so many at once, and let the loop turn after each slice.
+    Yield the present items, `size` at a time, and let the event loop turn after each slice.
 
     Args:
-        items: May change as soon as this has begun.
-        size: Of a slice.
+        items: The items; they may change as soon as this has begun.
+        size: Items of a slice.
     """
     left = list(items)
     for start in range(0, len(left), size):

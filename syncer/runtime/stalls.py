@@ -2,11 +2,11 @@
 Stalls of the event loop: how long, and where.
 
 While a callback runs, nothing else does: no lease is renewed, no probe answered. A task that asks to be
-woken ten times a second measures by how much it is late, whatever made it so: callbacks, or another thread
-that keeps the interpreter's lock. A stall is seen but for the part of it before the task was due.
+woken ten times a second measures how late it is woken, whatever the cause: callbacks, or another thread
+that keeps the interpreter's lock. The part of a stall before the task was due is not measured.
 
-During a long stall a thread reads the stack of the loop, and the log line names the place. It cannot read
-while C code keeps the lock, and then names the place that the loop reaches next.
+During a long stall a thread reads the stack of the loop, and the log line names the place. The thread
+cannot read while C code keeps the lock; it then finds the place that the loop reaches next.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import Final
 
 logger = logging.getLogger("ledger.stalls")
 
-#: Seconds of a stall that is worth a log line.
+#: Seconds from which on a stall is worth a log line.
 NOTICE: Final = 0.25
-#: Seconds between two looks of the task.
+#: Seconds for which the task sleeps.
 _PULSE: Final = 0.1
-#: Seconds between two looks from outside, and of a lag that is long enough for the stack to be read:
-#: together less than `NOTICE`, so every stall that is logged is met by a look. Each look costs a wake-up.
+#: Seconds between two checks by the thread, and the lag from which on it reads the stack: together less
+#: than `NOTICE`, so a check falls into every stall that is logged. Each check wakes the thread.
 _LOOK: Final = 0.2
 _LONG: Final = 0.04
-#: Seconds between two lines about stalls.
+#: Seconds between two log lines about stalls.
 _SAY_EVERY: Final = 10.0
 #: Seconds for which a stall is remembered, at least; at most twice that.
 WINDOW: Final = 300.0
@@ -75,7 +75,7 @@ class LoopWatch:
             self.late(max(0.0, self._clock() - due))
 
     def late(self, seconds: float) -> None:
-        """Note that the loop was late by so much."""
+        """Note by how many seconds the loop was late."""
         self._rotate()
         self._longest[0] = max(self._longest[0], seconds)
         self.observe(seconds)
@@ -107,7 +107,7 @@ class LoopWatch:
         threading.Thread(target=self._look, args=(watched,), name="loop-watch", daemon=True).start()
 
     def close(self) -> None:
-        """Look no more."""
+        """End the thread."""
         if self._end.locked():
             self._end.release()
 

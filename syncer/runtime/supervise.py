@@ -3,8 +3,8 @@ Task ownership: what must run is restarted, or ends the process; nothing stops u
 
 `critical` tasks run for ever; if one ends, for whatever reason, the process ends, because a
 controller that has lost a loop seems alive and does nothing. `restarting` wraps work that may fail
-for a while (sweeps, feeds): it is started again after a growing pause, and its last error is
-reported. What is needed for a while only runs `beside` that.
+for a while (sweeps, feeds): it is started again after a growing pause, and each error is logged.
+Work that is needed only during a block runs `beside` it.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ async def restarting(
         name: For logs.
         work: One round; may raise.
         every: Seconds between rounds.
-        sooner: When set, the next round begins at once, which clears it.
+        sooner: Event that makes the next round begin at once; it is cleared then.
     """
-    # Not for longer than between rounds: what has a bound keeps it.
+    # Not longer than the time between rounds, which others rely on as a bound.
     most = min(_PAUSE_MOST, max(_PAUSE_FIRST, every or _PAUSE_MOST))
     failures = 0
     while True:
@@ -61,7 +61,7 @@ async def restarting(
             failures += 1
             pause = exponential(_PAUSE_FIRST, most, failures)
             logger.warning(
-                "%s failed and is tried again", name,
+                "%s failed and will be retried", name,
                 extra={"error": f"{type(error).__name__}: {error}", "seconds": pause},
             )  # fmt: skip
             await asyncio.sleep(pause)
@@ -75,7 +75,7 @@ async def restarting(
 
 
 async def end(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks, and wait until they have ended; an error of theirs is nobody's any more."""
+    """Cancel tasks, and wait until they have ended; their errors are dropped."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -85,7 +85,7 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
 async def beside(
     work: Coroutine[Any, Any, T], name: str | None = None
 ) -> AsyncIterator[asyncio.Task[T]]:
-    """Have work go on while the block runs, as a task of this name; what ends it before is the task's."""
+    """Run work as a task of this name while the block runs; the task keeps an earlier result or error."""
     task = asyncio.create_task(work, name=name)
     try:
         yield task

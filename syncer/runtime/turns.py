@@ -1,10 +1,10 @@
 """
 Items of groups that take turns: one of a group, then one of the next.
 
-A plain queue takes what waits for a shared place in order of arrival, so an item behind five thousand
-waits for all of them. Here each group has a queue of its own, and an item waits for one of each
-other group, however long their queues are. A group joins at the end of the round when its first item
-comes, and leaves it with its last.
+A plain queue serves the items that wait for a shared place in order of arrival, so an item behind five
+thousand others waits for all of them. Here each group has a queue of its own, and an item waits for one
+of each other group, however long their queues are. A group joins at the end of the round when its first
+item comes, and leaves the round with its last.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Turns(Generic[T]):
         self._queues.setdefault(group, deque()).append(item)
 
     def insert(self, group: str, item: T) -> None:
-        """Add an item to its group, whose items are in order, behind those that are equal."""
+        """Add an item to its group, whose items are sorted, behind the items equal to it."""
         insort(self._queues.setdefault(group, deque()), item)  # type: ignore[call-overload]  # they compare
 
     def popleft(self, may: Callable[[str], bool] = lambda _group: True) -> T:
-        """Take the first item of the group whose turn it is, if it `may`; StopIteration without one."""
+        """Take the first item of the next group for which `may` is true; StopIteration if there is none."""
         group = next(filter(may, self._queues))
         queue = self._queues.pop(group)
         item = queue.popleft()

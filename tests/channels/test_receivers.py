@@ -503,7 +503,7 @@ WRONG: Final = {
     "success: {codes: 200}": "success.codes: must be a list",
     "success: {when: 'a..b'}": "success.when: the expression",
     "success: {code: 1}": "success.code: is unknown",
-    "id: [x]": "id: must be a text",
+    "id: [x]": "id: must be a string",
     "resolve: {close: x}": "resolve.close: is unknown",
     "headers: {Host: x}": "headers.Host: is no header that may be set",
     "headers: {Content-Type: x}": "headers.Content-Type: is no header that may be set",

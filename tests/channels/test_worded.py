@@ -322,7 +322,7 @@ async def test_long_lists_do_not_keep_the_loop(
 
 WRONG: Final = {
     "an unknown name": ('subject: "{{ nobody }}"', "subject", "nobody: there is no such member"),
-    "no quotes": ("subject: {{ subject }}", "subject", "must be a text in quotes"),
+    "no quotes": ("subject: {{ subject }}", "subject", "must be a string in quotes"),
     "no list of blocks": ("slackBlocks: {type: x}", "slackBlocks", "must be a list of blocks"),
     "an unknown member of an event": ("pagerduty: {client: x}", "pagerduty", "with some of class,"),
     "details that are none": ("pagerduty: {details: x}", "pagerduty", "details must be a mapping"),

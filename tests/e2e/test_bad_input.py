@@ -132,7 +132,7 @@ async def test_whatever_a_notification_says(here: Stage) -> None:
         assert place in answer.message
     await no_space_for_a_status(here, process)
     await roll_out(here, GOOD, here.receiver.url)
-    await until(lambda: bool(process.lines("routing is good again")), process.tail)
+    await until(lambda: bool(process.lines("the routing files are valid again")), process.tail)
 
 
 async def no_space_for_a_status(here: Stage, process: NotifierProcess) -> None:

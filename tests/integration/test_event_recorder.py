@@ -98,7 +98,7 @@ async def test_repeat_is_the_same_event(
                 )
             caplog.clear()
             assert await recorder.drain(30) == 0
-            assert caplog.messages.count("an event is there already") == repeats
+            assert caplog.messages.count("the event already exists") == repeats
             assert not [m for m in caplog.messages if "cannot be written" in m]
     _, found = await control_plane.request("GET", f"/api/v1/namespaces/{namespace}/events")
     assert len(found["items"]) == 2

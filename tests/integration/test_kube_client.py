@@ -56,7 +56,7 @@ from tests.servers.ports import free_port
 CANARY = "canary-0d1f-secret"
 RELOADED = "credentials and configuration for the API server were reloaded"
 REFUSED = "the API server refuses our credentials"
-ACCEPTED = "the API server accepts our credentials again"
+ACCEPTED = "the API server accepts the credentials again"
 
 
 async def connect(kubeconfig: str | Path, **more: Any) -> KubeClient:
@@ -582,7 +582,7 @@ async def test_broken_kubeconfig_is_named_without_its_secrets(
     }
     for user, said_ in (
         ({"token": CANARY, "exec": plugin}, "exec: process returned 3"),
-        ({"token": CANARY, "exec": {"command": "x"}}, "exec.apiVersion must be a text"),
+        ({"token": CANARY, "exec": {"command": "x"}}, "exec.apiVersion must be a string"),
     ):
         config = write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1", user=user)
         with pytest.raises(ConfigError, match=said_) as caught:

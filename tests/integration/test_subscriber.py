@@ -137,7 +137,7 @@ async def test_an_error_that_nobody_expected_is_said_and_survived(
         await both.poke_until_heard("first")
         assert await both.listener.command("PING") == b"PONG"
         said = [r for r in caplog.records if r.name == "ledger.supervise"]
-        assert [r.getMessage() for r in said] == ["redis-subscriber failed and is tried again"] * 2
+        assert [r.getMessage() for r in said] == ["redis-subscriber failed and will be retried"] * 2
         assert {r.__dict__["error"] for r in said} == {"LookupError: a fault of the hearer"}
 
 

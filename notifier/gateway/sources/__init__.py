@@ -1,5 +1,5 @@
 """
-Kinds of sources: a file for each program, which reads its requests; groups of alerts are `alertgroups`.
+Kinds of sources: a module for each program, which reads its requests; `alertgroups` reads groups of alerts.
 
-They do not know each other.
+The modules do not depend on each other.
 """

@@ -1,12 +1,12 @@
 """
 Argo CD's notifications, webhook service.
 
-The user's template makes the body. This module reads what the template of docs/gateway.md makes: a
-CloudEvent with an id from the application, the trigger and the start of the operation, so that Argo
-CD's duplicates (it sends before it saves) are one event. Its default method is GET, without a content
-type.
+The body comes from a template of the user. This module reads the body that the template in docs/gateway.md
+yields: a CloudEvent whose id consists of the application, the trigger and the start of the operation, so
+that Argo CD's duplicates (it sends before it saves) are one event. Argo CD's default method is GET, without
+a content type.
 
-It has one worker, so a slow answer stops all its notifications. It tries three times, within seven
+Argo CD has one worker, so a slow answer stops all its notifications. It tries three times, within seven
 seconds or three times `Retry-After`.
 """
 
@@ -17,7 +17,7 @@ from typing import Final
 from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, json_object
 from syncer.model.incident import FIRING, RESOLVED
 
-#: What the catalog's triggers say of an application: whether it is synced, and whether it is healthy.
+#: The incident that each trigger of the catalog is about (sync or health), and the incident's state.
 _INCIDENTS: Final = {
     "on-sync-failed": ("sync", FIRING),
     "on-sync-status-unknown": ("sync", FIRING),
@@ -25,7 +25,7 @@ _INCIDENTS: Final = {
     "on-health-degraded": ("health", FIRING),
     "on-deployed": ("health", RESOLVED),
 }
-#: What the name of a trigger or a phase says about the matter.
+#: Parts of the names of triggers, phases and health states that mean trouble.
 _BAD: Final = ("fail", "degrad", "error", "unknown", "missing")
 _SHOWN: Final = ("phase", "health", "sync", "message", "revision", "project", "repoURL")
 

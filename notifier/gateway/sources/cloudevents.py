@@ -3,8 +3,9 @@ CloudEvents 1.0 over HTTP: structured and binary.
 
 By the specification, `source` and `id` together are unique for an event, so they are its identity. A
 JSON body with `specversion` is read as structured under any content type, because some senders do not
-set the right one. Batches are refused: they are for receivers that have asked for them. So is binary mode
-where a signature of the body is the proof: the sender's headers would choose id, source, routing and mode.
+set the right one. Batches are refused: they are for receivers that have asked for them. If the proof is a
+signature of the body, binary mode is refused, too: unsigned headers would choose id, source, routing and
+mode.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _OWN: Final = frozenset({
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """Make a draft of an event; Refused for a batch, another version, or what lacks a required member."""
+    """Make a draft of an event; Refused for a batch, another version, or a missing required member."""
     content = incoming.header("content-type").lower()
     if content.startswith("application/cloudevents-batch"):
         raise Refused("batches are not taken: send events one by one", status=415)

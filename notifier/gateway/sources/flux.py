@@ -1,13 +1,13 @@
 """
 Flux's notification-controller, provider types `generic` and `generic-hmac`.
 
-Its event has no id. The identity is the object, what happened to it, and when: without message and
-time, "failed, recovered, failed" on one revision would be one event. Two Alerts on one Provider send
+Its events have no id. The identity consists of the object, what happened to it, and when: without message
+and time, "failed, recovered, failed" on one revision would be one event. Two Alerts on one Provider send
 the same event with different metadata, and get the same object.
 
-The incident is the object, since it recovers with another reason than it failed with.
+The incident is the object alone, because it recovers with another reason than it failed with.
 
-It retries for as long as the Provider's `timeout`, 15 s by default, and obeys `Retry-After`; if that is
+Flux retries for as long as the Provider's `timeout`, 15 s by default, and obeys `Retry-After`; if that is
 longer than the timeout, the event is lost.
 """
 
@@ -19,8 +19,8 @@ from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, json_
 from syncer.model.incident import FIRING, RESOLVED
 from syncer.model.times import format_time
 
-#: Reasons by which an object says that it is as it should be. Not a rollback's success, which is none of
-#: the release's, nor what only goes on (`Progressing`, `DependencyNotReady`).
+#: Reasons that mean that an object is in the desired state. A successful rollback is left out, because the
+#: release has not succeeded; so are reasons for work in progress (`Progressing`, `DependencyNotReady`).
 _WELL: Final = frozenset({
     "ReconciliationSucceeded", "Succeeded", "InstallSucceeded", "UpgradeSucceeded", "TestSucceeded",
     "NewArtifact", "ArtifactUpToDate",
@@ -35,7 +35,7 @@ def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
     namespace = about.text("namespace")
     severity = event.choice("severity", ("info", "error", "trace"))
     reason, message = event.text("reason", None), event.text("message")
-    # Its pages show keys with a prefix, the program sends them without.
+    # Flux's documentation shows keys with a prefix, but the program sends them without.
     metadata = {k.rpartition("/")[2]: v for k, v in event.texts("metadata").items()}
     revision = metadata.get("originRevision") or metadata.get("revision", "")
     when = event.time("timestamp")

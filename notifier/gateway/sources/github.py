@@ -2,9 +2,9 @@
 GitHub's webhooks.
 
 The delivery's GUID is the identity: it stays the same when somebody has GitHub deliver again. But it is
-in a header, and GitHub signs only the body. Where that signature is what proves a request, the body is
-the identity, so that a replay by somebody who has recorded a request creates nothing new. GitHub waits
-ten seconds and never retries by itself. A ping becomes no notification.
+in a header, and GitHub signs only the body. If that signature is the proof of a request, the body is the
+identity, so that a replay by somebody who has recorded a request creates nothing new. GitHub waits
+ten seconds and never retries by itself. A ping creates no notification.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, Refused, json_object
 
-#: Members that an event may be about, the most telling first, with the member that names each.
+#: Members that an event may be about, the most specific first, with the member that has the title of each.
 _ABOUT: Final = (
     ("workflow_run", "name"), ("check_run", "name"), ("check_suite", "head_branch"),
     ("deployment_status", "state"), ("release", "name"), ("pull_request", "title"),
@@ -23,7 +23,7 @@ _ABOUT: Final = (
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """Make a draft of a delivery, none of a ping; Refused if it is no JSON, or a header is missing."""
+    """Make a draft of a delivery, none of a ping; Refused if it is not JSON, or a header is missing."""
     if incoming.header("content-type").startswith("application/x-www-form-urlencoded"):
         raise Refused("set the webhook's content type to application/json", status=415)
     event = incoming.header("x-github-event")

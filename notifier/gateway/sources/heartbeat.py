@@ -1,5 +1,5 @@
 """
-Signs of life: a request says that its sender is alive, and becomes no notification.
+Signs of life: a request says that its sender is alive, and creates no notification.
 
 For senders whose silence is the alarm: Alertmanager's Watchdog, the last step of a backup.
 `expectEvery` reports that silence.
@@ -13,7 +13,7 @@ from notifier.gateway.draft import Draft, Incoming, Kind, Options
 
 
 def read(_incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
-    """Return no draft: what a request says is that it was sent."""
+    """Return no draft: the request itself is the sign of life."""
     return ()
 
 

@@ -1,9 +1,9 @@
 """
-A notification in our own words, for programs that were written for the gateway: `notifier.client`, curl.
+The gateway's own format, for programs that are written for the gateway: `notifier.client`, curl.
 
-The members are those of the resource, flat, with a `key` that tells one event from the next: whoever sends
-again with the same key finds what exists. A member that there is not is refused, so that a slip of the pen
-is not a notification without it.
+The members are those of the resource, flat, and a `key` that distinguishes events: a request that is sent
+again with the same key finds the existing notification. An unknown member is refused, so that a misspelt
+member is not silently missing from the notification.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MEMBERS: Final = frozenset({
 
 
 def read(incoming: Incoming, _options: Options) -> tuple[Draft, ...]:
-    """Make a draft of a notification; Refused with the member that is missing, wrong or none."""
+    """Make a draft of a notification; Refused with the member that is missing, wrong or unknown."""
     given = Reader(json_object(incoming.body))
     for name in given.members:
         if name not in _MEMBERS:

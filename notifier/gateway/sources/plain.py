@@ -14,7 +14,7 @@ from notifier.gateway.draft import Draft, Incoming, Kind, Options, json_object
 
 
 def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
-    """Make a draft of a JSON object; Refused if it is none."""
+    """Make a draft of a JSON object; Refused if it is not one."""
     event = "" if options.body_alone else incoming.header("webhook-id")
     return (
         Draft(

@@ -2,9 +2,9 @@
 `syncer web`: the explorer, read-only pages about all notifications.
 
 It uses the queries of the other commands, so a page and a command never disagree. It runs in a process of
-its own, so the number of viewers does not affect the controller. The list is an index in memory (`index`),
-kept by a watch (`follow`); everything else is read when a page asks for it (`server`), and `pages` has the
-templates that turn it into HTML.
+its own, so the number of viewers does not affect the controller. The list is an index in memory, kept up
+to date by a watch (`index`); everything else is read when a page needs it (`server`), and `pages` renders
+HTML from templates.
 """
 
 from __future__ import annotations

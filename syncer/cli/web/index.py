@@ -3,13 +3,13 @@ All notifications, newest first, kept in step with the API server: a list of eac
 
 The API server can neither sort by age nor filter by more than names, so every search would have to read
 everything. Therefore all rows are kept here, in order, and a page begins where the one before ended.
-A search visits all of them and yields to the event loop every few thousand. Beyond a bound the oldest are
+A search visits all rows and yields to the event loop every few thousand. Beyond a bound the oldest rows are
 dropped, and the pages say so.
 
 The controller's reflector is not used: it would keep identity and version of each object a second time,
-and its rules about shards and finished objects are for delivery. Here a late or lost event costs a row
-that is out of date until the next event. When a watch has expired, everything is listed again, and
-rows that the list lacks are removed. While a server is away, the rows stay, and the pages say since when.
+and its rules about shards and finished objects are for delivery. Here a late or lost event only leaves a
+row out of date until the next event. When a watch has expired, everything is listed again, and rows that
+the list lacks are removed. While a server is unavailable, the rows stay, and the pages say since when.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from syncer.model.errors import Expired, LedgerError, Unavailable
 from syncer.model.resource import NotificationRequest
 from syncer.rules.backoff import exponential
 
-#: Entries that are kept: some sixty megabytes at most.
+#: Rows that are kept: some sixty megabytes at most.
 MOST: Final = 200_000
 #: Groups that are shown.
 GROUPS: Final = 500
-#: Entries that are looked at in one turn of the loop.
+#: Rows that are visited in one turn of the event loop.
 _TURN: Final = 2_000
-#: Values that are shared by rows, those that were met last.
+#: Values that rows share, the most recently used ones.
 _SHARED: Final = 8_192
 
 
@@ -58,16 +58,17 @@ class Group:
 
 class Index:
     """
-    All entries.
+    The rows of all notifications.
 
     Attributes:
-        phases: How many there are in each phase; the empty one is that before the first status.
-        cut: There are more than are kept: the oldest are missing.
-        on_change: Gets the key of each notification that has changed.
+        phases: Number of rows in each phase; the empty phase is that before the first status.
+        cut: There are more notifications than are kept, so that the oldest are missing.
+        on_change: Called with the key of each notification that has changed; with an empty key if all may
+            have.
     """
 
     def __init__(self, *, most: int = MOST) -> None:
-        """Begin without entries; it keeps `most` of them."""
+        """Begin without rows; at most `most` are kept."""
         self._most = most
         #: Returns one object for equal values: phases, namespaces, channels and errors repeat.
         self._share: Callable[[Any], Any] = lru_cache(_SHARED)(lambda value: value)
@@ -83,11 +84,11 @@ class Index:
         return sorted(self._entries)
 
     def get(self, namespace: str, name: str) -> Row | None:
-        """Return an entry, None if there is none."""
+        """Return a row, None if there is none."""
         return self._entries.get(namespace, {}).get(name)
 
     def put(self, request: NotificationRequest, *, listing: int = 0) -> None:
-        """Take an object as it is now; `listing` is the number of the list that brought it."""
+        """Add or replace the row of an object; `listing` is the number of the list that contained it."""
         before = self.get(request.namespace, request.name)
         entry = row_of(request, self._share, listing or (before.listing if before else 0))
         if before is not None:
@@ -103,14 +104,14 @@ class Index:
         self.on_change(entry.key)
 
     def drop(self, namespace: str, name: str) -> None:
-        """Remove a deleted object."""
+        """Remove the row of a deleted object."""
         entry = self.get(namespace, name)
         if entry is not None:
             self._take_out(entry)
             self.on_change(entry.key)
 
     def keep_only(self, listing: int, namespace: str | None) -> None:
-        """Remove what a complete list of a namespace, or of all with None, lacks."""
+        """Remove rows that a complete list of a namespace, or of all namespaces with None, lacks."""
         gone = [
             e for e in self._order
             if e.listing != listing and (namespace is None or e.namespace == namespace)
@@ -120,12 +121,12 @@ class Index:
 
     async def page(self, query: Search, size: int, placed: Placed) -> tuple[list[Row], bool]:
         """
-        Return what matches, the newest first, and whether there is more.
+        Return the rows that match, the newest first, and whether there are more.
 
         Args:
-            query: Conditions, and where the page before ended.
-            size: Entries at most.
-            placed: What operators hold.
+            query: Conditions, and the position where the page before ended.
+            size: Rows at most.
+            placed: The operators' holds, and the time.
         """
         found: list[Row] = []
         async for entry in self.walk(query.after):
@@ -136,7 +137,7 @@ class Index:
         return found, False
 
     async def walk(self, after: Position | None = None) -> AsyncIterator[Row]:
-        """Yield all rows behind a place, the newest first; the loop gets its turn meanwhile."""
+        """Yield all rows after a position, the newest first; other tasks get their turn in between."""
         while True:
             end = len(self._order)
             if after is not None:
@@ -146,12 +147,12 @@ class Index:
                 yield entry
             if len(chunk) < _TURN:
                 return
-            # It continues at a position: the order may change while others run.
+            # Continue at a position, not an index: the order may change while other tasks run.
             after = position_of(chunk[0])
             await asyncio.sleep(0)
 
     async def groups(self, query: Search, placed: Placed, by: str) -> list[Group]:
-        """Return what matches as groups by `event` or `receiver`, the newest first."""
+        """Return the rows that match as groups by `event` or `receiver`, the newest first."""
         found: dict[str, Group] = {}
         async for row in self.walk():
             if not query.matches(row, placed):
@@ -173,24 +174,24 @@ class Index:
         self.phases[entry.phase] -= 1
 
 
-#: Objects in a page of a list; reading it holds the loop for some ten milliseconds, and takes megabytes.
+#: Objects in a page of a list; parsing it blocks the loop for some ten milliseconds, and takes megabytes.
 _PAGE: Final = 100
-#: Seconds of silence of a watch after which the pages say that they may be old; bookmarks come every 60.
+#: Seconds without a line of a watch until the pages say that they may be old; bookmarks come every 60.
 _SILENCE: Final = 90.0
-#: Seconds between tries, at first and at most.
+#: Seconds between tries: at first, and at most.
 _PAUSE_FIRST: Final = 0.5
 _PAUSE_MOST: Final = 15.0
 
 
-#: Seconds after which the server ends a watch, and for an answer.
+#: Seconds after which the server ends a watch; seconds within which it must answer.
 _LASTS: Final = 240
 _ANSWER: Final = 10.0
-#: Seconds that list and watch must have lasted for their end to be none of several in a row.
+#: Seconds that list and watch must have lasted for a failure to count as the first one again.
 _STEADY: Final = 60.0
 
 
 class Follower:
-    """Follows namespaces; if there is a `problem`, the entries are as of `since` or later."""
+    """Follows namespaces; if there is a `problem`, the rows are as of `since` or later."""
 
     def __init__(self, at: Access, index: Index, namespaces: Sequence[str]) -> None:
         """Prepare; `run` keeps the index up to date. Without namespaces, all are followed."""
@@ -203,12 +204,12 @@ class Follower:
 
     @property
     def complete(self) -> bool:
-        """Whether every namespace was listed to its end since the start."""
+        """Whether every namespace has been listed completely since the start."""
         return len(self._listed) == len(self._scopes)
 
     @property
     def problem(self) -> str:
-        """Why the entries may be out of date, empty if they are not."""
+        """Why the rows may be out of date, empty if they are not."""
         return next((text for text, _ in self._problems.values()), "")
 
     @property
@@ -236,7 +237,7 @@ class Follower:
                         self._mended(namespace)
                 failures = 0
             except (LedgerError, TimeoutError) as error:
-                # A server may end each watch at once with an error after which everything is listed anew.
+                # Expired counts, too: a server may end each watch at once with it, which costs a new list.
                 failures = 1 if time.monotonic() - began >= _STEADY else failures + 1
                 if isinstance(error, Expired):
                     version = ""
@@ -247,7 +248,7 @@ class Follower:
     def _watch(
         self, namespace: str | None, version: str
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Watch until the server ends it; `version` is up to which everything is known."""
+        """Watch until the server ends the watch; everything up to `version` is known."""
         if self._at.kube is None:
             raise Unavailable(self._at.problem)
         params = {
@@ -259,12 +260,12 @@ class Follower:
         )
 
     def _take(self, line: bytes) -> str:
-        """Take what a watch brings; returns the version up to which everything is known with it."""
+        """Apply one line of a watch; returns the version up to which everything is then known."""
         kind, document = event_of(line)
         version = told_of(document, "resourceVersion")
         if not version:
             raise Expired("an event about an object without a version")
-        # A bookmark is only a sign of life.
+        # A bookmark brings no object, only a version.
         found = None if kind == "BOOKMARK" else parse(document)
         if found is not None and kind == "DELETED":
             self._index.drop(found.namespace, found.name)
@@ -273,7 +274,7 @@ class Follower:
         return version
 
     async def _list(self, namespace: str | None) -> str:
-        """Take a list to its end; returns its version."""
+        """List everything, and apply it; returns the version of the list."""
         number, token, version = next(self._numbers), "", ""
         while True:
             page = await self._at.objects.list_page(namespace, limit=_PAGE, continue_token=token)

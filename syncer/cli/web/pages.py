@@ -1,13 +1,12 @@
 """
-The pages: what was read becomes HTML by the templates beside this module; nothing is read here.
+The pages: the templates next to this module turn data into HTML; nothing is read here.
 
 Names, errors and reasons come from tenants and receivers. Every value that a template writes is escaped,
-and what commands a terminal or turns the direction of a text is replaced. No template writes event
-handlers, styles, or links to other sites, and what stands behind `href` is made by `link` and `link_to`
-alone.
+and characters that control a terminal or change the direction of a text are replaced. No template writes
+event handlers, styles, or links to other sites, and every `href` is made by `link` or `link_to`.
 
 The story of one notification (what happened, in order, with the wait before each attempt) comes from the
-log and from what only the status shows; if the log is gone or cannot be read now, from the status alone.
+log and from facts that only the status shows; if the log is gone or cannot be read, from the status alone.
 
 No I/O, no clock.
 """
@@ -51,12 +50,12 @@ from syncer.rules.text import neutral
 _RESULTS: Final = {
     AttemptState.SUCCESS: "good", AttemptState.FAILED: "bad", AttemptState.UNKNOWN: "odd",
 }  # fmt: skip
-#: Moments that are shown, the latest; a log has as many records as its notification had attempts.
+#: Latest moments that are shown; the records of a log grow in number with the attempts.
 MOST: Final = 500
 
 
 def span(ms: int) -> str:
-    """A span of time that may be short, in words."""
+    """Return a span of time in words, a short one in milliseconds or tenths of a second."""
     return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s" if ms < 60_000 else in_words(ms)
 
 
@@ -68,13 +67,13 @@ class Moment:
     Attributes:
         at: Unix milliseconds, 0 if that is not known.
         tone: `good`, `bad`, `odd`, or empty.
-        channel: On which channel, empty for all.
-        attempt: Id of the attempt, empty if it is none.
-        wait: Milliseconds since the channel was planned or tried before, -1 if that is not known.
+        channel: The channel, empty for all.
+        attempt: Id of the attempt, empty if this is no attempt.
+        wait: Milliseconds since the channel was planned or last tried, -1 if that is not known.
         duration: Milliseconds that the call took, -1 if that is not known.
         code: Status code of the answer, 0 without one.
         detail: The error, or the reason.
-        by: Who ordered it, or did it by hand; empty where it was due.
+        by: Who requested it, or did it by hand; empty if it was due anyway.
         restored: It is known from the status alone.
     """
 
@@ -92,7 +91,7 @@ class Moment:
 
     @property
     def facts(self) -> list[str]:
-        """What is known of it besides, in words."""
+        """Further details, in words."""
         tried = bool(self.attempt)
         said = [
             f"attempt {self.attempt}" if tried else "",
@@ -106,7 +105,7 @@ class Moment:
 
 
 def tell(request: NotificationRequest | None, log: ReadLog | None) -> list[Moment]:
-    """Tell what happened, the earliest first; object and log are None if they could not be read."""
+    """Return what happened, the earliest first; object and log are None if they could not be read."""
     view = log.view if log is not None else LogView()
     records = log.records if log is not None else ()
     moments: list[Moment] = []
@@ -123,12 +122,12 @@ def tell(request: NotificationRequest | None, log: ReadLog | None) -> list[Momen
         status = request.status
         tone, text = _TONES.get(status.phase, ""), f"ended: {status.phase}"
         moments.append(Moment(status.completed_at, text, tone, detail=status.message))
-    # What has no time is older than what has one. Equal times keep their order.
+    # Moments without a time come first. Equal times keep their order.
     return sorted(moments, key=lambda moment: moment.at)
 
 
 def _noted(record: Record, held: Mapping[tuple[str, int], str]) -> Moment:
-    """Return what a person did, or why something due was not sent."""
+    """Return the moment of a skip, or of an operator's record."""
     body, about = record.body, record.channel if record.channel != NO_CHANNEL else ""
     at, detail = int(body.get("at", 0)), str(body.get("why") or body.get("did") or "")
     if record.kind is Kind.SKIP:
@@ -143,9 +142,9 @@ def _attempts(
     intents = {r.id: r for r in records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
     shown = request.status.attempts if request is not None else ()
     known = [*view.attempts.values(), *(a for a in shown if a.id not in view.attempts)]
-    # Results that somebody else has stated than the attempt's own sender.
+    # Attempts whose result was stated by somebody other than their sender.
     stated = {r.attempt_id for r in records if r.kind.state and r.kind.value != r.kind.state.word}
-    # The times between the attempts of a channel, from its plan or its object on.
+    # The wait before the first attempt of a channel counts from the plan, or from the object's creation.
     began = view.plan.at if view.plan is not None else request.created if request is not None else 0
     before: dict[str, int] = {}
     for attempt in sorted(known, key=lambda a: a.started or a.ended):
@@ -164,7 +163,7 @@ def _attempts(
         )  # fmt: skip
 
 
-#: The tone of a word, which stands beside its colour.
+#: The tone of a word, which is shown together with the colour.
 _TONES: Final = {
     "Sent": "good", "Failed": "bad", "PartiallySent": "bad", "Retrying": "odd", "Sending": "odd",
     "Delivered": "good", "Exhausted": "bad", "Uncertain": "odd", "ok": "good", "LOOK": "bad", "?": "odd",
@@ -193,7 +192,7 @@ def far(then: int, now: int) -> str:
 
 
 def timed(text: str) -> Markup:
-    """Return a text in which the reader's own clock shows each time."""
+    """Return a text whose times are marked up, so that the page can show them in the reader's time zone."""
     mark = r'<time datetime="\g<0>">\g<0></time>'
     return Markup(_MOMENT.sub(mark, str(escape(neutral(text)))))  # noqa: S704 - escaped before
 

@@ -1,4 +1,4 @@
-"""What a page of the list is limited to, and where it begins; its address says both."""
+"""The filters of a page of the list, and the position where it begins; its address contains both."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 from syncer.cli.rows import EVENT, UNREAD, Head, Placed, Query, Row
 
-#: Characters of a filter.
+#: Longest filter, in characters.
 TEXT: Final = 253
-#: What a page can be limited to besides phases, with the words that it shows.
+#: States that a page can be limited to, besides phases, with the words that it shows.
 STATES: Final = {
     "attention": "needs attention",
     "unfinished": "not finished",
@@ -29,7 +29,7 @@ RANGES: Final = {
 
 
 class Position(NamedTuple):
-    """Where a row stands among all: by its age, then by its name."""
+    """Position of a row in the order of all rows: by creation time, then by name."""
 
     created: int
     namespace: str
@@ -37,12 +37,12 @@ class Position(NamedTuple):
 
     @property
     def token(self) -> str:
-        """Its text in a page's address."""
+        """The position as text, for a page's address."""
         return f"{self.created}.{self.namespace}/{self.name}"
 
     @classmethod
     def parse(cls, text: str) -> Position | None:
-        """Read a token, None if it is none."""
+        """Parse a token; None if it is invalid."""
         created, _, key = text.partition(".")
         namespace, _, name = key.partition("/")
         if not (created.isascii() and created.isdigit() and len(created) <= 15 and name):
@@ -51,19 +51,19 @@ class Position(NamedTuple):
 
 
 def position_of(row: Row) -> Position:
-    """Where a row stands."""
+    """Return the position of a row."""
     return Position(row.created, row.namespace, row.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Search(Query):
     """
-    A query with what only pages offer.
+    A query with the conditions that only pages offer.
 
     Attributes:
-        text: In the name, a channel, an error, the subject or what it was made of, in any case.
-        namespace: Of the object.
-        after: Only what stands behind this in the list, None from its beginning.
+        text: Text in the name, a channel, an error, the subject or the event, ignoring case.
+        namespace: Namespace of the object.
+        after: Only rows after this position, None for all.
     """
 
     text: str = ""
@@ -85,13 +85,13 @@ class Search(Query):
             # Names of objects are in lower case.
             part in row.key
             or ("*" in part and fnmatchcase(row.name, part))
-            # Of a longer one so much is compared as is kept.
+            # Rows keep only this many characters, so no more of a longer text is compared.
             or any(part[:EVENT] in t.casefold() for t in (row.subject, row.event, *named, *errors))
         )
 
 
 def search_of(words: Mapping[str, str], now: int) -> Search:
-    """Read the query of an address; parts that make no sense are ignored."""
+    """Parse the query of an address; invalid parts are ignored."""
 
     def word(name: str, known: Iterable[str] | None = None) -> str:
         found = words.get(name, "").strip()[:TEXT]

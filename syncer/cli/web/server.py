@@ -1,19 +1,19 @@
 """
 The explorer's HTTP server: pages, two assets, a stream of changes.
 
-Whoever reaches the port reads everything, so it listens on loopback alone, and Kubernetes's own right to
-forward ports decides who does. A browser there also runs the pages of other sites, so what does not name
-this machine as its host is refused (a name that was rebound to 127.0.0.1 is another one), what another
-site asks for is refused unless somebody follows a link (it could take all streams), none may frame a page
-or read an answer, and the policy lets a page load nothing but this server's own style
+Anybody who reaches the port can read everything, so the server listens on loopback only, and the Kubernetes
+right to forward ports decides who has access. A browser there also runs the pages of other sites. So a
+request whose Host is not this machine is refused (a name that was rebound to 127.0.0.1 is another one), and
+so is a request from another site unless somebody follows a link (the site could take all streams). No other
+site may frame a page or read an answer, and the policy lets a page load nothing but this server's own style
 and script. There is no method but GET and HEAD, and no body is read.
 
 An event of the stream has no content: a page that receives one fetches itself again. Changes are gathered
-for a moment, so a burst costs each page at most two fetches a second. A page that is refused asks again
-every few seconds. The bound on silent connections ends a client that does not read.
+for a moment, so a burst costs each page at most two fetches a second. A page whose stream is refused
+retries every few seconds. The bound on silent connections disconnects a client that does not read.
 
-Bounds: connections (`syncer.runtime.connections`), pages that are being made at once, seconds for each,
-open streams, characters of a filter.
+Bounds: connections (`syncer.runtime.connections`), pages rendered at once, seconds for each, open streams,
+characters of a filter.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ from syncer.runtime.supervise import elapse, end
 
 #: Pages that may follow changes at the same time.
 MOST: Final = 32
-#: Seconds for which changes are gathered, and after which a sign of life is sent.
+#: Seconds for which changes are gathered, between two changes that are sent, and until a heartbeat is sent.
 GATHERED: Final = 0.25
 PAUSE: Final = 0.5
 HEARTBEAT: Final = 15.0
 
 
 async def _events_of(changed: asyncio.Event) -> AsyncIterator[bytes]:
-    """Yield what is sent to an open page, without end; the event is set when something has changed."""
+    """Yield the events for an open page, without end; `changed` is set when something has changed."""
     yield b"retry: 3000\nevent: hello\ndata: {}\n\n"
     while True:
         await elapse(HEARTBEAT, changed)
         if not changed.is_set():
-            # Times on a page grow old, and logs grow without a change of the object.
+            # Times on a page become outdated, and logs grow without a change of the object.
             yield b"event: tick\ndata: {}\n\n"
             continue
         await asyncio.sleep(GATHERED)
@@ -70,21 +70,21 @@ async def _events_of(changed: asyncio.Event) -> AsyncIterator[bytes]:
 
 
 class Updates:
-    """The open pages, each with the only notification that it is about, empty for all."""
+    """The open pages, each with the key of the notification that it shows, empty for all."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Begin without open pages."""
         self._pages: dict[asyncio.Event, str] = {}
 
     def tell(self, key: str) -> None:
-        """Notify the pages about a notification that it has changed; all pages with an empty key."""
+        """Notify the pages that show a notification of a change; with an empty key, all pages."""
         for changed, about in self._pages.items():
             if not (about and key) or key == about:
                 changed.set()
 
     @contextmanager
     def join(self, key: str) -> Iterator[AsyncIterator[bytes] | None]:
-        """Yield what a page is sent while the block runs; None if there are too many pages."""
+        """Yield the events for a page while the block runs; None if there are too many pages."""
         if len(self._pages) >= MOST:
             yield None
             return
@@ -103,19 +103,20 @@ ADDRESS: Final = "127.0.0.1"
 ROWS: Final = 50
 #: Namespaces that the list offers to choose from.
 _OFFERED: Final = 200
-#: Seconds for an answer of a server, for the doctor, and for which what was read for all serves.
+#: Seconds for an answer of a server, and for the checks of `doctor`; seconds for which the shared report
+#: and the shared checks count as fresh.
 _ANSWER: Final = 3.0
 _DOCTOR: Final = 20.0
 _FRESH: Final = 2.0
 _EXAMINED: Final = 30.0
-#: Where the explorer goes on from a line of the status.
+#: The page that a line of the status links to.
 _PAGES: Final = {
     "REPLICAS": "/health", "REDIS": "/health", "ROUTING": "/health", "RECEIVERS": "/receivers",
     "STUCK": "/list?state=unfinished", "UNKNOWN": "/list?state=unknown",
     "FAILED": "/list?state=lost&since=1d", "QUARANTINED": "/list?state=quarantined",
     "JOURNALED": "/list?state=journaled", "HELD BACK": "/list?state=held",
 }  # fmt: skip
-#: Pages that are made at once; others wait, and all have so many seconds.
+#: Pages rendered at once, while others wait; seconds for a page, including that wait.
 _TOGETHER: Final = 8
 _SECONDS: Final = 25.0
 _HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -137,7 +138,7 @@ _ASSETS: Final = {
     "explorer.css": "text/css", "explorer.js": "text/javascript", "icon.svg": "image/svg+xml",
 }  # fmt: skip
 
-#: What is said of a request that gets no page, by the code.
+#: Title and text for a request that gets no page, by status code.
 _NOTHING: Final = ("No such page", "There is nothing at this address.")
 _PROBLEMS: Final = {
     403: ("Not for other sites", "Open this page by its address."),
@@ -151,7 +152,7 @@ logger = logging.getLogger("ledger.explorer")
 
 
 def host_allowed(host: str | None) -> bool:
-    """Whether a Host header names this machine's loopback, with any port: a forwarded one is arbitrary."""
+    """Whether a Host header names this machine's loopback, with any port: forwarded ports are arbitrary."""
     try:
         return urlsplit(f"//{host}").hostname in _HOSTS and "@" not in (host or "")
     except ValueError:
@@ -160,10 +161,10 @@ def host_allowed(host: str | None) -> bool:
 
 def asked_from_here(headers: Mapping[str, str]) -> bool:
     """
-    Whether a request comes from our own pages, from a person, or from what is no browser.
+    Whether a request comes from our own pages, from a person, or from a client that is no browser.
 
-    Another port of this machine is another origin, whose pages are as foreign as any. A browser that does
-    not tell where a request comes from tells its origin with all that a script or a stream asks for.
+    Another port of this machine is another origin, whose pages are as foreign as any. A browser that sends
+    no `Sec-Fetch-Site` still sends `Origin` with every request of a script or a stream.
     """
     origin, host = headers.get("Origin"), headers.get("Host")
     if origin is not None and origin not in {f"http://{host}", f"https://{host}"}:
@@ -176,7 +177,7 @@ def asked_from_here(headers: Mapping[str, str]) -> bool:
 
 
 class Shared(Generic[T]):
-    """A value that is read once and shared by all who need it within some seconds."""
+    """A value that is read once and shared by all callers for some seconds."""
 
     def __init__(self, read: Callable[[], Awaitable[T]], fresh: float) -> None:
         """Read nothing yet; the result of `read` is used for `fresh` seconds."""
@@ -194,18 +195,18 @@ class Shared(Generic[T]):
         return await asyncio.shield(self._task)
 
     async def close(self) -> None:
-        """End a reading that is under way."""
+        """Cancel a read that is under way."""
         if self._task is not None:
             await end(self._task)
 
     def _stamp(self, task: asyncio.Future[T]) -> None:
         self._until = time.monotonic() + self._fresh
         if not task.cancelled():
-            task.exception()  # whoever waits gets it; it need not be reported where nobody does any more
+            task.exception()  # the callers raise it; without callers, asyncio need not report it
 
 
 class Explorer:
-    """The server."""
+    """The HTTP server of the explorer."""
 
     def __init__(
         self, at: Access, index: Index, follower: Follower, *, namespaces: Sequence[str], home: str
@@ -213,7 +214,7 @@ class Explorer:
         """
         Prepare; `listen` opens the port. Open pages follow changes of the index.
 
-        No namespaces are all, and an empty `home` (the controller's namespace) is not known.
+        Without `namespaces` all are shown; `home` is the controller's namespace, empty if not known.
         """
         self._at = at
         self._index = index
@@ -245,7 +246,7 @@ class Explorer:
         return await self._open(self._app, ADDRESS, port, self._connections)
 
     async def listen_for_probes(self, host: str, port: int) -> int:
-        """Answer `/healthz` alone on an address; returns the port. OSError if it cannot be bound."""
+        """Serve only `/healthz` on an address; returns the port. OSError if it cannot be bound."""
         connections = Connections()
         app = web.Application(middlewares=[connections.counted])
         app.router.add_get("/healthz", self._healthz)
@@ -254,13 +255,13 @@ class Explorer:
     async def _open(
         self, app: web.Application, host: str, port: int, connections: Connections
     ) -> int:
-        # Work for a client that has gone would take the place of another's.
+        # Cancel work for a client that has gone; it would take the place of another request.
         listener = await listen(app, host, port, connections, cancels=True)
         self._listeners.append(listener)
         return listener.port
 
     async def close(self) -> None:
-        """Stop listening, and end what is under way."""
+        """Stop listening, and cancel reads that are under way."""
         while self._listeners:
             await self._listeners.pop().close()
         for shared in (self._report, self._examination):
@@ -287,7 +288,7 @@ class Explorer:
         answer = _problem(code)
         if code == 405:
             answer.headers["Allow"] = "GET, HEAD"
-        # What was sent along is not read, so the connection cannot go on.
+        # The body of the request is not read, so the connection cannot be reused.
         answer.force_close()
         return answer
 
@@ -299,7 +300,7 @@ class Explorer:
             except TimeoutError:
                 return _problem(503)
             except Exception:
-                # A page that cannot be made must not end the others; what it was is in the log.
+                # An error in one page must not affect the others; it is logged.
                 logger.exception("a page could not be rendered: %s", request.path)
                 return _problem(500)
             if text is None:
@@ -315,7 +316,7 @@ class Explorer:
     async def _now(self, _request: web.Request) -> str:
         missing: list[str] = []
         (lines, _), placed = await self._report.get(), await self._placed(missing)
-        # What is bad comes first, then what is not known.
+        # Bad lines come first, then unknown ones.
         lines = sorted(lines, key=lambda line: 1 if line.good is None else 2 * line.good)
         missing += self._missing(placed.now)
         query = Search(states=("attention",))
@@ -387,7 +388,7 @@ class Explorer:
     # -- what pages show --------------------------------------------------------------------------
 
     async def _read_report(self) -> tuple[list[Line], Overview]:
-        """Read what `syncer status` says, and count over the index."""
+        """Read the lines of `syncer status`; the counts come from the index."""
         counts = Overview(Placed(now=now_here()), 0)
 
         async def counted(fresh: Overview) -> list[str]:
@@ -406,7 +407,7 @@ class Explorer:
             )
 
     async def _placed(self, missing: list[str]) -> Placed:
-        """Return what operators hold, and the time."""
+        """Return the operators' holds, and the time."""
         try:
             holds, problem = await self._asker.ask(API, lambda: read_holds(self._at))
         except Missing as error:
@@ -416,7 +417,7 @@ class Explorer:
         return Placed(holds, now_here())
 
     async def _heads(self, found: Sequence[Row], missing: list[str]) -> dict[str, Head]:
-        """Read what the list shows of logs, by uid."""
+        """Read the heads of the logs of rows, by uid."""
         uids = [row.uid for row in found]
         try:
             heads = await self._asker.ask(REDIS, lambda: self._at.log.read_headers(uids))
@@ -426,7 +427,7 @@ class Explorer:
         return {uid: Head.of(head) for uid, head in zip(uids, heads, strict=True)}
 
     def _missing(self, now: int) -> list[str]:
-        """Say why the rows may be out of date."""
+        """Return why the rows may be out of date; empty if they are not."""
         if not self._follower.problem:
             return []
         ago = in_words(now - round(self._follower.since * 1000))

@@ -128,7 +128,7 @@ def test_what_another_controller_has_done_is_of_the_past(before: str, tmp_path: 
     }  # fmt: skip
     if not before:
         return
-    wrong = "must be a time of the past, such as 2026-01-31T12:00:00Z"
+    wrong = "must be a time in the past, such as 2026-01-31T12:00:00Z"
     assert refused(AdoptionSettings, before=before) == f"before: {wrong}"
     file.write_text(before)
     for source, env in ((str(file), {}), ("ADOPTION_BEFORE", {"ADOPTION_BEFORE": before})):

@@ -232,7 +232,7 @@ def test_what_a_signature_does_not_prove(
         ("warning", f"sources[{n}].auth.signature", message)
         for n, message in (
             (0, "covers no ce- headers, so only structured events are taken"),
-            (1, "covers no time, so a repeat on purpose is never a new notification"),
+            (1, "covers no timestamp, so an intended repeat never creates a new notification"),
             (3, "shares a key with sources[1]: what was sent to one can be sent to the other"),
         )
     ]

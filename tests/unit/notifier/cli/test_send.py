@@ -278,7 +278,7 @@ REFUSED: Final[dict[str, tuple[list[str], int, str]]] = {
     ),
     "no cluster": (
         ["--receiver", "pager", "-n", "a", "--kubeconfig", "/nowhere"], 2,
-        "the kubeconfig /nowhere does not exist: name a file that is there",
+        "the kubeconfig /nowhere does not exist: name an existing file",
     ),
 }  # fmt: skip
 

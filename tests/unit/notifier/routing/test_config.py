@@ -135,7 +135,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "a text that is a list": (
         "route: {receiver: [x]}\nreceivers: [{name: x}]",
-        "failed to parse YAML: route.receiver: must be a text (line 1)",
+        "failed to parse YAML: route.receiver: must be a string (line 1)",
     ),
     "a flag that is a text": (
         "route: {routes: [{continue: 'true'}]}\nreceivers: [{name: x}]",
@@ -597,7 +597,9 @@ WARNINGS: dict[str, tuple[str, ...]] = {
         "receivers[0].emailConfigs[0] is never delivered: delivery.email.enabled is false",
     ),
     "a webhook that is switched off, whatever it holds": (
-        receivers("- {name: x, webhookConfigs: [{url: u, headers: {Host: h}, success: {when: '('}}]}"),
+        receivers(
+            "- {name: x, webhookConfigs: [{url: u, headers: {Host: h}, success: {when: '('}}]}"
+        ),
         "receivers[0].webhookConfigs[0] is never delivered: delivery.webhook.enabled is false",
     ),
     "a receiver whose name a later one has": (

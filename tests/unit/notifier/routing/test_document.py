@@ -61,7 +61,7 @@ WRONG: Final[dict[str, tuple[str, str]]] = {
         )
         for word in ("'true'", '"no"', "1", "tru", "[]")
     },
-    "a list for a text": ("receiver: [x]", "route.routes[0].receiver: must be a text"),
+    "a list for a text": ("receiver: [x]", "route.routes[0].receiver: must be a string"),
     "a tag": ("match: {a: !x y}", "route.routes[0].match.a: tags are not allowed"),
     "a text for a list": ("routes: x", "route.routes[0].routes: must be a list"),
     "a set for a list": (
@@ -75,7 +75,7 @@ WRONG: Final[dict[str, tuple[str, str]]] = {
         "match: {a: x, a: y}", "route.routes[0].match.a is defined twice",
     ),
     "a key that is a list": (
-        "match: {[a]: x}", "route.routes[0].match: must be a text in quotes",
+        "match: {[a]: x}", "route.routes[0].match: must be a string in quotes",
     ),
     "half a character": (
         'match: {a: "\\ud83d"}', "line 2: found invalid Unicode character escape code",
@@ -122,7 +122,7 @@ def test_numbers_of_templates_are_numbers() -> None:
         (error,) = errors(webhook(members))
         assert (error.path, error.message) == (
             f"receivers[0].webhookConfigs[0].{path}",
-            "must be a text",
+            "must be a string",
         )
 
 

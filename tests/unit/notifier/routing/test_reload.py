@@ -153,7 +153,7 @@ async def test_a_missing_directory_is_waited_for(files: Files) -> None:
     files.credentials.rmdir()
     async with running(routing_of(files)) as routing:
         assert routing.problem is not None
-        assert "sends that need a credential are held" in routing.problem
+        assert "sends that need a credential wait" in routing.problem
         assert routing.current.missing("slack:r") == ["a"]
         files.credentials.mkdir()
         files.credential("a", "https://h/a")

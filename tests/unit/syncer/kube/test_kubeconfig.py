@@ -44,7 +44,7 @@ def user(**values: Any) -> dict[str, Any]:
 #: What the file holds, and the whole error; `{k}` is the file, `{used}` how it is called as a whole.
 WRONG: Final[dict[str, tuple[Any, str]]] = {
     "it is empty": (
-        "", "{k} is empty: write the access to the cluster into it, or name another file"
+        "", "{k} is empty: add a cluster, a user and a context, or name another file"
     ),
     "it is no YAML": ("clusters: [", "{k}: not valid YAML: line 1: did not find expected node content"),
     "it is no text": (b"\xff\xfe\x00", "{k} is not UTF-8"),
@@ -63,7 +63,7 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         config(clusters=[CANARY]), "{k}: clusters[0] must be a mapping with name and cluster"
     ),
     "an entry has no name": (
-        config(users=[{"user": {"token": CANARY}}]), "{k}: users[0].name must be a text that is not empty"
+        config(users=[{"user": {"token": CANARY}}]), "{k}: users[0].name must be a string that is not empty"
     ),
     "an entry says nothing": (
         config(contexts=[{"name": "c"}]), "{k}: contexts[0].context must be a mapping"
@@ -96,7 +96,7 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
     ),
     "a server's name is a list": (
         cluster(server="https://h", **{"tls-server-name": [CANARY]}),
-        "{k}: cluster 'k': tls-server-name must be a text",
+        "{k}: cluster 'k': tls-server-name must be a string",
     ),
     "a switch is a text": (
         cluster(server="https://h", **{"insecure-skip-tls-verify": CANARY}),
@@ -157,7 +157,7 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         user(exec=CANARY), "{k}: user 'u': exec must be a mapping with command and apiVersion"
     ),
     "a plugin has no command": (
-        user(exec={"apiVersion": "v1"}), "{k}: user 'u': exec.command must be a text that is not empty"
+        user(exec={"apiVersion": "v1"}), "{k}: user 'u': exec.command must be a string that is not empty"
     ),
     "a plugin is not installed": (
         user(exec={"apiVersion": "v1", "command": "/nowhere/plugin"}),
@@ -196,7 +196,7 @@ async def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert await error_of(long) == f"cannot read {long}: File name too long"
     absent = tmp_path / "absent"
     assert await error_of(absent) == (
-        f"the kubeconfig {absent} does not exist: name a file that is there"
+        f"the kubeconfig {absent} does not exist: name an existing file"
     )
 
 

@@ -21,7 +21,7 @@ async def test_it_follows_what_is_there(caplog: pytest.LogCaptureFixture) -> Non
     caplog.set_level(logging.INFO)
     server, now = Mock(request=AsyncMock()), 0.0
     policy = StatusPolicy(server, NAME, ("a",), lambda: now)
-    assert (policy.found.state, policy.problem) == (State.UNKNOWN, "it was not looked at yet")
+    assert (policy.found.state, policy.problem) == (State.UNKNOWN, "not checked yet")
 
     async def look(policies: Any, bindings: Any = None) -> tuple[State, str | None]:
         server.request.side_effect = [policies, bindings]

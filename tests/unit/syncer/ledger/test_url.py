@@ -353,7 +353,7 @@ FAULTS: dict[str, tuple[str, str]] = {
         "redis.sentinelPasswordFile: must not be set where the URL holds sentinel_password",
     ),
     "a password without a URL": ("passwordFile: @/password", "redis.url: is not set, and neither"),
-    "no text": ("url: 'redis://h', passwordFile: 1", "redis.passwordFile: must be a text"),
+    "no text": ("url: 'redis://h', passwordFile: 1", "redis.passwordFile: must be a string"),
 }  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def test_a_failure_is_logged_with_its_cause(caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.INFO, "ledger.supervise")
     begins([True], 1.0, seconds=1.5)
     (line,) = caplog.records
-    assert line.getMessage() == "sweep failed and is tried again"
+    assert line.getMessage() == "sweep failed and will be retried"
     assert (vars(line)["error"], vars(line)["seconds"]) == ("ValueError: not now", 1.0)
 
 
