@@ -16,8 +16,8 @@ from tests.unit.syncer.cli.world import Objects, World, named, page
 
 #: What the controller watches, and the result with one notification in `ns` and one in `other`.
 WATCHED: Final = {
-    "both": (("ns", "other"), Grade.OK, "every notification"),
-    "one": (("ns",), Grade.WARN, "what is in other"),
+    "both": (("ns", "other"), Grade.OK, "every namespace with notifications"),
+    "one": (("ns",), Grade.WARN, "nothing is sent for other"),
 }
 
 

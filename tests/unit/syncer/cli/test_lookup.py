@@ -89,7 +89,7 @@ GONE: Final = {
         "n00000001", f"there is no object n00000001, and no subject or event with 'n00000001'{HINT}",
     ),
     "a uid that no log has": (U1[:-1] + "1", HINT),
-    "a uid whose name another one has": (U2, "ns/n is another one by now"),
+    "a uid whose name another one has": (U2, "ns/n now names another object"),
     "a part that several have": ("n", "2 notifications have 'n' in their name; the newest:\n  ns/n1  "),
 }  # fmt: skip
 

@@ -114,13 +114,16 @@ VERDICTS: dict[str, tuple[tuple[Record, ...], dict[str, Any], list[str] | str]] 
         BOTH, {"attempt": "all", "delivered": False, "even_open": True},
         [f"attempt {A1} on {C}: unknown -> failed", f"attempt {A2} on {C}: intent -> failed"],
     ),
-    "nothing is unknown": (TRIED, {}, f"nothing of it is unknown now; channels with attempts: {C}"),
+    "nothing is unknown": (
+        TRIED, {},
+        f"no attempt of this notification has an unknown result; channels with attempts: {C}",
+    ),
     "an attempt that it does not have": (BOTH, {"attempt": "0.7-9"}, "has no attempt 0.7-9"),
     "a channel that it does not have": (
-        BOTH, {"channel": ("x",)}, f"nothing on x is unknown now; channels with attempts: {C}",
+        BOTH, {"channel": ("x",)}, f"no attempt on x has an unknown result; channels with attempts: {C}",
     ),
     "a channel without attempts": ((PLAN,), {"channel": ("x",)}, "channels with attempts: none"),
-    "what is open": ((PLAN, opened(A1)), {"attempt": A1}, "is open: its owner records"),
+    "what is open": ((PLAN, opened(A1)), {"attempt": A1}, "is open: its owner will record"),
     "a success": ((PLAN, opened(A2), SUCCESS), {"attempt": A2, "delivered": False}, "which stands"),
     "a failure": (TRIED, {"attempt": A1, "delivered": False}, "which stands"),
 }  # fmt: skip
@@ -215,7 +218,7 @@ async def test_a_log_that_has_gone_takes_no_record() -> None:
     world = World(Objects())
     with pytest.raises(
         Refused,
-        match=r"^its log is gone, or was made anew .*; run `syncer verify --repair`, .* and ask again$",
+        match=r"^its log is gone, or was recreated .*; run `syncer verify --repair`, .* and ask again$",
     ):
         await written(world, *UNKNOWN_LOG)
     assert world.redis.published == []
