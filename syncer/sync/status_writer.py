@@ -614,7 +614,10 @@ class StatusWriter:
             return result
         if answer is not Mark.STALE:
             failpoint(Failpoint.AFTER_ACK)
-            notification.acknowledge(position, expiring=answer is Mark.EXPIRING)
+            # A record appended while the answer was on its way has removed the expiry.
+            notification.acknowledge(
+                position, expiring=answer is Mark.EXPIRING and notification.ends_at(position)
+            )
             if final and not notification.expiring:
                 self.cache.mark_unaudited(notification)
             return result
