@@ -3,9 +3,9 @@ Markdown to Slack's mrkdwn.
 
 The order matters: code is set aside first, so that nothing inside it is read as markup; then the three
 characters that Slack reserves are escaped; then images, links, bold, strike-through, headings and bare URLs
-are converted, the last because `verbatim` tells Slack to look for none; finally the code is put back. Code is
-escaped as well, since Slack would read `<!channel>` in it as a mention. For the same reason only http, https
-and mailto become links: `[hi](!channel)` would be a mention too.
+are converted, the last because `verbatim` tells Slack to look for none; finally the code is put back. Code
+is escaped as well, since Slack would read `<!channel>` in it as a mention. For the same reason only http,
+https and mailto become links: `[hi](!channel)` would be a mention too.
 
 Patterns are linear on any input: a repetition never runs over the start of the next candidate.
 """

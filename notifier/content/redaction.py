@@ -3,10 +3,10 @@ What counts as a secret in a text: one ordered table of rules, and the names of 
 
 `UPSTREAM` repeats the replaced controller's rules with its exact replacements; their order affects the
 result (`token: ghp_...` is matched twice). Two of them are narrower than the original so that plain prose
-survives: an OpenAI key must begin a word (`disk-pressure` contains `sk-`), and a line of a Kubernetes Secret
-must end after its value. Quoted values are wider: they may contain blanks. `ADDED` finds secrets that these
-rules miss. `BEFORE` and `WIDER` find more: pairs of a name and a value, flags of a command line, cookies,
-elements, other spellings of `=`.
+survives: an OpenAI key must begin a word (`disk-pressure` contains `sk-`), and a line of a Kubernetes
+Secret must end after its value. Quoted values are wider: they may contain blanks. `ADDED` finds secrets
+that these rules miss. `BEFORE` and `WIDER` find more: pairs of a name and a value, flags of a command line,
+cookies, elements, other spellings of `=`.
 
 Rules use RE2, which cannot backtrack. A rule that needs look-around uses the standard library's engine:
 then a repetition cannot run past the start of the next match, or a look-behind lets it start only where a

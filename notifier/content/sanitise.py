@@ -37,9 +37,9 @@ BLOCK_CHARS: Final = 32 * 1024
 _LEAST_PIECE: Final = 2 * 1024
 
 
-#: Cache of short texts that no rule changes: words of the schema, names of members, log messages. They recur,
-#: and searching each for a hundred needles is most of the cost of composing a message. A text in which a
-#: secret was found is never cached.
+#: Cache of short texts that no rule changes: words of the schema, names of members, log messages. They
+#: recur, and searching each for a hundred needles is most of the cost of composing a message. A text in
+#: which a secret was found is never cached.
 _CLEAN: Final[set[str]] = set()
 _CLEAN_CHARS: Final = 64
 _CLEAN_TEXTS: Final = 4096
@@ -214,8 +214,8 @@ def sanitise_tree(
     """
     Sanitise all texts of a JSON-like value, including the names of members.
 
-    A text or number under the name of a secret (`password`, `apiKey`, ...) is replaced as a whole, and so is
-    everything deeper than `depth`. The value itself is left unchanged. `clean` is used in place of
+    A text or number under the name of a secret (`password`, `apiKey`, ...) is replaced as a whole, and so
+    is everything deeper than `depth`. The value itself is left unchanged. `clean` is used in place of
     `sanitise`.
     """
     if isinstance(value, str):

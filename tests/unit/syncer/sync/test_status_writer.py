@@ -13,9 +13,10 @@ from unittest.mock import ANY, AsyncMock, Mock
 import pytest
 
 from syncer.ledger.answers import Mark
+from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
-from syncer.model.record import Plan, attempt_record, intent_record, read_attempt
+from syncer.model.record import Plan, attempt_record, intent_record, read_attempt, resend_record
 from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.evidence import Circumstances, Judgement, Verdict
 from syncer.sync import status_writer
@@ -593,6 +594,23 @@ async def test_what_is_acknowledged_already_is_not_acknowledged_again(finished: 
         calls = len(here.log.client.redis.calls)
         assert await here.sync.flush(notification) is Flushed.EQUAL
         assert len(here.log.client.redis.calls) == calls
+
+
+async def test_an_expiry_that_an_append_has_removed_is_not_noted(
+    here: Bench, notification: Notification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the answer of the acknowledgement comes after that of the append."""
+    ack = here.log.ack
+
+    async def late(*args: Any, **options: Any) -> Any:
+        answer = await ack(*args, **options)
+        notification.extend(stored(order, notification.view.chain, notification.view.position + 1))
+        return answer
+
+    order = resend_record("order:c:2", "c", at=1, by="sam", why="again")
+    monkeypatch.setattr(here.log, "ack", late)
+    assert await here.sync.flush(notification) is Flushed.WRITTEN
+    assert (notification.acked, notification.expiring) == (notification.view.position - 1, False)
 
 
 @pytest.mark.parametrize("tries", [0, 2])
