@@ -85,13 +85,20 @@ class Gateway(Client):
         if self._session is None:
             raise RuntimeError("use the client as a context: `async with Gateway(…) as ledger`")
         token = self._token if isinstance(self._token, str) else self._token()
-        headers |= {"Authorization": f"Bearer {token.strip()}", "User-Agent": USER_AGENT}
         try:
             async with self._session.request(
-                method, self._url + path, headers=headers, allow_redirects=False,
+                method, self._url + path, allow_redirects=False,
+                headers={
+                    **headers, "Authorization": f"Bearer {token.strip()}", "User-Agent": USER_AGENT,
+                },
                 ssl=True if self._tls is None else self._tls, **more,
             ) as answer:  # fmt: skip
-                body = await answer.content.read(_ANSWER_BYTES)
+                body = b""
+                # One read returns what has arrived so far.
+                while len(body) < _ANSWER_BYTES and (
+                    part := await answer.content.read(_ANSWER_BYTES)
+                ):
+                    body += part
                 return _answer(method, answer.status, body, answer.headers.get("Retry-After", ""))
         except aiohttp.ClientConnectorError as error:
             raise Unavailable(f"the gateway cannot be reached ({type(error).__name__})") from None

@@ -128,8 +128,8 @@ class HoldWatch:
         self._monotonic = monotonic
         self._confirmed_at = float("-inf")
         self._reason = "not read yet"
-        # Whether there may be holds, and whether the last answer of discovery lacked their kind.
-        self._some, self._missed = True, False
+        # Whether any hold is known, and whether the last answer of discovery lacked their kind.
+        self._some = self._missed = False
 
     @property
     def problem(self) -> str | None:
@@ -161,7 +161,7 @@ class HoldWatch:
         if not served and self._some and not self._missed:
             # A single answer does not release holds: a starting server or a proxy may give it.
             self._missed = True
-            self._reason = "their kind is not served"
+            self._reason = "their kind is not served any more"
             return _FAILED_PAUSE
         self._missed = False
         self.remark = (

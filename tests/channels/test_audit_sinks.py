@@ -136,7 +136,7 @@ def test_a_token_needs_a_way_that_nobody_reads(url: str, refused: bool) -> None:
     if not refused:
         assert settings_with(datastorage=store).datastorage is not None
         return
-    with pytest.raises(ConfigError, match="would be read on its way") as caught:
+    with pytest.raises(ConfigError, match="could be read on the network") as caught:
         settings_with(datastorage=store)
     assert caught.value.path == "datastorage.tokenFile"
 

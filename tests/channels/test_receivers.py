@@ -505,10 +505,10 @@ WRONG: Final = {
     "success: {code: 1}": "success.code: is unknown",
     "id: [x]": "id: must be a string",
     "resolve: {close: x}": "resolve.close: is unknown",
-    "headers: {Host: x}": "headers.Host: is no header that may be set",
-    "headers: {Content-Type: x}": "headers.Content-Type: is no header that may be set",
-    "headers: {webhook-signature: x}": "headers.webhook-signature: is no header that may be set",
-    "headers: {X-A: '{{ body }}'}": "headers.X-A: is no header that may be set",
+    "headers: {Host: x}": "headers.Host: is not a header that may be set",
+    "headers: {Content-Type: x}": "headers.Content-Type: is not a header that may be set",
+    "headers: {webhook-signature: x}": "headers.webhook-signature: is not a header that may be set",
+    "headers: {X-A: '{{ body }}'}": "headers.X-A: is not a header that may be set",
     "query: {a: '{{ x }}'}": "query.a: x: there is no such member",
 }
 

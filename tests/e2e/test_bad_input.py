@@ -107,7 +107,9 @@ async def test_whatever_a_notification_says(here: Stage) -> None:
     """
     process = await here.notifier().start().wait_ready()
     await roll_out(here, "route: {receiver: [\n", "")
-    await process.wait_says(200, "[!] routing: routing not reloaded, the last good one", "line 1")
+    await process.wait_says(
+        200, "[!] routing: routing not reloaded; the last valid routing", "line 1"
+    )
     uids = {name: await here.create(name, **text) for name, text in TEXTS.items()}
     for version in await here.wait_sent(uids.values()):
         assert [a["status"] for a in version.attempts] == ["success"]

@@ -56,7 +56,7 @@ async def test_all_wait_for_one_call_and_go_once_mended(here: Stage) -> None:
     assert "Failed" not in map(here.watcher.phase, uids)
     code, text = await process.ask("/readyz")
     assert code == 200
-    assert f"[!] receivers: notifications wait: {CHANNEL} refuse" in text
+    assert f"[!] receivers: notifications wait: {CHANNEL} reject" in text
     here.receiver.default = (OK,)
     await here.wait_sent(uids, within=WITHIN)
     assert sum(call.processed for call in here.receiver.book) == len(uids)

@@ -70,4 +70,4 @@ async def test_another_installation_is_reported(
     assert found["grade"] == "warn", found
     # Leases of other tests may be on this server too.
     assert f"{here.namespace}/other" in found["found"], found
-    assert "runs too and watches the same namespaces" in found["found"], found
+    assert "also watches these namespaces" in found["found"], found

@@ -116,7 +116,7 @@ async def test_ending_and_absent_namespaces_are_tolerated(
         for where in (f"{namespace}-2", "no-such-namespace", namespace):
             recorder.emit(request(where), "Normal", "Sent", "m", discriminator="x")
         assert await recorder.drain(30) == 0
-    assert sum(m.startswith("an event was refused, since") for m in caplog.messages) == 2
+    assert sum(m.startswith("an event was refused because") for m in caplog.messages) == 2
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
     _, found = await control_plane.request("GET", f"/api/v1/namespaces/{namespace}/events")
     assert len(found["items"]) == 1

@@ -55,7 +55,7 @@ from tests.servers.ports import free_port
 
 CANARY = "canary-0d1f-secret"
 RELOADED = "credentials and configuration for the API server were reloaded"
-REFUSED = "the API server refuses our credentials"
+REFUSED = "the API server refuses the credentials"
 ACCEPTED = "the API server accepts the credentials again"
 
 

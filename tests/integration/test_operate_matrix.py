@@ -224,7 +224,7 @@ MATRIX: Final[dict[str, Missing]] = {
             "list": Answer(0, ("waits", "sent")),
             "verify": Answer(0, ("2 objects, 2 logs", "none diverging")),
             "repair": Answer(0, ("nothing to repair",)),
-            "resolve": Answer(1, ("nothing of it is unknown",)),
+            "resolve": Answer(1, ("no attempt of this notification has an unknown result",)),
             "resend": Answer(1, ("no channel has ended without success",)),
             "doctor": Answer(1, ("fail    owners", "1 of 1 shard(s) have no owner")),
         },

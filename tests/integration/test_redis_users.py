@@ -284,7 +284,7 @@ async def test_a_password_need_not_be_an_argument(
     ])  # fmt: skip
     text = capsys.readouterr().err
     # Redis has answered; the API server was not asked.
-    assert (code, "objects were not asked" in text) == (exits.NOT_COMPARED, True), text
+    assert (code, "objects were not read" in text) == (exits.NOT_COMPARED, True), text
     assert ("list processes" in text) is warned
     assert PASSWORD not in text
 

@@ -41,7 +41,7 @@ async def answering(*steps: Step) -> AsyncIterator[tuple[str, list[web.Request],
     seen: list[web.Request] = []
     bodies: list[Any] = []
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.StreamResponse:
         step = steps[min(len(seen), len(steps) - 1)]
         seen.append(request)
         bodies.append(await request.text())
@@ -52,7 +52,13 @@ async def answering(*steps: Step) -> AsyncIterator[tuple[str, list[web.Request],
         status, content = step
         headers = {"Retry-After": "0", "Location": "http://127.0.0.1:1/elsewhere"}
         text = content if isinstance(content, str) else json.dumps(content)
-        return web.Response(status=status, text=text, headers=headers)
+        response = web.StreamResponse(status=status, headers=headers)
+        await response.prepare(request)
+        for part in (text[:5], text[5:]):
+            # It arrives in pieces, as a large one does.
+            await response.write(part.encode())
+            await asyncio.sleep(0.01)
+        return response
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)

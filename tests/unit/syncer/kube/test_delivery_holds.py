@@ -103,12 +103,12 @@ CASES: Final[dict[str, tuple[list[Any], list[str], list[tuple[str, ...]], str, s
         ["kind", "list", *["watch 9"] * 4], [("a",)], "", "",
     ),
     "a kind that is absent holds nothing": (
-        [KindMissing("404"), {"resources": [{"name": "other"}]}], ["kind"] * 3, [()], "",
+        [KindMissing("404"), {"resources": [{"name": "other"}]}], ["kind"] * 3, [(), ()], "",
         "the kind DeliveryHold is not installed",
     ),
     "a kind that comes is followed": (
-        [KindMissing("404"), KindMissing("404"), SERVED, listed("a")],
-        ["kind", "kind", "kind", "list", "watch 9"], [(), ("a",)], "", "",
+        [KindMissing("404"), SERVED, listed("a")],
+        ["kind", "kind", "list", "watch 9"], [(), ("a",)], "", "",
     ),
     "a kind that goes takes its holds along": (
         [SERVED, listed("a"), EVENT, KindMissing("404"), KindMissing("404")],
@@ -118,10 +118,6 @@ CASES: Final[dict[str, tuple[list[Any], list[str], list[tuple[str, ...]], str, s
     "one answer without the kind lets nothing go": (
         [SERVED, listed("a"), EVENT, KindMissing("404"), SERVED, listed("a")],
         ["kind", "list", "watch 9", "kind", "kind", "list", "watch 9"], [("a",), ("a",)], "", "",
-    ),
-    "nor does one while the server starts": (
-        [KindMissing("404"), SERVED, listed("a")],
-        ["kind", "kind", "list", "watch 9"], [("a",)], "", "",
     ),
     "a right that is missing stops at once": (
         [SERVED, listed("a"), FORBIDDEN], ["kind", "list", "watch 9", "kind"], [("a",)],
