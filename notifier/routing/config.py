@@ -92,7 +92,7 @@ class Target:
 @dataclass(frozen=True, slots=True)
 class Fallback:
     """
-    The receiver that is used if another one cannot be reached.
+    The receiver that is used once a channel of another one has ended without success.
 
     Attributes:
         receiver: Name of the receiver that is used instead.
@@ -116,7 +116,7 @@ class Receiver:
         unknown: Paths of its keys that nothing reads.
         path: Its path in the file.
         wordings: Its templates by kind.
-        fallback: Used if it cannot be reached, unless the route names another one.
+        fallback: Used once one of its channels has ended without success, unless the route names another.
     """
 
     name: str
@@ -187,7 +187,7 @@ class Route:
         unknown: Paths of its keys that nothing reads.
         meant: Keys of its matches that look like typos, each with the attribute that is probably meant.
         path: Its path in the file.
-        fallback: Used if its receiver cannot be reached, in place of the receiver's own fallback.
+        fallback: Used in place of its receiver's own fallback.
     """
 
     receiver: str = ""

@@ -59,7 +59,7 @@ _NUMBERS: Final = {_YAML + "int": int, _YAML + "float": float}
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 #: Fixes for values of the wrong type, by the error.
 _FIXES: Final = {
-    "must be a string": "write a text, in quotes if it looks like something else",
+    "must be a string": "write a string, in quotes if it looks like something else",
     "must be a list": "write a list: each item on a line that begins with a dash",
     "must be a mapping": "write a mapping: lines of the form `key: value`",
     "must be true or false": "write true or false, without quotes",

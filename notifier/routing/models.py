@@ -254,8 +254,8 @@ class RouteSection(Section):
         (),
     )
     fallback: Text = key(
-        "Name of the receiver that gets the notification if the route's own cannot be reached; "
-        "overrides that receiver's `fallback`."
+        "Name of the receiver that gets the notification once a channel of the route's own has ended "
+        "without success; overrides that receiver's `fallback`."
     )
     fallback_after: Text = key(_AFTER)
     group_by: Listed[Any] = key("Accepted without effect: nothing is grouped.", (), idle=True)  # noqa: V107 (accepted, has no effect)

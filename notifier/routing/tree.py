@@ -60,7 +60,7 @@ class Resolution:
         reason: `RoutingRuleMatched` or `RoutingFallback`.
         message: Text of the condition, at most 1,024 bytes.
         doubts: Why the file may have intended something else; usually empty.
-        fallbacks: Further channels, used if a receiver cannot be reached.
+        fallbacks: Further channels, used once a channel of their receiver has ended without success.
     """
 
     receivers: tuple[str, ...]

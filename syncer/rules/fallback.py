@@ -32,7 +32,7 @@ def stood_by(
     tried: Collection[str],
 ) -> tuple[ChannelState, ...]:
     """
-    Return the states of channels, with fallbacks marked as standing by or not needed.
+    Return the states of channels, with unused fallbacks marked as Standby or NotNeeded.
 
     Args:
         states: The states without regard to fallbacks.
