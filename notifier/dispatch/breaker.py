@@ -85,7 +85,7 @@ def evidence_of(channel: str, outcome: Outcome | None) -> Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """No call now: try again at boot-clock second `until`, or, if that is None, when the probe ends."""
+    """No call now: try again at monotonic second `until`, or, if that is None, when the probe ends."""
 
     until: float | None
     #: The receiver refuses an operator's configuration.
@@ -103,7 +103,7 @@ class Change:
 @dataclass(slots=True)
 class Breaker:
     """
-    The state of one receiver; all times in boot-clock seconds.
+    The state of one receiver; all times in seconds of the monotonic clock.
 
     Attributes:
         generation: Raised whenever it opens or closes.
@@ -176,7 +176,7 @@ class Breaker:
             generation: The generation that `begin` returned.
             uid: The notification.
             evidence: What the call shows about the receiver.
-            now: Boot-clock second.
+            now: Second of the monotonic clock.
             first: The call was the notification's first attempt on the channel.
             retry_after: Wait in seconds that the receiver asked for, or None.
 

@@ -72,7 +72,7 @@ class Dispatcher:
             breakers: One per receiver; new ones by default.
             on_rejected: Called with the uid of each notification that waits when a breaker opens.
             on_opened: Called with the channel whose breaker opens.
-            monotonic: Boot-clock seconds.
+            monotonic: Returns the seconds of the monotonic clock.
         """  # noqa: D205 - the class says what it is
         self._run = run
         self._per_channel = per_channel
@@ -110,7 +110,7 @@ class Dispatcher:
         Args:
             uid: The notification.
             channel: The channel.
-            due: Boot-clock second since which it may be made.
+            due: Second of the monotonic clock since which it may be made.
             priority: Critical, High, Medium or Low.
             namespace: The notification's namespace.
             tried: Number of attempts already made.

@@ -55,7 +55,7 @@ _FASTER: Final = 0.95
 @dataclass(slots=True)
 class Pace:
     """
-    The pace of one receiver; all times in boot-clock seconds.
+    The pace of one receiver; all times in seconds of the monotonic clock.
 
     Attributes:
         least: Seconds between two calls by the operators' rate; 0 without one.
@@ -105,7 +105,7 @@ class Job:
     One waiting attempt; those of a namespace are ordered by due second, priority, arrival.
 
     Attributes:
-        due: Boot-clock second since which it may be made, rounded down.
+        due: Second of the monotonic clock since which it may be made, rounded down.
         rank: Rank of its priority, 0 first.
         arrival: Number of the submission.
         uid: The notification.

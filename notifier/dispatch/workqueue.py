@@ -77,7 +77,7 @@ class WorkQueue:
             self._available.release()
 
     def add_at(self, key: str, at: float) -> None:
-        """Queue a key to be handled at a boot-clock second, or earlier if something else adds it."""
+        """Queue a key to be handled at a monotonic second, or earlier if something else adds it."""
         if at <= self.monotonic():
             self.add(key)
             return

@@ -122,10 +122,10 @@ def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names ea
         terminal: The published phase is final.
         channel_states: The state of every planned channel.
         executing: Channels with an attempt that this process executes.
-        due: Boot-clock second before which a channel must not be tried again.
-        now: Boot-clock second.
+        due: Second of the monotonic clock before which a channel must not be tried again.
+        now: Second of the monotonic clock.
         ordered: Channels with a resend request that no attempt has followed yet.
-        opens: Boot-clock second from which a fallback on standby may be tried; absent if it may not.
+        opens: Monotonic second from which a fallback on standby may be tried; absent if it may not.
         held: Why nothing may be sent now, empty if it may.
         holds: Why single channels may not be tried now, and until when, or are given up.
         stale: Why it is too late to send, empty if it is not.

@@ -1,4 +1,4 @@
-"""One timer of the event loop, for the earliest of several moments of the boot clock."""
+"""One timer of the event loop, for the earliest of several moments of the monotonic clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Final
 
 from syncer.runtime.clock import MonotonicClock
 
-#: Longest sleep in seconds: while the machine sleeps, the loop's clock stands still, unlike the boot clock.
+#: Longest sleep in seconds: while the machine is suspended, the loop's clock stands still, and the clock of
+#: `syncer.runtime.clock` goes on.
 _MAX_SLEEP: Final = 5.0
 
 
@@ -23,7 +24,7 @@ class Alarm:
         self.timer: asyncio.TimerHandle | None = None
 
     def set(self, at: float) -> None:
-        """Set it to a second of the boot clock, unless it is set to an earlier one."""
+        """Set it to a second of the monotonic clock, unless it is set to an earlier one."""
         if self.timer is not None and self._at <= at:
             return
         self.cancel()
