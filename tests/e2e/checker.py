@@ -430,12 +430,20 @@ def _none_after_success(case: _Case) -> Iterator[tuple[Kind, str]]:
         known = delivered.setdefault(record.channel, [])
         opened = record.kind.state is AttemptState.INTENT
         # A log that was made anew gets the intent of a delivered attempt again: no other one was opened.
-        others = [a for a in known if a != record.id]
+        # Nor was an attempt that a status had shown before the delivered one: owners hand in what they have
+        # journaled when they reach Redis, perhaps the later owner first.
+        others = [a for a in known if a != record.id and not _shown_before(case, record.id, a)]
         bare = opened and not all(_doubted(case, a, record.id) for a in others)
         if bare and not _not_sent(record, following):
             yield Kind.AFTER_SUCCESS, f"attempt {record.id} at position {record.position}"
         if record.kind.state is AttemptState.SUCCESS:
             known.append(record.id)
+
+
+def _shown_before(case: _Case, first: str, then: str) -> bool:
+    """Whether a version showed the first attempt and not the other one, and none before it the other."""
+    shown = (v.states().keys() & {first, then} for v in case.versions)
+    return next(filter(None, shown), set()) == {first}
 
 
 def _not_sent(intent: Record, following: Record | None) -> bool:

@@ -99,6 +99,18 @@ FORMER_OWNER = Story(
     sampled=(4, 2),
 )  # fmt: skip
 
+#: Two owners journal an attempt each, and hand them in when they reach Redis, the later owner first.
+JOURNALED = Story(
+    calls=(replace(_call(1, 200), attempt=_id(-1)), _call(2, 200)),
+    states=((2, OPEN), (2, SUCCESS), (-1, OPEN), (-1, UNKNOWN)),
+    versions=(
+        {}, _status("Sending", "unknown", ids=(-1,)),
+        _status("Sent", "unknown", "success", ids=(-1, 2)),
+    ),
+    acked=4,
+    sampled=(4, 2),
+)  # fmt: skip
+
 #: Sentence: what is broken, and what must be found besides the explained repeat.
 CASES: dict[str, tuple[Story, set[Kind]]] = {
     "nothing is wrong": (Story(), set()),
@@ -214,6 +226,10 @@ CASES: dict[str, tuple[Story, set[Kind]]] = {
             ),
         ),
         set(),
+    ),
+    "and that one has delivered": (JOURNALED, set()),
+    "nothing shows that it was opened before that": (
+        replace(JOURNALED, versions=({}, JOURNALED.versions[2]), sampled=(4, 1)), {Kind.AFTER_SUCCESS},
     ),
     # The API server stores a write ahead only after the next owner has sent.
     "a claim gives back what a former owner had written ahead": (
